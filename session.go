@@ -1,20 +1,495 @@
 // Package tokensession issues, rotates and revokes token sessions.
 package tokensession
 
-import "time"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"time"
+)
 
 // A Session is one login on one device.
 type Session struct {
-	ID         string
+	ID         string // public: the access token's sid
 	Subject    string
 	ClientID   string            // empty: bound to no client
 	Attributes map[string]string // the host's: device name, IP address, user agent…
 
 	AuthTime     time.Time // when the user proved who they are
 	CreatedAt    time.Time
-	RefreshedAt  time.Time // of the last refresh that rotated; CreatedAt before the first
+	RefreshedAt  time.Time // of the last refresh that made a new refresh token; CreatedAt before the first
 	ExpiresAt    time.Time // when it ends unless refreshed
 	MaxExpiresAt time.Time // when it ends whatever happens; zero if never
 	RevokedAt    time.Time // zero: not revoked
 	RevokeReason Reason
+}
+
+// Tokens are what a client gets. The access token is sent with each request and verified without I/O; the refresh
+// token is sent to the refresh endpoint only. Tokens print and log without the two; read the fields to send them.
+type Tokens struct {
+	AccessToken      string
+	AccessExpiresAt  time.Time
+	RefreshToken     string
+	RefreshExpiresAt time.Time // when the session ends unless refreshed
+	Session          Session
+}
+
+// String describes the tokens without them.
+func (t Tokens) String() string {
+	return fmt.Sprintf("tokensession.Tokens{Session:%s AccessExpiresAt:%s RefreshExpiresAt:%s AccessToken:REDACTED RefreshToken:REDACTED}",
+		t.Session.ID, t.AccessExpiresAt.Format(time.RFC3339), t.RefreshExpiresAt.Format(time.RFC3339))
+}
+
+// GoString describes the tokens without them.
+func (t Tokens) GoString() string { return t.String() }
+
+// Format prints [Tokens.String], whatever the verb.
+func (t Tokens) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(t.String())) }
+
+// LogValue describes the tokens without them.
+func (t Tokens) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("session", t.Session.ID),
+		slog.Time("access_expires_at", t.AccessExpiresAt), slog.Time("refresh_expires_at", t.RefreshExpiresAt))
+}
+
+// maxAttempts is how often a write is tried against others that get in between. Each that does has rotated or revoked
+// the session, so more than two or three never happen.
+const maxAttempts = 8
+
+// A Manager runs the sessions of one store. Make it with [New]; it is safe for concurrent use.
+type Manager struct {
+	signer *AccessSigner
+	store  RefreshStore
+	cfg    Config
+	rules  rules
+	denied denyList
+}
+
+// New returns a Manager, or says which field of cfg is wrong.
+func New(signer *AccessSigner, store RefreshStore, cfg Config) (*Manager, error) {
+	if signer == nil {
+		return nil, errors.New("tokensession: New: signer is nil")
+	}
+	if isNil(store) {
+		return nil, errors.New("tokensession: New: store is nil")
+	}
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	signer.raiseTTL(cfg.AccessTTL)
+	return &Manager{signer: signer, store: store, cfg: cfg, rules: cfg.rules()}, nil
+}
+
+// Start begins a session for a subject that the host has authenticated: a login. If the authorizer refuses, the error
+// is [ErrDenied] and there is no session.
+func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption) (Tokens, error) {
+	var o startOptions
+	for _, opt := range opts {
+		opt.applyStart(&o)
+	}
+	now := m.now()
+	if err := o.check(subject, now); err != nil {
+		return Tokens{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return Tokens{}, unavailable("starting a session", err)
+	}
+	h := newHandle()
+	rec := m.newRecord(h, subject, o, now)
+	issued, err := m.issue(ctx, rec.Session(), rec.ExpiresAt, now)
+	if err != nil {
+		return Tokens{}, err
+	}
+	if err := m.create(ctx, rec); err != nil {
+		return Tokens{}, err
+	}
+	if err := m.makeRoom(ctx, rec, o.replacing); err != nil {
+		detached, cancel := detach(ctx)
+		defer cancel()
+		_, _ = m.revoke(detached, rec.ID, ReasonRevoked) // nobody will get its tokens
+		return Tokens{}, err
+	}
+	m.emit(ctx, Event{Kind: EventStarted, Session: rec.Session()})
+	return m.tokens(rec, h, issued), nil
+}
+
+func (o startOptions) check(subject string, now time.Time) error {
+	if err := checkText("subject", subject, maxNameSize); err != nil {
+		return err
+	}
+	if o.clientID != "" {
+		if err := checkText("WithClient", o.clientID, maxNameSize); err != nil {
+			return err
+		}
+	}
+	if t := o.authTime; t != nil && (t.Unix() < 0 || t.After(now.Add(clockSkew))) {
+		return fmt.Errorf("tokensession: WithAuthTime %v: must be from 1970 to now (%v)", *t, now)
+	}
+	return checkAttributes(o.attributes)
+}
+
+func (m *Manager) newRecord(h handle, subject string, o startOptions, now time.Time) Record {
+	rec := Record{
+		ID: h.sessionID(), Version: 1, WriteID: randomID(),
+		Subject: subject, ClientID: o.clientID, Key: randomBytes(32),
+		AuthTime: now, CreatedAt: now, RotatedAt: now,
+	}
+	if o.authTime != nil {
+		rec.AuthTime = toMicro(*o.authTime)
+	}
+	if len(o.attributes) > 0 {
+		rec.Attributes = maps.Clone(o.attributes)
+	}
+	if m.cfg.MaxLifetime != Unlimited {
+		rec.MaxExpiresAt = now.Add(m.cfg.MaxLifetime)
+	}
+	rec.ExpiresAt = earlier(now.Add(m.cfg.RefreshTTL), rec.MaxExpiresAt)
+	return rec
+}
+
+// create writes a new record. An error of the store may hide a success, so the store is asked what it has.
+func (m *Manager) create(ctx context.Context, rec Record) error {
+	return m.retry(ctx, func() error {
+		err := m.store.Create(ctx, rec)
+		if err == nil {
+			return nil
+		}
+		if stored, loadErr := m.store.Load(ctx, rec.ID); loadErr == nil && stored.WriteID == rec.WriteID {
+			return nil
+		}
+		return err
+	})
+}
+
+// retry calls f until it succeeds, a few times. What f does must be the same however often it was done.
+func (m *Manager) retry(ctx context.Context, f func() error) error {
+	var err error
+	for range 3 {
+		if err = f(); err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return unavailable("writing the session", err)
+}
+
+// makeRoom ends the session that the new one replaces, and the oldest ones beyond MaxSessions.
+func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string) error {
+	if replacing != "" && replacing != created.ID {
+		if _, err := m.revoke(ctx, replacing, ReasonReplaced); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	if m.cfg.MaxSessions == 0 {
+		return nil
+	}
+	records, err := m.list(ctx, created.Subject)
+	if err != nil {
+		return err
+	}
+	for _, rec := range records[:max(0, len(records)-m.cfg.MaxSessions)] {
+		if _, err := m.revoke(ctx, rec.ID, ReasonMaxSessions); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Refresh exchanges a refresh token for new tokens. The order of steps is: parse, load, authenticate, compare the
+// client, decide, authorize, sign, and only then write. So whatever fails before, nothing is consumed and the token
+// still works: the error is [ErrUnavailable].
+//
+// [ErrInvalidToken] and [ErrExpired] say that the token is of no use, [ErrRevoked] that the session was ended before,
+// a [*ReuseError] that it has been ended now because the token was consumed before, and [ErrDenied] that it has been
+// ended now because the authorizer says so.
+func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...RefreshOption) (Tokens, error) {
+	r := refresh{Manager: m, writeID: randomID()}
+	for _, opt := range opts {
+		opt.applyRefresh(&r.options)
+	}
+	if err := checkAttributes(r.options.attributes); err != nil {
+		return Tokens{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return Tokens{}, unavailable("refreshing", err)
+	}
+	var ok bool
+	if r.token, ok = parseRefreshToken(refreshToken); !ok {
+		return Tokens{}, invalid("malformed refresh token")
+	}
+	var lastErr error
+	failures := 0
+	for range maxAttempts {
+		tokens, err := r.attempt(ctx)
+		if !errors.Is(err, errTryAgain) {
+			return tokens, err
+		}
+		lastErr = err
+		if !errors.Is(err, ErrConflict) {
+			if failures++; failures == 3 {
+				break
+			}
+		}
+	}
+	return Tokens{}, unavailable("refreshing", lastErr)
+}
+
+// errTryAgain marks the error of a write that was not applied, or may have been.
+var errTryAgain = errors.New("tokensession: try again")
+
+// A refresh is one call of Refresh. Its attempts share one WriteID: whichever of them was applied, a record with this
+// WriteID is its work.
+type refresh struct {
+	*Manager
+	token   refreshToken
+	options refreshOptions
+	writeID string
+
+	pending Event        // what the last write was to do
+	issued  *accessToken // kept for the next attempt, so that nobody is asked twice
+}
+
+func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
+	rec, err := r.load(ctx, r.token.handle.sessionID())
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Tokens{}, invalid("unknown session")
+	case err != nil:
+		return Tokens{}, err
+	case !r.token.authentic(r.tokenKeys(rec)):
+		return Tokens{}, invalid("forged refresh token")
+	case rec.ClientID != r.options.clientID:
+		return Tokens{}, invalid("refresh token of another client")
+	case rec.WriteID == r.writeID: // an attempt failed only in appearance
+		return r.finish(ctx, rec)
+	}
+	now := r.now()
+	if rec.live(now) && r.denied.has(rec.ID, now) {
+		return r.end(ctx, rec.revoke(now, ReasonRevoked), EventRevoked, rec.Generation)
+	}
+	what, next := r.rules.decide(rec, r.token.generation, now)
+	switch what {
+	case revoked:
+		r.deny(rec.ID, rec.RevokedAt)
+		return Tokens{}, fmt.Errorf("%w: session %s: %s", ErrRevoked, rec.ID, rec.RevokeReason)
+	case expired:
+		return Tokens{}, fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
+	case reused:
+		return r.end(ctx, next, EventReused, rec.Generation)
+	}
+	return r.grant(ctx, rec, next, what, now)
+}
+
+// grant authorizes, signs and writes, in this order.
+func (r *refresh) grant(ctx context.Context, rec, next Record, what outcome, now time.Time) (Tokens, error) {
+	if what != replayed {
+		next.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
+		if err := checkAttributes(next.Attributes); err != nil {
+			return Tokens{}, err
+		}
+	}
+	session := rec.Session()
+	session.Attributes = maps.Clone(next.Attributes)
+	if r.issued == nil || r.issued.expiresAt.After(next.ExpiresAt) {
+		issued, err := r.issue(ctx, session, next.ExpiresAt, now)
+		if errors.Is(err, ErrDenied) {
+			tokens, endErr := r.end(ctx, rec.revoke(now, ReasonDenied), EventDenied, rec.Generation)
+			if errors.Is(endErr, ErrDenied) {
+				endErr = err // with what the authorizer said
+			}
+			return tokens, endErr
+		}
+		if err != nil {
+			return Tokens{}, err
+		}
+		r.issued = issued
+	}
+	r.pending = Event{Kind: grantedAs[what], Presented: r.token.generation, Live: rec.Generation}
+	if what == replayed {
+		return r.finish(ctx, rec)
+	}
+	return r.write(ctx, next)
+}
+
+var grantedAs = map[outcome]EventKind{
+	rotated: EventRefreshed, healed: EventHealed, replayed: EventReplayed, recovered: EventRecovered,
+}
+
+// end writes a revocation, which the caller's going away does not stop.
+func (r *refresh) end(ctx context.Context, next Record, kind EventKind, live uint64) (Tokens, error) {
+	r.pending = Event{Kind: kind, Presented: r.token.generation, Live: live}
+	detached, cancel := detach(ctx)
+	defer cancel()
+	return r.write(detached, next)
+}
+
+// detach returns a context for a write that must not be lost because the caller went away.
+func detach(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+}
+
+func (r *refresh) write(ctx context.Context, next Record) (Tokens, error) {
+	next.WriteID = r.writeID
+	if err := r.store.Swap(ctx, next); err != nil {
+		return Tokens{}, fmt.Errorf("%w: %w", errTryAgain, err)
+	}
+	return r.finish(ctx, next)
+}
+
+// finish tells what became of the session, once that is in the store.
+func (r *refresh) finish(ctx context.Context, rec Record) (Tokens, error) {
+	event := r.pending
+	event.Session = rec.Session()
+	if !rec.RevokedAt.IsZero() {
+		r.deny(rec.ID, rec.RevokedAt)
+	}
+	r.emit(ctx, event)
+	switch event.Kind {
+	case EventReused:
+		return Tokens{}, &ReuseError{Session: event.Session, Presented: event.Presented, Live: event.Live}
+	case EventDenied:
+		return Tokens{}, fmt.Errorf("%w: session %s", ErrDenied, rec.ID)
+	case EventRevoked:
+		return Tokens{}, fmt.Errorf("%w: session %s: %s", ErrRevoked, rec.ID, rec.RevokeReason)
+	}
+	return r.tokens(rec, r.token.handle, r.issued), nil
+}
+
+// mergeAttributes returns a new map, or nil if it would be empty.
+func mergeAttributes(stored, given map[string]string) map[string]string {
+	if len(stored)+len(given) == 0 {
+		return nil
+	}
+	merged := make(map[string]string, len(stored)+len(given))
+	maps.Copy(merged, stored)
+	maps.Copy(merged, given)
+	return merged
+}
+
+// An accessToken is a signed token and when it expires.
+type accessToken struct {
+	token     string
+	expiresAt time.Time
+}
+
+// issue asks the authorizer and signs an access token that does not outlive the session. Its error is an [ErrDenied]
+// or an [ErrUnavailable].
+func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Time) (*accessToken, error) {
+	grant, err := m.cfg.Authorize(ctx, s)
+	switch {
+	case errors.Is(err, ErrDenied):
+		return nil, fmt.Errorf("session %s: %w", s.ID, err)
+	case err != nil:
+		return nil, unavailable("authorizing session "+s.ID, err)
+	}
+	if err := grant.check(); err != nil {
+		return nil, unavailable("the authorizer's grant", err)
+	}
+	if len(grant.Audience) == 0 {
+		grant.Audience = m.signer.cfg.Audience
+	}
+	expires := earlier(now.Add(m.cfg.AccessTTL), sessionEnd).Unix()
+	token, err := m.signer.sign(standardClaims{
+		Issuer: m.signer.cfg.Issuer, Subject: s.Subject, Audience: grant.Audience,
+		Expires: expires, IssuedAt: now.Unix(), ID: randomID(),
+		ClientID: s.ClientID, Session: s.ID, AuthTime: s.AuthTime.Unix(), Scope: grant.Scope,
+	}, grant.Claims, now)
+	if err != nil {
+		return nil, unavailable("making an access token", err)
+	}
+	return &accessToken{token, time.Unix(expires, 0).UTC()}, nil
+}
+
+// tokens returns what the client gets: the refresh token is that of the record's live generation.
+func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
+	return Tokens{
+		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,
+		RefreshToken: newRefreshToken(m.tokenKeys(rec)[0], h, rec.Generation), RefreshExpiresAt: rec.ExpiresAt,
+		Session: rec.Session(),
+	}
+}
+
+// tokenKeys returns the keys of the session's refresh tokens: the first one signs, all verify.
+func (m *Manager) tokenKeys(rec Record) [][]byte {
+	if len(m.cfg.RefreshKeys) == 0 {
+		return [][]byte{rec.Key}
+	}
+	keys := make([][]byte, len(m.cfg.RefreshKeys))
+	for i, hostKey := range m.cfg.RefreshKeys {
+		keys[i] = deriveKey(hostKey, rec.Key)
+	}
+	return keys
+}
+
+// Verify returns what an access token says if it is authentic, not expired, and its session not known to be revoked.
+// It does no I/O. The error is [ErrInvalidToken], [ErrExpired] or [ErrRevoked], the latter two only of authentic
+// tokens. A revocation by this Manager is known at once; one by another instance when [Manager.Run] has read of it.
+func (m *Manager) Verify(accessToken string) (Access, error) {
+	now := m.cfg.Now()
+	checked, err := m.signer.verify(accessToken, now)
+	if err != nil {
+		return Access{}, err
+	}
+	if m.denied.has(checked.sid, now) {
+		return Access{}, fmt.Errorf("%w: session %s", ErrRevoked, checked.access.SessionID)
+	}
+	return checked.access, nil
+}
+
+// VerifyLive is Verify and a look at the store: it fails closed. The error is [ErrRevoked] also if the store does not
+// know the session, and [ErrUnavailable] if it cannot tell.
+func (m *Manager) VerifyLive(ctx context.Context, accessToken string) (Access, error) {
+	access, err := m.Verify(accessToken)
+	if err != nil {
+		return Access{}, err
+	}
+	rec, err := m.load(ctx, access.SessionID)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Access{}, fmt.Errorf("%w: session %s is gone", ErrRevoked, access.SessionID)
+	case err != nil:
+		return Access{}, err
+	case !rec.RevokedAt.IsZero():
+		m.deny(rec.ID, rec.RevokedAt)
+		return Access{}, fmt.Errorf("%w: session %s: %s", ErrRevoked, rec.ID, rec.RevokeReason)
+	case !rec.live(m.now()):
+		return Access{}, fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
+	}
+	return access, nil
+}
+
+// load returns a record, [ErrNotFound] or [ErrUnavailable].
+func (m *Manager) load(ctx context.Context, id string) (Record, error) {
+	if err := ctx.Err(); err != nil {
+		return Record{}, unavailable("loading the session", err)
+	}
+	rec, err := m.store.Load(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return Record{}, fmt.Errorf("%w: session %s", ErrNotFound, id)
+	}
+	if err != nil {
+		return Record{}, unavailable("loading the session", err)
+	}
+	return rec, nil
+}
+
+// now is the clock in the precision of the stores.
+func (m *Manager) now() time.Time { return toMicro(m.cfg.Now()) }
+
+func toMicro(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// unavailable is an ErrUnavailable with its cause. A cause that looks like a verdict, say of an authorizer that verifies
+// tokens itself, is told but not wrapped: no outage may be taken for the end of a session.
+func unavailable(doing string, cause error) error {
+	for _, verdict := range []error{ErrInvalidToken, ErrExpired, ErrRevoked, ErrReused, ErrDenied} {
+		if errors.Is(cause, verdict) {
+			return fmt.Errorf("%w: %s: %v", ErrUnavailable, doing, cause)
+		}
+	}
+	return fmt.Errorf("%w: %s: %w", ErrUnavailable, doing, cause)
 }

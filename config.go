@@ -1,0 +1,220 @@
+package tokensession
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Strict as [Config.GracePeriod] and Unlimited as [Config.MaxLifetime] turn these off.
+const Strict, Unlimited time.Duration = -1, -1
+
+const (
+	defaultAccessTTL   = 15 * time.Minute
+	defaultRefreshTTL  = 7 * 24 * time.Hour
+	defaultMaxLifetime = 30 * 24 * time.Hour
+	defaultGrace       = 10 * time.Second
+
+	minTTL       = time.Second                // exp is in whole seconds
+	maxAccessTTL = 24 * time.Hour             // how long a RevocationFeed reports a revocation
+	maxPeriod    = 100 * 365 * 24 * time.Hour // keeps dates within what stores hold
+
+	maxNameSize       = 255 // bytes of a subject, client id, issuer or audience: an indexed column's in any database
+	maxAttributes     = 32
+	maxAttributesSize = 4096 // bytes of names and values together
+)
+
+// A Config says how sessions live. The zero value is a good one for browsers and mobile applications. [New] copies and
+// validates it.
+type Config struct {
+	// AccessTTL is how long an access token is good for: 15 minutes if 0, from 1 second to 24 hours. It never outlives
+	// its session.
+	AccessTTL time.Duration
+
+	// RefreshTTL is how long a session lasts without a refresh: 7 days if 0. Every refresh starts it anew.
+	RefreshTTL time.Duration
+
+	// MaxLifetime is how long a session lasts at most, from login: 30 days if 0. No refresh extends it. [Unlimited]
+	// means that a session that is refreshed never ends.
+	MaxLifetime time.Duration
+
+	// GracePeriod is how long after a refresh the consumed token is answered with the same successor again: 10 seconds
+	// if 0, and shorter than AccessTTL, else the holder of an old token could follow every refresh. It is what makes
+	// two tabs, a retry and a lost reply harmless.
+	//
+	// [Strict] turns it off: of refreshes that race one wins, and the others end the session, as does a client that
+	// did not get the reply and tries again. It is for clients that serialize their refreshes and can log in again.
+	GracePeriod time.Duration
+
+	// RecoveryPeriod is how long after a refresh the consumed token is still accepted if it turns out that its
+	// successor never arrived: off if 0, at most RefreshTTL. The successor made before is displaced, and presenting
+	// it ends the session. It is for mobile applications that lose the network in mid-refresh. With Strict, refreshes
+	// that race displace each other's tokens.
+	RecoveryPeriod time.Duration
+
+	// MaxSessions is how many sessions a subject may have; 0 means any number. One login more ends the oldest.
+	MaxSessions int
+
+	// Authorize is asked at Start and at every Refresh. If it is nil, everybody is allowed, without extra claims.
+	Authorize Authorizer
+
+	// RefreshKeys, if there are any, are needed besides the store to make or check a refresh token: who can write to
+	// the store cannot make one. Each is 32 random bytes or more, kept outside the store. The first one signs, all
+	// verify. To change keys, first add the new one at the end on every instance, then move it to the front; remove
+	// the old one when MaxLifetime has passed. A last element that is nil accepts the tokens of sessions begun before
+	// there were keys; remove it likewise.
+	RefreshKeys [][]byte
+
+	// OnEvent is told what happens to sessions. It is called in the goroutine of the call that caused it, after the
+	// fact is in the store, and must not block.
+	OnEvent func(context.Context, Event)
+
+	// Now is the clock; time.Now if nil.
+	Now func() time.Time
+}
+
+// An Authorizer decides whether a session may have tokens, and what its access token says. It is asked with the
+// session as it was before the refresh, but for attributes given with it. If it returns [ErrDenied], wrapped or not,
+// the refresh ends the session. Any other error means that it could not tell: the call returns [ErrUnavailable] and
+// the session stays as it is.
+type Authorizer func(ctx context.Context, s Session) (Grant, error)
+
+// A Grant is what an access token says beyond who and which session. It is asked for each time, so that a permission
+// that was taken away is gone from the next access token.
+type Grant struct {
+	// Audience is the token's aud; AccessConfig.Audience if it is empty.
+	Audience []string
+
+	// Scope is the token's scope: names separated by single spaces (RFC 6749 section 3.3).
+	Scope string
+
+	// Claims are further claims. Names that RFC 9068 gives a meaning are refused, in whatever case. The whole access
+	// token cannot be longer than 8 KiB.
+	Claims map[string]any
+}
+
+// withDefaults returns the config with its zero values filled in and its slices copied, or says what is wrong with it.
+func (c Config) withDefaults() (Config, error) {
+	for _, d := range []struct {
+		field        *time.Duration
+		defaultValue time.Duration
+	}{{&c.AccessTTL, defaultAccessTTL}, {&c.RefreshTTL, defaultRefreshTTL}, {&c.MaxLifetime, defaultMaxLifetime}, {&c.GracePeriod, defaultGrace}} {
+		if *d.field == 0 {
+			*d.field = d.defaultValue
+		}
+	}
+	if err := c.validate(); err != nil {
+		return c, fmt.Errorf("tokensession: Config.%w", err)
+	}
+	keys := make([][]byte, len(c.RefreshKeys))
+	for i, key := range c.RefreshKeys {
+		keys[i] = append([]byte(nil), key...)
+	}
+	c.RefreshKeys = keys
+	if c.Authorize == nil {
+		c.Authorize = func(context.Context, Session) (Grant, error) { return Grant{}, nil }
+	}
+	if c.OnEvent == nil {
+		c.OnEvent = func(context.Context, Event) {}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c, nil
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.AccessTTL < minTTL || c.AccessTTL > maxAccessTTL:
+		return fmt.Errorf("AccessTTL %v: must be from %v to %v", c.AccessTTL, minTTL, maxAccessTTL)
+	case c.RefreshTTL < minTTL || c.RefreshTTL > maxPeriod:
+		return fmt.Errorf("RefreshTTL %v: must be from %v to %v", c.RefreshTTL, minTTL, maxPeriod)
+	case c.MaxLifetime != Unlimited && (c.MaxLifetime < minTTL || c.MaxLifetime > maxPeriod):
+		return fmt.Errorf("MaxLifetime %v: must be from %v to %v, or Unlimited", c.MaxLifetime, minTTL, maxPeriod)
+	case c.GracePeriod != Strict && c.GracePeriod < 0:
+		return fmt.Errorf("GracePeriod %v: cannot be negative, but for Strict", c.GracePeriod)
+	case c.GracePeriod >= c.AccessTTL:
+		return fmt.Errorf("GracePeriod %v: must be shorter than AccessTTL (%v)", c.GracePeriod, c.AccessTTL)
+	case c.RecoveryPeriod < 0 || c.RecoveryPeriod > c.RefreshTTL:
+		return fmt.Errorf("RecoveryPeriod %v: must be from 0 to RefreshTTL (%v)", c.RecoveryPeriod, c.RefreshTTL)
+	case c.MaxSessions < 0:
+		return fmt.Errorf("MaxSessions %d: cannot be negative", c.MaxSessions)
+	}
+	for i, key := range c.RefreshKeys {
+		if transitional := key == nil && i > 0 && i == len(c.RefreshKeys)-1; len(key) < minSecretSize && !transitional {
+			return fmt.Errorf("RefreshKeys[%d] of %d bytes: cannot be shorter than %d", i, len(key), minSecretSize)
+		}
+	}
+	return nil
+}
+
+func (c Config) rules() rules {
+	return rules{refreshTTL: c.RefreshTTL, grace: max(c.GracePeriod, 0), recovery: c.RecoveryPeriod}
+}
+
+// checkText refuses what some store, column or claim could not hold as it is.
+func checkText(what, s string, limit int) error {
+	switch {
+	case s == "":
+		return fmt.Errorf("tokensession: %s is empty", what)
+	case len(s) > limit:
+		return fmt.Errorf("tokensession: %s of %d bytes: cannot be longer than %d", what, len(s), limit)
+	case !utf8.ValidString(s):
+		return fmt.Errorf("tokensession: %s %q: not valid UTF-8", what, s)
+	}
+	for _, r := range s {
+		if unicode.IsControl(r) {
+			return fmt.Errorf("tokensession: %s %q: has the control character %U", what, s, r)
+		}
+	}
+	return nil
+}
+
+func checkAttributes(attributes map[string]string) error {
+	if len(attributes) > maxAttributes {
+		return fmt.Errorf("tokensession: WithAttributes: %d attributes: cannot be more than %d", len(attributes), maxAttributes)
+	}
+	size := 0
+	for name, value := range attributes {
+		if err := checkText("WithAttributes: a name", name, math.MaxInt); err != nil {
+			return err
+		}
+		if !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
+			return fmt.Errorf("tokensession: WithAttributes: the value of %q: not valid UTF-8, or has a NUL", name)
+		}
+		size += len(name) + len(value)
+	}
+	if size > maxAttributesSize {
+		return fmt.Errorf("tokensession: WithAttributes: %d bytes of names and values: cannot be more than %d", size, maxAttributesSize)
+	}
+	return nil
+}
+
+// check refuses a grant that no access token can carry. Claims are checked when they are written.
+func (g Grant) check() error {
+	for _, a := range g.Audience {
+		if err := checkText("Grant.Audience", a, maxNameSize); err != nil {
+			return err
+		}
+	}
+	if g.Scope == "" {
+		return nil
+	}
+	previous := byte(' ')
+	for i := range len(g.Scope) {
+		c := g.Scope[i]
+		if c < ' ' || c > '~' || c == '"' || c == '\\' || c == ' ' && previous == ' ' {
+			return fmt.Errorf("tokensession: Grant.Scope %q: must be names of printable ASCII without \" and \\, separated by single spaces", g.Scope)
+		}
+		previous = c
+	}
+	if previous == ' ' {
+		return errors.New("tokensession: Grant.Scope ends in a space")
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+package tokensession
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// An EventKind says what happened. Its values are stable and fit for a log or a metric's label.
+type EventKind string
+
+// The kinds of events. A call emits one for each session it changed, and none for a token that is invalid or expired.
+const (
+	EventStarted   EventKind = "started"   // a login
+	EventRefreshed EventKind = "refreshed" // a refresh with the live token
+	EventReplayed  EventKind = "replayed"  // within the grace period: a race, a retry or a lost reply
+	EventRecovered EventKind = "recovered" // within the recovery period: the successor is displaced
+	EventHealed    EventKind = "healed"    // a token newer than the record: the store has lost writes
+	EventReused    EventKind = "reused"    // two parties hold the session: it is revoked. Tell the user.
+	EventDenied    EventKind = "denied"    // the authorizer refused a refresh: the session is revoked
+	EventRevoked   EventKind = "revoked"   // ended for Session.RevokeReason
+
+	EventFeedStale   EventKind = "feed_stale"   // Run cannot read the revocation feed; the deny list is as of Since
+	EventFeedFresh   EventKind = "feed_fresh"   // it can again
+	EventSweepFailed EventKind = "sweep_failed" // Run could not drop expired records
+)
+
+// An Event reports to [Config.OnEvent] what happened to a session, or to [Manager.Run].
+type Event struct {
+	Kind    EventKind
+	At      time.Time
+	Session Session // as it is now; zero for events of Run
+
+	// Presented and Live are the generations of the token presented and of the one that was live then. They are equal
+	// for a plain refresh. Only events of Refresh have them.
+	Presented, Live uint64
+
+	Since time.Time // feed_stale, feed_fresh: when the feed was last read; zero if never
+	Err   error     // feed_stale, sweep_failed
+}
+
+// LogValue is a group of the fields that the event has. It contains no secret.
+func (e Event) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.String("kind", string(e.Kind))}
+	if s := e.Session; s.ID != "" {
+		attrs = append(attrs, slog.String("session", s.ID), slog.String("subject", s.Subject))
+		if s.ClientID != "" {
+			attrs = append(attrs, slog.String("client", s.ClientID))
+		}
+		if s.RevokeReason != "" {
+			attrs = append(attrs, slog.String("reason", string(s.RevokeReason)))
+		}
+	}
+	switch e.Kind {
+	case EventRefreshed, EventReplayed, EventRecovered, EventHealed, EventReused, EventDenied:
+		attrs = append(attrs, slog.Uint64("presented", e.Presented), slog.Uint64("live", e.Live))
+	case EventFeedStale, EventFeedFresh:
+		attrs = append(attrs, slog.Time("since", e.Since))
+	}
+	if e.Err != nil {
+		attrs = append(attrs, slog.String("error", e.Err.Error()))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+func (m *Manager) emit(ctx context.Context, e Event) {
+	e.At = m.now()
+	m.cfg.OnEvent(ctx, e)
+}

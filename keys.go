@@ -1,0 +1,367 @@
+package tokensession
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jwk"
+)
+
+const (
+	minRSABits    = 2048
+	minSecretSize = 32
+)
+
+// A Key signs access tokens. Make one with [GenerateKey], [NewKey], [NewHMACKey], [ParseKeyPEM] or [ParseKeyJWK]. It
+// prints without its secret.
+type Key struct {
+	verifyKey
+	private any // crypto.Signer, or []byte for HMAC
+}
+
+// A verifyKey is what verification needs of a key.
+type verifyKey struct {
+	alg    jwa.SignatureAlgorithm
+	id     string
+	size   int    // of a signature, in bytes
+	public any    // of crypto, or []byte for HMAC
+	jwk    []byte // the public JWK; nil for HMAC
+}
+
+// GenerateKey returns a new Ed25519 key. It lives as long as the process: a server that restarts, or has instances,
+// loads its key with [ParseKeyPEM], [ParseKeyJWK] or [NewKey].
+func GenerateKey() (Key, error) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return Key{}, fmt.Errorf("tokensession: %w", err)
+	}
+	return NewKey(private)
+}
+
+// NewKey returns a key that signs with k: Ed25519 (EdDSA), ECDSA on P-256, P-384 or P-521 (ES256, ES384, ES512), or RSA
+// of 2048 bits or more (RS256). The signer may be a KMS or an HSM; NewKey has it sign once, to see that its signatures
+// verify with the public key it names.
+func NewKey(k crypto.Signer) (Key, error) { return newKey(k, "") }
+
+func newKey(k crypto.Signer, alg jwa.SignatureAlgorithm) (Key, error) {
+	if isNil(k) {
+		return Key{}, errors.New("tokensession: signing key is nil")
+	}
+	if private, ok := k.(*rsa.PrivateKey); ok {
+		if err := private.Validate(); err != nil {
+			return Key{}, fmt.Errorf("tokensession: RSA key: %w", err)
+		}
+	}
+	public, err := newVerifyKey(k.Public(), alg)
+	if err != nil {
+		return Key{}, fmt.Errorf("tokensession: %w", err)
+	}
+	key := Key{verifyKey: public, private: k}
+	probe := []byte("tokensession key probe")
+	signature, err := key.sign(probe)
+	if err != nil {
+		return Key{}, fmt.Errorf("tokensession: %s key: %w", public.alg, err)
+	}
+	if !public.verify(probe, signature) {
+		return Key{}, fmt.Errorf("tokensession: %s key: its signature does not verify with its public key", public.alg)
+	}
+	return key, nil
+}
+
+// NewHMACKey returns a key for HS256 from a random secret of 32 bytes or more (RFC 7518 section 3.2). Whoever can verify
+// with it can sign, and it is never in a JWKS: prefer [GenerateKey] where another service is to verify.
+func NewHMACKey(secret []byte) (Key, error) {
+	if len(secret) < minSecretSize {
+		return Key{}, fmt.Errorf("tokensession: HMAC secret of %d bytes: cannot be shorter than %d", len(secret), minSecretSize)
+	}
+	secret = bytes.Clone(secret)
+	id, err := thumbprint(secret)
+	if err != nil {
+		return Key{}, err
+	}
+	return Key{verifyKey{alg: jwa.HS256, id: id, size: 32, public: secret}, secret}, nil
+}
+
+// ParseKeyPEM reads one private key in PKCS #8, PKCS #1 or SEC 1 form, not encrypted.
+func ParseKeyPEM(pemData []byte) (Key, error) {
+	block, rest := pem.Decode(pemData)
+	if block != nil && block.Type == "EC PARAMETERS" { // openssl ecparam -genkey writes them before the key
+		block, rest = pem.Decode(rest)
+	}
+	if block == nil {
+		return Key{}, errors.New("tokensession: no PEM block")
+	}
+	if len(bytes.TrimSpace(rest)) > 0 {
+		return Key{}, fmt.Errorf("tokensession: more than one key: data behind the PEM block %q", block.Type)
+	}
+	signer, err := parseBlock(block)
+	if err != nil {
+		return Key{}, fmt.Errorf("tokensession: PEM block %q: %w", block.Type, err)
+	}
+	return NewKey(signer)
+}
+
+func parseBlock(block *pem.Block) (crypto.Signer, error) {
+	if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
+		return nil, errors.New("the key is encrypted: decrypt it first")
+	}
+	switch block.Type {
+	case "PRIVATE KEY":
+		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		signer, ok := key.(crypto.Signer)
+		if !ok {
+			return nil, fmt.Errorf("%T cannot sign", key)
+		}
+		return signer, nil
+	case "RSA PRIVATE KEY":
+		return x509.ParsePKCS1PrivateKey(block.Bytes)
+	case "EC PRIVATE KEY":
+		return x509.ParseECPrivateKey(block.Bytes)
+	default:
+		return nil, errors.New("not a private key")
+	}
+}
+
+// ParseKeyJWK reads one private JWK (RFC 7517) of type OKP (Ed25519), EC, RSA or oct. An alg of PS256 makes an RSA key
+// sign with PSS. The kid is not taken over: a key's is always its RFC 7638 thumbprint.
+func ParseKeyJWK(jwkJSON []byte) (Key, error) {
+	fields, err := parseObject(bytes.TrimSpace(jwkJSON))
+	if err != nil {
+		return Key{}, fmt.Errorf("tokensession: JWK: %w", err)
+	}
+	if err := checkKeyUse(fields, "sign"); err != nil {
+		return Key{}, fmt.Errorf("tokensession: JWK: %w", err)
+	}
+	raw, alg, err := rawKey(fields, jwkJSON)
+	if err != nil {
+		return Key{}, fmt.Errorf("tokensession: JWK: %w", err)
+	}
+	var key Key
+	switch raw := raw.(type) {
+	case []byte:
+		key, err = NewHMACKey(raw)
+	case crypto.Signer:
+		key, err = newKey(raw, alg)
+	default:
+		return Key{}, errors.New("tokensession: JWK: not a private key")
+	}
+	if err != nil {
+		return Key{}, err
+	}
+	if alg != "" && alg != key.alg {
+		return Key{}, fmt.Errorf("tokensession: JWK: alg %q with a key for %s", alg, key.alg)
+	}
+	// jwx derives the public half of an Ed25519 key from the private one and ignores what the JWK says.
+	if x, ok := fields.find("x"); ok && key.alg == jwa.EdDSA {
+		if s, _ := unquote(x); s != base64.RawURLEncoding.EncodeToString(key.public.(ed25519.PublicKey)) {
+			return Key{}, errors.New("tokensession: JWK: x is not the public key of d")
+		}
+	}
+	return key, nil
+}
+
+// rawKey returns a JWK's key in crypto's types, and its alg if it says one. It is told what jwx does not look at.
+func rawKey(fields claims, jwkJSON []byte) (any, jwa.SignatureAlgorithm, error) {
+	alg, err := fields.text("alg")
+	if err != nil {
+		return nil, "", err
+	}
+	parsed, err := jwk.ParseKey(jwkJSON)
+	if err != nil {
+		return nil, "", errors.New("malformed") // jwx's errors can quote key material
+	}
+	var raw any
+	if err := parsed.Raw(&raw); err != nil {
+		return nil, "", errors.New("malformed key material")
+	}
+	return raw, jwa.SignatureAlgorithm(alg), nil
+}
+
+// checkKeyUse refuses a JWK that is meant for something else (RFC 7517 sections 4.2 and 4.3).
+func checkKeyUse(fields claims, operation string) error {
+	if _, isSet := fields.find("keys"); isSet {
+		return errors.New("a set of keys where one key was expected")
+	}
+	if use, err := fields.text("use"); err != nil || use != "" && use != "sig" {
+		return fmt.Errorf("use %q: not a signature key", use)
+	}
+	if raw, ok := fields.find("key_ops"); ok {
+		var operations []string
+		if err := json.Unmarshal(raw, &operations); err != nil {
+			return errors.New("key_ops is no array of strings")
+		}
+		for _, o := range operations {
+			if o == operation {
+				return nil
+			}
+		}
+		return fmt.Errorf("key_ops %q without %q", operations, operation)
+	}
+	return nil
+}
+
+// newVerifyKey checks a public key and picks its algorithm. Without alg it is RS256 for an RSA key.
+func newVerifyKey(public crypto.PublicKey, alg jwa.SignatureAlgorithm) (verifyKey, error) {
+	k := verifyKey{public: public}
+	switch public := public.(type) {
+	case ed25519.PublicKey:
+		if len(public) != ed25519.PublicKeySize {
+			return k, fmt.Errorf("Ed25519 public key of %d bytes: must have %d", len(public), ed25519.PublicKeySize)
+		}
+		k.alg, k.size = jwa.EdDSA, ed25519.SignatureSize
+	case *ecdsa.PublicKey:
+		if _, err := public.ECDH(); err != nil {
+			return k, fmt.Errorf("ECDSA public key: %w", err)
+		}
+		switch public.Curve {
+		case elliptic.P256():
+			k.alg, k.size = jwa.ES256, 64
+		case elliptic.P384():
+			k.alg, k.size = jwa.ES384, 96
+		case elliptic.P521():
+			k.alg, k.size = jwa.ES512, 132
+		default:
+			return k, errors.New("ECDSA key: the curve must be P-256, P-384 or P-521")
+		}
+	case *rsa.PublicKey:
+		if bits := public.N.BitLen(); bits < minRSABits {
+			return k, fmt.Errorf("RSA key of %d bits: cannot be shorter than %d", bits, minRSABits)
+		}
+		if public.E < 3 || public.E%2 == 0 {
+			return k, fmt.Errorf("RSA key with public exponent %d: must be odd and at least 3", public.E)
+		}
+		k.alg, k.size = jwa.RS256, public.Size()
+		if alg == jwa.PS256 {
+			k.alg = alg
+		}
+	default:
+		return k, fmt.Errorf("key of type %T: must be Ed25519, ECDSA or RSA", public)
+	}
+	if alg != "" && alg != k.alg {
+		return k, fmt.Errorf("alg %q with a key for %s", alg, k.alg)
+	}
+	return k, k.publish()
+}
+
+// publish sets what depends on the public JWK.
+func (k *verifyKey) publish() error {
+	public, err := jwk.FromRaw(k.public)
+	if err != nil {
+		return fmt.Errorf("public key: %w", err)
+	}
+	if k.id, err = thumbprint(k.public); err != nil {
+		return err
+	}
+	for name, value := range map[string]any{jwk.KeyIDKey: k.id, jwk.AlgorithmKey: k.alg, jwk.KeyUsageKey: jwk.ForSignature} {
+		if err := public.Set(name, value); err != nil {
+			return fmt.Errorf("public key: %w", err)
+		}
+	}
+	k.jwk, err = json.Marshal(public)
+	return err
+}
+
+// thumbprint returns the key's name after RFC 7638.
+func thumbprint(raw any) (string, error) {
+	key, err := jwk.FromRaw(raw)
+	if err != nil {
+		return "", fmt.Errorf("tokensession: key: %w", err)
+	}
+	sum, err := key.Thumbprint(crypto.SHA256)
+	if err != nil {
+		return "", fmt.Errorf("tokensession: key: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(sum), nil
+}
+
+// parseJWKS returns the keys of a set that can verify access tokens. Keys for other purposes are passed over, as RFC
+// 7517 section 5 asks; secrets are refused, for they have no place where a set is published.
+func parseJWKS(jwks []byte) ([]verifyKey, error) {
+	set, err := parseObject(bytes.TrimSpace(jwks))
+	if err != nil {
+		return nil, err
+	}
+	list, _ := set.find("keys")
+	var elements []json.RawMessage
+	if err := json.Unmarshal(list, &elements); err != nil || len(elements) == 0 {
+		return nil, errors.New("no array of keys")
+	}
+	var keys []verifyKey
+	var skipped error
+	seen := map[string]bool{}
+	for i, element := range elements {
+		key, err := parsePublicJWK(element)
+		switch {
+		case errors.Is(err, errSecretInSet):
+			return nil, fmt.Errorf("key %d: %w", i, err)
+		case err != nil:
+			skipped = errors.Join(skipped, fmt.Errorf("key %d: %w", i, err))
+		case seen[key.id]:
+			return nil, fmt.Errorf("key %d: %s is there twice", i, key.id)
+		default:
+			seen[key.id] = true
+			keys = append(keys, key)
+		}
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("no usable key: %w", skipped)
+	}
+	return keys, nil
+}
+
+var errSecretInSet = errors.New("a private or symmetric key in a public set")
+
+func parsePublicJWK(element []byte) (verifyKey, error) {
+	fields, err := parseObject(element)
+	if err != nil {
+		return verifyKey{}, err
+	}
+	for _, secret := range []string{"d", "k", "p", "q", "dp", "dq", "qi", "oth"} {
+		if _, ok := fields.find(secret); ok {
+			return verifyKey{}, errSecretInSet
+		}
+	}
+	if err := checkKeyUse(fields, "verify"); err != nil {
+		return verifyKey{}, err
+	}
+	raw, alg, err := rawKey(fields, element)
+	if err != nil {
+		return verifyKey{}, err
+	}
+	return newVerifyKey(raw, alg)
+}
+
+// ID is the key's kid: its RFC 7638 thumbprint.
+func (k Key) ID() string { return k.id }
+
+// Format prints the key without its secret, whatever the verb.
+func (k Key) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(k.String())) }
+
+// String describes the key without its secret.
+func (k Key) String() string { return fmt.Sprintf("tokensession.Key{%s %s}", k.alg, k.id) }
+
+// LogValue describes the key without its secret.
+func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+// isNil reports whether v is nil or an interface that holds a nil pointer.
+func isNil(v any) bool {
+	r := reflect.ValueOf(v)
+	return !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil()
+}

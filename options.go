@@ -1,0 +1,65 @@
+package tokensession
+
+import (
+	"maps"
+	"time"
+)
+
+// A StartOption is an option of [Manager.Start].
+type StartOption interface{ applyStart(*startOptions) }
+
+// A RefreshOption is an option of [Manager.Refresh].
+type RefreshOption interface{ applyRefresh(*refreshOptions) }
+
+// A SessionOption is an option of both [Manager.Start] and [Manager.Refresh].
+type SessionOption interface {
+	StartOption
+	RefreshOption
+}
+
+// WithClient binds a new session to an OAuth client. From then on, each refresh must name the same client; one that
+// names another, or none, is an [ErrInvalidToken] and consumes nothing.
+func WithClient(id string) SessionOption { return clientOption(id) }
+
+// WithAttributes records what the host wants to know of the session: device name, IP address, user agent. At a
+// refresh, the names given are set and the others stay. At most 32 attributes and 4096 bytes; the host cuts long ones.
+func WithAttributes(attributes map[string]string) SessionOption {
+	return attributesOption(maps.Clone(attributes))
+}
+
+// WithAuthTime says when the user proved who they are, if that was before Start: the auth_time claim (RFC 9068 section
+// 2.2.1). No refresh changes it.
+func WithAuthTime(t time.Time) StartOption {
+	return startFunc(func(o *startOptions) { o.authTime = &t })
+}
+
+// Replacing ends another session, of whatever subject, when the new one has begun: the one that the browser had before
+// the login (ASVS 7.2.4). Take the id from a verified token. A session that is unknown or over is no error.
+func Replacing(sessionID string) StartOption {
+	return startFunc(func(o *startOptions) { o.replacing = sessionID })
+}
+
+type refreshOptions struct {
+	clientID   string
+	attributes map[string]string
+}
+
+type startOptions struct {
+	refreshOptions
+	authTime  *time.Time
+	replacing string
+}
+
+type clientOption string
+
+func (c clientOption) applyStart(o *startOptions)     { o.clientID = string(c) }
+func (c clientOption) applyRefresh(o *refreshOptions) { o.clientID = string(c) }
+
+type attributesOption map[string]string
+
+func (a attributesOption) applyStart(o *startOptions)     { o.attributes = a }
+func (a attributesOption) applyRefresh(o *refreshOptions) { o.attributes = a }
+
+type startFunc func(*startOptions)
+
+func (f startFunc) applyStart(o *startOptions) { f(o) }

@@ -1,0 +1,291 @@
+package tokensession
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	feedInterval  = time.Second
+	feedTimeout   = 5 * time.Second
+	feedOverlap   = time.Minute // for commits that were late, and instances' clocks
+	clockSkew     = time.Minute
+	sweepInterval = time.Minute
+	sweepBatch    = 1000
+)
+
+// A denyList holds the sessions whose access tokens are refused although they have not expired. Reading it takes no
+// lock and allocates nothing.
+type denyList struct {
+	sessions  sync.Map     // session id → the time, in microseconds, when its last access token has expired
+	nextPurge atomic.Int64 // in microseconds
+}
+
+// add denies a session until the time when its last access token has expired.
+func (d *denyList) add(sessionID string, until, now time.Time) {
+	if !until.After(now) {
+		return
+	}
+	d.sessions.Store(sessionID, until.UnixMicro())
+	if next := d.nextPurge.Load(); now.UnixMicro() >= next && d.nextPurge.CompareAndSwap(next, now.Add(time.Minute).UnixMicro()) {
+		d.purge(now)
+	}
+}
+
+// has takes the session id as an any: boxing a string allocates.
+func (d *denyList) has(sessionID any, now time.Time) bool {
+	until, ok := d.sessions.Load(sessionID)
+	return ok && now.UnixMicro() < until.(int64)
+}
+
+func (d *denyList) purge(now time.Time) {
+	d.sessions.Range(func(id, until any) bool {
+		if now.UnixMicro() >= until.(int64) {
+			d.sessions.CompareAndDelete(id, until)
+		}
+		return true
+	})
+}
+
+// deny puts a revoked session on the deny list, for as long as an access token of it may live.
+func (m *Manager) deny(sessionID string, revokedAt time.Time) {
+	m.denied.add(sessionID, revokedAt.Add(m.denyPeriod()), m.now())
+}
+
+func (m *Manager) denyPeriod() time.Duration {
+	return m.cfg.AccessTTL + m.signer.cfg.Leeway + clockSkew
+}
+
+// Revoke ends a session: its refresh token is dead when Revoke returns, and its access tokens are refused by this
+// Manager at once and by others as soon as they read the feed. Ending one that is over already is no error. A session
+// that the store does not know is [ErrNotFound].
+func (m *Manager) Revoke(ctx context.Context, sessionID string) error {
+	_, err := m.revoke(ctx, sessionID, ReasonRevoked)
+	if errors.Is(err, ErrNotFound) && isSessionID(sessionID) {
+		// The record may be lost, and access tokens of the session may not be.
+		m.deny(sessionID, m.now())
+	}
+	return err
+}
+
+// RevokeToken ends the session of a refresh token: a logout. Any genuine token of the session will do, even one
+// consumed long ago. For another string it returns [ErrInvalidToken], which a client that wants to be logged out can
+// ignore (RFC 7009 section 2.2).
+func (m *Manager) RevokeToken(ctx context.Context, refreshToken string) error {
+	token, ok := parseRefreshToken(refreshToken)
+	if !ok {
+		return invalid("malformed refresh token")
+	}
+	rec, err := m.load(ctx, token.handle.sessionID())
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return invalid("unknown session")
+	case err != nil:
+		return err
+	case !token.authentic(m.tokenKeys(rec)):
+		return invalid("forged refresh token")
+	}
+	_, err = m.revoke(ctx, rec.ID, ReasonLogout)
+	if errors.Is(err, ErrNotFound) {
+		return nil // it expired meanwhile
+	}
+	return err
+}
+
+// RevokeSubject ends all sessions of a subject but those in keep, and returns how many it ended: after a change of
+// password, or for "log out everywhere". A session that begins while it runs may live. If some could not be ended, it
+// returns [ErrUnavailable] with the number of those that were; call it again.
+func (m *Manager) RevokeSubject(ctx context.Context, subject string, keep ...string) (int, error) {
+	if err := checkText("subject", subject, maxNameSize); err != nil {
+		return 0, err
+	}
+	if shortcut, ok := m.store.(SubjectRevoker); ok {
+		return m.revokeAtOnce(ctx, shortcut, subject, keep)
+	}
+	records, err := m.list(ctx, subject)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	var failed error
+	for _, rec := range records {
+		if slices.Contains(keep, rec.ID) {
+			continue
+		}
+		switch ended, err := m.revoke(ctx, rec.ID, ReasonSubjectRevoked); {
+		case errors.Is(err, ErrNotFound): // it expired meanwhile
+		case err != nil:
+			failed = errors.Join(failed, err)
+		case ended:
+			n++
+		}
+	}
+	return n, failed
+}
+
+func (m *Manager) revokeAtOnce(ctx context.Context, store SubjectRevoker, subject string, keep []string) (int, error) {
+	writeID, now := randomID(), m.now()
+	var records []Record
+	err := m.retry(ctx, func() (err error) {
+		records, err = store.RevokeSubject(ctx, subject, keep, now, ReasonSubjectRevoked, writeID)
+		return err
+	})
+	if err != nil {
+		return 0, unavailable("revoking the subject's sessions", err)
+	}
+	for _, rec := range records {
+		m.ended(ctx, rec)
+	}
+	return len(records), nil
+}
+
+// Sessions returns the subject's live sessions, newest login first.
+func (m *Manager) Sessions(ctx context.Context, subject string) ([]Session, error) {
+	records, err := m.list(ctx, subject)
+	if err != nil {
+		return nil, err
+	}
+	sessions := make([]Session, 0, len(records))
+	for _, rec := range slices.Backward(records) {
+		sessions = append(sessions, rec.Session())
+	}
+	return sessions, nil
+}
+
+// list returns the subject's live records, oldest login first.
+func (m *Manager) list(ctx context.Context, subject string) ([]Record, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, unavailable("listing the subject's sessions", err)
+	}
+	records, err := m.store.List(ctx, subject)
+	if err != nil {
+		return nil, unavailable("listing the subject's sessions", err)
+	}
+	now := m.now()
+	records = slices.DeleteFunc(records, func(r Record) bool { return !r.live(now) })
+	slices.SortStableFunc(records, func(a, b Record) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	return records, nil
+}
+
+// revoke ends a session and reports whether it was this call that did. It ends when the store says so.
+func (m *Manager) revoke(ctx context.Context, sessionID string, reason Reason) (bool, error) {
+	writeID := randomID()
+	var lastErr error
+	for range maxAttempts {
+		rec, err := m.load(ctx, sessionID)
+		switch {
+		case err != nil:
+			return false, err
+		case rec.WriteID == writeID:
+			m.ended(ctx, rec)
+			return true, nil
+		case !rec.RevokedAt.IsZero():
+			m.deny(rec.ID, rec.RevokedAt)
+			return false, nil
+		case !rec.live(m.now()):
+			return false, nil
+		}
+		next := rec.revoke(m.now(), reason)
+		next.WriteID = writeID
+		if lastErr = m.store.Swap(ctx, next); lastErr == nil {
+			m.ended(ctx, next)
+			return true, nil
+		}
+	}
+	return false, unavailable("revoking session "+sessionID, lastErr)
+}
+
+// ended denies a session that was just revoked, and tells the host.
+func (m *Manager) ended(ctx context.Context, rec Record) {
+	m.deny(rec.ID, rec.RevokedAt)
+	m.emit(ctx, Event{Kind: EventRevoked, Session: rec.Session()})
+}
+
+// isSessionID reports whether s has the form of a session id.
+func isSessionID(s string) bool { return len(s) == 22 && isBase64URL(s) }
+
+// Run keeps this Manager's deny list in step with what other instances revoke, if the store is a [RevocationFeed], and
+// drops expired records, if it is a [Sweeper], until ctx ends; it returns ctx's error. A server with one instance that
+// leaves sweeping to others can do without. A feed that cannot be read is an event, not an error: Verify goes on
+// with what it knows, and a host that would rather fail uses [Manager.VerifyLive].
+func (m *Manager) Run(ctx context.Context) error {
+	var sweeping sync.WaitGroup
+	defer sweeping.Wait()
+	if store, ok := m.store.(Sweeper); ok {
+		sweeping.Go(func() { m.sweep(ctx, store) })
+	}
+	if store, ok := m.store.(RevocationFeed); ok {
+		m.follow(ctx, store)
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// follow reads the feed every feedInterval.
+func (m *Manager) follow(ctx context.Context, store RevocationFeed) {
+	var read time.Time // when the feed was last read
+	stale := false
+	every(ctx, feedInterval, func() {
+		now := m.now()
+		since := read.Add(-feedOverlap)
+		if read.IsZero() {
+			since = now.Add(-m.denyPeriod())
+		}
+		err := m.pull(ctx, store, since)
+		switch {
+		case err != nil && ctx.Err() == nil && !stale:
+			stale = true
+			m.emit(ctx, Event{Kind: EventFeedStale, Since: read, Err: err})
+		case err == nil && stale:
+			stale = false
+			m.emit(ctx, Event{Kind: EventFeedFresh, Since: read})
+		}
+		if err == nil {
+			read = now
+		}
+	})
+}
+
+func (m *Manager) pull(ctx context.Context, store RevocationFeed, since time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, feedTimeout)
+	defer cancel()
+	revocations, err := store.RevokedSince(ctx, since)
+	if err != nil {
+		return fmt.Errorf("reading the revocation feed: %w", err)
+	}
+	for _, r := range revocations {
+		m.deny(r.SessionID, r.At)
+	}
+	return nil
+}
+
+// sweep drops expired records in batches, so that no statement holds up the others.
+func (m *Manager) sweep(ctx context.Context, store Sweeper) {
+	every(ctx, sweepInterval, func() {
+		for n := sweepBatch; n >= sweepBatch && ctx.Err() == nil; {
+			var err error
+			if n, err = store.Sweep(ctx, m.now(), sweepBatch); err != nil && ctx.Err() == nil {
+				m.emit(ctx, Event{Kind: EventSweepFailed, Err: err})
+				return
+			}
+		}
+	})
+}
+
+// every calls f now and at each tick until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func()) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		f()
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+	}
+}
