@@ -1,0 +1,508 @@
+package tokensession
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"hash/maphash"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	memoryShards = 64
+
+	// dropsPerWrite bounds what a write spends on expired records. A write adds one record at most, and delays one
+	// expiry at most, so that anything above two catches up.
+	dropsPerWrite = 4
+
+	// dropsPerLock bounds how long a sweep keeps others from a shard.
+	dropsPerLock = 256
+
+	// feedPeriod is how long the contract wants a revocation to be told.
+	feedPeriod = 24 * time.Hour
+)
+
+// A MemoryStore is a [RefreshStore] in the memory of one process: for tests, and for servers that may log everybody out
+// when they restart. It is a [Sweeper], a [RevocationFeed] and a [SubjectRevoker] too.
+//
+// It has neither a goroutine nor a clock. The time it goes by is that of the write at hand: the newest of the record's
+// CreatedAt, RotatedAt and RevokedAt. Each write drops a few records that have expired by then, so that no more are
+// held than sessions live, even where Sweep is never called.
+type MemoryStore struct {
+	seed     maphash.Seed
+	shards   [memoryShards]memoryShard
+	subjects [memoryShards]memorySubjects
+	feed     memoryFeed
+	next     atomic.Uint32 // the shard where the next write drops expired records
+}
+
+var (
+	_ RefreshStore   = (*MemoryStore)(nil)
+	_ Sweeper        = (*MemoryStore)(nil)
+	_ RevocationFeed = (*MemoryStore)(nil)
+	_ SubjectRevoker = (*MemoryStore)(nil)
+)
+
+// NewMemoryStore returns an empty store.
+func NewMemoryStore() *MemoryStore {
+	s := &MemoryStore{seed: maphash.MakeSeed()}
+	for i := range memoryShards {
+		s.shards[i].byID = make(map[string]*memoryEntry)
+		s.subjects[i].newest = make(map[string]*memoryEntry)
+	}
+	return s
+}
+
+// A memoryShard holds the records whose IDs fall to it. Who needs a lock of memorySubjects or memoryFeed as well takes
+// it after the shard's, and never two shards' at once.
+type memoryShard struct {
+	mu    sync.Mutex
+	byID  map[string]*memoryEntry
+	queue expiryQueue
+}
+
+// A memoryEntry is what a shard holds of a record. The binary form takes less memory than a Record does, and can be
+// given to nobody who could change it.
+type memoryEntry struct {
+	id      string
+	subject string
+	data    string // the record's binary form
+
+	newer, older *memoryEntry // the subject's next in the order of creation, a ring
+
+	version uint64
+	expires int64 // in microseconds, as micros counts them
+	due     int64 // the expiry by which it is queued, at most expires: a later expiry moves it when it is due
+	pos     int32 // in the queue
+	revoked bool
+}
+
+// Create implements [RefreshStore].
+func (s *MemoryStore) Create(ctx context.Context, rec Record) error {
+	data, err := encodeFor(ctx, rec)
+	if err != nil {
+		return err
+	}
+	if err := s.create(rec, data); err != nil {
+		return err
+	}
+	s.dropSome(rec)
+	return nil
+}
+
+func (s *MemoryStore) create(rec Record, data string) error {
+	sh := s.shard(rec.ID)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if e, ok := sh.byID[rec.ID]; ok {
+		if e.writtenBy(rec) {
+			return nil
+		}
+		return ErrExists
+	}
+	e := &memoryEntry{id: strings.Clone(rec.ID), subject: strings.Clone(rec.Subject)}
+	sh.byID[e.id] = e
+	s.link(e)
+	e.set(rec, data)
+	e.due = e.expires
+	heap.Push(&sh.queue, e)
+	s.feed.add(e, rec)
+	return nil
+}
+
+// Load implements [RefreshStore].
+func (s *MemoryStore) Load(ctx context.Context, id string) (Record, error) {
+	if err := ctx.Err(); err != nil {
+		return Record{}, err
+	}
+	return s.load(id)
+}
+
+func (s *MemoryStore) load(id string) (Record, error) {
+	sh := s.shard(id)
+	sh.mu.Lock()
+	e, ok := sh.byID[id]
+	var data string
+	if ok {
+		data = e.data
+	}
+	sh.mu.Unlock()
+	if !ok {
+		return Record{}, ErrNotFound
+	}
+	return decodeRecord(data)
+}
+
+// Swap implements [RefreshStore].
+func (s *MemoryStore) Swap(ctx context.Context, next Record) error {
+	data, err := encodeFor(ctx, next)
+	if err != nil {
+		return err
+	}
+	if err := s.swap(next, data); err != nil {
+		return err
+	}
+	s.dropSome(next)
+	return nil
+}
+
+func (s *MemoryStore) swap(next Record, data string) error {
+	sh := s.shard(next.ID)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e, ok := sh.byID[next.ID]
+	switch {
+	case !ok:
+		return ErrNotFound
+	case e.writtenBy(next):
+		return nil
+	case e.version != next.Version-1 || e.revoked:
+		return ErrConflict
+	}
+	s.replace(sh, e, next, data)
+	return nil
+}
+
+// replace puts next in the place of what e holds. The shard has to be locked.
+func (s *MemoryStore) replace(sh *memoryShard, e *memoryEntry, next Record, data string) {
+	if e.subject != next.Subject {
+		s.unlink(e)
+		e.subject = strings.Clone(next.Subject)
+		s.link(e)
+	}
+	e.set(next, data)
+	if e.expires < e.due {
+		e.due = e.expires
+		heap.Fix(&sh.queue, int(e.pos))
+	}
+	s.feed.add(e, next)
+}
+
+// List implements [RefreshStore].
+func (s *MemoryStore) List(ctx context.Context, subject string) ([]Record, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var recs []Record
+	for _, id := range s.ids(subject) {
+		rec, err := s.load(id)
+		switch {
+		case errors.Is(err, ErrNotFound): // dropped since
+		case err != nil:
+			return nil, err
+		default:
+			recs = append(recs, rec)
+		}
+	}
+	sortByCreation(recs)
+	return recs, nil
+}
+
+// Sweep implements [Sweeper].
+func (s *MemoryStore) Sweep(ctx context.Context, now time.Time, limit int) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	us := clampedMicros(now)
+	dropped := 0
+	for i := range s.shards {
+		for more := true; more && dropped < limit; {
+			var n int
+			n, more = s.drop(&s.shards[i], us, min(dropsPerLock, limit-dropped))
+			dropped += n
+		}
+	}
+	return dropped, nil
+}
+
+// RevokedSince implements [RevocationFeed].
+func (s *MemoryStore) RevokedSince(ctx context.Context, since time.Time) ([]Revocation, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return s.feed.since(clampedMicros(since)), nil
+}
+
+// RevokeSubject implements [SubjectRevoker].
+func (s *MemoryStore) RevokeSubject(ctx context.Context, subject string, keep []string, at time.Time, reason Reason, writeID string) ([]Record, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var revoked []Record
+	for _, id := range s.ids(subject) {
+		rec, ok, err := s.revoke(id, slices.Contains(keep, id), at, reason, writeID)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			revoked = append(revoked, rec)
+		}
+	}
+	sortByCreation(revoked)
+	return revoked, nil
+}
+
+// revoke revokes one record unless it is kept, expired or revoked, and reports whether that was done, now or before, by
+// the write writeID.
+func (s *MemoryStore) revoke(id string, keep bool, at time.Time, reason Reason, writeID string) (Record, bool, error) {
+	sh := s.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e, ok := sh.byID[id]
+	if !ok {
+		return Record{}, false, nil
+	}
+	rec, err := decodeRecord(e.data)
+	if err != nil || e.revoked {
+		return rec, e.revoked && rec.WriteID == writeID, err
+	}
+	if keep || !rec.ExpiresAt.After(at) {
+		return Record{}, false, nil
+	}
+	rec.Version++
+	rec.WriteID, rec.RevokedAt, rec.RevokeReason = writeID, at, reason
+	data, err := encode(rec)
+	if err != nil {
+		return Record{}, false, err
+	}
+	s.replace(sh, e, rec, data)
+	rec, err = decodeRecord(data) // at, as cut to microseconds
+	return rec, err == nil, err
+}
+
+func (s *MemoryStore) shard(id string) *memoryShard {
+	return &s.shards[maphash.String(s.seed, id)%memoryShards]
+}
+
+// dropSome drops what has expired by the time of the write rec, from one shard after the other.
+func (s *MemoryStore) dropSome(rec Record) {
+	sh := &s.shards[s.next.Add(1)%memoryShards]
+	s.drop(sh, clampedMicros(writeTime(rec)), dropsPerWrite)
+}
+
+// drop takes up to steps records off the front of a shard's queue. It drops those that have expired and queues the
+// others anew. It returns how many it dropped and whether more are due.
+func (s *MemoryStore) drop(sh *memoryShard, now int64, steps int) (dropped int, more bool) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for ; sh.queue.due(now); steps-- {
+		if steps <= 0 {
+			return dropped, true
+		}
+		e := sh.queue[0]
+		if e.expires > now {
+			e.due = e.expires
+			heap.Fix(&sh.queue, 0)
+			continue
+		}
+		heap.Pop(&sh.queue)
+		delete(sh.byID, e.id)
+		s.unlink(e)
+		dropped++
+	}
+	return dropped, false
+}
+
+func (e *memoryEntry) set(rec Record, data string) {
+	e.data = data
+	e.version = rec.Version
+	e.revoked = !rec.RevokedAt.IsZero()
+	e.expires = clampedMicros(rec.ExpiresAt)
+}
+
+// writtenBy reports whether e holds what the write rec would write, because that has been applied already.
+func (e *memoryEntry) writtenBy(rec Record) bool {
+	if e.version != rec.Version {
+		return false
+	}
+	held, err := decodeRecord(e.data)
+	return err == nil && held.WriteID == rec.WriteID
+}
+
+// memorySubjects is the index of the subjects that fall to it.
+type memorySubjects struct {
+	mu     sync.Mutex
+	newest map[string]*memoryEntry
+}
+
+func (s *MemoryStore) subject(subject string) *memorySubjects {
+	return &s.subjects[maphash.String(s.seed, subject)%memoryShards]
+}
+
+// link makes e the newest of its subject's ring.
+func (s *MemoryStore) link(e *memoryEntry) {
+	ix := s.subject(e.subject)
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if last, ok := ix.newest[e.subject]; ok {
+		e.subject = last.subject // one copy for all
+		e.older, e.newer = last, last.newer
+	} else {
+		e.older, e.newer = e, e
+	}
+	e.older.newer, e.newer.older = e, e
+	ix.newest[e.subject] = e
+}
+
+// unlink takes e out of its subject's ring.
+func (s *MemoryStore) unlink(e *memoryEntry) {
+	ix := s.subject(e.subject)
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	switch {
+	case e.older == e:
+		delete(ix.newest, e.subject)
+	case ix.newest[e.subject] == e:
+		ix.newest[e.subject] = e.older
+	}
+	e.older.newer, e.newer.older = e.newer, e.older
+	e.older, e.newer = nil, nil
+}
+
+// ids returns the IDs of the subject's records in the order of creation.
+func (s *MemoryStore) ids(subject string) []string {
+	ix := s.subject(subject)
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	last, ok := ix.newest[subject]
+	if !ok {
+		return nil
+	}
+	ids := make([]string, 0, 8)
+	for e := last.newer; ; e = e.newer {
+		ids = append(ids, e.id)
+		if e == last {
+			return ids
+		}
+	}
+}
+
+// An expiryQueue is a heap of entries, the first one due in front.
+type expiryQueue []*memoryEntry
+
+func (q expiryQueue) due(now int64) bool { return len(q) > 0 && q[0].due <= now }
+
+// Len, Less, Swap, Push and Pop implement [heap.Interface].
+
+func (q expiryQueue) Len() int           { return len(q) }
+func (q expiryQueue) Less(i, j int) bool { return q[i].due < q[j].due }
+
+func (q expiryQueue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].pos, q[j].pos = int32(i), int32(j)
+}
+
+func (q *expiryQueue) Push(x any) {
+	e := x.(*memoryEntry)
+	e.pos = int32(len(*q))
+	*q = append(*q, e)
+}
+
+func (q *expiryQueue) Pop() any {
+	last := len(*q) - 1
+	e := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	return e
+}
+
+// A memoryFeed lists the revocations by time.
+type memoryFeed struct {
+	mu     sync.Mutex
+	log    []memoryRevocation // in ascending order of at
+	tidied int                // how many were left when it was last tidied
+}
+
+type memoryRevocation struct {
+	id          string
+	at, expires int64
+}
+
+// add lists rec, which e holds now, if it is revoked. A revoked record is written no more, so that it is added once and
+// its expiry is final.
+func (f *memoryFeed) add(e *memoryEntry, rec Record) {
+	if !e.revoked {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tidy(clampedMicros(writeTime(rec)))
+	at := clampedMicros(rec.RevokedAt)
+	f.log = slices.Insert(f.log, f.after(at+1), memoryRevocation{e.id, at, e.expires})
+}
+
+// after returns the index of the first revocation at or after a time.
+func (f *memoryFeed) after(at int64) int {
+	return sort.Search(len(f.log), func(i int) bool { return f.log[i].at >= at })
+}
+
+// since returns the revocations at or after a time.
+func (f *memoryFeed) since(at int64) []Revocation {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	late := f.log[f.after(at):]
+	out := make([]Revocation, len(late))
+	for i, r := range late {
+		out[i] = Revocation{SessionID: r.id, At: fromMicros(r.at)}
+	}
+	return out
+}
+
+// tidy drops, each time the log has doubled, what need not be told any longer.
+func (f *memoryFeed) tidy(now int64) {
+	if len(f.log) < 2*f.tidied+64 {
+		return
+	}
+	f.log = slices.Clip(slices.DeleteFunc(f.log, func(r memoryRevocation) bool {
+		return r.expires <= now || r.at <= now-feedPeriod.Microseconds()
+	}))
+	f.tidied = len(f.log)
+}
+
+// writeTime is the time that a record was written, as far as the record tells.
+func writeTime(rec Record) time.Time {
+	newest := rec.CreatedAt
+	for _, t := range []time.Time{rec.RotatedAt, rec.RevokedAt} {
+		if t.After(newest) {
+			newest = t
+		}
+	}
+	return newest
+}
+
+// clampedMicros is [micros] for times that need not be in the years 1 to 9999.
+func clampedMicros(t time.Time) int64 {
+	us, ok := micros(t)
+	switch {
+	case ok:
+		return us
+	case t.Before(time.Time{}):
+		return 0
+	default:
+		return maxMicros
+	}
+}
+
+// encodeFor encodes what is to be written, unless ctx has ended.
+func encodeFor(ctx context.Context, rec Record) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	return encode(rec)
+}
+
+func encode(rec Record) (string, error) {
+	var scratch [512]byte
+	b, err := rec.AppendBinary(scratch[:0])
+	return string(b), err
+}
+
+// sortByCreation sorts by CreatedAt. Records created at the same time stay as they are.
+func sortByCreation(recs []Record) {
+	slices.SortStableFunc(recs, func(a, b Record) int { return a.CreatedAt.Compare(b.CreatedAt) })
+}

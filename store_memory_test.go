@@ -1,0 +1,332 @@
+package tokensession_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// What every store has to do is in storetest. Here is what only MemoryStore promises: how it forgets, in which order it
+// lists, and what it costs.
+
+// memoryShards is the number of writes after which every shard has had its turn to drop expired records.
+const memoryShards = 64
+
+var epoch = time.Date(2026, 3, 1, 9, 30, 0, 0, time.UTC)
+
+func TestMemoryStore_dropsExpiredRecordsOnLaterWrites(t *testing.T) {
+	ctx := context.Background()
+	store := tokensession.NewMemoryStore()
+	expired := make([]tokensession.Record, 2*memoryShards)
+	for n := range expired {
+		expired[n] = memoryRecord(fmt.Sprintf("expired %d", n), "alice", epoch, time.Hour)
+		mustCreate(t, store, expired[n])
+	}
+	live := memoryRecord("live", "alice", epoch, 2*time.Hour)
+	mustCreate(t, store, live)
+
+	// Each write looks after one shard and a few records, so that a shard which holds many needs several turns.
+	for n := range 4 * memoryShards {
+		mustCreate(t, store, memoryRecord(fmt.Sprintf("later %d", n), "bob", epoch.Add(time.Hour), time.Hour))
+	}
+
+	for _, rec := range expired {
+		if _, err := store.Load(ctx, rec.ID); err != tokensession.ErrNotFound {
+			t.Errorf("Load(%q) after it expired and %d later writes: %v, want ErrNotFound", rec.ID, 4*memoryShards, err)
+		}
+	}
+	if got := listedIDs(t, store, "alice"); len(got) != 1 || got[0] != live.ID {
+		t.Errorf("List after the others expired: %q, want the live one only", got)
+	}
+}
+
+func TestMemoryStore_keepsWhatSwapProlonged(t *testing.T) {
+	ctx := context.Background()
+	store := tokensession.NewMemoryStore()
+	rec := memoryRecord("prolonged", "alice", epoch, time.Hour)
+	mustCreate(t, store, rec)
+	rec.Version, rec.WriteID = 2, "second"
+	rec.RotatedAt, rec.ExpiresAt = epoch.Add(30*time.Minute), epoch.Add(90*time.Minute)
+	if err := store.Swap(ctx, rec); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, step := range []struct {
+		at   time.Duration
+		want error
+	}{
+		{60 * time.Minute, nil}, // its first expiry
+		{90*time.Minute - time.Microsecond, nil},
+		{90 * time.Minute, tokensession.ErrNotFound},
+	} {
+		for n := range memoryShards {
+			mustCreate(t, store, memoryRecord(fmt.Sprintf("at %v %d", step.at, n), "bob", epoch.Add(step.at), time.Hour))
+		}
+		if _, err := store.Load(ctx, rec.ID); err != step.want {
+			t.Errorf("Load after the writes of %v: %v, want %v", step.at, err, step.want)
+		}
+	}
+}
+
+func TestMemoryStore_sweepsWhatSwapShortened(t *testing.T) {
+	ctx := context.Background()
+	store := tokensession.NewMemoryStore()
+	rec := memoryRecord("shortened", "alice", epoch, time.Hour)
+	mustCreate(t, store, rec)
+	rec.Version, rec.WriteID, rec.ExpiresAt = 2, "second", epoch.Add(time.Minute)
+	if err := store.Swap(ctx, rec); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := store.Sweep(ctx, epoch.Add(time.Minute), 10); n != 1 || err != nil {
+		t.Errorf("Sweep at the new expiry: %d, %v; want 1", n, err)
+	}
+}
+
+func TestMemoryStore_movesRecordToItsNewSubject(t *testing.T) {
+	store := tokensession.NewMemoryStore()
+	for _, id := range []string{"first", "second", "third"} {
+		mustCreate(t, store, memoryRecord(id, "alice", epoch, time.Hour))
+	}
+	for n, id := range []string{"second", "third", "first"} { // the middle, the newest, the only one
+		rec, err := store.Load(context.Background(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec.Version, rec.Subject = 2, "bob"
+		if err := store.Swap(context.Background(), rec); err != nil {
+			t.Fatal(err)
+		}
+		if alice, bob := listedIDs(t, store, "alice"), listedIDs(t, store, "bob"); len(alice) != 2-n || len(bob) != n+1 {
+			t.Errorf("after %d moved: alice has %q, bob has %q", n+1, alice, bob)
+		}
+	}
+}
+
+func TestMemoryStore_listsRecordsOfOneInstantInOrderOfCreation(t *testing.T) {
+	store := tokensession.NewMemoryStore()
+	var want []string
+	for n := range 100 {
+		id := fmt.Sprintf("%d", n*7919%100)
+		want = append(want, id)
+		mustCreate(t, store, memoryRecord(id, "alice", epoch, time.Hour))
+	}
+	if got := listedIDs(t, store, "alice"); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("List: %v, want %v", got, want)
+	}
+}
+
+func TestMemoryStore_forgetsRevocationsOfExpiredRecordsAndOfOldDays(t *testing.T) {
+	for name, c := range map[string]struct {
+		ttl  time.Duration // of the records
+		told time.Duration // for how long a revocation is told
+	}{
+		"expired": {time.Hour, time.Hour},
+		"old":     {1000 * time.Hour, 24 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := context.Background()
+			store := tokensession.NewMemoryStore()
+			const every = time.Minute
+			for n := range 10_000 {
+				at := epoch.Add(time.Duration(n) * every)
+				rec := memoryRecord(fmt.Sprint(n), "alice", at, c.ttl)
+				mustCreate(t, store, rec)
+				rec.Version, rec.WriteID, rec.RevokedAt = 2, "revoked", at
+				if err := store.Swap(ctx, rec); err != nil {
+					t.Fatal(err)
+				}
+				if n%97 != 0 {
+					continue
+				}
+				live := min(n+1, int(c.told/every))
+				held, err := store.RevokedSince(ctx, time.Time{})
+				if err != nil || len(held) < live || len(held) > 2*live+64 {
+					t.Fatalf("after %d revocations, %d of which are to be told, it holds %d (%v)", n+1, live, len(held), err)
+				}
+			}
+		})
+	}
+}
+
+func TestMemoryStore_worksInSynctestBubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := tokensession.NewMemoryStore()
+		mustCreate(t, store, memoryRecord("one", "alice", time.Now(), time.Hour))
+		<-time.After(2 * time.Hour) // a goroutine of the store would hang the bubble
+		if n, err := store.Sweep(t.Context(), time.Now(), 10); n != 1 || err != nil {
+			t.Errorf("Sweep: %d, %v; want 1", n, err)
+		}
+	})
+}
+
+// The parallel one is for the race detector. It also compares the index with the records afterwards.
+func TestMemoryStore_keepsItsIndexThroughParallelUse(t *testing.T) {
+	ctx := context.Background()
+	store := tokensession.NewMemoryStore()
+	var wg sync.WaitGroup
+	for worker := range 8 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(1, uint64(worker)))
+			for n := range 2000 {
+				now := epoch.Add(time.Duration(n) * time.Second)
+				subject := fmt.Sprint("subject ", rng.IntN(5))
+				switch rng.IntN(8) {
+				case 0, 1, 2:
+					_ = store.Create(ctx, memoryRecord(fmt.Sprint(rng.IntN(500)), subject, now, time.Duration(rng.IntN(600))*time.Second))
+				case 3, 4:
+					if rec, err := store.Load(ctx, fmt.Sprint(rng.IntN(500))); err == nil {
+						rec.Version++
+						rec.RotatedAt, rec.ExpiresAt = now, now.Add(10*time.Minute)
+						_ = store.Swap(ctx, rec)
+					}
+				case 5:
+					_, _ = store.List(ctx, subject)
+				case 6:
+					_, _ = store.RevokeSubject(ctx, subject, nil, now, tokensession.ReasonRevoked, fmt.Sprint(worker, n))
+					_, _ = store.RevokedSince(ctx, now.Add(-time.Minute))
+				case 7:
+					_, _ = store.Sweep(ctx, now.Add(-time.Minute), 20)
+				}
+			}
+		})
+	}
+	wg.Wait()
+
+	listed := 0
+	for n := range 5 {
+		subject := fmt.Sprint("subject ", n)
+		for _, id := range listedIDs(t, store, subject) {
+			listed++
+			if rec, err := store.Load(ctx, id); err != nil || rec.Subject != subject {
+				t.Errorf("%q is listed for %q: Load says %v, %v", id, subject, rec, err)
+			}
+		}
+	}
+	loaded := 0
+	for n := range 500 {
+		if _, err := store.Load(ctx, fmt.Sprint(n)); err == nil {
+			loaded++
+		}
+	}
+	if loaded != listed || loaded == 0 {
+		t.Errorf("%d records are held and %d are listed", loaded, listed)
+	}
+	if n, err := store.Sweep(ctx, epoch.Add(1000*time.Hour), 1000); n != loaded || err != nil {
+		t.Errorf("Sweep of everything: %d, %v; want %d", n, err, loaded)
+	}
+}
+
+func memoryRecord(id, subject string, at time.Time, ttl time.Duration) tokensession.Record {
+	return tokensession.Record{ID: id, Version: 1, WriteID: "write of " + id, Subject: subject, Key: make([]byte, 32),
+		AuthTime: at, CreatedAt: at, RotatedAt: at, ExpiresAt: at.Add(ttl)}
+}
+
+func mustCreate(t *testing.T, store tokensession.RefreshStore, rec tokensession.Record) {
+	t.Helper()
+	if err := store.Create(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func listedIDs(t *testing.T, store tokensession.RefreshStore, subject string) []string {
+	t.Helper()
+	recs, err := store.List(t.Context(), subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, rec := range recs {
+		ids = append(ids, rec.ID)
+	}
+	return ids
+}
+
+var benchAttributes = []map[string]string{nil, {
+	"device":     "Firefox on Linux",
+	"ip":         "2001:db8:85a3::8a2e:370:7334",
+	"user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+}}
+
+// benchRecord returns a record as a Manager would write it: the nth of many, with a subject of 16 bytes.
+func benchRecord(n int, attributes map[string]string) tokensession.Record {
+	now := epoch.Add(time.Duration(n) * 1709 * time.Microsecond)
+	key := make([]byte, 32)
+	copy(key, fmt.Sprintf("key of session %d", n))
+	return tokensession.Record{
+		ID: fmt.Sprintf("%022d", n), Version: 1, WriteID: fmt.Sprintf("W%021d", n),
+		Subject: fmt.Sprintf("user-%011d", n), Attributes: attributes, Key: key,
+		AuthTime: now, CreatedAt: now, RotatedAt: now,
+		ExpiresAt: now.Add(7 * 24 * time.Hour), MaxExpiresAt: now.Add(30 * 24 * time.Hour),
+	}
+}
+
+// BenchmarkMemoryStore_bytesPerSession fills a store with a million sessions of as many subjects, and reports the
+// memory in use after a garbage collection. Once is enough: -benchtime=1x.
+func BenchmarkMemoryStore_bytesPerSession(b *testing.B) {
+	const sessions = 1_000_000
+	for _, attributes := range benchAttributes {
+		b.Run(fmt.Sprintf("%dattributes", len(attributes)), func(b *testing.B) {
+			for range b.N {
+				before := heapInUse()
+				store := tokensession.NewMemoryStore()
+				for n := range sessions {
+					if err := store.Create(context.Background(), benchRecord(n, attributes)); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(heapInUse()-before)/sessions, "B/session")
+				runtime.KeepAlive(store)
+			}
+		})
+	}
+}
+
+func heapInUse() uint64 {
+	var stats runtime.MemStats
+	runtime.GC()
+	runtime.GC() // the first one leaves what finalizers and pools held
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// BenchmarkMemoryStore_refresh does what a refresh asks of the store: a Load and a Swap, among 100,000 sessions.
+func BenchmarkMemoryStore_refresh(b *testing.B) {
+	const sessions = 100_000
+	for _, attributes := range benchAttributes {
+		b.Run(fmt.Sprintf("%dattributes", len(attributes)), func(b *testing.B) {
+			ctx := context.Background()
+			store := tokensession.NewMemoryStore()
+			ids := make([]string, sessions)
+			for n := range sessions {
+				rec := benchRecord(n, attributes)
+				ids[n] = rec.ID
+				if err := store.Create(ctx, rec); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for n := range b.N {
+				rec, err := store.Load(ctx, ids[n%sessions])
+				if err != nil {
+					b.Fatal(err)
+				}
+				rec.Version++
+				rec.Predecessor, rec.Generation = rec.Generation, rec.Generation+1
+				rec.RotatedAt = rec.RotatedAt.Add(15 * time.Minute)
+				rec.ConsumedAt = rec.RotatedAt
+				rec.ExpiresAt = rec.ExpiresAt.Add(15 * time.Minute)
+				if err := store.Swap(ctx, rec); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
