@@ -86,13 +86,6 @@ func (r *Record) times() [7]*time.Time {
 	return [...]*time.Time{&r.AuthTime, &r.CreatedAt, &r.ConsumedAt, &r.RotatedAt, &r.ExpiresAt, &r.MaxExpiresAt, &r.RevokedAt}
 }
 
-// clone returns a record that shares no memory with r.
-func (r Record) clone() Record {
-	r.Key = slices.Clone(r.Key)
-	r.Attributes = maps.Clone(r.Attributes)
-	return r
-}
-
 // micros returns the microseconds between the zero time and t, and whether t is in the years 1 to 9999.
 func micros(t time.Time) (us int64, ok bool) {
 	s := t.Unix() - zeroTimeUnix
