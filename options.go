@@ -18,7 +18,8 @@ type SessionOption interface {
 }
 
 // WithClient binds a new session to an OAuth client. From then on, each refresh must name the same client; one that
-// names another, or none, is an [ErrInvalidToken] and consumes nothing.
+// names another, or none, is an [ErrInvalidToken] and consumes nothing. A session begun without a client is refreshed
+// by any.
 func WithClient(id string) SessionOption { return clientOption(id) }
 
 // WithAttributes records what the host wants to know of the session: device name, IP address, user agent. At a

@@ -11,10 +11,14 @@ import (
 )
 
 const (
-	feedInterval  = time.Second
-	feedTimeout   = 5 * time.Second
-	feedOverlap   = time.Minute // for commits that were late, and instances' clocks
-	clockSkew     = time.Minute
+	feedInterval = time.Second
+	feedTimeout  = 5 * time.Second
+	feedOverlap  = time.Minute // for commits that were late, and instances' clocks
+	clockSkew    = time.Minute
+
+	// A commit may be later and a clock more wrong than feedOverlap; such a revocation is found after this.
+	readAllInterval = time.Minute
+
 	sweepInterval = time.Minute
 	sweepBatch    = 1000
 )
@@ -226,14 +230,15 @@ func (m *Manager) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// follow reads the feed every feedInterval.
+// follow reads the feed every feedInterval: what is new, and every readAllInterval all that can matter.
 func (m *Manager) follow(ctx context.Context, store RevocationFeed) {
-	var read time.Time // when the feed was last read
+	var read, readAll time.Time // when the feed was last read, and when as far back as matters
 	stale := false
 	every(ctx, feedInterval, func() {
 		now := m.now()
 		since := read.Add(-feedOverlap)
-		if read.IsZero() {
+		all := now.Sub(readAll) >= readAllInterval
+		if all {
 			since = now.Add(-m.denyPeriod())
 		}
 		err := m.pull(ctx, store, since)
@@ -247,6 +252,9 @@ func (m *Manager) follow(ctx context.Context, store RevocationFeed) {
 		}
 		if err == nil {
 			read = now
+			if all {
+				readAll = now
+			}
 		}
 	})
 }

@@ -13,6 +13,7 @@ const (
 	reused                   // any other: two parties hold the session
 	expired
 	revoked
+	raced // live when the call began, and consumed twice over since: only a refresh that lost a race knows
 )
 
 // rules are the periods that a decision depends on. Zero turns grace or recovery off.

@@ -294,6 +294,7 @@ type refresh struct {
 	options refreshOptions
 	writeID string
 
+	wasLive bool         // when an earlier attempt looked
 	pending Event        // what the last write was to do
 	issued  *accessToken // kept for the next attempt, so that nobody is asked twice
 }
@@ -307,7 +308,7 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 		return Tokens{}, err
 	case !r.token.authentic(r.tokenKeys(rec)):
 		return Tokens{}, invalid("forged refresh token")
-	case rec.ClientID != r.options.clientID:
+	case rec.ClientID != "" && rec.ClientID != r.options.clientID:
 		return Tokens{}, invalid("refresh token of another client")
 	case rec.WriteID == r.writeID: // an attempt failed only in appearance
 		return r.finish(ctx, rec)
@@ -316,8 +317,10 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 	if rec.live(now) && r.denied.has(rec.ID, now) {
 		return r.end(ctx, rec.revoke(now, ReasonRevoked), EventRevoked, rec.Generation)
 	}
-	what, next := r.rules.decide(rec, r.token.generation, now)
+	what, next := r.decide(rec, now)
 	switch what {
+	case raced:
+		return Tokens{}, unavailable("refreshing", errors.New("others have refreshed the session twice in the meantime"))
 	case revoked:
 		r.deny(rec.ID, rec.RevokedAt)
 		return Tokens{}, fmt.Errorf("%w: session %s: %s", ErrRevoked, rec.ID, rec.RevokeReason)
@@ -327,6 +330,22 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 		return r.end(ctx, next, EventReused, rec.Generation)
 	}
 	return r.grant(ctx, rec, next, what, now)
+}
+
+// decide is rules.decide for a call that may have lost a race. If the token was live when the call first looked, then
+// it was presented in time, however long the store or the authorizer took: it is answered as within the grace period,
+// or, where that is no longer possible, with no verdict. Without a grace period, losing a race is reuse.
+func (r *refresh) decide(rec Record, now time.Time) (outcome, Record) {
+	lost := r.wasLive && r.rules.grace > 0 && r.token.generation < rec.Generation
+	if lost && now.After(rec.RotatedAt) {
+		now = rec.RotatedAt
+	}
+	what, next := r.rules.decide(rec, r.token.generation, now)
+	r.wasLive = r.wasLive || what == rotated || what == healed
+	if lost && what == reused {
+		what = raced
+	}
+	return what, next
 }
 
 // grant authorizes, signs and writes, in this order.
