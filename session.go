@@ -252,7 +252,7 @@ func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string
 // a [*ReuseError] that it has been ended now because the token was consumed before, and [ErrDenied] that it has been
 // ended now because the authorizer says so.
 func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...RefreshOption) (Tokens, error) {
-	r := refresh{Manager: m, writeID: randomID()}
+	r := refresh{Manager: m, writeID: randomID(), presented: m.now()}
 	for _, opt := range opts {
 		opt.applyRefresh(&r.options)
 	}
@@ -294,6 +294,10 @@ type refresh struct {
 	options refreshOptions
 	writeID string
 
+	// When the token was presented. The periods are measured to it, and from the write of its successor: however long
+	// the store, the authorizer or the signer takes, two refreshes that raced are no theft.
+	presented time.Time
+
 	pending Event        // what the last write was to do
 	issued  *accessToken // kept for the next attempt, so that nobody is asked twice
 }
@@ -312,37 +316,36 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 	case rec.WriteID == r.writeID: // an attempt failed only in appearance
 		return r.finish(ctx, rec)
 	}
-	now := r.now()
-	if rec.live(now) && r.denied.has(rec.ID, now) {
-		return r.end(ctx, rec.revoke(now, ReasonRevoked), EventRevoked, rec.Generation)
+	if rec.live(r.presented) && r.denied.has(rec.ID, r.presented) {
+		return r.end(ctx, rec.revoke(r.now(), ReasonRevoked), EventRevoked, rec.Generation)
 	}
-	what, next := r.rules.decide(rec, r.token.generation, now)
-	switch what {
+	switch what := r.rules.decide(rec, r.token.generation, r.presented); what {
 	case revoked:
 		r.deny(rec.ID, rec.RevokedAt)
 		return Tokens{}, fmt.Errorf("%w: session %s: %s", ErrRevoked, rec.ID, rec.RevokeReason)
 	case expired:
 		return Tokens{}, fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
 	case reused:
-		return r.end(ctx, next, EventReused, rec.Generation)
+		return r.end(ctx, r.rules.next(what, rec, r.token.generation, r.now()), EventReused, rec.Generation)
+	default:
+		return r.grant(ctx, rec, what)
 	}
-	return r.grant(ctx, rec, next, what, now)
 }
 
 // grant authorizes, signs and writes, in this order.
-func (r *refresh) grant(ctx context.Context, rec, next Record, what outcome, now time.Time) (Tokens, error) {
+func (r *refresh) grant(ctx context.Context, rec Record, what outcome) (Tokens, error) {
+	session := rec.Session()
 	if what != replayed {
-		next.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
-		if err := checkAttributes(next.Attributes); err != nil {
+		session.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
+		if err := checkAttributes(session.Attributes); err != nil {
 			return Tokens{}, err
 		}
 	}
-	session := rec.Session()
-	session.Attributes = maps.Clone(next.Attributes)
-	if r.issued == nil || r.issued.expiresAt.After(next.ExpiresAt) {
-		issued, err := r.issue(ctx, session, next.ExpiresAt, now)
+	sessionEnd := r.rules.next(what, rec, r.token.generation, r.presented).ExpiresAt
+	if r.issued == nil || r.issued.expiresAt.After(sessionEnd) {
+		issued, err := r.issue(ctx, session, sessionEnd, r.presented)
 		if errors.Is(err, ErrDenied) {
-			tokens, endErr := r.end(ctx, rec.revoke(now, ReasonDenied), EventDenied, rec.Generation)
+			tokens, endErr := r.end(ctx, rec.revoke(r.now(), ReasonDenied), EventDenied, rec.Generation)
 			if errors.Is(endErr, ErrDenied) {
 				endErr = err // with what the authorizer said
 			}
@@ -357,6 +360,8 @@ func (r *refresh) grant(ctx context.Context, rec, next Record, what outcome, now
 	if what == replayed {
 		return r.finish(ctx, rec)
 	}
+	next := r.rules.next(what, rec, r.token.generation, r.now())
+	next.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
 	return r.write(ctx, next)
 }
 
