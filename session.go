@@ -143,6 +143,9 @@ func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption
 	}
 	h := newHandle()
 	rec := m.newRecord(h, subject, o, now)
+	if err := m.queueUp(ctx, &rec); err != nil {
+		return Tokens{}, err
+	}
 	issued, err := m.issue(ctx, rec.Session(), rec.ExpiresAt, now)
 	if err != nil {
 		return Tokens{}, err
@@ -220,6 +223,22 @@ func (m *Manager) retry(ctx context.Context, f func() error) error {
 		}
 	}
 	return unavailable("writing the session", err)
+}
+
+// queueUp makes a record the newest of its subject where that matters, for a clock may stand still, and that of
+// another instance be ahead: a login must never end itself for being the oldest.
+func (m *Manager) queueUp(ctx context.Context, rec *Record) error {
+	if m.cfg.MaxSessions == 0 {
+		return nil
+	}
+	records, err := m.list(ctx, rec.Subject)
+	if err != nil || len(records) == 0 {
+		return err
+	}
+	if newest := records[len(records)-1].CreatedAt; !rec.CreatedAt.After(newest) {
+		rec.CreatedAt = newest.Add(time.Microsecond)
+	}
+	return nil
 }
 
 // makeRoom ends the session that the new one replaces, and the oldest ones beyond MaxSessions.
