@@ -21,43 +21,48 @@ type rules struct {
 	refreshTTL, grace, recovery time.Duration
 }
 
-// decide says what presenting generation n of rec at now leads to, and what the record becomes. The record is the one
-// given, but for a new WriteID, unless the outcome is one that writes: rotated, healed, recovered and reused.
+// decide says what presenting generation n of rec leads to, where at is when it was presented.
 //
 // The order is by generation, never by clock: instances' clocks differ, and a clock can stand still.
-func (r rules) decide(rec Record, n uint64, now time.Time) (outcome, Record) {
+func (r rules) decide(rec Record, n uint64, at time.Time) outcome {
 	switch {
 	case !rec.RevokedAt.IsZero():
-		return revoked, rec
-	case !now.Before(rec.ExpiresAt):
-		return expired, rec
+		return revoked
+	case !at.Before(rec.ExpiresAt):
+		return expired
 	case n == rec.Generation:
-		return rotated, r.rotate(rec, n, now)
+		return rotated
 	case n > rec.Generation:
-		return healed, r.rotate(rec, n, now)
-	case n == rec.Predecessor && within(now, rec.RotatedAt, r.grace):
-		return replayed, rec
-	case n == rec.Predecessor && within(now, rec.ConsumedAt, r.recovery):
-		return recovered, r.recover(rec, now)
+		return healed
+	case n == rec.Predecessor && within(at, rec.RotatedAt, r.grace):
+		return replayed
+	case n == rec.Predecessor && within(at, rec.ConsumedAt, r.recovery):
+		return recovered
 	default:
-		return reused, rec.revoke(now, ReasonReuse)
+		return reused
 	}
 }
 
-func (r rules) rotate(rec Record, n uint64, now time.Time) Record {
-	rec.Predecessor, rec.ConsumedAt = n, now
-	rec.Generation, rec.RotatedAt = n+1, now
-	return r.extend(rec, now)
+// next returns what the record becomes if what decide said is written now. Only rotated, healed, recovered and reused
+// change it; the WriteID is the writer's to set.
+func (r rules) next(what outcome, rec Record, n uint64, now time.Time) Record {
+	switch what {
+	case rotated, healed:
+		rec.Predecessor, rec.ConsumedAt = n, now
+		rec.Generation = n + 1
+		return r.renew(rec, now)
+	case recovered: // Predecessor and ConsumedAt stay, so that the window in which it is possible never slides
+		rec.Generation++
+		return r.renew(rec, now)
+	case reused:
+		return rec.revoke(now, ReasonReuse)
+	default:
+		return rec
+	}
 }
 
-// recover leaves Predecessor and ConsumedAt as they are, so that the window in which it is possible never slides.
-func (r rules) recover(rec Record, now time.Time) Record {
-	rec.Generation++
+func (r rules) renew(rec Record, now time.Time) Record {
 	rec.RotatedAt = now
-	return r.extend(rec, now)
-}
-
-func (r rules) extend(rec Record, now time.Time) Record {
 	rec.ExpiresAt = earlier(now.Add(r.refreshTTL), rec.MaxExpiresAt)
 	rec.Version++
 	return rec

@@ -143,6 +143,9 @@ func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption
 	}
 	h := newHandle()
 	rec := m.newRecord(h, subject, o, now)
+	if err := m.queueUp(ctx, &rec); err != nil {
+		return Tokens{}, err
+	}
 	issued, err := m.issue(ctx, rec.Session(), rec.ExpiresAt, now)
 	if err != nil {
 		return Tokens{}, err
@@ -222,6 +225,22 @@ func (m *Manager) retry(ctx context.Context, f func() error) error {
 	return unavailable("writing the session", err)
 }
 
+// queueUp makes a record the newest of its subject where that matters, for a clock may stand still, and that of
+// another instance be ahead: a login must never end itself for being the oldest.
+func (m *Manager) queueUp(ctx context.Context, rec *Record) error {
+	if m.cfg.MaxSessions == 0 {
+		return nil
+	}
+	records, err := m.list(ctx, rec.Subject)
+	if err != nil || len(records) == 0 {
+		return err
+	}
+	if newest := records[len(records)-1].CreatedAt; !rec.CreatedAt.After(newest) {
+		rec.CreatedAt = newest.Add(time.Microsecond)
+	}
+	return nil
+}
+
 // makeRoom ends the session that the new one replaces, and the oldest ones beyond MaxSessions.
 func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string) error {
 	if replacing != "" && replacing != created.ID {
@@ -252,7 +271,7 @@ func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string
 // a [*ReuseError] that it has been ended now because the token was consumed before, and [ErrDenied] that it has been
 // ended now because the authorizer says so.
 func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...RefreshOption) (Tokens, error) {
-	r := refresh{Manager: m, writeID: randomID()}
+	r := refresh{Manager: m, writeID: randomID(), presented: m.now()}
 	for _, opt := range opts {
 		opt.applyRefresh(&r.options)
 	}
@@ -294,6 +313,10 @@ type refresh struct {
 	options refreshOptions
 	writeID string
 
+	// When the token was presented. The periods are measured to it, and from the write of its successor: however long
+	// the store, the authorizer or the signer takes, two refreshes that raced are no theft.
+	presented time.Time
+
 	wasLive bool         // when an earlier attempt looked
 	pending Event        // what the last write was to do
 	issued  *accessToken // kept for the next attempt, so that nobody is asked twice
@@ -313,12 +336,10 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 	case rec.WriteID == r.writeID: // an attempt failed only in appearance
 		return r.finish(ctx, rec)
 	}
-	now := r.now()
-	if rec.live(now) && r.denied.has(rec.ID, now) {
-		return r.end(ctx, rec.revoke(now, ReasonRevoked), EventRevoked, rec.Generation)
+	if rec.live(r.presented) && r.denied.has(rec.ID, r.presented) {
+		return r.end(ctx, rec.revoke(r.now(), ReasonRevoked), EventRevoked, rec.Generation)
 	}
-	what, next := r.decide(rec, now)
-	switch what {
+	switch what := r.decide(rec); what {
 	case raced:
 		return Tokens{}, unavailable("refreshing", errors.New("others have refreshed the session twice in the meantime"))
 	case revoked:
@@ -327,41 +348,43 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 	case expired:
 		return Tokens{}, fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
 	case reused:
-		return r.end(ctx, next, EventReused, rec.Generation)
+		return r.end(ctx, r.rules.next(what, rec, r.token.generation, r.now()), EventReused, rec.Generation)
+	default:
+		return r.grant(ctx, rec, what)
 	}
-	return r.grant(ctx, rec, next, what, now)
 }
 
 // decide is rules.decide for a call that may have lost a race. If the token was live when the call first looked, then
-// it was presented in time, however long the store or the authorizer took: it is answered as within the grace period,
-// or, where that is no longer possible, with no verdict. Without a grace period, losing a race is reuse.
-func (r *refresh) decide(rec Record, now time.Time) (outcome, Record) {
+// it was presented in time, however long the store took: it is answered as within the grace period, or, where that is
+// no longer possible, with no verdict. Without a grace period, losing a race is reuse.
+func (r *refresh) decide(rec Record) outcome {
 	lost := r.wasLive && r.rules.grace > 0 && r.token.generation < rec.Generation
-	if lost && now.After(rec.RotatedAt) {
-		now = rec.RotatedAt
+	at := r.presented
+	if lost && at.After(rec.RotatedAt) {
+		at = rec.RotatedAt
 	}
-	what, next := r.rules.decide(rec, r.token.generation, now)
-	r.wasLive = r.wasLive || what == rotated || what == healed
+	what := r.rules.decide(rec, r.token.generation, at)
 	if lost && what == reused {
-		what = raced
+		return raced
 	}
-	return what, next
+	r.wasLive = r.wasLive || what == rotated || what == healed
+	return what
 }
 
 // grant authorizes, signs and writes, in this order.
-func (r *refresh) grant(ctx context.Context, rec, next Record, what outcome, now time.Time) (Tokens, error) {
+func (r *refresh) grant(ctx context.Context, rec Record, what outcome) (Tokens, error) {
+	session := rec.Session()
 	if what != replayed {
-		next.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
-		if err := checkAttributes(next.Attributes); err != nil {
+		session.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
+		if err := checkAttributes(session.Attributes); err != nil {
 			return Tokens{}, err
 		}
 	}
-	session := rec.Session()
-	session.Attributes = maps.Clone(next.Attributes)
-	if r.issued == nil || r.issued.expiresAt.After(next.ExpiresAt) {
-		issued, err := r.issue(ctx, session, next.ExpiresAt, now)
+	sessionEnd := r.rules.next(what, rec, r.token.generation, r.presented).ExpiresAt
+	if r.issued == nil || r.issued.expiresAt.After(sessionEnd) {
+		issued, err := r.issue(ctx, session, sessionEnd, r.presented)
 		if errors.Is(err, ErrDenied) {
-			tokens, endErr := r.end(ctx, rec.revoke(now, ReasonDenied), EventDenied, rec.Generation)
+			tokens, endErr := r.end(ctx, rec.revoke(r.now(), ReasonDenied), EventDenied, rec.Generation)
 			if errors.Is(endErr, ErrDenied) {
 				endErr = err // with what the authorizer said
 			}
@@ -376,6 +399,8 @@ func (r *refresh) grant(ctx context.Context, rec, next Record, what outcome, now
 	if what == replayed {
 		return r.finish(ctx, rec)
 	}
+	next := r.rules.next(what, rec, r.token.generation, r.now())
+	next.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
 	return r.write(ctx, next)
 }
 

@@ -3,6 +3,7 @@ package tokensession_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,11 +13,24 @@ import (
 )
 
 // A clock stands still until it is moved.
-type clock struct{ t time.Time }
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
 
-func newClock() *clock                   { return &clock{time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC)} }
-func (c *clock) Now() time.Time          { return c.t }
-func (c *clock) advance(d time.Duration) { c.t = c.t.Add(d) }
+func newClock() *clock { return &clock{t: time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC)} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
 
 var accessConfig = tokensession.AccessConfig{Issuer: "https://auth.example", Audience: []string{"https://api.example"}}
 

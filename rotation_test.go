@@ -1,0 +1,279 @@
+package tokensession_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// The table of decisions itself is in rotation_internal_test.go. Here are stories told by it, through a Manager.
+
+const (
+	grace = 10 * time.Second // the default
+	week  = 7 * 24 * time.Hour
+)
+
+// R1: RFC 9700 section 4.14.2.
+func TestRefresh_rotatesTheTokenEachTime(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	seen := map[string]bool{tokens.RefreshToken: true, tokens.AccessToken: true}
+	for range 5 {
+		next := w.refresh(tokens.RefreshToken)
+		require.False(t, seen[next.RefreshToken] || seen[next.AccessToken], "a token came twice")
+		seen[next.RefreshToken], seen[next.AccessToken] = true, true
+		require.Equal(t, tokens.Session.ID, next.Session.ID)
+		tokens = next
+	}
+}
+
+// IdentityServer4#4947: each reuse restarted the window.
+func TestRefresh_replaysTheSameTokenUntilTheGraceEndsToTheMicrosecond(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	second := w.refresh(first.RefreshToken)
+	written := w.record(first.Session.ID)
+	for _, wait := range []time.Duration{0, grace / 2, grace/2 - micro} { // in all one microsecond less than the grace
+		w.clock.advance(wait)
+		again := w.refresh(first.RefreshToken)
+		require.Equal(t, second.RefreshToken, again.RefreshToken)
+		require.Equal(t, second.RefreshExpiresAt, again.RefreshExpiresAt, "a replay prolonged the session")
+		_, err := w.m.Verify(again.AccessToken)
+		require.NoError(t, err)
+	}
+	require.Equal(t, written, w.record(first.Session.ID), "a replay wrote something")
+
+	w.clock.advance(micro)
+	requireReused(t, w.refreshError(first.RefreshToken), 0, 1)
+	w.requireDead(first, second)
+}
+
+func TestRefresh_endsTheGraceWhenTheSuccessorIsUsed(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	second := w.refresh(first.RefreshToken)
+	third := w.refresh(second.RefreshToken) // at the same time
+	requireReused(t, w.refreshError(first.RefreshToken), 0, 2)
+	w.requireDead(first, second, third)
+}
+
+// keycloak#50999: within one second all tokens looked equally old.
+func TestRefresh_decidesByGenerationWhileTheClockStandsStill(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	chain := []tokensession.Tokens{w.start()}
+	for range 4 {
+		chain = append(chain, w.refresh(chain[len(chain)-1].RefreshToken))
+	}
+	require.Equal(t, chain[4].RefreshToken, w.refresh(chain[3].RefreshToken).RefreshToken, "the immediate predecessor")
+	requireReused(t, w.refreshError(chain[2].RefreshToken), 2, 4)
+	w.requireDead(chain...)
+}
+
+func TestRefresh_worksWhileTheClockGoesBackwards(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	tokens := first
+	for range 5 {
+		w.clock.advance(-time.Hour)
+		previous := tokens
+		tokens = w.refresh(tokens.RefreshToken)
+		require.Equal(t, tokens.RefreshToken, w.refresh(previous.RefreshToken).RefreshToken)
+	}
+	requireReused(t, w.refreshError(first.RefreshToken), 0, 5)
+}
+
+func TestRefresh_strictNeverReplaysWhateverTheClockDoes(t *testing.T) {
+	for name, step := range map[string]time.Duration{"frozen": 0, "forwards": micro, "backwards": -micro, "an hour backwards": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tokensession.Config{GracePeriod: tokensession.Strict})
+			first := w.start()
+			w.clock.advance(step)
+			second := w.refresh(first.RefreshToken)
+			w.clock.advance(step)
+			requireReused(t, w.refreshError(first.RefreshToken), 0, 1)
+			require.ErrorIs(t, w.refreshError(second.RefreshToken), tokensession.ErrRevoked)
+		})
+	}
+}
+
+func TestRefresh_recoversWithANewSuccessorUntilTheWindowEnds(t *testing.T) {
+	const recovery = time.Hour
+	for name, c := range map[string]struct {
+		grace, last time.Duration // last: of the attempts, since the token was consumed
+		recovers    bool
+	}{
+		"in time":          {0, recovery - micro, true},
+		"too late":         {0, recovery, false},
+		"strict, in time":  {tokensession.Strict, recovery - micro, true},
+		"strict, too late": {tokensession.Strict, recovery, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tokensession.Config{GracePeriod: c.grace, RecoveryPeriod: recovery})
+			first := w.start()
+			lost := w.refresh(first.RefreshToken)
+			w.clock.advance(30 * time.Minute)
+			recovered := w.refresh(first.RefreshToken)
+			require.NotEqual(t, lost.RefreshToken, recovered.RefreshToken)
+			w.clock.advance(c.last - 30*time.Minute) // a window that slid would be open still
+			if !c.recovers {
+				requireReused(t, w.refreshError(first.RefreshToken), 0, 2)
+				require.ErrorIs(t, w.refreshError(recovered.RefreshToken), tokensession.ErrRevoked)
+				return
+			}
+			again := w.refresh(first.RefreshToken)
+			require.NotEqual(t, recovered.RefreshToken, again.RefreshToken)
+			w.requireLive(again)
+		})
+	}
+}
+
+func TestRefresh_endsTheSessionWhenADisplacedSuccessorComesBack(t *testing.T) {
+	w := newWorld(t, tokensession.Config{RecoveryPeriod: time.Hour})
+	first := w.start()
+	displaced := w.refresh(first.RefreshToken)
+	w.clock.advance(grace)
+	recovered := w.refresh(first.RefreshToken)
+	requireReused(t, w.refreshError(displaced.RefreshToken), 1, 2)
+	w.requireDead(first, displaced, recovered)
+}
+
+func TestRefresh_replaysARecoveryInsideItsOwnGrace(t *testing.T) {
+	w := newWorld(t, tokensession.Config{RecoveryPeriod: time.Hour})
+	first := w.start()
+	w.refresh(first.RefreshToken)
+	w.clock.advance(time.Minute)
+	recovered := w.refresh(first.RefreshToken)
+	w.clock.advance(grace - micro)
+	require.Equal(t, recovered.RefreshToken, w.refresh(first.RefreshToken).RefreshToken)
+	w.clock.advance(micro)
+	require.NotEqual(t, recovered.RefreshToken, w.refresh(first.RefreshToken).RefreshToken)
+}
+
+func TestRefresh_closesTheRecoveryWindowWhenTheSuccessorIsUsed(t *testing.T) {
+	w := newWorld(t, tokensession.Config{RecoveryPeriod: time.Hour})
+	first := w.start()
+	second := w.refresh(first.RefreshToken)
+	third := w.refresh(second.RefreshToken)
+	w.clock.advance(grace)
+	requireReused(t, w.refreshError(first.RefreshToken), 0, 2)
+	w.requireDead(second, third)
+}
+
+// R5: ASVS 7.3.1.
+func TestRefresh_endsAnIdleSessionToTheMicrosecond(t *testing.T) {
+	for _, ttl := range []time.Duration{week, time.Hour} {
+		w := newWorld(t, tokensession.Config{RefreshTTL: ttl})
+		tokens := w.start()
+		for range 3 {
+			w.clock.advance(ttl - micro)
+			tokens = w.refresh(tokens.RefreshToken)
+		}
+		w.clock.advance(ttl)
+		w.unchanged(tokens.Session.ID, func() {
+			require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrExpired)
+		})
+	}
+}
+
+// R4: ASVS 7.3.2. R14: NIST SP 800-63B-4, AAL1 and AAL2.
+func TestRefresh_neverExtendsTheAbsoluteEnd(t *testing.T) {
+	for name, c := range map[string]struct {
+		cfg  tokensession.Config
+		max  time.Duration
+		step time.Duration
+	}{
+		"30 days (AAL1)":             {tokensession.Config{}, 30 * 24 * time.Hour, time.Hour},
+		"24 hours, 1 idle (AAL2)":    {tokensession.Config{MaxLifetime: 24 * time.Hour, RefreshTTL: time.Hour}, 24 * time.Hour, 30 * time.Minute},
+		"shorter than the idle time": {tokensession.Config{MaxLifetime: time.Hour}, time.Hour, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, c.cfg)
+			tokens := w.start()
+			end := tokens.Session.CreatedAt.Add(c.max)
+			for passed := c.step; passed < c.max; passed += c.step {
+				w.clock.advance(c.step)
+				tokens = w.refresh(tokens.RefreshToken)
+				require.Equal(t, end, tokens.Session.MaxExpiresAt)
+				require.False(t, tokens.RefreshExpiresAt.After(end) || tokens.AccessExpiresAt.After(end), "a token outlives its session")
+			}
+			w.clock.advance(c.step - micro)
+			tokens = w.refresh(tokens.RefreshToken)
+			w.clock.advance(micro)
+			require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrExpired)
+			_, err := w.m.Verify(tokens.AccessToken)
+			require.ErrorIs(t, err, tokensession.ErrExpired)
+		})
+	}
+}
+
+func TestRefresh_unlimitedSessionLivesAsLongAsItIsRefreshed(t *testing.T) {
+	w := newWorld(t, tokensession.Config{MaxLifetime: tokensession.Unlimited})
+	tokens := w.start()
+	for range 500 {
+		w.clock.advance(week - micro)
+		tokens = w.refresh(tokens.RefreshToken)
+		require.Zero(t, tokens.Session.MaxExpiresAt)
+	}
+	w.clock.advance(week)
+	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrExpired)
+}
+
+// A failover to a replica that had not got the last writes.
+func TestRefresh_healsARecordThatLostSeveralGenerations(t *testing.T) {
+	for _, period := range []time.Duration{0, tokensession.Strict} {
+		w := newWorld(t, tokensession.Config{GracePeriod: period})
+		first := w.start()
+		stale := w.record(first.Session.ID)
+		chain := []tokensession.Tokens{first}
+		for range 5 {
+			chain = append(chain, w.refresh(chain[len(chain)-1].RefreshToken))
+			w.clock.advance(time.Minute)
+		}
+		w.restore(stale)
+
+		healed := w.refresh(chain[5].RefreshToken)
+		require.Equal(t, tokensession.EventHealed, w.events.kinds()[len(w.events.kinds())-1])
+		require.EqualValues(t, 6, w.record(first.Session.ID).Generation)
+		next := w.requireLive(healed)
+		requireReused(t, w.refreshError(chain[3].RefreshToken), 3, 7)
+		w.requireDead(append(chain, healed, next)...)
+	}
+}
+
+// The thief's token was consumed, but the store forgot that.
+func TestRefresh_catchesAnOldTokenThatALostWriteBroughtBackToLife(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	stale := w.record(first.Session.ID)
+	honest := w.refresh(w.refresh(first.RefreshToken).RefreshToken)
+	w.clock.advance(time.Minute)
+	w.restore(stale)
+
+	stolen := w.refresh(first.RefreshToken)
+	honest = w.refresh(honest.RefreshToken)
+	requireReused(t, w.refreshError(stolen.RefreshToken), 1, 3)
+	w.requireDead(first, stolen, honest)
+}
+
+// restore puts a record back as it was: the store lost what was written since.
+func (w *world) restore(rec tokensession.Record) {
+	w.t.Helper()
+	_, err := w.memory.Sweep(context.Background(), rec.CreatedAt.Add(1e6*time.Hour), 1e6)
+	require.NoError(w.t, err)
+	require.NoError(w.t, w.memory.Create(context.Background(), rec))
+}
+
+func TestRefresh_keepsTheReplayInsideTheSessionsEnd(t *testing.T) {
+	w := newWorld(t, tokensession.Config{MaxLifetime: time.Hour})
+	first := w.start()
+	w.clock.advance(time.Hour - 5*time.Second)
+	w.refresh(first.RefreshToken)
+	w.clock.advance(5*time.Second - micro)
+	w.refresh(first.RefreshToken)
+	w.clock.advance(micro)
+	require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrExpired)
+}
