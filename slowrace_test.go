@@ -57,3 +57,38 @@ func TestRefresh_thatLosesARaceSlowly(t *testing.T) {
 		})
 	}
 }
+
+// A swapHook is called before each Swap.
+type swapHook struct {
+	tokensession.RefreshStore
+	before func(next tokensession.Record)
+}
+
+func (s *swapHook) Swap(ctx context.Context, next tokensession.Record) error {
+	s.before(next)
+	return s.RefreshStore.Swap(ctx, next)
+}
+
+// The winner's write hangs in the store for longer than the grace period, and the other tab looks before it is done.
+func TestRefresh_thatLosesARaceToASlowWrite(t *testing.T) {
+	clock := newClock()
+	memory := tokensession.NewMemoryStore()
+	store := &swapHook{RefreshStore: memory}
+	m := newManager(t, store, tokensession.Config{Now: clock.Now})
+	first, err := m.Start(ctx, "alice")
+	require.NoError(t, err)
+
+	var loser tokensession.Tokens
+	store.before = func(winners tokensession.Record) {
+		clock.advance(15 * time.Second)
+		store.before = func(tokensession.Record) { // the loser has looked, and is about to write
+			store.before = func(tokensession.Record) {}
+			require.NoError(t, memory.Swap(ctx, winners))
+		}
+		loser, err = m.Refresh(ctx, first.RefreshToken)
+		require.NoError(t, err)
+	}
+	winner, err := m.Refresh(ctx, first.RefreshToken)
+	require.NoError(t, err)
+	require.Equal(t, winner.RefreshToken, loser.RefreshToken)
+}
