@@ -19,6 +19,7 @@ const (
 	maxAccessSize    = 8 << 10 // of an access token, in bytes
 	maxLeeway        = 5 * time.Minute
 	defaultCacheSize = 8192
+	maxCacheSize     = 1 << 24
 )
 
 // An AccessConfig says whose access tokens are made and accepted. Issuer and Audience are required.
@@ -33,7 +34,8 @@ type AccessConfig struct {
 	// and before its iat and nbf. 0 by default, at most 5 minutes. With several instances, some seconds are in order.
 	Leeway time.Duration
 
-	// CacheSize is how many verified tokens are remembered, about 2 kB each. 0 means 8192; a negative number means none.
+	// CacheSize is how many verified tokens are remembered, about 2 kB each: 8192 if 0, at most 16777216. A negative
+	// number means none.
 	CacheSize int
 
 	// Now is the clock of [AccessSigner.JWKS] and [AccessVerifier.Verify]; time.Now by default. A [Manager] goes by its own.
@@ -54,6 +56,9 @@ func (c AccessConfig) validate() (AccessConfig, error) {
 	}
 	if c.Leeway < 0 || c.Leeway > maxLeeway {
 		return c, fmt.Errorf("tokensession: AccessConfig.Leeway %v: must be from 0 to %v", c.Leeway, maxLeeway)
+	}
+	if c.CacheSize > maxCacheSize {
+		return c, fmt.Errorf("tokensession: AccessConfig.CacheSize %d: cannot be more than %d", c.CacheSize, maxCacheSize)
 	}
 	c.Audience = slices.Clone(c.Audience)
 	if c.CacheSize == 0 {
