@@ -115,7 +115,10 @@ func NewAccessVerifier(jwks []byte, cfg AccessConfig) (*AccessVerifier, error) {
 		return nil, err
 	}
 	v := &AccessVerifier{cfg: cfg}
-	return v, v.SetKeys(jwks)
+	if err := v.SetKeys(jwks); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 // SetKeys replaces the keys by those of a newer JWKS. Tokens of a key that is gone fail from then on. On an error the
