@@ -311,12 +311,19 @@ func (k *ringKey) retired(now time.Time, retention time.Duration) bool {
 	return !k.signUntil.IsZero() && !now.Before(k.signUntil.Add(retention))
 }
 
-func (k Key) sign(data []byte) ([]byte, error) {
+// sign returns the signature in the form of RFC 7518. A panic is an error like any other: a host's signer can have one,
+// and jwx has one if an ECDSA signature's numbers are wider than the curve, as when a KMS has changed its key.
+func (k Key) sign(data []byte) (signature []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
 	signer, err := jws.NewSigner(k.alg)
 	if err != nil {
 		return nil, err
 	}
-	signature, err := signer.Sign(data, k.private)
+	signature, err = signer.Sign(data, k.private)
 	if err == nil && len(signature) != k.size {
 		err = fmt.Errorf("signature of %d bytes, want %d", len(signature), k.size)
 	}
