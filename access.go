@@ -19,6 +19,7 @@ const (
 	maxAccessSize    = 8 << 10 // of an access token, in bytes
 	maxLeeway        = 5 * time.Minute
 	defaultCacheSize = 8192
+	maxCacheSize     = 1 << 24
 )
 
 // An AccessConfig says whose access tokens are made and accepted. Issuer and Audience are required.
@@ -33,7 +34,8 @@ type AccessConfig struct {
 	// and before its iat and nbf. 0 by default, at most 5 minutes. With several instances, some seconds are in order.
 	Leeway time.Duration
 
-	// CacheSize is how many verified tokens are remembered, about 2 kB each. 0 means 8192; a negative number means none.
+	// CacheSize is how many verified tokens are remembered, about 2 kB each: 8192 if 0, at most 16777216. A negative
+	// number means none.
 	CacheSize int
 
 	// Now is the clock of [AccessSigner.JWKS] and [AccessVerifier.Verify]; time.Now by default. A [Manager] goes by its own.
@@ -54,6 +56,9 @@ func (c AccessConfig) validate() (AccessConfig, error) {
 	}
 	if c.Leeway < 0 || c.Leeway > maxLeeway {
 		return c, fmt.Errorf("tokensession: AccessConfig.Leeway %v: must be from 0 to %v", c.Leeway, maxLeeway)
+	}
+	if c.CacheSize > maxCacheSize {
+		return c, fmt.Errorf("tokensession: AccessConfig.CacheSize %d: cannot be more than %d", c.CacheSize, maxCacheSize)
 	}
 	c.Audience = slices.Clone(c.Audience)
 	if c.CacheSize == 0 {
@@ -110,7 +115,10 @@ func NewAccessVerifier(jwks []byte, cfg AccessConfig) (*AccessVerifier, error) {
 		return nil, err
 	}
 	v := &AccessVerifier{cfg: cfg}
-	return v, v.SetKeys(jwks)
+	if err := v.SetKeys(jwks); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 // SetKeys replaces the keys by those of a newer JWKS. Tokens of a key that is gone fail from then on. On an error the
@@ -303,12 +311,19 @@ func (k *ringKey) retired(now time.Time, retention time.Duration) bool {
 	return !k.signUntil.IsZero() && !now.Before(k.signUntil.Add(retention))
 }
 
-func (k Key) sign(data []byte) ([]byte, error) {
+// sign returns the signature in the form of RFC 7518. A panic is an error like any other: a host's signer can have one,
+// and jwx has one if an ECDSA signature's numbers are wider than the curve, as when a KMS has changed its key.
+func (k Key) sign(data []byte) (signature []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
 	signer, err := jws.NewSigner(k.alg)
 	if err != nil {
 		return nil, err
 	}
-	signature, err := signer.Sign(data, k.private)
+	signature, err = signer.Sign(data, k.private)
 	if err == nil && len(signature) != k.size {
 		err = fmt.Errorf("signature of %d bytes, want %d", len(signature), k.size)
 	}

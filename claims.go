@@ -52,8 +52,11 @@ func (c standardClaims) marshal(extra map[string]any) ([]byte, error) {
 		return b, err
 	}
 	for name := range extra {
-		if reservedClaims[foldName(name)] {
+		switch {
+		case reservedClaims[foldName(name)]:
 			return nil, fmt.Errorf("claim %q: the name is reserved", name)
+		case !utf8.ValidString(name):
+			return nil, fmt.Errorf("claim %q: the name is not valid UTF-8", name)
 		}
 	}
 	more, err := json.Marshal(extra)

@@ -93,8 +93,9 @@ type Grant struct {
 	// Scope is the token's scope: names separated by single spaces (RFC 6749 section 3.3).
 	Scope string
 
-	// Claims are further claims. Names that RFC 9068 gives a meaning are refused, in whatever case. The whole access
-	// token cannot be longer than 8 KiB.
+	// Claims are further claims, written as [encoding/json.Marshal] does. Names that RFC 9068 gives a meaning are
+	// refused, in whatever case, and so are two names that differ in case only. The whole access token cannot be longer
+	// than 8 KiB.
 	Claims map[string]any
 }
 

@@ -1,0 +1,59 @@
+package tokensession
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestTokenCache_isBounded(t *testing.T) {
+	for _, size := range []int{1, 3, 4, 5, 64, 1000, defaultCacheSize} {
+		c := newTokenCache(size)
+		require.GreaterOrEqual(t, len(c.slots), size)
+		require.Less(t, len(c.slots), max(2*size, cacheWays+1), "the next power of two, but for the ways")
+		for n := range 4 * len(c.slots) {
+			c.put(&verifiedToken{token: fmt.Sprint("token ", n), expires: int64(n)})
+		}
+		found := 0
+		for n := range 4 * len(c.slots) {
+			if v := c.get(fmt.Sprint("token ", n)); v != nil {
+				require.EqualValues(t, n, v.expires)
+				found++
+			}
+		}
+		require.LessOrEqual(t, found, len(c.slots))
+		require.Greater(t, found, len(c.slots)/2, "and it is used")
+	}
+	for _, size := range []int{0, -1} {
+		c := newTokenCache(size)
+		c.put(&verifiedToken{token: "token"})
+		require.Nil(t, c.get("token"))
+	}
+}
+
+// TestTokenCache_givesUpTheTokenThatExpiresFirst has all tokens in the same few places.
+func TestTokenCache_givesUpTheTokenThatExpiresFirst(t *testing.T) {
+	c := newTokenCache(cacheWays)
+	for n := range 100 {
+		c.put(&verifiedToken{token: fmt.Sprint(n), expires: int64(n)})
+	}
+	for n := range 100 {
+		require.Equal(t, n >= 100-cacheWays, c.get(fmt.Sprint(n)) != nil, n)
+	}
+}
+
+func TestTokenCache_putsATokenInOnce(t *testing.T) {
+	c := newTokenCache(64)
+	v := &verifiedToken{token: "token"}
+	for range 10 {
+		c.put(v)
+	}
+	n := 0
+	for i := range c.slots {
+		if c.slots[i].Load() != nil {
+			n++
+		}
+	}
+	require.Equal(t, 1, n)
+}
