@@ -210,7 +210,7 @@ type bench struct {
 // newBench keeps the config's fields but for issuer, audience and clock.
 func newBench(t testing.TB, k testKey, access tokensession.AccessConfig, sessions tokensession.Config) *bench {
 	t.Helper()
-	b := &bench{testKey: k, clock: &clock{forgeTime}}
+	b := &bench{testKey: k, clock: &clock{t: forgeTime}}
 	access.Issuer, access.Audience, access.Now = accessConfig.Issuer, accessConfig.Audience, b.clock.Now
 	sessions.Now = b.clock.Now
 	var err error

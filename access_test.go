@@ -180,7 +180,7 @@ func TestVerify_saysExpiredOfAuthenticTokensOnly(t *testing.T) {
 func TestVerify_acceptsTokensForAnyOfItsAudiences(t *testing.T) {
 	cfg := accessConfig
 	cfg.Audience = []string{"https://a.example", "https://b.example"}
-	cfg.Now = (&clock{forgeTime}).Now
+	cfg.Now = (&clock{t: forgeTime}).Now
 	b := newBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
 	v, err := tokensession.NewAccessVerifier(b.signer.JWKS(), cfg)
 	require.NoError(t, err)
