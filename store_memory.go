@@ -241,6 +241,7 @@ func (s *MemoryStore) RevokeSubject(ctx context.Context, subject string, keep []
 		}
 		if ok {
 			revoked = append(revoked, rec)
+			s.dropSome(rec)
 		}
 	}
 	sortByCreation(revoked)

@@ -22,28 +22,54 @@ const memoryShards = 64
 var epoch = time.Date(2026, 3, 1, 9, 30, 0, 0, time.UTC)
 
 func TestMemoryStore_dropsExpiredRecordsOnLaterWrites(t *testing.T) {
-	ctx := context.Background()
-	store := tokensession.NewMemoryStore()
-	expired := make([]tokensession.Record, 2*memoryShards)
-	for n := range expired {
-		expired[n] = memoryRecord(fmt.Sprintf("expired %d", n), "alice", epoch, time.Hour)
-		mustCreate(t, store, expired[n])
-	}
-	live := memoryRecord("live", "alice", epoch, 2*time.Hour)
-	mustCreate(t, store, live)
+	const writes = 4 * memoryShards // a write drops a few of one shard, which may hold more
+	later := epoch.Add(time.Hour)
+	for name, write := range map[string]func(*testing.T, *tokensession.MemoryStore){
+		"Create": func(t *testing.T, store *tokensession.MemoryStore) {
+			for n := range writes {
+				mustCreate(t, store, memoryRecord(fmt.Sprint("later ", n), "bob", later, time.Hour))
+			}
+		},
+		"Swap": func(t *testing.T, store *tokensession.MemoryStore) {
+			rec := memoryRecord("refreshed", "bob", epoch, 2*time.Hour)
+			mustCreate(t, store, rec)
+			for n := range writes {
+				rec.Version, rec.WriteID, rec.RotatedAt = uint64(n+2), fmt.Sprint(n), later
+				if err := store.Swap(t.Context(), rec); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+		"RevokeSubject": func(t *testing.T, store *tokensession.MemoryStore) {
+			for n := range writes {
+				mustCreate(t, store, memoryRecord(fmt.Sprint("revoked ", n), "bob", epoch, 2*time.Hour))
+			}
+			if _, err := store.RevokeSubject(t.Context(), "bob", nil, later, tokensession.ReasonRevoked, "revoking"); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := tokensession.NewMemoryStore()
+			var expired []tokensession.Record
+			for n := range 2 * memoryShards {
+				expired = append(expired, memoryRecord(fmt.Sprint("expired ", n), "alice", epoch, time.Hour))
+				mustCreate(t, store, expired[n])
+			}
+			live := memoryRecord("live", "alice", epoch, time.Hour+time.Microsecond)
+			mustCreate(t, store, live)
 
-	// Each write looks after one shard and a few records, so that a shard which holds many needs several turns.
-	for n := range 4 * memoryShards {
-		mustCreate(t, store, memoryRecord(fmt.Sprintf("later %d", n), "bob", epoch.Add(time.Hour), time.Hour))
-	}
+			write(t, store)
 
-	for _, rec := range expired {
-		if _, err := store.Load(ctx, rec.ID); err != tokensession.ErrNotFound {
-			t.Errorf("Load(%q) after it expired and %d later writes: %v, want ErrNotFound", rec.ID, 4*memoryShards, err)
-		}
-	}
-	if got := listedIDs(t, store, "alice"); len(got) != 1 || got[0] != live.ID {
-		t.Errorf("List after the others expired: %q, want the live one only", got)
+			for _, rec := range expired {
+				if _, err := store.Load(t.Context(), rec.ID); err != tokensession.ErrNotFound {
+					t.Errorf("Load(%q) after it expired and %d later writes: %v, want ErrNotFound", rec.ID, writes, err)
+				}
+			}
+			if got := listedIDs(t, store, "alice"); len(got) != 1 || got[0] != live.ID {
+				t.Errorf("List after the others expired: %q, want the live one only", got)
+			}
+		})
 	}
 }
 
@@ -86,6 +112,23 @@ func TestMemoryStore_sweepsWhatSwapShortened(t *testing.T) {
 	}
 	if n, err := store.Sweep(ctx, epoch.Add(time.Minute), 10); n != 1 || err != nil {
 		t.Errorf("Sweep at the new expiry: %d, %v; want 1", n, err)
+	}
+}
+
+func TestMemoryStore_cutsTimeOfRevocationToMicroseconds(t *testing.T) {
+	store := tokensession.NewMemoryStore()
+	mustCreate(t, store, memoryRecord("one", "alice", epoch, time.Hour))
+	at := epoch.Add(1999 * time.Nanosecond)
+	recs, err := store.RevokeSubject(t.Context(), "alice", nil, at, tokensession.ReasonRevoked, "second")
+	want := epoch.Add(time.Microsecond)
+	if err != nil || len(recs) != 1 || recs[0].RevokedAt != want {
+		t.Fatalf("RevokeSubject: %v, %v; want RevokedAt %v", recs, err, want)
+	}
+	if rec, err := store.Load(t.Context(), "one"); err != nil || rec.RevokedAt != want {
+		t.Errorf("Load: RevokedAt %v, %v; want %v", rec.RevokedAt, err, want)
+	}
+	if told, err := store.RevokedSince(t.Context(), want); err != nil || len(told) != 1 || told[0].At != want {
+		t.Errorf("RevokedSince: %v, %v; want one at %v", told, err, want)
 	}
 }
 
