@@ -64,14 +64,17 @@ func newKey(k crypto.Signer, alg jwa.SignatureAlgorithm) (Key, error) {
 	if isNil(k) {
 		return Key{}, errors.New("tokensession: signing key is nil")
 	}
-	if private, ok := k.(*rsa.PrivateKey); ok {
-		if err := private.Validate(); err != nil {
-			return Key{}, fmt.Errorf("tokensession: RSA key: %w", err)
-		}
+	if private, ok := k.(ed25519.PrivateKey); ok && len(private) != ed25519.PrivateKeySize {
+		return Key{}, fmt.Errorf("tokensession: Ed25519 private key of %d bytes: must have %d", len(private), ed25519.PrivateKeySize)
 	}
 	public, err := newVerifyKey(k.Public(), alg)
 	if err != nil {
 		return Key{}, fmt.Errorf("tokensession: %w", err)
+	}
+	if private, ok := k.(*rsa.PrivateKey); ok {
+		if err := private.Validate(); err != nil {
+			return Key{}, fmt.Errorf("tokensession: RSA key: %w", err)
+		}
 	}
 	key := Key{verifyKey: public, private: k}
 	probe := []byte("tokensession key probe")
@@ -221,6 +224,9 @@ func checkKeyUse(fields claims, operation string) error {
 // newVerifyKey checks a public key and picks its algorithm. Without alg it is RS256 for an RSA key.
 func newVerifyKey(public crypto.PublicKey, alg jwa.SignatureAlgorithm) (verifyKey, error) {
 	k := verifyKey{public: public}
+	if isNil(public) {
+		return k, errors.New("public key is nil")
+	}
 	switch public := public.(type) {
 	case ed25519.PublicKey:
 		if len(public) != ed25519.PublicKeySize {
@@ -228,9 +234,6 @@ func newVerifyKey(public crypto.PublicKey, alg jwa.SignatureAlgorithm) (verifyKe
 		}
 		k.alg, k.size = jwa.EdDSA, ed25519.SignatureSize
 	case *ecdsa.PublicKey:
-		if _, err := public.ECDH(); err != nil {
-			return k, fmt.Errorf("ECDSA public key: %w", err)
-		}
 		switch public.Curve {
 		case elliptic.P256():
 			k.alg, k.size = jwa.ES256, 64
@@ -240,6 +243,9 @@ func newVerifyKey(public crypto.PublicKey, alg jwa.SignatureAlgorithm) (verifyKe
 			k.alg, k.size = jwa.ES512, 132
 		default:
 			return k, errors.New("ECDSA key: the curve must be P-256, P-384 or P-521")
+		}
+		if _, err := public.ECDH(); err != nil {
+			return k, fmt.Errorf("ECDSA public key: %w", err)
 		}
 	case *rsa.PublicKey:
 		if bits := public.N.BitLen(); bits < minRSABits {
