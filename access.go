@@ -38,7 +38,8 @@ type AccessConfig struct {
 	// number means none.
 	CacheSize int
 
-	// Now is the clock of [AccessSigner.JWKS] and [AccessVerifier.Verify]; time.Now by default. A [Manager] goes by its own.
+	// Now is the clock of [AccessSigner.JWKS], [AccessSigner.Retire] and [AccessVerifier.Verify]; time.Now by default. A
+	// [Manager] goes by its own.
 	Now func() time.Time
 }
 
@@ -204,7 +205,11 @@ func (s *AccessSigner) Retire(kid string) error {
 	case i == len(ring)-1:
 		return fmt.Errorf("tokensession: key %s is the last one: rotate to another first", kid)
 	}
-	ring[i+1].signFrom = ring[i].signFrom // its successor takes over at once
+	if s.cfg.Now().Before(ring[i].signFrom) { // it has signed nothing: the one before it goes on in its place
+		ring[i-1].signUntil = ring[i+1].signFrom
+	} else { // its successor takes over at once
+		ring[i+1].signFrom = ring[i].signFrom
+	}
 	s.keys.Store(newKeyring(slices.Delete(ring, i, i+1), s.cfg.CacheSize))
 	return nil
 }
