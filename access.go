@@ -178,6 +178,9 @@ func (s *AccessSigner) Rotate(next Key, signFrom time.Time) error {
 	if next.private == nil {
 		return errors.New("tokensession: no signing key: the Key is the zero value")
 	}
+	if signFrom.IsZero() {
+		return errors.New("tokensession: signFrom is the zero time: say when the key begins to sign")
+	}
 	ring := slices.Clone(s.keys.Load().keys)
 	last := &ring[len(ring)-1]
 	if signFrom.Before(last.signFrom) {
