@@ -34,8 +34,8 @@ func ecKey(alg string) *ecdsa.PrivateKey { return testKeyFor(alg).private.(*ecds
 
 func edKey() ed25519.PrivateKey { return testKeyFor("EdDSA").private.(ed25519.PrivateKey) }
 
-func must[T any](v T, err error) T {
-	check(err)
+func mustGet[T any](v T, err error) T {
+	noError(err)
 	return v
 }
 
@@ -43,10 +43,10 @@ func pemOf(blockType string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: blockType, Bytes: der}))
 }
 
-func pkcs8(key any) string { return pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(key))) }
+func pkcs8(key any) string { return pemOf("PRIVATE KEY", mustGet(x509.MarshalPKCS8PrivateKey(key))) }
 
 func sec1(key *ecdsa.PrivateKey) string {
-	return pemOf("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(key)))
+	return pemOf("EC PRIVATE KEY", mustGet(x509.MarshalECPrivateKey(key)))
 }
 
 func pkcs1(key *rsa.PrivateKey) string {
@@ -56,7 +56,7 @@ func pkcs1(key *rsa.PrivateKey) string {
 // requireWorks has the key make a token that verifies, and says which algorithm it must be of.
 func requireWorks(t *testing.T, key tokensession.Key, alg, what string) {
 	t.Helper()
-	b := newBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
 	cfg := accessConfig
 	cfg.Now = b.clock.Now
 	signer, err := tokensession.NewAccessSigner(key, cfg)
@@ -65,7 +65,7 @@ func requireWorks(t *testing.T, key tokensession.Key, alg, what string) {
 	require.NoError(t, err, what)
 	tokens, err := m.Start(context.Background(), "alice")
 	require.NoError(t, err, what)
-	require.Equal(t, fmt.Sprintf(`{"alg":%q,"kid":%q,"typ":"at+jwt"}`, alg, key.ID()), string(part(t, tokens.AccessToken, 0)), what)
+	require.Equal(t, fmt.Sprintf(`{"alg":%q,"kid":%q,"typ":"at+jwt"}`, alg, key.ID()), string(tokenPart(t, tokens.AccessToken, 0)), what)
 	_, err = m.Verify(tokens.AccessToken)
 	require.NoError(t, err, what)
 	if alg == "HS256" {
@@ -78,13 +78,13 @@ func requireWorks(t *testing.T, key tokensession.Key, alg, what string) {
 }
 
 func TestGenerateKey_isEd25519AndNewEachTime(t *testing.T) {
-	a, b := must(tokensession.GenerateKey()), must(tokensession.GenerateKey())
+	a, b := mustGet(tokensession.GenerateKey()), mustGet(tokensession.GenerateKey())
 	require.NotEqual(t, a.ID(), b.ID())
 	requireWorks(t, a, "EdDSA", "generated")
 }
 
 func TestParseKeyPEM_readsEveryForm(t *testing.T) {
-	ecParameters := pemOf("EC PARAMETERS", must(asn1.Marshal(asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7})))
+	ecParameters := pemOf("EC PARAMETERS", mustGet(asn1.Marshal(asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7})))
 	for name, c := range map[string]struct{ alg, pem string }{
 		"PKCS #8 Ed25519":            {"EdDSA", pkcs8(edKey())},
 		"PKCS #8 P-256":              {"ES256", pkcs8(ecKey("ES256"))},
@@ -110,13 +110,13 @@ func TestParseKeyPEM_refuses(t *testing.T) {
 	encrypted := pem.EncodeToMemory(&pem.Block{
 		Type: "RSA PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"}, Bytes: make([]byte, 64),
 	})
-	x25519 := must(ecdh.X25519().GenerateKey(rand.Reader))
-	small := must(rsa.GenerateKey(rand.Reader, 1024))
+	x25519 := mustGet(ecdh.X25519().GenerateKey(rand.Reader))
+	small := mustGet(rsa.GenerateKey(rand.Reader, 1024))
 	for name, c := range map[string]struct{ pem, want string }{
 		"nothing":              {"", "no PEM block"},
 		"garbage":              {"-----BEGIN nothing", "no PEM block"},
 		"a JWK":                {string(rsaJWK(rsaKey("PS256"), "PS256")), "no PEM block"},
-		"DER":                  {string(must(x509.MarshalPKCS8PrivateKey(edKey()))), "no PEM block"},
+		"DER":                  {string(mustGet(x509.MarshalPKCS8PrivateKey(edKey()))), "no PEM block"},
 		"EC PARAMETERS only":   {pemOf("EC PARAMETERS", []byte{5, 0}), "no PEM block"},
 		"a cut block":          {pkcs8(edKey())[:60], "no PEM block"},
 		"garbage in a block":   {pemOf("PRIVATE KEY", []byte("garbage")), "PRIVATE KEY"},
@@ -132,7 +132,7 @@ func TestParseKeyPEM_refuses(t *testing.T) {
 		"key and certificate":  {pkcs8(edKey()) + pemOf("CERTIFICATE", certificate(edKey())), "more than one"},
 		"key and garbage":      {pkcs8(edKey()) + "garbage", "more than one"},
 		"X25519":               {pkcs8(x25519), "cannot sign"},
-		"P-224":                {pkcs8(must(ecdsa.GenerateKey(elliptic.P224(), rand.Reader))), "P-256, P-384 or P-521"},
+		"P-224":                {pkcs8(mustGet(ecdsa.GenerateKey(elliptic.P224(), rand.Reader))), "P-256, P-384 or P-521"},
 		"RSA of 1024":          {pkcs8(small), "RSA key of 1024 bits: cannot be shorter than 2048"},
 		"RSA of 1024, PKCS #1": {pkcs1(small), "RSA key of 1024 bits: cannot be shorter than 2048"},
 	} {
@@ -169,7 +169,7 @@ func okpJWK(more ...string) string {
 }
 
 func ecJWK(k *ecdsa.PrivateKey, more ...string) string {
-	point, d := must(k.PublicKey.Bytes()), must(k.Bytes())
+	point, d := mustGet(k.PublicKey.Bytes()), mustGet(k.Bytes())
 	half := len(point) / 2
 	return jwkOf(append([]string{"kty", "EC", "crv", k.Params().Name, "d", b64(d), "x", b64(point[1 : 1+half]), "y", b64(point[1+half:])}, more...)...)
 }
@@ -178,24 +178,24 @@ func octJWK(secret []byte, more ...string) string {
 	return jwkOf(append([]string{"kty", "oct", "k", b64(secret)}, more...)...)
 }
 
-// with replaces a member's value in a JWK.
-func with(jwk, name, value string) string {
+// jwkWith replaces a member's value in a JWK.
+func jwkWith(jwk, name, value string) string {
 	var members map[string]any
-	check(json.Unmarshal([]byte(jwk), &members))
+	noError(json.Unmarshal([]byte(jwk), &members))
 	members[name] = value
-	return string(must(json.Marshal(members)))
+	return string(mustGet(json.Marshal(members)))
 }
 
-func without(jwk string, names ...string) string {
+func jwkWithout(jwk string, names ...string) string {
 	var members map[string]any
-	check(json.Unmarshal([]byte(jwk), &members))
+	noError(json.Unmarshal([]byte(jwk), &members))
 	for _, name := range names {
 		delete(members, name)
 	}
-	return string(must(json.Marshal(members)))
+	return string(mustGet(json.Marshal(members)))
 }
 
-func withRaw(jwk, member string) string { return strings.TrimSuffix(jwk, "}") + "," + member + "}" }
+func jwkPlus(jwk, member string) string { return strings.TrimSuffix(jwk, "}") + "," + member + "}" }
 
 func TestParseKeyJWK_readsEveryType(t *testing.T) {
 	for name, c := range map[string]struct{ alg, jwk string }{
@@ -204,15 +204,15 @@ func TestParseKeyJWK_readsEveryType(t *testing.T) {
 		"P-256":                {"ES256", ecJWK(ecKey("ES256"))},
 		"P-384":                {"ES384", ecJWK(ecKey("ES384"), "alg", "ES384")},
 		"P-521":                {"ES512", ecJWK(ecKey("ES512"))},
-		"RSA":                  {"RS256", without(string(rsaJWK(rsaKey("RS256"), "RS256")), "alg")},
+		"RSA":                  {"RS256", jwkWithout(string(rsaJWK(rsaKey("RS256"), "RS256")), "alg")},
 		"RSA with alg":         {"RS256", string(rsaJWK(rsaKey("RS256"), "RS256"))},
 		"RSA with PSS":         {"PS256", string(rsaJWK(rsaKey("PS256"), "PS256"))},
 		"oct":                  {"HS256", octJWK(testKeyFor("HS256").secret)},
 		"oct with alg":         {"HS256", octJWK(testKeyFor("HS256").secret, "alg", "HS256")},
-		"key_ops":              {"EdDSA", withRaw(okpJWK(), `"key_ops":["verify","sign"]`)},
-		"unknown members":      {"EdDSA", withRaw(okpJWK(), `"x-vendor":{"a":[1]},"iat":1`)},
+		"key_ops":              {"EdDSA", jwkPlus(okpJWK(), `"key_ops":["verify","sign"]`)},
+		"unknown members":      {"EdDSA", jwkPlus(okpJWK(), `"x-vendor":{"a":[1]},"iat":1`)},
 		"white space around":   {"EdDSA", " \n" + okpJWK() + "\n"},
-		"a chain it ignores":   {"EdDSA", withRaw(okpJWK(), `"x5u":"http://127.0.0.1:1/"`)},
+		"a chain it ignores":   {"EdDSA", jwkPlus(okpJWK(), `"x5u":"http://127.0.0.1:1/"`)},
 		"an empty use and alg": {"EdDSA", okpJWK("use", "", "alg", "")},
 	} {
 		key, err := tokensession.ParseKeyJWK([]byte(c.jwk))
@@ -229,7 +229,7 @@ func TestParseKeyJWK_refuses(t *testing.T) {
 	secret := testKeyFor("HS256").secret
 	member := func(jwk, name string) string {
 		var members map[string]string
-		check(json.Unmarshal([]byte(jwk), &members))
+		noError(json.Unmarshal([]byte(jwk), &members))
 		return members[name]
 	}
 	order := elliptic.P256().Params().N
@@ -240,59 +240,59 @@ func TestParseKeyJWK_refuses(t *testing.T) {
 		"an array":                  {"[" + okp + "]", "JWK"},
 		"two":                       {okp + okp, "JWK"},
 		"a set":                     {`{"keys":[` + okp + `]}`, "a set of keys"},
-		"a set within a key":        {withRaw(okp, `"keys":[]`), "a set of keys"},
-		"kty missing":               {without(okp, "kty"), "malformed"},
-		"kty unknown":               {with(okp, "kty", "XYZ"), "malformed"},
-		"kty of another":            {with(okp, "kty", "EC"), "malformed"},
-		"d twice":                   {withRaw(okp, `"d":"`+b64(other.Seed())+`"`), "twice"},
-		"d and D":                   {withRaw(okp, `"D":"`+b64(other.Seed())+`"`), "case"},
-		"kty twice, escaped":        {withRaw(okp, `"\u006bty":"oct"`), "twice"},
-		"Kelvin sign in kty":        {withRaw(okp, `"`+"\u212A"+`ty":"oct"`), "case"},
-		"invalid UTF-8":             {withRaw(okp, `"kid":"`+"\xff"+`"`), "UTF-8"},
+		"a set within a key":        {jwkPlus(okp, `"keys":[]`), "a set of keys"},
+		"kty missing":               {jwkWithout(okp, "kty"), "malformed"},
+		"kty unknown":               {jwkWith(okp, "kty", "XYZ"), "malformed"},
+		"kty of another":            {jwkWith(okp, "kty", "EC"), "malformed"},
+		"d twice":                   {jwkPlus(okp, `"d":"`+b64(other.Seed())+`"`), "two names"},
+		"d and D":                   {jwkPlus(okp, `"D":"`+b64(other.Seed())+`"`), "case"},
+		"kty twice, escaped":        {jwkPlus(okp, `"\u006bty":"oct"`), "two names"},
+		"Kelvin sign in kty":        {jwkPlus(okp, `"`+"\u212A"+`ty":"oct"`), "case"},
+		"invalid UTF-8":             {jwkPlus(okp, `"kid":"`+"\xff"+`"`), "UTF-8"},
 		"use is enc":                {okpJWK("use", "enc"), `use "enc"`},
-		"use is a number":           {withRaw(okp, `"use":1`), "use"},
-		"key_ops without sign":      {withRaw(okp, `"key_ops":["verify"]`), "key_ops"},
-		"key_ops of encryption":     {withRaw(okp, `"key_ops":["encrypt","wrapKey"]`), "key_ops"},
-		"key_ops empty":             {withRaw(okp, `"key_ops":[]`), "key_ops"},
-		"key_ops is text":           {withRaw(okp, `"key_ops":"sign"`), "key_ops"},
+		"use is a number":           {jwkPlus(okp, `"use":1`), "use"},
+		"key_ops without sign":      {jwkPlus(okp, `"key_ops":["verify"]`), "key_ops"},
+		"key_ops of encryption":     {jwkPlus(okp, `"key_ops":["encrypt","wrapKey"]`), "key_ops"},
+		"key_ops empty":             {jwkPlus(okp, `"key_ops":[]`), "key_ops"},
+		"key_ops is text":           {jwkPlus(okp, `"key_ops":"sign"`), "key_ops"},
 		"alg of another type":       {okpJWK("alg", "ES256"), `alg "ES256" with a key for EdDSA`},
 		"alg is none":               {okpJWK("alg", "none"), "alg"},
-		"alg is a number":           {withRaw(okp, `"alg":1`), "alg"},
-		"alg for another curve":     {with(ec, "alg", "ES384"), `alg "ES384" with a key for ES256`},
-		"alg RS384":                 {with(rs, "alg", "RS384"), `alg "RS384" with a key for RS256`},
-		"alg PS512":                 {with(rs, "alg", "PS512"), `alg "PS512" with a key for RS256`},
-		"alg RSA-OAEP":              {with(rs, "alg", "RSA-OAEP"), "alg"},
+		"alg is a number":           {jwkPlus(okp, `"alg":1`), "alg"},
+		"alg for another curve":     {jwkWith(ec, "alg", "ES384"), `alg "ES384" with a key for ES256`},
+		"alg RS384":                 {jwkWith(rs, "alg", "RS384"), `alg "RS384" with a key for RS256`},
+		"alg PS512":                 {jwkWith(rs, "alg", "PS512"), `alg "PS512" with a key for RS256`},
+		"alg RSA-OAEP":              {jwkWith(rs, "alg", "RSA-OAEP"), "alg"},
 		"alg HS512":                 {octJWK(secret, "alg", "HS512"), `alg "HS512" with a key for HS256`},
 		"alg RS256 on a secret":     {octJWK(secret, "alg", "RS256"), `alg "RS256" with a key for HS256`},
-		"alg HS256 on a public key": {with(without(okp, "d"), "alg", "HS256"), "JWK"},
-		"public OKP":                {without(okp, "d"), "not a private key"},
-		"public EC":                 {without(ec, "d"), "not a private key"},
-		"public RSA":                {without(rs, "d", "p", "q", "dp", "dq", "qi"), "not a private key"},
-		"OKP, x of another":         {with(okp, "x", b64(other[32:])), "malformed key material"},
-		"OKP, x cut":                {with(okp, "x", member(okp, "x")[:40]), ""},
-		"OKP, d cut":                {with(okp, "d", member(okp, "d")[:40]), ""},
-		"OKP, d empty":              {with(okp, "d", ""), ""},
-		"OKP, d not base64":         {with(okp, "d", "!!!!"), ""},
-		"OKP, d is a number":        {withRaw(without(okp, "d"), `"d":1`), ""},
-		"X25519":                    {with(okp, "crv", "X25519"), ""},
-		"Ed448":                     {with(okp, "crv", "Ed448"), ""},
-		"EC, point of another":      {with(with(ec, "x", member(ec2, "x")), "y", member(ec2, "y")), ""},
-		"EC, y of another":          {with(ec, "y", member(ec2, "y")), ""},
-		"EC, x and y are 0":         {with(with(ec, "x", b64(make([]byte, 32))), "y", b64(make([]byte, 32))), ""},
-		"EC, x missing":             {without(ec, "x"), ""},
-		"EC, d is 0":                {with(ec, "d", b64(make([]byte, 32))), ""},
-		"EC, d is n":                {with(ec, "d", b64(order.Bytes())), ""},
-		"EC, d of another":          {with(ec, "d", member(ec2, "d")), ""},
-		"EC, another curve":         {with(ec, "crv", "P-384"), ""},
-		"EC, unknown curve":         {with(ec, "crv", "P-224"), ""},
-		"EC, secp256k1":             {with(ec, "crv", "secp256k1"), ""},
-		"RSA, d of another":         {with(rs, "d", member(string(rsaJWK(rsaKey("PS256"), "")), "d")), ""},
-		"RSA, n of another":         {with(rs, "n", member(string(rsaJWK(rsaKey("PS256"), "")), "n")), ""},
-		"RSA, e is 1":               {with(rs, "e", "AQ"), ""},
-		"RSA, e is even":            {with(rs, "e", "BA"), ""},
-		"RSA, e is 0":               {with(rs, "e", "AA"), ""},
-		"RSA, e is enormous":        {with(rs, "e", b64(bytes.Repeat([]byte{0xff}, 100))), ""},
-		"RSA of 1024":               {string(rsaJWK(must(rsa.GenerateKey(rand.Reader, 1024)), "RS256")), "1024 bits: cannot be shorter than 2048"},
+		"alg HS256 on a public key": {jwkWith(jwkWithout(okp, "d"), "alg", "HS256"), "JWK"},
+		"public OKP":                {jwkWithout(okp, "d"), "not a private key"},
+		"public EC":                 {jwkWithout(ec, "d"), "not a private key"},
+		"public RSA":                {jwkWithout(rs, "d", "p", "q", "dp", "dq", "qi"), "not a private key"},
+		"OKP, x of another":         {jwkWith(okp, "x", b64(other[32:])), "malformed key material"},
+		"OKP, x cut":                {jwkWith(okp, "x", member(okp, "x")[:40]), ""},
+		"OKP, d cut":                {jwkWith(okp, "d", member(okp, "d")[:40]), ""},
+		"OKP, d empty":              {jwkWith(okp, "d", ""), ""},
+		"OKP, d not base64":         {jwkWith(okp, "d", "!!!!"), ""},
+		"OKP, d is a number":        {jwkPlus(jwkWithout(okp, "d"), `"d":1`), ""},
+		"X25519":                    {jwkWith(okp, "crv", "X25519"), ""},
+		"Ed448":                     {jwkWith(okp, "crv", "Ed448"), ""},
+		"EC, point of another":      {jwkWith(jwkWith(ec, "x", member(ec2, "x")), "y", member(ec2, "y")), ""},
+		"EC, y of another":          {jwkWith(ec, "y", member(ec2, "y")), ""},
+		"EC, x and y are 0":         {jwkWith(jwkWith(ec, "x", b64(make([]byte, 32))), "y", b64(make([]byte, 32))), ""},
+		"EC, x missing":             {jwkWithout(ec, "x"), ""},
+		"EC, d is 0":                {jwkWith(ec, "d", b64(make([]byte, 32))), ""},
+		"EC, d is n":                {jwkWith(ec, "d", b64(order.Bytes())), ""},
+		"EC, d of another":          {jwkWith(ec, "d", member(ec2, "d")), ""},
+		"EC, another curve":         {jwkWith(ec, "crv", "P-384"), ""},
+		"EC, unknown curve":         {jwkWith(ec, "crv", "P-224"), ""},
+		"EC, secp256k1":             {jwkWith(ec, "crv", "secp256k1"), ""},
+		"RSA, d of another":         {jwkWith(rs, "d", member(string(rsaJWK(rsaKey("PS256"), "")), "d")), ""},
+		"RSA, n of another":         {jwkWith(rs, "n", member(string(rsaJWK(rsaKey("PS256"), "")), "n")), ""},
+		"RSA, e is 1":               {jwkWith(rs, "e", "AQ"), ""},
+		"RSA, e is even":            {jwkWith(rs, "e", "BA"), ""},
+		"RSA, e is 0":               {jwkWith(rs, "e", "AA"), ""},
+		"RSA, e is enormous":        {jwkWith(rs, "e", b64(bytes.Repeat([]byte{0xff}, 100))), ""},
+		"RSA of 1024":               {string(rsaJWK(mustGet(rsa.GenerateKey(rand.Reader, 1024)), "RS256")), "1024 bits: cannot be shorter than 2048"},
 		"oct of 31 bytes":           {octJWK(secret[:31]), "31 bytes: cannot be shorter than 32"},
 		"oct of nothing":            {octJWK(nil), ""},
 		"oct without k":             {jwkOf("kty", "oct"), ""},
@@ -351,9 +351,9 @@ func TestNewKey_refusesWhatCannotSignSafely(t *testing.T) {
 	returning := func(public crypto.PublicKey, sig []byte) kmsSigner {
 		return kmsSigner{public, func([]byte, crypto.SignerOpts) ([]byte, error) { return sig, nil }}
 	}
-	der := func(r, s *big.Int) []byte { return must(asn1.Marshal(struct{ R, S *big.Int }{r, s})) }
+	der := func(r, s *big.Int) []byte { return mustGet(asn1.Marshal(struct{ R, S *big.Int }{r, s})) }
 	var nilKMS *kmsSigner
-	short := must(rsa.GenerateKey(rand.Reader, 2047))
+	short := mustGet(rsa.GenerateKey(rand.Reader, 2047))
 	for name, c := range map[string]struct {
 		signer crypto.Signer
 		want   string
@@ -371,7 +371,7 @@ func TestNewKey_refusesWhatCannotSignSafely(t *testing.T) {
 		"long Ed25519":                     {append(slices.Clone(ed), 0), "65 bytes: must have 64"},
 		"Ed25519, public half of another":  {append(slices.Clone(ed[:32]), keyFor(otherKeys(), "EdDSA").private.(ed25519.PrivateKey)[32:]...), "verify"},
 		"RSA of 2047 bits":                 {short, "2047 bits: cannot be shorter than 2048"},
-		"RSA of 1024 bits":                 {must(rsa.GenerateKey(rand.Reader, 1024)), "1024 bits: cannot be shorter than 2048"},
+		"RSA of 1024 bits":                 {mustGet(rsa.GenerateKey(rand.Reader, 1024)), "1024 bits: cannot be shorter than 2048"},
 		"KMS with RSA of 2047 bits":        {kms(short), "2047 bits: cannot be shorter than 2048"},
 		"KMS with a small exponent":        {returning(&rsa.PublicKey{N: rs.N, E: 1}, nil), "exponent 1"},
 		"KMS with an even exponent":        {returning(&rsa.PublicKey{N: rs.N, E: 4}, nil), "exponent 4"},
@@ -382,8 +382,8 @@ func TestNewKey_refusesWhatCannotSignSafely(t *testing.T) {
 		"KMS with a short Ed25519 key":     {returning(ed25519.PublicKey{1}, nil), "1 bytes: must have 32"},
 		"KMS without a public key":         {returning(nil, nil), "nil"},
 		"KMS with a public key by value":   {returning(ec.PublicKey, nil), "ecdsa.PublicKey"},
-		"P-224":                            {must(ecdsa.GenerateKey(elliptic.P224(), rand.Reader)), "P-256, P-384 or P-521"},
-		"X25519":                           {returning(must(ecdh.X25519().GenerateKey(rand.Reader)).Public(), nil), "ecdh.PublicKey"},
+		"P-224":                            {mustGet(ecdsa.GenerateKey(elliptic.P224(), rand.Reader)), "P-256, P-384 or P-521"},
+		"X25519":                           {returning(mustGet(ecdh.X25519().GenerateKey(rand.Reader)).Public(), nil), "ecdh.PublicKey"},
 		"public key of another, Ed25519":   {signing(keyFor(otherKeys(), "EdDSA").private.Public(), ed), "verify"},
 		"public key of another, ECDSA":     {signing(keyFor(otherKeys(), "ES256").private.Public(), ec), "verify"},
 		"public key of another, RSA":       {signing(keyFor(otherKeys(), "RS256").private.Public(), rs), "verify"},
@@ -419,7 +419,7 @@ func TestNewKey_thatBreaksLaterConsumesNothing(t *testing.T) {
 			}
 			return ec.Sign(rand.Reader, digest, opts)
 		}
-		b := newBench(t, testKey{alg: "ES256", key: must(tokensession.NewKey(k)), private: ec}, tokensession.AccessConfig{}, tokensession.Config{})
+		b := newAccessBench(t, testKey{alg: "ES256", key: mustGet(tokensession.NewKey(k)), private: ec}, tokensession.AccessConfig{}, tokensession.Config{})
 		tokens := b.start(t)
 		broken = true
 		_, err := b.manager.Refresh(context.Background(), tokens.RefreshToken)
@@ -446,9 +446,9 @@ func TestNewHMACKey_takesThirtyTwoBytesOrMore(t *testing.T) {
 
 func TestNewHMACKey_keepsACopy(t *testing.T) {
 	secret := bytes.Repeat([]byte{7}, 32)
-	k := testKey{alg: "HS256", key: must(tokensession.NewHMACKey(secret)), secret: slices.Clone(secret)}
+	k := testKey{alg: "HS256", key: mustGet(tokensession.NewHMACKey(secret)), secret: slices.Clone(secret)}
 	clear(secret)
-	b := newBench(t, k, tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, k, tokensession.AccessConfig{}, tokensession.Config{})
 	requireGood(t, b, "Manager", b.manager.Verify)
 }
 
@@ -460,7 +460,7 @@ func TestKeyID_isTheThumbprintOfRFC7638(t *testing.T) {
 	require.Equal(t, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", key.ID())
 
 	point := func(k *ecdsa.PrivateKey) (x, y string) {
-		raw := must(k.PublicKey.Bytes())[1:]
+		raw := mustGet(k.PublicKey.Bytes())[1:]
 		return b64(raw[:len(raw)/2]), b64(raw[len(raw)/2:])
 	}
 	for _, k := range append(testKeys(), otherKeys()...) {
@@ -485,12 +485,12 @@ func TestKeyID_isTheThumbprintOfRFC7638(t *testing.T) {
 // differ over it.
 func TestKeyID_ofCoordinatesWithLeadingZeros(t *testing.T) {
 	for {
-		k := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-		raw := must(k.PublicKey.Bytes())[1:]
+		k := mustGet(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+		raw := mustGet(k.PublicKey.Bytes())[1:]
 		if raw[0] != 0 && raw[32] != 0 {
 			continue
 		}
-		key := must(tokensession.NewKey(k))
+		key := mustGet(tokensession.NewKey(k))
 		sum := sha256.Sum256(fmt.Appendf(nil, `{"crv":"P-256","kty":"EC","x":%q,"y":%q}`, b64(raw[:32]), b64(raw[32:])))
 		require.Equal(t, b64(sum[:]), key.ID())
 		requireWorks(t, key, "ES256", "leading zero")

@@ -31,7 +31,7 @@ func kids(t testing.TB, jwks []byte) []string {
 func kidOf(t testing.TB, token string) string {
 	t.Helper()
 	var h struct{ Kid string }
-	require.NoError(t, json.Unmarshal(part(t, token, 0), &h))
+	require.NoError(t, json.Unmarshal(tokenPart(t, token, 0), &h))
 	return h.Kid
 }
 
@@ -40,7 +40,7 @@ func kidOf(t testing.TB, token string) string {
 func TestRotate_publishesThenSignsThenRetires(t *testing.T) {
 	const ttl, leeway = 20 * time.Minute, 3 * time.Second
 	k1, k2 := testKeyFor("EdDSA"), testKeyFor("ES256")
-	b := newBench(t, k1, tokensession.AccessConfig{Leeway: leeway}, tokensession.Config{AccessTTL: ttl})
+	b := newAccessBench(t, k1, tokensession.AccessConfig{Leeway: leeway}, tokensession.Config{AccessTTL: ttl})
 	require.Equal(t, []string{k1.key.ID()}, kids(t, b.signer.JWKS()))
 	early := b.start(t)
 	_, err := b.manager.Verify(early.AccessToken)
@@ -92,7 +92,7 @@ func TestRotate_publishesThenSignsThenRetires(t *testing.T) {
 // TestRotate_asksNothingOfAnUnhurriedVerifier: one that fetched the JWKS before a rotation, and again at any time
 // between Rotate and signFrom, never meets a token that it cannot verify.
 func TestRotate_asksNothingOfAnUnhurriedVerifier(t *testing.T) {
-	b := newBench(t, testKeyFor("ES384"), tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, testKeyFor("ES384"), tokensession.AccessConfig{}, tokensession.Config{})
 	keys := testKeys()
 	for i := range 3 {
 		signFrom := b.clock.t.Add(time.Hour)
@@ -111,7 +111,7 @@ func TestRotate_asksNothingOfAnUnhurriedVerifier(t *testing.T) {
 
 func TestRotate_severalTimesAhead(t *testing.T) {
 	keys := testKeys()
-	b := newBench(t, keys[0], tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, keys[0], tokensession.AccessConfig{}, tokensession.Config{})
 	at := func(h int) time.Time { return forgeTime.Add(time.Duration(h) * time.Hour) }
 	require.NoError(t, b.signer.Rotate(keys[1].key, at(1)))
 	require.NoError(t, b.signer.Rotate(keys[2].key, at(2)))
@@ -129,7 +129,7 @@ func TestRotate_severalTimesAhead(t *testing.T) {
 func TestRotate_atOnce(t *testing.T) {
 	for name, signFrom := range map[string]time.Time{"past": forgeTime.Add(-time.Minute), "now": forgeTime} {
 		k := testKeyFor("ES256")
-		b := newBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+		b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
 		before := b.start(t)
 		require.NoError(t, b.signer.Rotate(k.key, signFrom), name)
 		require.Equal(t, k.key.ID(), kidOf(t, b.start(t).AccessToken), name)
@@ -143,7 +143,7 @@ func TestRotate_atOnce(t *testing.T) {
 
 func TestRotate_refuses(t *testing.T) {
 	k1, k2 := testKeyFor("EdDSA"), testKeyFor("ES256")
-	b := newBench(t, k1, tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, k1, tokensession.AccessConfig{}, tokensession.Config{})
 	signFrom := forgeTime.Add(time.Hour)
 	require.ErrorContains(t, b.signer.Rotate(tokensession.Key{}, signFrom), "zero value")
 	require.ErrorContains(t, b.signer.Rotate(k2.key, time.Time{}), "zero time", "which would keep the old key for ever")
@@ -156,7 +156,7 @@ func TestRotate_refuses(t *testing.T) {
 	require.ErrorContains(t, err, k2.key.ID())
 	pss, err := tokensession.ParseKeyJWK(rsaJWK(rsaKey("RS256"), "PS256"))
 	require.NoError(t, err)
-	rs := newBench(t, testKeyFor("RS256"), tokensession.AccessConfig{}, tokensession.Config{})
+	rs := newAccessBench(t, testKeyFor("RS256"), tokensession.AccessConfig{}, tokensession.Config{})
 	require.Error(t, rs.signer.Rotate(pss, signFrom), "the same key for another algorithm: its kid would be there twice")
 
 	b.clock.advance(24 * time.Hour)
@@ -167,7 +167,7 @@ func TestRotate_refuses(t *testing.T) {
 // TestRetire_atOnce is jwkset's GHSA-675f-rq2r-jw82: a key that was removed went on verifying out of a cache.
 func TestRetire_atOnce(t *testing.T) {
 	k1, k2 := testKeyFor("EdDSA"), testKeyFor("ES256")
-	b := newBench(t, k1, tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, k1, tokensession.AccessConfig{}, tokensession.Config{})
 	leaked := b.start(t)
 	for _, verify := range b.verifiers() {
 		for range 2 {
@@ -201,7 +201,7 @@ func TestRetire_atOnce(t *testing.T) {
 // TestRetire_ofAKeyThatHasNotSigned leaves the times of the others as they are: verifiers may not have the one after it.
 func TestRetire_ofAKeyThatHasNotSigned(t *testing.T) {
 	keys := testKeys()
-	b := newBench(t, keys[0], tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, keys[0], tokensession.AccessConfig{}, tokensession.Config{})
 	at := func(h int) time.Time { return forgeTime.Add(time.Duration(h) * time.Hour) }
 	require.NoError(t, b.signer.Rotate(keys[1].key, at(1)))
 	require.NoError(t, b.signer.Rotate(keys[2].key, at(5)))
@@ -217,8 +217,8 @@ func TestRetire_ofAKeyThatHasNotSigned(t *testing.T) {
 }
 
 func TestSetKeys_replacesTheSet(t *testing.T) {
-	a := newBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
-	b := newBench(t, testKeyFor("ES256"), tokensession.AccessConfig{}, tokensession.Config{})
+	a := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, testKeyFor("ES256"), tokensession.AccessConfig{}, tokensession.Config{})
 	v := a.verifier
 	requireGood(t, a, "first", v.Verify)
 	requireRefused(t, "a key not yet there", v.Verify, b.good)
@@ -240,7 +240,7 @@ func TestJWKS_hasPublicMembersOnly(t *testing.T) {
 		"OKP": {"alg", "crv", "kid", "kty", "use", "x"}, "EC": {"alg", "crv", "kid", "kty", "use", "x", "y"}, "RSA": {"alg", "e", "kid", "kty", "n", "use"},
 	}
 	widths := map[string]int{"ES256": 43, "ES384": 64, "ES512": 88, "EdDSA": 43}
-	b := newBench(t, testKeyFor("HS256"), tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, testKeyFor("HS256"), tokensession.AccessConfig{}, tokensession.Config{})
 	require.JSONEq(t, `{"keys":[]}`, string(b.signer.JWKS()), "a secret is never published")
 	algs := []string{"EdDSA", "ES256", "ES384", "ES512", "RS256", "PS256"}
 	for i, alg := range algs {
@@ -277,7 +277,7 @@ func TestJWKS_hasPublicMembersOnly(t *testing.T) {
 }
 
 func TestJWKS_isTheCallersOwn(t *testing.T) {
-	b := newBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
 	first := b.signer.JWKS()
 	want := string(first)
 	clear(first)
@@ -285,13 +285,13 @@ func TestJWKS_isTheCallersOwn(t *testing.T) {
 }
 
 func TestNewAccessVerifier_passesForeignKeysOver(t *testing.T) {
-	b := newBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
 	own := string(jwksKeys(b.signer.JWKS())[0])
-	ecPublic := without(ecJWK(keyFor(otherKeys(), "ES256").private.(*ecdsa.PrivateKey)), "d")
+	ecPublic := jwkWithout(ecJWK(keyFor(otherKeys(), "ES256").private.(*ecdsa.PrivateKey)), "d")
 	foreign := []string{
 		`{}`, `[]`, `null`, `1`, `"x"`, `{"kty":"XYZ","kid":"x"}`, `{"kty":"OKP","crv":"X25519","x":"` + strings.Repeat("A", 43) + `"}`,
-		with(ecPublic, "use", "enc"), with(ecPublic, "alg", "ECDH-ES"), with(ecPublic, "crv", "secp256k1"), withRaw(ecPublic, `"key_ops":["deriveKey"]`),
-		with(ecPublic, "x", "AA"), without(ecPublic, "y"), withRaw(ecPublic, `"X":"AA"`), withRaw(ecPublic, `"use":1`),
+		jwkWith(ecPublic, "use", "enc"), jwkWith(ecPublic, "alg", "ECDH-ES"), jwkWith(ecPublic, "crv", "secp256k1"), jwkPlus(ecPublic, `"key_ops":["deriveKey"]`),
+		jwkWith(ecPublic, "x", "AA"), jwkWithout(ecPublic, "y"), jwkPlus(ecPublic, `"X":"AA"`), jwkPlus(ecPublic, `"use":1`),
 		`{"kty":"RSA","n":"` + b64(make([]byte, 256)) + `","e":"AQAB"}`, `{"kty":"RSA","n":"` + strings.Repeat("_", 171) + `","e":"AQAB"}`,
 	}
 	jwks := fmt.Sprintf(" {\"keys\":[%s,%s],\"x\":1}\n", strings.Join(foreign, ","), own)
@@ -308,12 +308,12 @@ func TestNewAccessVerifier_passesForeignKeysOver(t *testing.T) {
 
 // TestNewAccessVerifier_namesKeysItself: what kid a foreign set gives to a key does not matter.
 func TestNewAccessVerifier_namesKeysItself(t *testing.T) {
-	b := newBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
 	cfg := accessConfig
 	cfg.Now = b.clock.Now
 	for _, jwk := range []string{
-		with(string(jwksKeys(b.signer.JWKS())[0]), "kid", "2026-01"), without(string(jwksKeys(b.signer.JWKS())[0]), "kid", "alg", "use"),
-		withRaw(string(jwksKeys(b.signer.JWKS())[0]), `"key_ops":["verify"]`),
+		jwkWith(string(jwksKeys(b.signer.JWKS())[0]), "kid", "2026-01"), jwkWithout(string(jwksKeys(b.signer.JWKS())[0]), "kid", "alg", "use"),
+		jwkPlus(string(jwksKeys(b.signer.JWKS())[0]), `"key_ops":["verify"]`),
 	} {
 		v, err := tokensession.NewAccessVerifier([]byte(`{"keys":[`+jwk+`]}`), cfg)
 		require.NoError(t, err)
@@ -323,7 +323,7 @@ func TestNewAccessVerifier_namesKeysItself(t *testing.T) {
 }
 
 func TestNewAccessVerifier_refuses(t *testing.T) {
-	b := newBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
 	own := string(jwksKeys(b.signer.JWKS())[0])
 	for name, c := range map[string]struct{ jwks, want string }{
 		"nothing":              {"", "JWKS"},
@@ -333,25 +333,25 @@ func TestNewAccessVerifier_refuses(t *testing.T) {
 		"no keys":              {`{"keys":[]}`, "no array of keys"},
 		"null":                 {`{"keys":null}`, "no array of keys"},
 		"an object":            {`{"keys":` + own + `}`, "no array of keys"},
-		"keys twice":           {`{"keys":[` + own + `],"keys":[]}`, "twice"},
+		"keys twice":           {`{"keys":[` + own + `],"keys":[]}`, "two names"},
 		"Keys beside keys":     {`{"keys":[` + own + `],"Keys":[]}`, "case"},
 		"Kelvin sign in keys":  {`{"keys":[` + own + `],"` + "\u212A" + `eys":[]}`, "case"},
-		"a member twice":       {`{"keys":[` + own + `,` + withRaw(own, `"x":"AA"`) + `]}`, "twice"},
+		"a member twice":       {`{"keys":[` + own + `,` + jwkPlus(own, `"x":"AA"`) + `]}`, "twice"},
 		"two sets":             {`{"keys":[` + own + `]}{"keys":[` + own + `]}`, "JWKS"},
 		"the same key twice":   {`{"keys":[` + own + `,` + own + `]}`, "twice"},
-		"the same, other name": {`{"keys":[` + own + `,` + with(own, "kid", "x") + `]}`, "twice"},
+		"the same, other name": {`{"keys":[` + own + `,` + jwkWith(own, "kid", "x") + `]}`, "twice"},
 		"a private key":        {`{"keys":[` + own + `,` + okpJWK() + `]}`, "private"},
 		"a private EC key":     {`{"keys":[` + own + `,` + ecJWK(ecKey("ES256")) + `]}`, "private"},
 		"a private RSA key":    {`{"keys":[` + string(rsaJWK(rsaKey("RS256"), "RS256")) + `,` + own + `]}`, "private"},
-		"half of an RSA key":   {`{"keys":[` + own + `,` + without(string(rsaJWK(rsaKey("RS256"), "RS256")), "d", "q", "dp", "dq", "qi") + `]}`, "private"},
+		"half of an RSA key":   {`{"keys":[` + own + `,` + jwkWithout(string(rsaJWK(rsaKey("RS256"), "RS256")), "d", "q", "dp", "dq", "qi") + `]}`, "private"},
 		"a secret":             {`{"keys":[` + own + `,` + octJWK(testKeyFor("HS256").secret) + `]}`, "symmetric"},
 		"a secret alone":       {`{"keys":[` + octJWK(testKeyFor("HS256").secret) + `]}`, "symmetric"},
 		"an unusable secret":   {`{"keys":[` + own + `,{"kty":"XYZ","k":"AA"}]}`, "symmetric"},
 		"a private key to use": {`{"keys":[` + own + `,` + okpJWK("use", "enc") + `]}`, "private"},
-		"the signer's own":     {string(newBench(t, testKeyFor("HS256"), tokensession.AccessConfig{}, tokensession.Config{}).signer.JWKS()), "no array of keys"},
+		"the signer's own":     {string(newAccessBench(t, testKeyFor("HS256"), tokensession.AccessConfig{}, tokensession.Config{}).signer.JWKS()), "no array of keys"},
 		"RSA of 1024 bits":     {`{"keys":[{"kty":"RSA","n":"` + strings.Repeat("_", 170) + "8" + `","e":"AQAB"}]}`, "cannot be shorter than 2048"},
-		"alg none":             {`{"keys":[` + with(own, "alg", "none") + `]}`, "alg"},
-		"alg HS256":            {`{"keys":[` + with(own, "alg", "HS256") + `]}`, "alg"},
+		"alg none":             {`{"keys":[` + jwkWith(own, "alg", "none") + `]}`, "alg"},
+		"alg HS256":            {`{"keys":[` + jwkWith(own, "alg", "HS256") + `]}`, "alg"},
 	} {
 		v, err := tokensession.NewAccessVerifier([]byte(c.jwks), accessConfig)
 		require.ErrorContains(t, err, c.want, name)
