@@ -331,7 +331,7 @@ func (k Key) sign(data []byte) (signature []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	signature, err = signer.Sign(data, k.private)
+	signature, err = signer.Sign(data, k.private())
 	if err == nil && len(signature) != k.size {
 		err = fmt.Errorf("signature of %d bytes, want %d", len(signature), k.size)
 	}
@@ -339,7 +339,7 @@ func (k Key) sign(data []byte) (signature []byte, err error) {
 }
 
 func (k verifyKey) verify(data, signature []byte) bool {
-	return len(signature) == k.size && k.verifier.Verify(data, signature, k.public) == nil
+	return len(signature) == k.size && k.verifier.Verify(data, signature, k.public()) == nil
 }
 
 // A verifiedToken is an authentic token for this issuer and audience. Whether it may be used depends on the time, too.

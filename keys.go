@@ -31,15 +31,21 @@ const (
 // prints without its secret.
 type Key struct {
 	verifyKey
-	private any // crypto.Signer, or []byte for HMAC
+	private hidden // crypto.Signer, or []byte for HMAC
 }
+
+// A hidden value prints as the address of a function. It is for where fmt does not call Format: in the unexported fields
+// of others' types, and after a mistaken %p or %w.
+type hidden func() any
+
+func hide(v any) hidden { return func() any { return v } }
 
 // A verifyKey is what verification needs of a key.
 type verifyKey struct {
 	alg    jwa.SignatureAlgorithm
 	id     string
 	size   int    // of a signature, in bytes
-	public any    // of crypto, or []byte for HMAC
+	public hidden // of crypto, or []byte for HMAC
 	jwk    []byte // the public JWK; nil for HMAC
 
 	verifier jws.Verifier
@@ -76,7 +82,7 @@ func newKey(k crypto.Signer, alg jwa.SignatureAlgorithm) (Key, error) {
 			return Key{}, fmt.Errorf("tokensession: RSA key: %w", err)
 		}
 	}
-	key := Key{verifyKey: public, private: k}
+	key := Key{verifyKey: public, private: hide(k)}
 	probe := []byte("tokensession key probe")
 	signature, err := key.sign(probe)
 	if err != nil {
@@ -103,7 +109,7 @@ func NewHMACKey(secret []byte) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("tokensession: %w", err)
 	}
-	return Key{verifyKey{alg: jwa.HS256, id: id, size: 32, public: secret, verifier: verifier}, secret}, nil
+	return Key{verifyKey{alg: jwa.HS256, id: id, size: 32, public: hide(secret), verifier: verifier}, hide(secret)}, nil
 }
 
 // ParseKeyPEM reads one private key in PKCS #8, PKCS #1 or SEC 1 form, not encrypted.
@@ -223,7 +229,7 @@ func checkKeyUse(fields claims, operation string) error {
 
 // newVerifyKey checks a public key and picks its algorithm. Without alg it is RS256 for an RSA key.
 func newVerifyKey(public crypto.PublicKey, alg jwa.SignatureAlgorithm) (verifyKey, error) {
-	k := verifyKey{public: public}
+	k := verifyKey{public: hide(public)}
 	if isNil(public) {
 		return k, errors.New("public key is nil")
 	}
@@ -269,11 +275,11 @@ func newVerifyKey(public crypto.PublicKey, alg jwa.SignatureAlgorithm) (verifyKe
 
 // complete sets what follows from the algorithm and the public key.
 func (k *verifyKey) complete() error {
-	public, err := jwk.FromRaw(k.public)
+	public, err := jwk.FromRaw(k.public())
 	if err != nil {
 		return fmt.Errorf("public key: %w", err)
 	}
-	if k.id, err = thumbprint(k.public); err != nil {
+	if k.id, err = thumbprint(k.public()); err != nil {
 		return err
 	}
 	for name, value := range map[string]any{jwk.KeyIDKey: k.id, jwk.AlgorithmKey: k.alg, jwk.KeyUsageKey: jwk.ForSignature} {
