@@ -39,6 +39,9 @@ type attack struct {
 	algs  []string
 }
 
+// fast are algorithms to try what does not depend on the algorithm.
+var fast = []string{"EdDSA", "ES256", "HS256"}
+
 // runAttacks tries each attack with each key, on verifiers that have not seen the good token and on such that have it
 // in their cache. Whatever was refused, the good token verifies afterwards.
 func runAttacks(t *testing.T, attacks []attack) {
@@ -381,19 +384,19 @@ func inUTF16(s string, order binary.AppendByteOrder) string {
 
 func TestVerify_refusesOtherForms(t *testing.T) {
 	exact := func(token string) attack {
-		return attack{fmt.Sprintf("%.40q", token), func(*accessBench) string { return token }, nil}
+		return attack{fmt.Sprintf("%.40q", token), func(*accessBench) string { return token }, fast}
 	}
 	edit := func(name string, f func(header, payload, signature string) string) attack {
 		return attack{name, func(b *accessBench) string {
 			parts := strings.Split(b.good, ".")
 			return f(parts[0], parts[1], parts[2])
-		}, nil}
+		}, fast}
 	}
 	attacks := []attack{
 		exact(""), exact("."), exact(".."), exact("..."), exact("...."), exact("null"), exact("{}"), exact("\x00"), exact("Bearer"),
 		exact(strings.Repeat(".", 1e6)), exact(strings.Repeat("A", 1e6)), exact("\xff.\xfe.\xfd"),
 		exact("eyJhbGciOiJub25lIn0.e30."), exact("tsr_" + strings.Repeat("A", 64)),
-		{"a refresh token", func(b *accessBench) string { return b.start(t).RefreshToken }, nil},
+		{"a refresh token", func(b *accessBench) string { return b.start(t).RefreshToken }, fast},
 		edit("without a signature", func(h, p, _ string) string { return h + "." + p }),
 		edit("with an empty signature", func(h, p, _ string) string { return h + "." + p + "." }),
 		edit("without a payload", func(h, _, s string) string { return h + ".." + s }),
@@ -417,11 +420,11 @@ func TestVerify_refusesOtherForms(t *testing.T) {
 		edit("with its scheme", func(h, p, s string) string { return "Bearer " + h + "." + p + "." + s }),
 		{"JWE", func(*accessBench) string {
 			return b64([]byte(`{"alg":"dir","enc":"A256GCM"}`)) + ".." + b64(make([]byte, 12)) + "." + b64([]byte(claimsWith())) + "." + b64(make([]byte, 16))
-		}, nil},
+		}, fast},
 		{"JWE under our header", func(b *accessBench) string {
 			return b64([]byte(b.header())) + ".." + b64(make([]byte, 12)) + "." + b64([]byte(claimsWith())) + "." + b64(make([]byte, 16))
-		}, nil},
-		{"nested", func(b *accessBench) string { return b.forge(b.header(), b.good) }, nil},
+		}, fast},
+		{"nested", func(b *accessBench) string { return b.forge(b.header(), b.good) }, fast},
 		{"one character too long", func(b *accessBench) string {
 			pad := 0
 			for {
@@ -431,10 +434,10 @@ func TestVerify_refusesOtherForms(t *testing.T) {
 				}
 				pad += max(1, (8192-len(token))*3/4)
 			}
-		}, nil},
+		}, fast},
 		{"nesting of 100000", func(b *accessBench) string {
 			return b.forge(b.header(), claimsWith(`"x":`+strings.Repeat("[", 1e5)+strings.Repeat("]", 1e5)))
-		}, nil},
+		}, fast},
 	}
 	for _, around := range []string{" ", "\t", "\n", "\r\n", "\x00", "\v", "\u00a0", "\uFEFF", "=", "%20", ";", "'"} {
 		attacks = append(attacks,
@@ -527,7 +530,7 @@ func TestVerify_refusesMalformedClaims(t *testing.T) {
 func payloadAttacks(payloads map[string]string) []attack {
 	var attacks []attack
 	for name, payload := range payloads {
-		attacks = append(attacks, attack{name, func(b *accessBench) string { return b.forge(b.header(), payload) }, []string{"EdDSA", "HS256", "ES256"}})
+		attacks = append(attacks, attack{name, func(b *accessBench) string { return b.forge(b.header(), payload) }, fast})
 	}
 	return attacks
 }
@@ -688,7 +691,7 @@ func TestVerify_refusesMalleableBase64(t *testing.T) {
 						return strings.Join(parts, ".")
 					}
 					return b.forgeRaw(parts[0], parts[1]) // signed as it is: the text itself is what is wrong
-				}, nil})
+				}, fast})
 			}
 		}
 		attacks = append(attacks,

@@ -31,6 +31,7 @@ type testKey struct {
 	key     tokensession.Key
 	private crypto.Signer // nil for HS256
 	secret  []byte        // for HS256
+	good    string        // a token with the good claims
 }
 
 // testKeys has one key for each algorithm, and otherKeys another one for each.
@@ -64,7 +65,11 @@ func makeTestKeys() []testKey {
 	_, _ = rand.Read(secret)
 	hmacKey, err := tokensession.NewHMACKey(secret)
 	noError(err)
-	return append(keys, testKey{alg: "HS256", key: hmacKey, secret: secret})
+	keys = append(keys, testKey{alg: "HS256", key: hmacKey, secret: secret})
+	for i, k := range keys {
+		keys[i].good = k.forge(k.header(), claimsWith())
+	}
+	return keys
 }
 
 func noError(err error) {
@@ -204,7 +209,6 @@ type accessBench struct {
 	signer   *tokensession.AccessSigner
 	manager  *tokensession.Manager
 	verifier *tokensession.AccessVerifier
-	good     string
 }
 
 // newAccessBench keeps the config's fields but for issuer, audience and clock.
@@ -222,7 +226,6 @@ func newAccessBench(t testing.TB, k testKey, access tokensession.AccessConfig, s
 		b.verifier, err = tokensession.NewAccessVerifier(b.signer.JWKS(), access)
 		require.NoError(t, err)
 	}
-	b.good = k.forge(k.header(), claimsWith())
 	return b
 }
 

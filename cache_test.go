@@ -41,20 +41,18 @@ func TestVerify_remembersNothingWithoutACache(t *testing.T) {
 	}
 }
 
-func TestVerify_remembersNoTokenThatWasRefused(t *testing.T) {
+func TestVerify_looksAtNotBeforeOnAHit(t *testing.T) {
 	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
 	early := b.forge(b.header(), claimsWith(fmt.Sprintf(`"nbf":%d`, forgeTime.Unix()+60)))
 	for name, verify := range b.verifiers() {
-		require.Positive(t, testing.AllocsPerRun(5, func() {
+		for range 2 {
 			_, err := verify(early)
-			require.ErrorIs(t, err, tokensession.ErrInvalidToken)
-		}))
-		b.clock.advance(time.Minute)
-		_, err := verify(early)
-		require.NoError(t, err, "%s: its time has come", name)
-		b.clock.advance(-time.Minute)
-		_, err = verify(early)
-		require.ErrorIs(t, err, tokensession.ErrInvalidToken, "%s: in the cache, and the clock was set back", name)
+			require.ErrorIs(t, err, tokensession.ErrInvalidToken, name)
+			b.clock.advance(time.Minute)
+			_, err = verify(early)
+			require.NoError(t, err, "%s: its time has come", name)
+			b.clock.advance(-time.Minute) // the clock is set back, and the token is in the cache
+		}
 	}
 }
 

@@ -447,6 +447,7 @@ func TestNewHMACKey_takesThirtyTwoBytesOrMore(t *testing.T) {
 func TestNewHMACKey_keepsACopy(t *testing.T) {
 	secret := bytes.Repeat([]byte{7}, 32)
 	k := testKey{alg: "HS256", key: mustGet(tokensession.NewHMACKey(secret)), secret: slices.Clone(secret)}
+	k.good = k.forge(k.header(), claimsWith())
 	clear(secret)
 	b := newAccessBench(t, k, tokensession.AccessConfig{}, tokensession.Config{})
 	requireGood(t, b, "Manager", b.manager.Verify)
