@@ -38,7 +38,8 @@ type AccessConfig struct {
 	// number means none.
 	CacheSize int
 
-	// Now is the clock of [AccessSigner.JWKS] and [AccessVerifier.Verify]; time.Now by default. A [Manager] goes by its own.
+	// Now is the clock of [AccessSigner.JWKS], [AccessSigner.Retire] and [AccessVerifier.Verify]; time.Now by default. A
+	// [Manager] goes by its own.
 	Now func() time.Time
 }
 
@@ -177,6 +178,9 @@ func (s *AccessSigner) Rotate(next Key, signFrom time.Time) error {
 	if next.private == nil {
 		return errors.New("tokensession: no signing key: the Key is the zero value")
 	}
+	if signFrom.IsZero() {
+		return errors.New("tokensession: signFrom is the zero time: say when the key begins to sign")
+	}
 	ring := slices.Clone(s.keys.Load().keys)
 	last := &ring[len(ring)-1]
 	if signFrom.Before(last.signFrom) {
@@ -204,7 +208,11 @@ func (s *AccessSigner) Retire(kid string) error {
 	case i == len(ring)-1:
 		return fmt.Errorf("tokensession: key %s is the last one: rotate to another first", kid)
 	}
-	ring[i+1].signFrom = ring[i].signFrom // its successor takes over at once
+	if s.cfg.Now().Before(ring[i].signFrom) { // it has signed nothing: the one before it goes on in its place
+		ring[i-1].signUntil = ring[i+1].signFrom
+	} else { // its successor takes over at once
+		ring[i+1].signFrom = ring[i].signFrom
+	}
 	s.keys.Store(newKeyring(slices.Delete(ring, i, i+1), s.cfg.CacheSize))
 	return nil
 }
@@ -323,7 +331,7 @@ func (k Key) sign(data []byte) (signature []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	signature, err = signer.Sign(data, k.private)
+	signature, err = signer.Sign(data, k.private())
 	if err == nil && len(signature) != k.size {
 		err = fmt.Errorf("signature of %d bytes, want %d", len(signature), k.size)
 	}
@@ -331,7 +339,7 @@ func (k Key) sign(data []byte) (signature []byte, err error) {
 }
 
 func (k verifyKey) verify(data, signature []byte) bool {
-	return len(signature) == k.size && k.verifier.Verify(data, signature, k.public) == nil
+	return len(signature) == k.size && k.verifier.Verify(data, signature, k.public()) == nil
 }
 
 // A verifiedToken is an authentic token for this issuer and audience. Whether it may be used depends on the time, too.

@@ -31,6 +31,7 @@ type testKey struct {
 	key     tokensession.Key
 	private crypto.Signer // nil for HS256
 	secret  []byte        // for HS256
+	good    string        // a token with the good claims
 }
 
 // testKeys has one key for each algorithm, and otherKeys another one for each.
@@ -41,15 +42,15 @@ var (
 
 func makeTestKeys() []testKey {
 	_, ed, err := ed25519.GenerateKey(rand.Reader)
-	check(err)
+	noError(err)
 	rs, err := rsa.GenerateKey(rand.Reader, 2048)
-	check(err)
+	noError(err)
 	ps, err := rsa.GenerateKey(rand.Reader, 2048)
-	check(err)
+	noError(err)
 	keys := []testKey{{alg: "EdDSA", private: ed}, {alg: "RS256", private: rs}, {alg: "PS256", private: ps}}
 	for alg, curve := range map[string]elliptic.Curve{"ES256": elliptic.P256(), "ES384": elliptic.P384(), "ES512": elliptic.P521()} {
 		ec, err := ecdsa.GenerateKey(curve, rand.Reader)
-		check(err)
+		noError(err)
 		keys = append(keys, testKey{alg: alg, private: ec})
 	}
 	for i := range keys {
@@ -58,16 +59,20 @@ func makeTestKeys() []testKey {
 		} else {
 			k.key, err = tokensession.NewKey(k.private)
 		}
-		check(err)
+		noError(err)
 	}
 	secret := make([]byte, 32)
 	_, _ = rand.Read(secret)
 	hmacKey, err := tokensession.NewHMACKey(secret)
-	check(err)
-	return append(keys, testKey{alg: "HS256", key: hmacKey, secret: secret})
+	noError(err)
+	keys = append(keys, testKey{alg: "HS256", key: hmacKey, secret: secret})
+	for i, k := range keys {
+		keys[i].good = k.forge(k.header(), claimsWith())
+	}
+	return keys
 }
 
-func check(err error) {
+func noError(err error) {
 	if err != nil {
 		panic(err)
 	}
@@ -114,11 +119,11 @@ func (k testKey) signAs(alg string, data []byte) []byte {
 		return ecSignature(k.private.(*ecdsa.PrivateKey).Curve, r, s)
 	case "PS":
 		sig, err := k.private.Sign(rand.Reader, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash})
-		check(err)
+		noError(err)
 		return sig
 	default:
 		sig, err := k.private.Sign(rand.Reader, digest, hash)
-		check(err)
+		noError(err)
 		return sig
 	}
 }
@@ -131,7 +136,7 @@ func hmacSum(hash crypto.Hash, secret, data []byte) []byte {
 
 func ecSign(k *ecdsa.PrivateKey, digest []byte) (r, s *big.Int) {
 	r, s, err := ecdsa.Sign(rand.Reader, k, digest)
-	check(err)
+	noError(err)
 	return r, s
 }
 
@@ -196,21 +201,20 @@ func claimsWith(members ...string) string {
 	return "{" + strings.Join(claims, ",") + "}"
 }
 
-// A bench has one key, and both that verify its tokens: a Manager, and, unless the key is a secret, an AccessVerifier
+// An accessBench has one key, and both that verify its tokens: a Manager, and, unless the key is a secret, an AccessVerifier
 // that knows its JWKS.
-type bench struct {
+type accessBench struct {
 	testKey
 	clock    *clock
 	signer   *tokensession.AccessSigner
 	manager  *tokensession.Manager
 	verifier *tokensession.AccessVerifier
-	good     string
 }
 
-// newBench keeps the config's fields but for issuer, audience and clock.
-func newBench(t testing.TB, k testKey, access tokensession.AccessConfig, sessions tokensession.Config) *bench {
+// newAccessBench keeps the config's fields but for issuer, audience and clock.
+func newAccessBench(t testing.TB, k testKey, access tokensession.AccessConfig, sessions tokensession.Config) *accessBench {
 	t.Helper()
-	b := &bench{testKey: k, clock: &clock{t: forgeTime}}
+	b := &accessBench{testKey: k, clock: &clock{t: forgeTime}}
 	access.Issuer, access.Audience, access.Now = accessConfig.Issuer, accessConfig.Audience, b.clock.Now
 	sessions.Now = b.clock.Now
 	var err error
@@ -222,14 +226,13 @@ func newBench(t testing.TB, k testKey, access tokensession.AccessConfig, session
 		b.verifier, err = tokensession.NewAccessVerifier(b.signer.JWKS(), access)
 		require.NoError(t, err)
 	}
-	b.good = k.forge(k.header(), claimsWith())
 	return b
 }
 
 type verifyFunc func(token string) (tokensession.Access, error)
 
 // verifiers are the ways to verify a token, by name.
-func (b *bench) verifiers() map[string]verifyFunc {
+func (b *accessBench) verifiers() map[string]verifyFunc {
 	all := map[string]verifyFunc{"Manager": b.manager.Verify}
 	if b.verifier != nil {
 		all["AccessVerifier"] = b.verifier.Verify
@@ -238,15 +241,15 @@ func (b *bench) verifiers() map[string]verifyFunc {
 }
 
 // start begins a session and returns its tokens.
-func (b *bench) start(t testing.TB, opts ...tokensession.StartOption) tokensession.Tokens {
+func (b *accessBench) start(t testing.TB, opts ...tokensession.StartOption) tokensession.Tokens {
 	t.Helper()
 	tokens, err := b.manager.Start(context.Background(), "alice", opts...)
 	require.NoError(t, err)
 	return tokens
 }
 
-// part decodes a part of a token.
-func part(t testing.TB, token string, i int) []byte {
+// tokenPart decodes a part of a token.
+func tokenPart(t testing.TB, token string, i int) []byte {
 	t.Helper()
 	b, err := base64.RawURLEncoding.Strict().DecodeString(strings.Split(token, ".")[i])
 	require.NoError(t, err)
@@ -256,7 +259,7 @@ func part(t testing.TB, token string, i int) []byte {
 // claimsOf decodes a token's payload, with numbers as they stand there.
 func claimsOf(t testing.TB, token string) map[string]any {
 	t.Helper()
-	d := json.NewDecoder(strings.NewReader(string(part(t, token, 1))))
+	d := json.NewDecoder(strings.NewReader(string(tokenPart(t, token, 1))))
 	d.UseNumber()
 	claims := map[string]any{}
 	require.NoError(t, d.Decode(&claims))

@@ -15,14 +15,14 @@ import (
 
 func TestAccessToken_hasTheFormOfRFC9068(t *testing.T) {
 	for _, k := range testKeys() {
-		b := newBench(t, k, tokensession.AccessConfig{}, tokensession.Config{
+		b := newAccessBench(t, k, tokensession.AccessConfig{}, tokensession.Config{
 			Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
 				return tokensession.Grant{Scope: "read write", Claims: map[string]any{"role": "admin"}}, nil
 			},
 		})
 		tokens := b.start(t, tokensession.WithClient("app"), tokensession.WithAuthTime(forgeTime.Add(-time.Hour)))
 
-		require.Equal(t, k.header(), string(part(t, tokens.AccessToken, 0)), "the header, byte for byte")
+		require.Equal(t, k.header(), string(tokenPart(t, tokens.AccessToken, 0)), "the header, byte for byte")
 		claims := claimsOf(t, tokens.AccessToken)
 		jti, ok := claims["jti"].(string)
 		require.True(t, ok)
@@ -54,7 +54,7 @@ func TestAccessToken_hasTheFormOfRFC9068(t *testing.T) {
 }
 
 func TestAccessToken_leavesOutWhatIsNotThere(t *testing.T) {
-	b := newBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
 	claims := claimsOf(t, b.start(t).AccessToken)
 	for _, name := range []string{"client_id", "scope", "nbf"} {
 		require.NotContains(t, claims, name)
@@ -63,7 +63,7 @@ func TestAccessToken_leavesOutWhatIsNotThere(t *testing.T) {
 }
 
 func TestAccessToken_neverHasTheSameID(t *testing.T) {
-	b := newBench(t, testKeyFor("HS256"), tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, testKeyFor("HS256"), tokensession.AccessConfig{}, tokensession.Config{})
 	tokens := b.start(t)
 	seen := map[any]bool{claimsOf(t, tokens.AccessToken)["jti"]: true}
 	for range 100 {
@@ -76,7 +76,7 @@ func TestAccessToken_neverHasTheSameID(t *testing.T) {
 }
 
 func TestAccess_keepsAuthTimeThroughRefreshes(t *testing.T) {
-	b := newBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
 	login := forgeTime.Add(-time.Minute)
 	tokens := b.start(t, tokensession.WithAuthTime(login))
 	for range 5 {
@@ -129,7 +129,7 @@ func TestVerify_atEveryBoundaryOfTime(t *testing.T) {
 		{"not begun and already over", 0, claimsWith(`"exp":0`, fmt.Sprintf(`"nbf":%d`, forgeTime.Unix()+60)), forgeTime, invalid},
 		{"in another zone", 0, claimsWith(), exp.In(time.FixedZone("", 3600)), expired},
 	} {
-		b := newBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{Leeway: c.leeway}, tokensession.Config{})
+		b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{Leeway: c.leeway}, tokensession.Config{})
 		token := b.forge(b.header(), c.claims)
 		for name, verify := range b.verifiers() {
 			for _, cached := range []bool{false, true} {
@@ -151,7 +151,7 @@ func TestVerify_atEveryBoundaryOfTime(t *testing.T) {
 
 // TestVerify_saysExpiredOfAuthenticTokensOnly: whoever guesses must not learn from the answer what a good guess is.
 func TestVerify_saysExpiredOfAuthenticTokensOnly(t *testing.T) {
-	b := newBench(t, testKeyFor("ES256"), tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, testKeyFor("ES256"), tokensession.AccessConfig{}, tokensession.Config{})
 	other := keyFor(otherKeys(), "ES256")
 	past := func(members ...string) string { return claimsWith(append(members, `"exp":1000`, `"iat":0`)...) }
 	for name, token := range map[string]string{
@@ -181,7 +181,7 @@ func TestVerify_acceptsTokensForAnyOfItsAudiences(t *testing.T) {
 	cfg := accessConfig
 	cfg.Audience = []string{"https://a.example", "https://b.example"}
 	cfg.Now = (&clock{t: forgeTime}).Now
-	b := newBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
 	v, err := tokensession.NewAccessVerifier(b.signer.JWKS(), cfg)
 	require.NoError(t, err)
 	cfg.Audience[0] = "https://api.example" // the verifier has its own copy
@@ -222,7 +222,7 @@ func TestAccessConfig_isRefusedByFieldValueAndBound(t *testing.T) {
 		c.change(&cfg)
 		k := testKeyFor("EdDSA")
 		_, signerErr := tokensession.NewAccessSigner(k.key, cfg)
-		jwks := newBench(t, k, C{}, tokensession.Config{}).signer.JWKS()
+		jwks := newAccessBench(t, k, C{}, tokensession.Config{}).signer.JWKS()
 		verifier, verifierErr := tokensession.NewAccessVerifier(jwks, cfg)
 		require.Nil(t, verifier, name)
 		for _, err := range []error{signerErr, verifierErr} {

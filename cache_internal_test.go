@@ -3,6 +3,7 @@ package tokensession
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -56,4 +57,29 @@ func TestTokenCache_putsATokenInOnce(t *testing.T) {
 		}
 	}
 	require.Equal(t, 1, n)
+}
+
+// TestVerify_remembersNoTokenThatWasRefused: else old tokens, of which anybody who had one has many, would push out the
+// ones in use.
+func TestVerify_remembersNoTokenThatWasRefused(t *testing.T) {
+	key, err := GenerateKey()
+	require.NoError(t, err)
+	s, err := NewAccessSigner(key, AccessConfig{Issuer: "issuer", Audience: []string{"audience"}})
+	require.NoError(t, err)
+	now := time.Unix(1_000_000, 0)
+	token, err := s.sign(standardClaims{
+		Issuer: "issuer", Subject: "alice", Audience: audience{"audience"}, Expires: now.Unix() + 60, IssuedAt: now.Unix(), ID: "j", Session: "s",
+	}, nil, now)
+	require.NoError(t, err)
+	remembered := func() bool { return s.keys.Load().cache.get(token) != nil }
+
+	_, err = s.verify(token, now.Add(-time.Second))
+	require.ErrorIs(t, err, ErrInvalidToken)
+	require.False(t, remembered())
+	_, err = s.verify(token, now.Add(time.Minute))
+	require.ErrorIs(t, err, ErrExpired)
+	require.False(t, remembered())
+	_, err = s.verify(token, now)
+	require.NoError(t, err)
+	require.True(t, remembered())
 }

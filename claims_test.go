@@ -13,39 +13,39 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-type grant = tokensession.Grant
+type accessGrant = tokensession.Grant
 
-// A granter is an authorizer whose next answer a test sets.
-type granter struct {
-	grant grant
+// A accessGranter is an authorizer whose next answer a test sets.
+type accessGranter struct {
+	grant accessGrant
 	calls int
 }
 
-func (g *granter) authorize(context.Context, tokensession.Session) (tokensession.Grant, error) {
+func (g *accessGranter) authorize(context.Context, tokensession.Session) (tokensession.Grant, error) {
 	g.calls++
 	return g.grant, nil
 }
 
-func newGranter(t testing.TB, onEvent func(context.Context, tokensession.Event)) (*bench, *granter) {
-	g := &granter{}
-	return newBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{Authorize: g.authorize, OnEvent: onEvent}), g
+func newAccessGranter(t testing.TB, onEvent func(context.Context, tokensession.Event)) (*accessBench, *accessGranter) {
+	g := &accessGranter{}
+	return newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{Authorize: g.authorize, OnEvent: onEvent}), g
 }
 
 // badGrants are what no access token can carry, and what the error has to name.
 func badGrants() map[string]struct {
-	grant grant
+	grant accessGrant
 	names string
 } {
 	type bad = struct {
-		grant grant
+		grant accessGrant
 		names string
 	}
-	claims := func(name string, value any) grant { return grant{Claims: map[string]any{name: value}} }
+	claims := func(name string, value any) accessGrant { return accessGrant{Claims: map[string]any{name: value}} }
 	cases := map[string]bad{
-		"two claims that differ in case": {grant{Claims: map[string]any{"role": 1, "Role": 2}}, "case"},
-		"Kelvin sign and k":              {grant{Claims: map[string]any{"k": 1, "\u212A": 2}}, "case"},
+		"two claims that differ in case": {accessGrant{Claims: map[string]any{"role": 1, "Role": 2}}, "case"},
+		"Kelvin sign and k":              {accessGrant{Claims: map[string]any{"k": 1, "\u212A": 2}}, "case"},
 		"a name that is not UTF-8":       {claims("a\xff", 1), "UTF-8"},
-		"two names that are not UTF-8":   {grant{Claims: map[string]any{"\xff": 1, "\xfe": 2}}, "UTF-8"},
+		"two names that are not UTF-8":   {accessGrant{Claims: map[string]any{"\xff": 1, "\xfe": 2}}, "UTF-8"},
 		"a nested name twice":            {claims("x", json.RawMessage(`{"a":1,"a":2}`)), "twice"},
 		"raw JSON with a lone surrogate": {claims("x", json.RawMessage(`"\ud800"`)), "surrogate"},
 		"raw JSON that is not JSON":      {claims("x", json.RawMessage(`{`)), "claims"},
@@ -58,12 +58,12 @@ func badGrants() map[string]struct {
 		"a failing marshaler":            {claims("x", failingMarshaler{}), "no such luck"},
 		"too large":                      {claims("x", strings.Repeat("x", 8192)), "8192"},
 		"too large by a list":            {claims("x", make([]bool, 1500)), "8192"},
-		"too large an audience":          {grant{Audience: strings.Fields(strings.Repeat("https://service.example ", 300))}, "8192"},
-		"too large a scope":              {grant{Scope: strings.TrimSpace(strings.Repeat("read ", 1600))}, "8192"},
-		"an empty audience":              {grant{Audience: []string{"a", ""}}, "Grant.Audience"},
-		"a long audience":                {grant{Audience: []string{strings.Repeat("a", 256)}}, "255"},
-		"an audience that is not UTF-8":  {grant{Audience: []string{"\xff"}}, "UTF-8"},
-		"an audience with a newline":     {grant{Audience: []string{"a\n"}}, "U+000A"},
+		"too large an audience":          {accessGrant{Audience: strings.Fields(strings.Repeat("https://service.example ", 300))}, "8192"},
+		"too large a scope":              {accessGrant{Scope: strings.TrimSpace(strings.Repeat("read ", 1600))}, "8192"},
+		"an empty audience":              {accessGrant{Audience: []string{"a", ""}}, "Grant.Audience"},
+		"a long audience":                {accessGrant{Audience: []string{strings.Repeat("a", 256)}}, "255"},
+		"an audience that is not UTF-8":  {accessGrant{Audience: []string{"\xff"}}, "UTF-8"},
+		"an audience with a newline":     {accessGrant{Audience: []string{"a\n"}}, "U+000A"},
 	}
 	for _, name := range []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "sid", "auth_time", "scope"} {
 		for _, n := range []string{name, strings.ToUpper(name), strings.ToUpper(name[:1]) + name[1:], strings.ReplaceAll(name, "s", "\u017F")} {
@@ -71,7 +71,7 @@ func badGrants() map[string]struct {
 		}
 	}
 	for _, scope := range []string{" ", " a", "a ", "a  b", "a\tb", "a\nb", `a"b`, `a\b`, "ä", "a\x00", "a\x7f", "a\u00a0b", "\xff"} {
-		cases["scope "+scope] = bad{grant{Scope: scope}, "Grant.Scope"}
+		cases["scope "+scope] = bad{accessGrant{Scope: scope}, "Grant.Scope"}
 	}
 	return cases
 }
@@ -83,7 +83,7 @@ func (failingMarshaler) MarshalJSON() ([]byte, error) { return nil, errors.New("
 func TestGrant_thatNoTokenCanCarryIsRefusedAndConsumesNothing(t *testing.T) {
 	for name, c := range badGrants() {
 		var events []tokensession.EventKind
-		b, g := newGranter(t, func(_ context.Context, e tokensession.Event) { events = append(events, e.Kind) })
+		b, g := newAccessGranter(t, func(_ context.Context, e tokensession.Event) { events = append(events, e.Kind) })
 		g.grant = c.grant
 		_, err := b.manager.Start(context.Background(), "alice")
 		requireUnavailable(t, err, name, c.names)
@@ -92,14 +92,14 @@ func TestGrant_thatNoTokenCanCarryIsRefusedAndConsumesNothing(t *testing.T) {
 		require.Empty(t, sessions, name)
 		require.Empty(t, events, name)
 
-		g.grant = grant{}
+		g.grant = accessGrant{}
 		tokens := b.start(t)
 		g.grant = c.grant
 		for range 2 {
 			_, err = b.manager.Refresh(context.Background(), tokens.RefreshToken)
 			requireUnavailable(t, err, name, c.names)
 		}
-		g.grant = grant{}
+		g.grant = accessGrant{}
 		next, err := b.manager.Refresh(context.Background(), tokens.RefreshToken)
 		require.NoError(t, err, name)
 		require.NotEqual(t, tokens.RefreshToken, next.RefreshToken)
@@ -129,8 +129,8 @@ func TestGrant_isCarriedAsItIs(t *testing.T) {
 		"object": address{"Wien", &zip}, "raw": json.RawMessage(`{"a":[1,{"b":null}]}`), "escaped": json.RawMessage(`"\ud83d\ude00\ufffd"`),
 		"": "no name", "a.b/c": 1, "https://example.com/roles": []string{"admin"}, "issuer": "x", "Kind": "K", "straße": 1,
 	}
-	b, g := newGranter(t, nil)
-	g.grant = grant{Claims: in, Scope: "read:all !#[]~", Audience: []string{"https://api.example", "https://b.example"}}
+	b, g := newAccessGranter(t, nil)
+	g.grant = accessGrant{Claims: in, Scope: "read:all !#[]~", Audience: []string{"https://api.example", "https://b.example"}}
 	tokens := b.start(t)
 	for by, verify := range b.verifiers() {
 		access, err := verify(tokens.AccessToken)
@@ -167,8 +167,8 @@ func claimAs[T any](t *testing.T, access tokensession.Access, name string) T {
 }
 
 func TestAccessClaim_tellsAbsentFromBroken(t *testing.T) {
-	b, g := newGranter(t, nil)
-	g.grant = grant{Claims: map[string]any{"role": "admin", "n": 300}}
+	b, g := newAccessGranter(t, nil)
+	g.grant = accessGrant{Claims: map[string]any{"role": "admin", "n": 300}}
 	access, err := b.manager.Verify(b.start(t).AccessToken)
 	require.NoError(t, err)
 
@@ -195,7 +195,7 @@ func TestAccessClaim_tellsAbsentFromBroken(t *testing.T) {
 }
 
 func TestAccessToken_writesOneAudienceAsTextAndSeveralAsArray(t *testing.T) {
-	b, g := newGranter(t, nil)
+	b, g := newAccessGranter(t, nil)
 	for _, c := range []struct {
 		audience []string
 		want     any
@@ -214,7 +214,7 @@ func TestAccessToken_writesOneAudienceAsTextAndSeveralAsArray(t *testing.T) {
 }
 
 func TestAccessToken_carriesAnySubjectAndClient(t *testing.T) {
-	b, _ := newGranter(t, nil)
+	b, _ := newAccessGranter(t, nil)
 	for _, name := range []string{
 		`<script>alert("x")</script>`, "a&b", `back\slash`, `quo"te`, "\u2028\u2029", "ünïcode", "😀", "\ufffd", strings.Repeat("x", 255), `{"iss":1}`, "null", "0", " ",
 	} {
@@ -231,10 +231,10 @@ func TestAccessToken_carriesAnySubjectAndClient(t *testing.T) {
 
 // TestGrant_isAskedForEachTime: a permission that was taken away is gone from the next token.
 func TestGrant_isAskedForEachTime(t *testing.T) {
-	b, g := newGranter(t, nil)
-	g.grant = grant{Scope: "admin", Claims: map[string]any{"role": "admin"}}
+	b, g := newAccessGranter(t, nil)
+	g.grant = accessGrant{Scope: "admin", Claims: map[string]any{"role": "admin"}}
 	tokens := b.start(t)
-	g.grant = grant{Scope: "read"}
+	g.grant = accessGrant{Scope: "read"}
 	next, err := b.manager.Refresh(context.Background(), tokens.RefreshToken)
 	require.NoError(t, err)
 	claims := claimsOf(t, next.AccessToken)

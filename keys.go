@@ -31,15 +31,21 @@ const (
 // prints without its secret.
 type Key struct {
 	verifyKey
-	private any // crypto.Signer, or []byte for HMAC
+	private hidden // crypto.Signer, or []byte for HMAC
 }
+
+// A hidden value prints as the address of a function. It is for where fmt does not call Format: in the unexported fields
+// of others' types, and after a mistaken %p or %w.
+type hidden func() any
+
+func hide(v any) hidden { return func() any { return v } }
 
 // A verifyKey is what verification needs of a key.
 type verifyKey struct {
 	alg    jwa.SignatureAlgorithm
 	id     string
 	size   int    // of a signature, in bytes
-	public any    // of crypto, or []byte for HMAC
+	public hidden // of crypto, or []byte for HMAC
 	jwk    []byte // the public JWK; nil for HMAC
 
 	verifier jws.Verifier
@@ -64,16 +70,19 @@ func newKey(k crypto.Signer, alg jwa.SignatureAlgorithm) (Key, error) {
 	if isNil(k) {
 		return Key{}, errors.New("tokensession: signing key is nil")
 	}
-	if private, ok := k.(*rsa.PrivateKey); ok {
-		if err := private.Validate(); err != nil {
-			return Key{}, fmt.Errorf("tokensession: RSA key: %w", err)
-		}
+	if private, ok := k.(ed25519.PrivateKey); ok && len(private) != ed25519.PrivateKeySize {
+		return Key{}, fmt.Errorf("tokensession: Ed25519 private key of %d bytes: must have %d", len(private), ed25519.PrivateKeySize)
 	}
 	public, err := newVerifyKey(k.Public(), alg)
 	if err != nil {
 		return Key{}, fmt.Errorf("tokensession: %w", err)
 	}
-	key := Key{verifyKey: public, private: k}
+	if private, ok := k.(*rsa.PrivateKey); ok {
+		if err := private.Validate(); err != nil {
+			return Key{}, fmt.Errorf("tokensession: RSA key: %w", err)
+		}
+	}
+	key := Key{verifyKey: public, private: hide(k)}
 	probe := []byte("tokensession key probe")
 	signature, err := key.sign(probe)
 	if err != nil {
@@ -100,7 +109,7 @@ func NewHMACKey(secret []byte) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("tokensession: %w", err)
 	}
-	return Key{verifyKey{alg: jwa.HS256, id: id, size: 32, public: secret, verifier: verifier}, secret}, nil
+	return Key{verifyKey{alg: jwa.HS256, id: id, size: 32, public: hide(secret), verifier: verifier}, hide(secret)}, nil
 }
 
 // ParseKeyPEM reads one private key in PKCS #8, PKCS #1 or SEC 1 form, not encrypted.
@@ -175,12 +184,6 @@ func ParseKeyJWK(jwkJSON []byte) (Key, error) {
 	if alg != "" && alg != key.alg {
 		return Key{}, fmt.Errorf("tokensession: JWK: alg %q with a key for %s", alg, key.alg)
 	}
-	// jwx derives the public half of an Ed25519 key from the private one and ignores what the JWK says.
-	if x, ok := fields.find("x"); ok && key.alg == jwa.EdDSA {
-		if s, _ := unquote(x); s != base64.RawURLEncoding.EncodeToString(key.public.(ed25519.PublicKey)) {
-			return Key{}, errors.New("tokensession: JWK: x is not the public key of d")
-		}
-	}
 	return key, nil
 }
 
@@ -226,7 +229,10 @@ func checkKeyUse(fields claims, operation string) error {
 
 // newVerifyKey checks a public key and picks its algorithm. Without alg it is RS256 for an RSA key.
 func newVerifyKey(public crypto.PublicKey, alg jwa.SignatureAlgorithm) (verifyKey, error) {
-	k := verifyKey{public: public}
+	k := verifyKey{public: hide(public)}
+	if isNil(public) {
+		return k, errors.New("public key is nil")
+	}
 	switch public := public.(type) {
 	case ed25519.PublicKey:
 		if len(public) != ed25519.PublicKeySize {
@@ -234,9 +240,6 @@ func newVerifyKey(public crypto.PublicKey, alg jwa.SignatureAlgorithm) (verifyKe
 		}
 		k.alg, k.size = jwa.EdDSA, ed25519.SignatureSize
 	case *ecdsa.PublicKey:
-		if _, err := public.ECDH(); err != nil {
-			return k, fmt.Errorf("ECDSA public key: %w", err)
-		}
 		switch public.Curve {
 		case elliptic.P256():
 			k.alg, k.size = jwa.ES256, 64
@@ -246,6 +249,9 @@ func newVerifyKey(public crypto.PublicKey, alg jwa.SignatureAlgorithm) (verifyKe
 			k.alg, k.size = jwa.ES512, 132
 		default:
 			return k, errors.New("ECDSA key: the curve must be P-256, P-384 or P-521")
+		}
+		if _, err := public.ECDH(); err != nil {
+			return k, fmt.Errorf("ECDSA public key: %w", err)
 		}
 	case *rsa.PublicKey:
 		if bits := public.N.BitLen(); bits < minRSABits {
@@ -269,11 +275,11 @@ func newVerifyKey(public crypto.PublicKey, alg jwa.SignatureAlgorithm) (verifyKe
 
 // complete sets what follows from the algorithm and the public key.
 func (k *verifyKey) complete() error {
-	public, err := jwk.FromRaw(k.public)
+	public, err := jwk.FromRaw(k.public())
 	if err != nil {
 		return fmt.Errorf("public key: %w", err)
 	}
-	if k.id, err = thumbprint(k.public); err != nil {
+	if k.id, err = thumbprint(k.public()); err != nil {
 		return err
 	}
 	for name, value := range map[string]any{jwk.KeyIDKey: k.id, jwk.AlgorithmKey: k.alg, jwk.KeyUsageKey: jwk.ForSignature} {
