@@ -123,7 +123,7 @@ func TestTokens_printWithoutTokens(t *testing.T) {
 	require.Contains(t, fmt.Sprint(tokens), tokens.Session.ID, "but says whose they are")
 }
 
-func TestRecord_neverPrintsItsKey(t *testing.T) {
+func TestRecord_keyIsNotPrintedFromWithinOthers(t *testing.T) {
 	store := tokensession.NewMemoryStore()
 	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
 	m, err := tokensession.New(b.signer, store, tokensession.Config{Now: b.clock.Now})
