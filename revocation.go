@@ -103,28 +103,28 @@ func (m *Manager) RevokeToken(ctx context.Context, refreshToken string) error {
 
 // RevokeSubject ends all sessions of a subject but those in keep, and returns how many it ended: after a change of
 // password, or for "log out everywhere". A session that begins while it runs may live. If some could not be ended, it
-// returns [ErrUnavailable] with the number of those that were; call it again.
+// returns [ErrUnavailable] with the number of those that were; call it again. Until then this Manager refuses the
+// access tokens of those that it cannot tell of, and ends them at their next refresh.
 func (m *Manager) RevokeSubject(ctx context.Context, subject string, keep ...string) (int, error) {
 	if err := checkText("subject", subject, maxNameSize); err != nil {
 		return 0, err
-	}
-	if shortcut, ok := m.store.(SubjectRevoker); ok {
-		return m.revokeAtOnce(ctx, shortcut, subject, keep)
 	}
 	records, err := m.list(ctx, subject)
 	if err != nil {
 		return 0, err
 	}
+	records = slices.DeleteFunc(records, func(r Record) bool { return slices.Contains(keep, r.ID) })
+	if shortcut, ok := m.store.(SubjectRevoker); ok {
+		return m.revokeAtOnce(ctx, shortcut, subject, keep, records)
+	}
 	n := 0
 	var failed error
 	for _, rec := range records {
-		if slices.Contains(keep, rec.ID) {
-			continue
-		}
 		switch ended, err := m.revoke(ctx, rec.ID, ReasonSubjectRevoked); {
 		case errors.Is(err, ErrNotFound): // it expired meanwhile
 		case err != nil:
 			failed = errors.Join(failed, err)
+			m.deny(rec.ID, m.now()) // it may have been ended, and then the next call does not see it
 		case ended:
 			n++
 		}
@@ -132,7 +132,8 @@ func (m *Manager) RevokeSubject(ctx context.Context, subject string, keep ...str
 	return n, failed
 }
 
-func (m *Manager) revokeAtOnce(ctx context.Context, store SubjectRevoker, subject string, keep []string) (int, error) {
+// revokeAtOnce has the store end the sessions. Those listed before are what it may have ended if it cannot tell.
+func (m *Manager) revokeAtOnce(ctx context.Context, store SubjectRevoker, subject string, keep []string, listed []Record) (int, error) {
 	writeID, now := randomID(), m.now()
 	var records []Record
 	err := m.retry(ctx, func() (err error) {
@@ -140,7 +141,10 @@ func (m *Manager) revokeAtOnce(ctx context.Context, store SubjectRevoker, subjec
 		return err
 	})
 	if err != nil {
-		return 0, unavailable("revoking the subject's sessions", err)
+		for _, rec := range listed {
+			m.deny(rec.ID, m.now())
+		}
+		return 0, err
 	}
 	for _, rec := range records {
 		m.ended(ctx, rec)
