@@ -23,34 +23,32 @@ const (
 	sweepBatch    = 1000
 )
 
-// A denyList holds the sessions whose access tokens are refused although they have not expired. Reading it takes no
-// lock and allocates nothing.
-type denyList struct {
-	sessions  sync.Map     // session id → the time, in microseconds, when its last access token has expired
+// A timedSet holds ids, each until a time. Reading it takes no lock and allocates nothing.
+type timedSet struct {
+	ids       sync.Map     // id → until when, in microseconds
 	nextPurge atomic.Int64 // in microseconds
 }
 
-// add denies a session until the time when its last access token has expired.
-func (d *denyList) add(sessionID string, until, now time.Time) {
+func (s *timedSet) add(id string, until, now time.Time) {
 	if !until.After(now) {
 		return
 	}
-	d.sessions.Store(sessionID, until.UnixMicro())
-	if next := d.nextPurge.Load(); now.UnixMicro() >= next && d.nextPurge.CompareAndSwap(next, now.Add(time.Minute).UnixMicro()) {
-		d.purge(now)
+	s.ids.Store(id, until.UnixMicro())
+	if next := s.nextPurge.Load(); now.UnixMicro() >= next && s.nextPurge.CompareAndSwap(next, now.Add(time.Minute).UnixMicro()) {
+		s.purge(now)
 	}
 }
 
-// has takes the session id as an any: boxing a string allocates.
-func (d *denyList) has(sessionID any, now time.Time) bool {
-	until, ok := d.sessions.Load(sessionID)
+// has takes the id as an any: boxing a string allocates.
+func (s *timedSet) has(id any, now time.Time) bool {
+	until, ok := s.ids.Load(id)
 	return ok && now.UnixMicro() < until.(int64)
 }
 
-func (d *denyList) purge(now time.Time) {
-	d.sessions.Range(func(id, until any) bool {
+func (s *timedSet) purge(now time.Time) {
+	s.ids.Range(func(id, until any) bool {
 		if now.UnixMicro() >= until.(int64) {
-			d.sessions.CompareAndDelete(id, until)
+			s.ids.CompareAndDelete(id, until)
 		}
 		return true
 	})

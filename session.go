@@ -108,7 +108,11 @@ type Manager struct {
 	store  RefreshStore
 	cfg    Config
 	rules  rules
-	denied denyList
+	denied timedSet // sessions whose access tokens are refused although they have not expired
+
+	// unanswered are the WriteIDs of refreshes that may have been applied although the call returned ErrUnavailable.
+	// Their successors were given to nobody.
+	unanswered timedSet
 }
 
 // New returns a Manager, or says which field of cfg is wrong.
@@ -285,6 +289,15 @@ func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...Refr
 	if r.token, ok = parseRefreshToken(refreshToken); !ok {
 		return Tokens{}, invalid("malformed refresh token")
 	}
+	tokens, err := r.run(ctx)
+	if !r.inDoubt.IsZero() && errors.Is(err, ErrUnavailable) {
+		m.unanswered.add(r.writeID, r.inDoubt, m.now())
+	}
+	return tokens, err
+}
+
+// run attempts to refresh until that has come to something, or too often.
+func (r *refresh) run(ctx context.Context) (Tokens, error) {
 	var lastErr error
 	failures := 0
 	for range maxAttempts {
@@ -318,6 +331,7 @@ type refresh struct {
 	presented time.Time
 
 	wasLive bool         // when an earlier attempt looked
+	inDoubt time.Time    // until when what a write that may have been applied made live lives; zero: there was none
 	pending Event        // what the last write was to do
 	issued  *accessToken // kept for the next attempt, so that nobody is asked twice
 }
@@ -338,6 +352,9 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 	}
 	if rec.live(r.presented) && r.denied.has(rec.ID, r.presented) {
 		return r.end(ctx, rec.revoke(r.now(), ReasonRevoked), EventRevoked, rec.Generation)
+	}
+	if r.token.generation == rec.Predecessor && rec.Generation == rec.Predecessor+1 && r.unanswered.has(rec.WriteID, r.presented) {
+		rec.Generation-- // the caller was told to try again, so it is done again: the grace may be long over
 	}
 	switch what := r.decide(rec); what {
 	case raced:
@@ -424,6 +441,9 @@ func detach(ctx context.Context) (context.Context, context.CancelFunc) {
 func (r *refresh) write(ctx context.Context, next Record) (Tokens, error) {
 	next.WriteID = r.writeID
 	if err := r.store.Swap(ctx, next); err != nil {
+		if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNotFound) {
+			r.inDoubt = next.ExpiresAt
+		}
 		return Tokens{}, fmt.Errorf("%w: %w", errTryAgain, err)
 	}
 	return r.finish(ctx, next)
