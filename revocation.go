@@ -23,34 +23,32 @@ const (
 	sweepBatch    = 1000
 )
 
-// A denyList holds the sessions whose access tokens are refused although they have not expired. Reading it takes no
-// lock and allocates nothing.
-type denyList struct {
-	sessions  sync.Map     // session id → the time, in microseconds, when its last access token has expired
+// A timedSet holds ids, each until a time. Reading it takes no lock and allocates nothing.
+type timedSet struct {
+	ids       sync.Map     // id → until when, in microseconds
 	nextPurge atomic.Int64 // in microseconds
 }
 
-// add denies a session until the time when its last access token has expired.
-func (d *denyList) add(sessionID string, until, now time.Time) {
+func (s *timedSet) add(id string, until, now time.Time) {
 	if !until.After(now) {
 		return
 	}
-	d.sessions.Store(sessionID, until.UnixMicro())
-	if next := d.nextPurge.Load(); now.UnixMicro() >= next && d.nextPurge.CompareAndSwap(next, now.Add(time.Minute).UnixMicro()) {
-		d.purge(now)
+	s.ids.Store(id, until.UnixMicro())
+	if next := s.nextPurge.Load(); now.UnixMicro() >= next && s.nextPurge.CompareAndSwap(next, now.Add(time.Minute).UnixMicro()) {
+		s.purge(now)
 	}
 }
 
-// has takes the session id as an any: boxing a string allocates.
-func (d *denyList) has(sessionID any, now time.Time) bool {
-	until, ok := d.sessions.Load(sessionID)
+// has takes the id as an any: boxing a string allocates.
+func (s *timedSet) has(id any, now time.Time) bool {
+	until, ok := s.ids.Load(id)
 	return ok && now.UnixMicro() < until.(int64)
 }
 
-func (d *denyList) purge(now time.Time) {
-	d.sessions.Range(func(id, until any) bool {
+func (s *timedSet) purge(now time.Time) {
+	s.ids.Range(func(id, until any) bool {
 		if now.UnixMicro() >= until.(int64) {
-			d.sessions.CompareAndDelete(id, until)
+			s.ids.CompareAndDelete(id, until)
 		}
 		return true
 	})
@@ -103,28 +101,28 @@ func (m *Manager) RevokeToken(ctx context.Context, refreshToken string) error {
 
 // RevokeSubject ends all sessions of a subject but those in keep, and returns how many it ended: after a change of
 // password, or for "log out everywhere". A session that begins while it runs may live. If some could not be ended, it
-// returns [ErrUnavailable] with the number of those that were; call it again.
+// returns [ErrUnavailable] with the number of those that were; call it again. Until then this Manager refuses the
+// access tokens of those that it cannot tell of, and ends them at their next refresh.
 func (m *Manager) RevokeSubject(ctx context.Context, subject string, keep ...string) (int, error) {
 	if err := checkText("subject", subject, maxNameSize); err != nil {
 		return 0, err
-	}
-	if shortcut, ok := m.store.(SubjectRevoker); ok {
-		return m.revokeAtOnce(ctx, shortcut, subject, keep)
 	}
 	records, err := m.list(ctx, subject)
 	if err != nil {
 		return 0, err
 	}
+	records = slices.DeleteFunc(records, func(r Record) bool { return slices.Contains(keep, r.ID) })
+	if shortcut, ok := m.store.(SubjectRevoker); ok {
+		return m.revokeAtOnce(ctx, shortcut, subject, keep, records)
+	}
 	n := 0
 	var failed error
 	for _, rec := range records {
-		if slices.Contains(keep, rec.ID) {
-			continue
-		}
 		switch ended, err := m.revoke(ctx, rec.ID, ReasonSubjectRevoked); {
 		case errors.Is(err, ErrNotFound): // it expired meanwhile
 		case err != nil:
 			failed = errors.Join(failed, err)
+			m.deny(rec.ID, m.now()) // it may have been ended, and then the next call does not see it
 		case ended:
 			n++
 		}
@@ -132,7 +130,8 @@ func (m *Manager) RevokeSubject(ctx context.Context, subject string, keep ...str
 	return n, failed
 }
 
-func (m *Manager) revokeAtOnce(ctx context.Context, store SubjectRevoker, subject string, keep []string) (int, error) {
+// revokeAtOnce has the store end the sessions. Those listed before are what it may have ended if it cannot tell.
+func (m *Manager) revokeAtOnce(ctx context.Context, store SubjectRevoker, subject string, keep []string, listed []Record) (int, error) {
 	writeID, now := randomID(), m.now()
 	var records []Record
 	err := m.retry(ctx, func() (err error) {
@@ -140,7 +139,10 @@ func (m *Manager) revokeAtOnce(ctx context.Context, store SubjectRevoker, subjec
 		return err
 	})
 	if err != nil {
-		return 0, unavailable("revoking the subject's sessions", err)
+		for _, rec := range listed {
+			m.deny(rec.ID, m.now())
+		}
+		return 0, err
 	}
 	for _, rec := range records {
 		m.ended(ctx, rec)

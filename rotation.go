@@ -43,8 +43,8 @@ func (r rules) decide(rec Record, n uint64, at time.Time) outcome {
 	}
 }
 
-// next returns what the record becomes if what decide said is written now. Only rotated, healed, recovered and reused
-// change it; the WriteID is the writer's to set.
+// next returns what the record becomes if what decide said is written now. Only rotated, healed and recovered change
+// it; the WriteID is the writer's to set.
 func (r rules) next(what outcome, rec Record, n uint64, now time.Time) Record {
 	switch what {
 	case rotated, healed:
@@ -54,8 +54,6 @@ func (r rules) next(what outcome, rec Record, n uint64, now time.Time) Record {
 	case recovered: // Predecessor and ConsumedAt stay, so that the window in which it is possible never slides
 		rec.Generation++
 		return r.renew(rec, now)
-	case reused:
-		return rec.revoke(now, ReasonReuse)
 	default:
 		return rec
 	}

@@ -128,17 +128,13 @@ func wantNext(r rules, rec Record, what outcome, n uint64, now time.Time) plain 
 		want.Generation, want.RotatedAt = n+1, now
 	case recovered:
 		want.Generation, want.RotatedAt = rec.Generation+1, now
-	case reused:
-		want.RevokedAt, want.RevokeReason = now, ReasonReuse
 	default:
 		return want
 	}
 	want.Version++
-	if what != reused {
-		want.ExpiresAt = now.Add(r.refreshTTL)
-		if !rec.MaxExpiresAt.IsZero() && want.ExpiresAt.After(rec.MaxExpiresAt) {
-			want.ExpiresAt = rec.MaxExpiresAt
-		}
+	want.ExpiresAt = now.Add(r.refreshTTL)
+	if !rec.MaxExpiresAt.IsZero() && want.ExpiresAt.After(rec.MaxExpiresAt) {
+		want.ExpiresAt = rec.MaxExpiresAt
 	}
 	return want
 }
@@ -159,4 +155,12 @@ func TestNext_capsTheEndAtTheAbsoluteEnd(t *testing.T) {
 	}
 	rec.MaxExpiresAt = time.Time{}
 	require.Equal(t, at(100*24*time.Hour), r.next(rotated, rec, 5, at(93*24*time.Hour)).ExpiresAt, "unlimited")
+}
+
+func TestRevoke_changesNothingElse(t *testing.T) {
+	rec := decisionRecord()
+	want := plain(rec)
+	want.Version++
+	want.RevokedAt, want.RevokeReason = at(time.Minute), ReasonReuse
+	require.Equal(t, want, plain(rec.revoke(at(time.Minute), ReasonReuse)))
 }

@@ -108,7 +108,11 @@ type Manager struct {
 	store  RefreshStore
 	cfg    Config
 	rules  rules
-	denied denyList
+	denied timedSet // sessions whose access tokens are refused although they have not expired
+
+	// unanswered are the WriteIDs of refreshes that may have been applied although the call returned ErrUnavailable.
+	// Their successors were given to nobody.
+	unanswered timedSet
 }
 
 // New returns a Manager, or says which field of cfg is wrong.
@@ -271,7 +275,7 @@ func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string
 // a [*ReuseError] that it has been ended now because the token was consumed before, and [ErrDenied] that it has been
 // ended now because the authorizer says so.
 func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...RefreshOption) (Tokens, error) {
-	r := refresh{Manager: m, writeID: randomID(), presented: m.now()}
+	r := refresh{Manager: m, writeID: randomID(), endID: randomID(), presented: m.now()}
 	for _, opt := range opts {
 		opt.applyRefresh(&r.options)
 	}
@@ -285,6 +289,15 @@ func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...Refr
 	if r.token, ok = parseRefreshToken(refreshToken); !ok {
 		return Tokens{}, invalid("malformed refresh token")
 	}
+	tokens, err := r.run(ctx)
+	if !r.inDoubt.IsZero() && errors.Is(err, ErrUnavailable) {
+		m.unanswered.add(r.writeID, r.inDoubt, m.now())
+	}
+	return tokens, err
+}
+
+// run attempts to refresh until that has come to something, or too often.
+func (r *refresh) run(ctx context.Context) (Tokens, error) {
 	var lastErr error
 	failures := 0
 	for range maxAttempts {
@@ -312,17 +325,25 @@ type refresh struct {
 	token   refreshToken
 	options refreshOptions
 	writeID string
+	endID   string // the WriteID where it ends the session instead: a store may take two writes with one for the same
 
 	// When the token was presented. The periods are measured to it, and from the write of its successor: however long
 	// the store, the authorizer or the signer takes, two refreshes that raced are no theft.
 	presented time.Time
 
 	wasLive bool         // when an earlier attempt looked
+	inDoubt time.Time    // until when what a write that may have been applied made live lives; zero: there was none
 	pending Event        // what the last write was to do
 	issued  *accessToken // kept for the next attempt, so that nobody is asked twice
 }
 
 func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
+	_, ending := endedFor[r.pending.Kind]
+	if ending { // the caller's going away does not stop that
+		detached, cancel := detach(ctx)
+		defer cancel()
+		ctx = detached
+	}
 	rec, err := r.load(ctx, r.token.handle.sessionID())
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -333,11 +354,16 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 		return Tokens{}, invalid("forged refresh token")
 	case rec.ClientID != "" && rec.ClientID != r.options.clientID:
 		return Tokens{}, invalid("refresh token of another client")
-	case rec.WriteID == r.writeID: // an attempt failed only in appearance
+	case rec.WriteID == r.endID, rec.WriteID == r.writeID && !ending: // an attempt failed only in appearance
 		return r.finish(ctx, rec)
+	case ending && rec.RevokedAt.IsZero():
+		return r.end(ctx, rec, r.pending.Kind)
 	}
 	if rec.live(r.presented) && r.denied.has(rec.ID, r.presented) {
-		return r.end(ctx, rec.revoke(r.now(), ReasonRevoked), EventRevoked, rec.Generation)
+		return r.end(ctx, rec, EventRevoked)
+	}
+	if r.token.generation == rec.Predecessor && rec.Generation == rec.Predecessor+1 && r.unanswered.has(rec.WriteID, r.presented) {
+		rec.Generation-- // the caller was told to try again, so it is done again: the grace may be long over
 	}
 	switch what := r.decide(rec); what {
 	case raced:
@@ -348,7 +374,7 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 	case expired:
 		return Tokens{}, fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
 	case reused:
-		return r.end(ctx, r.rules.next(what, rec, r.token.generation, r.now()), EventReused, rec.Generation)
+		return r.end(ctx, rec, EventReused)
 	default:
 		return r.grant(ctx, rec, what)
 	}
@@ -384,7 +410,7 @@ func (r *refresh) grant(ctx context.Context, rec Record, what outcome) (Tokens, 
 	if r.issued == nil || r.issued.expiresAt.After(sessionEnd) {
 		issued, err := r.issue(ctx, session, sessionEnd, r.presented)
 		if errors.Is(err, ErrDenied) {
-			tokens, endErr := r.end(ctx, rec.revoke(r.now(), ReasonDenied), EventDenied, rec.Generation)
+			tokens, endErr := r.end(ctx, rec, EventDenied)
 			if errors.Is(endErr, ErrDenied) {
 				endErr = err // with what the authorizer said
 			}
@@ -401,19 +427,22 @@ func (r *refresh) grant(ctx context.Context, rec Record, what outcome) (Tokens, 
 	}
 	next := r.rules.next(what, rec, r.token.generation, r.now())
 	next.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
-	return r.write(ctx, next)
+	return r.write(ctx, next, r.writeID)
 }
 
 var grantedAs = map[outcome]EventKind{
 	rotated: EventRefreshed, healed: EventHealed, replayed: EventReplayed, recovered: EventRecovered,
 }
 
+// endedFor are the events of a refresh that ends the session, and the reasons.
+var endedFor = map[EventKind]Reason{EventReused: ReasonReuse, EventDenied: ReasonDenied, EventRevoked: ReasonRevoked}
+
 // end writes a revocation, which the caller's going away does not stop.
-func (r *refresh) end(ctx context.Context, next Record, kind EventKind, live uint64) (Tokens, error) {
-	r.pending = Event{Kind: kind, Presented: r.token.generation, Live: live}
+func (r *refresh) end(ctx context.Context, rec Record, kind EventKind) (Tokens, error) {
+	r.pending = Event{Kind: kind, Presented: r.token.generation, Live: rec.Generation}
 	detached, cancel := detach(ctx)
 	defer cancel()
-	return r.write(detached, next)
+	return r.write(detached, rec.revoke(r.now(), endedFor[kind]), r.endID)
 }
 
 // detach returns a context for a write that must not be lost because the caller went away.
@@ -421,9 +450,12 @@ func detach(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 }
 
-func (r *refresh) write(ctx context.Context, next Record) (Tokens, error) {
-	next.WriteID = r.writeID
+func (r *refresh) write(ctx context.Context, next Record, writeID string) (Tokens, error) {
+	next.WriteID = writeID
 	if err := r.store.Swap(ctx, next); err != nil {
+		if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNotFound) {
+			r.inDoubt = next.ExpiresAt
+		}
 		return Tokens{}, fmt.Errorf("%w: %w", errTryAgain, err)
 	}
 	return r.finish(ctx, next)

@@ -34,7 +34,9 @@ func newWorld(t testing.TB, cfg tokensession.Config) *world {
 
 func newWorldOf(t testing.TB, key tokensession.Key, cfg tokensession.Config) *world {
 	t.Helper()
-	signer, err := tokensession.NewAccessSigner(key, accessConfig)
+	access := accessConfig
+	access.CacheSize = 64 // some tests make thousands of worlds
+	signer, err := tokensession.NewAccessSigner(key, access)
 	require.NoError(t, err)
 	memory := tokensession.NewMemoryStore()
 	w := &world{t: t, clock: newClock(), memory: memory, store: &spyStore{inner: memory}, events: &eventLog{}, signer: signer}

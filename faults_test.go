@@ -1,0 +1,307 @@
+package tokensession_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// A fault is what a broken connection does to calls of a store.
+type fault struct {
+	call    storeCall
+	applied bool // the request arrived, and the reply was lost
+	times   int  // how often; 0: until it is repaired
+}
+
+func (f fault) String() string {
+	how, often := "not applied", fmt.Sprint(f.times, " times")
+	if f.applied {
+		how = "reply lost"
+	}
+	if f.times == 0 {
+		often = "always"
+	}
+	return fmt.Sprintf("%s %s %s", f.call, how, often)
+}
+
+// breaks makes the store fail so.
+func (s *spyStore) breaks(faults ...fault) {
+	left := make([]int, len(faults))
+	for i, f := range faults {
+		left[i] = f.times
+	}
+	s.set(func(_ context.Context, call storeCall, apply func() error) error {
+		for i, f := range faults {
+			if f.call != call || f.times > 0 && left[i] == 0 {
+				continue
+			}
+			left[i]--
+			if f.applied {
+				if err := apply(); err != nil {
+					return err
+				}
+			}
+			return errStoreDown
+		}
+		return apply()
+	})
+}
+
+func everyFault() []fault {
+	var all []fault
+	for _, call := range []storeCall{callLoad, callCreate, callSwap, callList} {
+		for _, applied := range []bool{true, false} {
+			for _, times := range []int{1, 2, 3, 0} {
+				all = append(all, fault{call, applied, times})
+			}
+		}
+	}
+	return all
+}
+
+var modes = map[string]tokensession.Config{
+	"grace":    {},
+	"strict":   {GracePeriod: tokensession.Strict},
+	"recovery": {RecoveryPeriod: time.Hour},
+}
+
+// Hydra#1928, mcp-oauth#511: an outage broke the chain, or read as theft. go-redis and pgx send a request again whose
+// reply they lost.
+func TestRefresh_afterAnyFaultOfTheStoreTheTokenOrItsSuccessorWorks(t *testing.T) {
+	for mode, cfg := range modes {
+		for _, f := range everyFault() {
+			t.Run(mode+", "+f.String(), func(t *testing.T) {
+				w := newWorld(t, cfg)
+				tokens := w.start()
+				for range 3 {
+					w.store.breaks(f)
+					got, err := w.m.Refresh(context.Background(), tokens.RefreshToken)
+					if err != nil {
+						requireUnavailableFor(t, err, errStoreDown)
+						require.Zero(t, got)
+					} else {
+						tokens = got
+					}
+					w.store.set(nil)
+					tokens = w.requireLive(tokens)
+				}
+				require.Zero(t, w.events.count(tokensession.EventReused))
+			})
+		}
+	}
+}
+
+// The database dies in mid-write: the successor is in the store, nobody has it, and the client was told to try again.
+func TestRefresh_afterAnOutageInMidWriteTheTokenWorksHoweverLongItLasts(t *testing.T) {
+	for mode, cfg := range modes {
+		for _, applied := range []bool{true, false} {
+			t.Run(fmt.Sprint(mode, ", applied ", applied), func(t *testing.T) {
+				w := newWorld(t, cfg)
+				tokens := w.start()
+				w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+					if call == callSwap {
+						if applied {
+							require.NoError(t, apply())
+						}
+						w.store.breaks(fault{call: callSwap}, fault{call: callLoad})
+						return errStoreDown
+					}
+					return apply()
+				})
+				requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), errStoreDown)
+				w.clock.advance(30 * time.Second)
+				requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), errStoreDown)
+				w.store.set(nil)
+				next := w.refresh(tokens.RefreshToken)
+				w.requireLive(next)
+				require.Zero(t, w.events.count(tokensession.EventReused))
+			})
+		}
+	}
+}
+
+// A write that seemed to fail lands while the next attempt is between its Load and its Swap.
+func TestRefresh_lateWriteIsRecognizedAsItsOwn(t *testing.T) {
+	for mode, cfg := range modes {
+		t.Run(mode, func(t *testing.T) {
+			w := newWorld(t, cfg)
+			tokens := w.start()
+			var late func() error
+			w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+				switch {
+				case call != callSwap:
+					return apply()
+				case late == nil:
+					late = apply
+					return errStoreDown
+				}
+				if late != nil {
+					require.NoError(t, late())
+				}
+				return apply()
+			})
+			next := w.refresh(tokens.RefreshToken)
+			w.store.set(nil)
+			require.EqualValues(t, 1, w.record(tokens.Session.ID).Generation)
+			require.Equal(t, []tokensession.EventKind{tokensession.EventStarted, tokensession.EventRefreshed}, w.events.kinds())
+			w.requireLive(next)
+		})
+	}
+}
+
+// A write that seemed to fail lands after Refresh has given up.
+func TestRefresh_writeThatLandsAfterItGaveUpIsNoTheft(t *testing.T) {
+	for mode, cfg := range modes {
+		t.Run(mode, func(t *testing.T) {
+			w := newWorld(t, cfg)
+			tokens := w.start()
+			var late func() error
+			w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+				if call != callSwap {
+					return apply()
+				}
+				late = apply
+				return errStoreDown
+			})
+			requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), errStoreDown)
+			w.store.set(nil)
+			require.NoError(t, late())
+			w.clock.advance(time.Minute)
+			w.requireLive(w.refresh(tokens.RefreshToken))
+		})
+	}
+}
+
+// fails makes a refresh fail after its write was applied.
+func (w *world) fails(token string) {
+	w.t.Helper()
+	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+		if call != callSwap {
+			return apply()
+		}
+		w.store.breaks(fault{call: callSwap}, fault{call: callLoad})
+		return errors.Join(apply(), errStoreDown)
+	})
+	requireUnavailableFor(w.t, w.refreshError(token), errStoreDown)
+	w.store.set(nil)
+}
+
+func TestRefresh_afterAnOutageBothTabsThatTriedAgainGetOneSuccessor(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	w.fails(tokens.RefreshToken)
+	w.clock.advance(time.Hour)
+	tab := w.refresh(tokens.RefreshToken)
+	w.clock.advance(grace - micro)
+	require.Equal(t, tab.RefreshToken, w.refresh(tokens.RefreshToken).RefreshToken)
+	w.clock.advance(micro)
+	requireReused(t, w.refreshError(tokens.RefreshToken), 0, 1)
+}
+
+// What an outage leaves open is closed by the first answer.
+func TestRefresh_afterAnOutageOldTokensAreStillTheft(t *testing.T) {
+	t.Run("one that was consumed before", func(t *testing.T) {
+		w := newWorld(t, tokensession.Config{})
+		first := w.start()
+		second := w.refresh(first.RefreshToken)
+		w.fails(second.RefreshToken)
+		requireReused(t, w.refreshError(first.RefreshToken), 0, 2)
+	})
+	t.Run("the one that was to be tried again, once its successor was used", func(t *testing.T) {
+		w := newWorld(t, tokensession.Config{})
+		first := w.start()
+		w.fails(first.RefreshToken)
+		other := w.other(tokensession.Config{})
+		second, err := other.Refresh(context.Background(), first.RefreshToken)
+		require.NoError(t, err)
+		w.refresh(second.RefreshToken)
+		requireReused(t, w.refreshError(first.RefreshToken), 0, 2)
+	})
+	t.Run("strict, the second time", func(t *testing.T) {
+		w := newWorld(t, tokensession.Config{GracePeriod: tokensession.Strict})
+		first := w.start()
+		w.fails(first.RefreshToken)
+		second := w.refresh(first.RefreshToken)
+		requireReused(t, w.refreshError(first.RefreshToken), 0, 1)
+		w.requireDead(first, second)
+	})
+}
+
+// Only a refresh that a client could not get is done again, not one that displaced a successor.
+func TestRefresh_afterAnOutageADisplacedSuccessorStaysDisplaced(t *testing.T) {
+	w := newWorld(t, tokensession.Config{RecoveryPeriod: time.Hour})
+	first := w.start()
+	displaced := w.refresh(first.RefreshToken)
+	w.clock.advance(time.Minute)
+	w.fails(first.RefreshToken)
+	recovered := w.refresh(first.RefreshToken)
+	require.NotEqual(t, displaced.RefreshToken, recovered.RefreshToken)
+	requireReused(t, w.refreshError(displaced.RefreshToken), 1, 2)
+}
+
+func TestStart_leavesNoSessionThatCountsAfterAFault(t *testing.T) {
+	for _, f := range everyFault() {
+		t.Run(f.String(), func(t *testing.T) {
+			w := newWorld(t, tokensession.Config{MaxSessions: 1})
+			old := w.start()
+			w.store.breaks(f)
+			got, err := w.m.Start(context.Background(), "alice", tokensession.Replacing(old.Session.ID))
+			w.store.set(nil)
+			if err != nil {
+				requireUnavailableFor(t, err, errStoreDown)
+				require.Zero(t, got)
+				got = w.start()
+			}
+			w.requireDead(old)
+			sessions, err := w.m.Sessions(context.Background(), "alice")
+			require.NoError(t, err)
+			require.Len(t, sessions, 1)
+			require.Equal(t, got.Session.ID, sessions[0].ID)
+			w.requireLive(got)
+		})
+	}
+}
+
+// fosite CVE-2020-15223: an error of the store on revocation was not told.
+func TestRevoke_saysSoWhenItCouldNotAndCanBeTriedAgain(t *testing.T) {
+	ctx := context.Background()
+	for how, revoke := range map[string]func(w *world, tokens tokensession.Tokens) error{
+		"Revoke":      func(w *world, tokens tokensession.Tokens) error { return w.m.Revoke(ctx, tokens.Session.ID) },
+		"RevokeToken": func(w *world, tokens tokensession.Tokens) error { return w.m.RevokeToken(ctx, tokens.RefreshToken) },
+		"RevokeSubject": func(w *world, _ tokensession.Tokens) error {
+			_, err := w.m.RevokeSubject(ctx, "alice")
+			return err
+		},
+	} {
+		for _, f := range append(everyFault(), fault{}) {
+			t.Run(how+", "+f.String(), func(t *testing.T) {
+				w := newWorld(t, tokensession.Config{})
+				tokens := w.start()
+				if f.call != "" {
+					w.store.breaks(f)
+				} else { // the reply is lost, and then everything is down
+					w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+						if call != callSwap {
+							return apply()
+						}
+						w.store.breaks(fault{call: callSwap}, fault{call: callLoad}, fault{call: callList})
+						return errors.Join(apply(), errStoreDown)
+					})
+				}
+				err := revoke(w, tokens)
+				w.store.set(nil)
+				if err != nil {
+					requireUnavailableFor(t, err, errStoreDown)
+					require.NoError(t, revoke(w, tokens), "the second attempt")
+				}
+				w.requireDead(tokens)
+			})
+		}
+	}
+}
