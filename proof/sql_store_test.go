@@ -3,7 +3,9 @@
 package proof_test
 
 import (
+	"crypto/rand"
 	"database/sql"
+	"encoding/base64"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -129,4 +131,10 @@ func withOptions(dsn, options string) string {
 		return dsn + "&" + options
 	}
 	return dsn + "?" + options
+}
+
+func newID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // never fails
+	return base64.RawURLEncoding.EncodeToString(b)
 }
