@@ -1,0 +1,143 @@
+//go:build unix
+
+package proof_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sqlstore"
+)
+
+// refreshed starts a session and returns its Manager and a function that refreshes it.
+func refreshed(t *testing.T, store tokensession.RefreshStore) func() {
+	t.Helper()
+	m := newManager(t, store)
+	tokens, err := m.Start(t.Context(), "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if tokens, err = m.Refresh(t.Context(), tokens.RefreshToken); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A statementCounter counts what pgx sends.
+type statementCounter struct{ queries, prepares atomic.Int64 }
+
+func (c *statementCounter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	c.queries.Add(1)
+	return ctx
+}
+func (c *statementCounter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+func (c *statementCounter) TracePrepareStart(ctx context.Context, _ *pgx.Conn, _ pgx.TracePrepareStartData) context.Context {
+	c.prepares.Add(1)
+	return ctx
+}
+func (c *statementCounter) TracePrepareEnd(_ context.Context, _ *pgx.Conn, data pgx.TracePrepareEndData) {
+	if data.AlreadyPrepared {
+		c.prepares.Add(-1)
+	}
+}
+
+func TestSQLStore_refreshIsTwoStatementsOnPostgreSQL(t *testing.T) {
+	cfg, err := pgx.ParseConfig(sqlServers[0].database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sent statementCounter
+	cfg.Tracer = &sent
+	db := stdlib.OpenDB(*cfg)
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	refresh := refreshed(t, sqlServers[0].migrated(t, db, ""))
+	refresh() // prepares
+	sent.queries.Store(0)
+	sent.prepares.Store(0)
+	const refreshes = 10
+	for range refreshes {
+		refresh()
+	}
+	if queries, prepares := sent.queries.Load(), sent.prepares.Load(); queries != 2*refreshes || prepares != 0 {
+		t.Errorf("%d refreshes took %d statements and %d preparations, want %d and none", refreshes, queries, prepares, 2*refreshes)
+	}
+}
+
+func TestSQLStore_refreshIsTwoStatementsOnMySQL(t *testing.T) {
+	server := sqlServers[1]
+	db := server.open(t, server.database(t))
+	db.SetMaxOpenConns(1)
+	refresh := refreshed(t, server.migrated(t, db, ""))
+	refresh() // prepares
+	status := func(name string) int {
+		return count(t, db, "SELECT CAST(VARIABLE_VALUE AS SIGNED) FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = '"+name+"'")
+	}
+	executes, prepares := status("Com_stmt_execute"), status("Com_stmt_prepare")
+	const refreshes = 10
+	for range refreshes {
+		refresh()
+	}
+	executes, prepares = status("Com_stmt_execute")-executes, status("Com_stmt_prepare")-prepares
+	if executes != 2*refreshes || prepares != 0 {
+		t.Errorf("%d refreshes took %d statements and %d preparations, want %d and none", refreshes, executes, prepares, 2*refreshes)
+	}
+}
+
+func TestSQLStore_refreshesDoNotGrowTheTable(t *testing.T) {
+	sizes := map[sqlstore.Dialect]string{
+		// The data and the indexes, without the maps of free space, which are made at some time.
+		sqlstore.PostgreSQL: "SELECT pg_relation_size('token_sessions') + pg_indexes_size('token_sessions')",
+		sqlstore.MySQL:      "SELECT SUM(file_size) FROM information_schema.innodb_sys_tablespaces WHERE name = CONCAT(DATABASE(), '/token_sessions')",
+		sqlstore.SQLite:     "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+	}
+	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
+		db := server.open(t, dsn)
+		store := server.migrated(t, db, "")
+		if server.dialect == sqlstore.SQLite {
+			exec(t, db, "PRAGMA synchronous=OFF") // this is not about durability
+			db.SetMaxOpenConns(1)
+		}
+		records := make([]tokensession.Record, 200)
+		for i := range records {
+			records[i] = newRecord(fmt.Sprint("user ", i))
+			records[i].Attributes = map[string]string{"user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
+			if err := store.Create(t.Context(), records[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var before int
+		for round := range 101 {
+			if round == 1 { // the first refresh fills columns that were empty
+				before = count(t, db, sizes[server.dialect])
+			}
+			for i, rec := range records {
+				rec.Version, rec.WriteID = rec.Version+1, newID()
+				rec.Predecessor, rec.Generation = rec.Generation, rec.Generation+1
+				rec.RotatedAt = rec.RotatedAt.Add(time.Minute)
+				rec.ConsumedAt, rec.ExpiresAt = rec.RotatedAt, rec.RotatedAt.Add(time.Hour)
+				if err := store.Swap(t.Context(), rec); err != nil {
+					t.Fatal(err)
+				}
+				records[i] = rec
+			}
+		}
+		after := count(t, db, sizes[server.dialect])
+		t.Logf("%v: %d bytes a session after the first refresh, %d after 100 more", server.dialect, before/len(records), after/len(records))
+		if rows := count(t, db, "SELECT COUNT(*) FROM token_sessions"); rows != len(records) {
+			t.Errorf("%d rows for %d sessions", rows, len(records))
+		}
+		if after > before+before/20 {
+			t.Errorf("grew from %d to %d bytes", before, after)
+		}
+	})
+}

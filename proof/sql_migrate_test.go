@@ -1,0 +1,233 @@
+//go:build unix
+
+package proof_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/seed67bc9b7f/tokensession/sqlstore"
+)
+
+// works fails unless the store keeps a session.
+func works(t *testing.T, store *sqlstore.Store) {
+	t.Helper()
+	rec := newRecord("alice")
+	if err := store.Create(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := store.Load(t.Context(), rec.ID); err != nil || got.WriteID != rec.WriteID {
+		t.Errorf("Load: %v, %v", got, err)
+	}
+}
+
+func contextThatEndsSoon(t *testing.T) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), 300*time.Millisecond)
+}
+
+func count(t *testing.T, db *sql.DB, query string) (n int) {
+	t.Helper()
+	if err := db.QueryRowContext(t.Context(), query).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+func TestMigrate_byManyInstancesAtOnce(t *testing.T) {
+	const instances = 8
+	options := map[sqlstore.Dialect][]string{
+		sqlstore.PostgreSQL: {"", "default_transaction_isolation=serializable&default_query_exec_mode=simple_protocol"},
+		sqlstore.MySQL:      {"", "interpolateParams=true"},
+		sqlstore.SQLite:     {""},
+	}
+	for _, server := range sqlServers {
+		for _, o := range options[server.dialect] {
+			t.Run(server.dialect.String()+" "+o, func(t *testing.T) {
+				dsn := withOptions(server.database(t), o)
+				for _, table := range []string{"first", "second", "third"} {
+					errs := make([]error, instances)
+					var all sync.WaitGroup
+					for i := range instances {
+						db := server.open(t, dsn) // a pool of its own, as another process has
+						store := server.store(t, db, table)
+						all.Go(func() { errs[i] = store.Migrate(t.Context()) })
+					}
+					all.Wait()
+					if err := errors.Join(errs...); err != nil {
+						t.Fatalf("table %s: %v", table, err)
+					}
+					db := server.open(t, dsn)
+					if n := count(t, db, "SELECT COUNT(*) FROM "+table+"_schema"); n != 1 {
+						t.Errorf("%d migrations are recorded, want 1", n)
+					}
+					works(t, server.store(t, db, table))
+				}
+			})
+		}
+	}
+}
+
+func TestMigrate_againKeepsSessionsAndNeedsNoRights(t *testing.T) {
+	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
+		db := server.open(t, dsn)
+		store := server.migrated(t, db, "")
+		rec := newRecord("alice")
+		if err := store.Create(t.Context(), rec); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Migrate(t.Context()); err != nil {
+			t.Errorf("Migrate again: %v", err)
+		}
+		if _, err := store.Load(t.Context(), rec.ID); err != nil {
+			t.Errorf("after Migrate again: %v", err)
+		}
+	})
+}
+
+func TestMigrate_finishesWhatACrashLeft(t *testing.T) {
+	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
+		db := server.open(t, dsn)
+		server.migrated(t, db, "")
+		if server.dialect == sqlstore.MySQL {
+			// Its statements that create something cannot be undone: all may be there but the last row.
+			exec(t, db, "DELETE FROM token_sessions_schema")
+		} else {
+			exec(t, db, "DROP TABLE token_sessions")
+			exec(t, db, "DROP TABLE token_sessions_schema")
+			exec(t, db, "CREATE TABLE token_sessions_revoked (x INTEGER)") // the name of an index
+			if err := server.store(t, db, "").Migrate(t.Context()); err == nil {
+				t.Fatal("Migrate succeeded without an index")
+			}
+			exec(t, db, "DROP TABLE token_sessions_revoked")
+		}
+		works(t, server.migrated(t, db, ""))
+	})
+}
+
+func TestMigrate_endsWithItsContextAndGivesTheLockBack(t *testing.T) {
+	hold := map[sqlstore.Dialect][2]string{
+		sqlstore.PostgreSQL: {"BEGIN; CREATE TABLE token_sessions_schema (version integer)", "ROLLBACK"},
+		sqlstore.SQLite:     {"BEGIN IMMEDIATE", "ROLLBACK"},
+	}
+	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
+		statements, can := hold[server.dialect]
+		if !can {
+			return // nothing a test can hold makes it wait but its own lock
+		}
+		blocker, err := server.open(t, dsn).Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer blocker.Close()
+		if _, err := blocker.ExecContext(t.Context(), statements[0]); err != nil {
+			t.Fatal(err)
+		}
+		db := server.open(t, dsn)
+		db.SetMaxOpenConns(1)
+		store := server.store(t, db, "")
+		ctx, cancel := contextThatEndsSoon(t)
+		defer cancel()
+		if err := store.Migrate(ctx); !errors.Is(err, ctx.Err()) || ctx.Err() == nil {
+			t.Errorf("Migrate that has to wait: %v, want the context's error", err)
+		}
+		if _, err := blocker.ExecContext(t.Context(), statements[1]); err != nil {
+			t.Fatal(err)
+		}
+		works(t, server.migrated(t, db, ""))
+	})
+}
+
+func TestMigrate_knowsASchemaAppliedByHand(t *testing.T) {
+	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
+		db := server.open(t, dsn)
+		db.SetMaxOpenConns(1)
+		for _, table := range []string{"", "by_hand"} {
+			schema, err := sqlstore.Schema(server.dialect, table)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for statement := range strings.SplitSeq(schema, ";\n") {
+				if strings.TrimSpace(statement) != "" {
+					exec(t, db, statement)
+				}
+			}
+			store := server.store(t, db, table)
+			works(t, store)
+			if err := store.Migrate(t.Context()); err != nil {
+				t.Errorf("Migrate after the SQL of Schema: %v", err)
+			}
+		}
+	})
+}
+
+func TestSQLStore_quotesTheNameOfItsTable(t *testing.T) {
+	names := map[sqlstore.Dialect][]string{
+		sqlstore.PostgreSQL: {"order", "User", "user", "_", "auth.sessions", "auth.User", strings.Repeat("x", 48)},
+		sqlstore.MySQL:      {"order", "select", "_", "DATABASE.sessions", "DATABASE.order", strings.Repeat("x", 48)},
+		sqlstore.SQLite:     {"order", "select", "_", strings.Repeat("x", 48)},
+	}
+	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
+		db := server.open(t, dsn)
+		switch server.dialect {
+		case sqlstore.PostgreSQL:
+			exec(t, db, "CREATE SCHEMA auth")
+		case sqlstore.MySQL: // the name of the database, seen from another one
+			var name string
+			if err := db.QueryRow("SELECT DATABASE()").Scan(&name); err != nil {
+				t.Fatal(err)
+			}
+			for i := range names[server.dialect] {
+				names[server.dialect][i] = strings.Replace(names[server.dialect][i], "DATABASE", name, 1)
+			}
+			db = server.open(t, server.database(t))
+		}
+		for _, name := range names[server.dialect] {
+			works(t, server.migrated(t, db, name))
+		}
+		if server.dialect == sqlstore.PostgreSQL {
+			if n := count(t, db, "SELECT COUNT(*) FROM pg_indexes WHERE schemaname='auth'"); n != 10 {
+				t.Errorf("%d indexes in the schema of two tables, want 10", n)
+			}
+		}
+	})
+}
+
+func TestSQLStore_indexesAreUsed(t *testing.T) {
+	server := sqlServers[0]
+	db := server.open(t, server.database(t))
+	server.migrated(t, db, "")
+	db.SetMaxOpenConns(1)
+	exec(t, db, "SET enable_seqscan = off") // the table is empty: only what no index can do is left to a scan
+	for query, index := range map[string]string{
+		"SELECT id FROM token_sessions WHERE id = 'x'":                                            "token_sessions_pkey",
+		"SELECT id FROM token_sessions WHERE subject = 'x' AND revoked_at IS NULL":                "token_sessions_subject",
+		"SELECT id FROM token_sessions WHERE revoked_at >= now()":                                 "token_sessions_revoked",
+		"SELECT id FROM token_sessions WHERE sweep_at <= now() ORDER BY sweep_at LIMIT 10":        "token_sessions_sweep",
+		"SELECT id FROM token_sessions WHERE subject = 'x' AND write_id = 'y' AND version > 1000": "token_sessions_subject",
+	} {
+		rows, err := db.Query("EXPLAIN " + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var plan []string
+		for rows.Next() {
+			var line string
+			if err := rows.Scan(&line); err != nil {
+				t.Fatal(err)
+			}
+			plan = append(plan, line)
+		}
+		if err := rows.Err(); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(plan, func(line string) bool { return strings.Contains(line, index) }) {
+			t.Errorf("%s does not use %s:\n%s", query, index, strings.Join(plan, "\n"))
+		}
+	}
+}

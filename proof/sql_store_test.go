@@ -1,0 +1,140 @@
+//go:build unix
+
+package proof_test
+
+import (
+	"crypto/rand"
+	"database/sql"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	_ "github.com/go-sql-driver/mysql"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	_ "modernc.org/sqlite"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/proof/servers"
+	"github.com/seed67bc9b7f/tokensession/sqlstore"
+	"github.com/seed67bc9b7f/tokensession/storetest"
+)
+
+// A sqlServer is one of the databases that sqlstore is for.
+type sqlServer struct {
+	dialect  sqlstore.Dialect
+	driver   string
+	database func(testing.TB) string // DSN of an empty database
+}
+
+var sqlServers = []sqlServer{
+	{sqlstore.PostgreSQL, "pgx", servers.PostgresDatabase},
+	{sqlstore.MySQL, "mysql", servers.MySQLDatabase},
+	{sqlstore.SQLite, "sqlite", servers.SQLiteDSN},
+}
+
+// onEachSQLServer runs a test on each server, with the DSN of an empty database.
+func onEachSQLServer(t *testing.T, test func(t *testing.T, server sqlServer, dsn string)) {
+	t.Helper()
+	for _, server := range sqlServers {
+		t.Run(server.dialect.String(), func(t *testing.T) { test(t, server, server.database(t)) })
+	}
+}
+
+func (s sqlServer) open(t testing.TB, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open(s.driver, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	db.SetMaxOpenConns(16)
+	db.SetMaxIdleConns(16)
+	return db
+}
+
+func (s sqlServer) store(t testing.TB, db *sql.DB, table string) *sqlstore.Store {
+	t.Helper()
+	store, err := sqlstore.New(db, s.dialect, sqlstore.Config{Table: table})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// migrated returns a store on a new table.
+func (s sqlServer) migrated(t testing.TB, db *sql.DB, table string) *sqlstore.Store {
+	t.Helper()
+	store := s.store(t, db, table)
+	if err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+func exec(t testing.TB, db *sql.DB, statement string, args ...any) {
+	t.Helper()
+	if _, err := db.ExecContext(t.Context(), statement, args...); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+// The contract, through every way a host may have written its DSN.
+func TestSQLStore_keepsTheContract(t *testing.T) {
+	dsns := map[sqlstore.Dialect][]string{
+		sqlstore.PostgreSQL: {
+			"",
+			"timezone=Asia/Tokyo&DateStyle=SQL,%20DMY",
+			"default_query_exec_mode=simple_protocol&timezone=America/New_York",
+			"default_query_exec_mode=exec&default_transaction_isolation=repeatable%20read",
+			"default_query_exec_mode=cache_describe&default_transaction_isolation=serializable",
+		},
+		sqlstore.MySQL: {
+			"",
+			"parseTime=true&loc=Asia%2FTokyo",
+			"parseTime=true&loc=America%2FNew_York&interpolateParams=true&time_zone=%27%2B09%3A00%27",
+			"interpolateParams=true&clientFoundRows=true&charset=utf8&sql_mode=%27NO_BACKSLASH_ESCAPES%27",
+			"clientFoundRows=true&charset=latin1&sql_mode=%27ANSI_QUOTES%27&tx_isolation=%27SERIALIZABLE%27",
+		},
+		sqlstore.SQLite: {
+			"",
+			"_time_format=sqlite&_txlock=immediate",
+		},
+	}
+	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
+		for _, options := range dsns[server.dialect] {
+			t.Run("DSN "+options, func(t *testing.T) {
+				t.Parallel()
+				db := server.open(t, withOptions(dsn, options))
+				table := newTable()
+				store := server.migrated(t, db, table)
+				storetest.Run(t, func(t *testing.T) tokensession.RefreshStore {
+					exec(t, db, "DELETE FROM "+table)
+					return store
+				})
+			})
+		}
+	})
+}
+
+var tables atomic.Int64
+
+// newTable returns the name of a table that no other test uses.
+func newTable() string { return fmt.Sprintf("sessions_%d", tables.Add(1)) }
+
+func withOptions(dsn, options string) string {
+	switch {
+	case options == "":
+		return dsn
+	case strings.Contains(dsn, "?"):
+		return dsn + "&" + options
+	}
+	return dsn + "?" + options
+}
+
+func newID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // never fails
+	return base64.RawURLEncoding.EncodeToString(b)
+}

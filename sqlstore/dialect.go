@@ -1,0 +1,203 @@
+package sqlstore
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Dialect is the SQL that a server speaks.
+type Dialect int
+
+// The dialects. MySQL is MariaDB's too.
+const (
+	PostgreSQL Dialect = iota + 1
+	MySQL
+	SQLite
+)
+
+// String returns the name of the dialect's constant.
+func (d Dialect) String() string {
+	switch d {
+	case PostgreSQL:
+		return "PostgreSQL"
+	case MySQL:
+		return "MySQL"
+	case SQLite:
+		return "SQLite"
+	}
+	return fmt.Sprintf("Dialect(%d)", int(d))
+}
+
+func (d Dialect) check() error {
+	if d < PostgreSQL || d > SQLite {
+		return fmt.Errorf("%v: must be PostgreSQL, MySQL or SQLite", d)
+	}
+	return nil
+}
+
+// drivers are the import paths of well-known drivers.
+var drivers = map[string]Dialect{
+	"github.com/jackc/pgx/v5/stdlib":       PostgreSQL,
+	"github.com/jackc/pgx/v4/stdlib":       PostgreSQL,
+	"github.com/lib/pq":                    PostgreSQL,
+	"github.com/go-sql-driver/mysql":       MySQL,
+	"modernc.org/sqlite":                   SQLite,
+	"github.com/mattn/go-sqlite3":          SQLite,
+	"github.com/ncruces/go-sqlite3/driver": SQLite,
+}
+
+// checkDriver refuses a pool whose driver is known to speak another dialect. Some statements of one dialect run on
+// another server too, and would write what cannot be read.
+func (d Dialect) checkDriver(db *sql.DB) error {
+	t := reflect.TypeOf(db.Driver())
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if actual, known := drivers[t.PkgPath()]; known && actual != d {
+		return fmt.Errorf("%v, but the pool's driver %s is for %v: pass sqlstore.%v", d, t.PkgPath(), actual, actual)
+	}
+	return nil
+}
+
+// rebind writes the placeholders ? of a statement as the dialect has them. No statement has a ? of another meaning.
+func (d Dialect) rebind(statement string) string {
+	if d != PostgreSQL {
+		return statement
+	}
+	var b strings.Builder
+	n := 0
+	for part := range strings.SplitSeq(statement, "?") {
+		if n > 0 {
+			b.WriteString("$" + strconv.Itoa(n))
+		}
+		b.WriteString(part)
+		n++
+	}
+	return b.String()
+}
+
+// timeLayout is how times are written as text: in MySQL, whose driver would write and read them in whatever zone the
+// DSN says, and in SQLite, which has no type for them. PostgreSQL's drivers agree on what an instant is.
+func (d Dialect) timeLayout() string {
+	switch d {
+	case MySQL:
+		return "2006-01-02 15:04:05.000000"
+	case SQLite:
+		return "2006-01-02T15:04:05.000000Z"
+	}
+	return ""
+}
+
+// timeArg returns t as an argument of a statement, NULL for the zero time.
+func (d Dialect) timeArg(t time.Time) (any, error) {
+	t = t.UTC().Truncate(time.Microsecond)
+	if t.IsZero() {
+		return nil, nil
+	}
+	if t.Year() < 1 || t.Year() > 9999 {
+		return nil, fmt.Errorf("time %v: must be in the years 1 to 9999", t)
+	}
+	if d == PostgreSQL {
+		return t, nil
+	}
+	return t.Format(d.timeLayout()), nil
+}
+
+// A timeColumn scans what timeArg wrote.
+type timeColumn struct {
+	dialect Dialect
+	dest    *time.Time
+}
+
+// Scan implements [sql.Scanner].
+func (c timeColumn) Scan(value any) error {
+	var text string
+	switch v := value.(type) {
+	case nil:
+		*c.dest = time.Time{}
+		return nil
+	case time.Time:
+		if c.dialect != PostgreSQL {
+			return errors.New("the driver returned a time where the statement asks for text")
+		}
+		*c.dest = v.UTC()
+		return nil
+	case string:
+		text = v
+	case []byte:
+		text = string(v)
+	default:
+		return fmt.Errorf("a time came as %T", value)
+	}
+	t, err := time.Parse(c.dialect.timeLayout(), text)
+	if err != nil {
+		return fmt.Errorf("a time in an unknown form: %w", err)
+	}
+	*c.dest = t.UTC()
+	return nil
+}
+
+// A tableName is the name of the sessions' table, taken apart. The zero value is invalid.
+type tableName struct {
+	dialect Dialect
+	schema  string // PostgreSQL's schema or MySQL's database; empty: the connection's
+	name    string
+}
+
+const (
+	defaultTable = "token_sessions"
+
+	// The longest name that leaves room for the names of indexes within PostgreSQL's 63 bytes, beyond which it would cut.
+	maxTableName = 48
+)
+
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+func parseTable(d Dialect, table string) (tableName, error) {
+	if table == "" {
+		table = defaultTable
+	}
+	schema, name, qualified := strings.Cut(table, ".")
+	if !qualified {
+		schema, name = "", table
+	}
+	switch {
+	case qualified && d == SQLite:
+		return tableName{}, fmt.Errorf("%q: a table of SQLite cannot have a schema", table)
+	case qualified && !identifier.MatchString(schema), !identifier.MatchString(name):
+		return tableName{}, fmt.Errorf("%q: must be ASCII letters, digits and underscores, not beginning with a digit, and may be preceded by a schema and a dot", table)
+	case len(name) > maxTableName, len(schema) > maxTableName:
+		return tableName{}, fmt.Errorf("%q: a name cannot be longer than %d bytes", table, maxTableName)
+	}
+	return tableName{d, schema, name}, nil
+}
+
+func (t tableName) quoteMark() string {
+	if t.dialect == MySQL {
+		return "`"
+	}
+	return `"`
+}
+
+// quoted returns the name of the table, or of another thing that begins with it, as statements have it.
+func (t tableName) quoted(suffix string) string {
+	q := t.quoteMark()
+	if t.schema == "" {
+		return q + t.name + suffix + q
+	}
+	return q + t.schema + q + "." + q + t.name + suffix + q
+}
+
+// String returns the name as messages have it.
+func (t tableName) String() string {
+	if t.schema == "" {
+		return t.name
+	}
+	return t.schema + "." + t.name
+}
