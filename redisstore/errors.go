@@ -37,9 +37,10 @@ var advice = []struct{ code, text string }{
 	{"READONLY", "the server is a read-only replica: the client has to connect to the master, " +
 		"through Sentinel or a Cluster client where masters change"},
 	{"NOAUTH", "the server asks for a password: set Username and Password in the client's options"},
+	// How a server refuses a command of more than ten arguments by a client that has not given a password.
+	{"unauthenticated", "the server asks for a password: set Username and Password in the client's options"},
 	{"WRONGPASS", "set the right Username and Password in the client's options"},
-	{"NOPERM", "the user needs, on ~<prefix>:*, the commands EVALSHA, EVAL and those in this package's scripts, " +
-		"HGET, HGETALL and ZRANGE"},
+	{"NOPERM", "the user needs more permissions: the README of redisstore has the ACL rule"},
 	{"MISCONF", "the server cannot write to its disk and refuses writes: look at its log and its disk"},
 	{"OOM", "the server has reached maxmemory: raise it; sessions must not be evicted, so keep maxmemory-policy noeviction"},
 	{"CLUSTERDOWN", "slots of the Cluster are not served: look at CLUSTER INFO on its nodes"},
