@@ -88,7 +88,7 @@ func (a Access) Claim(name string, dst any) error {
 	if !ok {
 		return fmt.Errorf("%w: claim %q", ErrNotFound, name)
 	}
-	if err := json.Unmarshal(raw, dst); err != nil {
+	if err := json.Unmarshal([]byte(raw), dst); err != nil {
 		return fmt.Errorf("tokensession: claim %q: %w", name, err)
 	}
 	return nil
@@ -316,8 +316,7 @@ func (k Key) sign(data []byte) ([]byte, error) {
 }
 
 func (k verifyKey) verify(data, signature []byte) bool {
-	verifier, err := jws.NewVerifier(k.alg)
-	return err == nil && len(signature) == k.size && verifier.Verify(data, signature, k.public) == nil
+	return len(signature) == k.size && k.verifier.Verify(data, signature, k.public) == nil
 }
 
 // A verifiedToken is an authentic token for this issuer and audience. Whether it may be used depends on the time, too.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -66,7 +67,7 @@ func (c standardClaims) marshal(extra map[string]any) ([]byte, error) {
 	return b, nil
 }
 
-// claims are the members of a token's payload, whose values are valid JSON.
+// claims are the members of a token's payload, whose values are valid JSON. They share its memory.
 type claims []member
 
 // text returns the string member of that name, or "" if there is none.
@@ -82,18 +83,15 @@ func (c claims) text(name string) (string, error) {
 	return s, nil
 }
 
-type member struct {
-	name  string
-	value []byte
-}
+type member struct{ name, value string }
 
-func (c claims) find(name string) ([]byte, bool) {
+func (c claims) find(name string) (string, bool) {
 	for _, m := range c {
 		if m.name == name {
 			return m.value, true
 		}
 	}
-	return nil, false
+	return "", false
 }
 
 // A claimReader takes claims by name and type. It keeps the first error, and goes on with zero values.
@@ -126,7 +124,7 @@ func (r *claimReader) date(name string, required bool) int64 {
 	if !ok && !required {
 		return -1
 	}
-	n, err := strconv.ParseUint(string(raw), 10, 63)
+	n, err := strconv.ParseUint(raw, 10, 63)
 	if err != nil || n > maxNumericDate {
 		r.fail(fmt.Errorf("%s is missing, not a whole number or out of range", name))
 	}
@@ -139,17 +137,17 @@ func (r *claimReader) audience() []string {
 	if s, ok := unquote(raw); ok {
 		return []string{s}
 	}
-	var elements []json.RawMessage
-	if err := json.Unmarshal(raw, &elements); err != nil || len(elements) == 0 {
-		r.fail(errors.New("aud is neither a string nor an array with one"))
+	if raw == "" || raw[0] != '[' {
+		r.fail(errors.New("aud is neither a string nor an array"))
+		return nil
 	}
-	list := make([]string, len(elements))
-	for i, e := range elements {
-		s, ok := unquote(e)
+	var list []string
+	for element, rest := nextElement(raw[1:]); element != ""; element, rest = nextElement(rest) {
+		s, ok := unquote(element)
 		if !ok {
 			r.fail(errors.New("aud has an element that is no string"))
 		}
-		list[i] = s
+		list = append(list, s)
 	}
 	return list
 }
@@ -165,107 +163,114 @@ func parseObject(data []byte) (claims, error) {
 	if hasLoneSurrogate(data) {
 		return nil, errors.New("a string with half a surrogate pair")
 	}
-	members, err := splitObject(data)
+	members, err := splitObject(string(data))
 	if err != nil {
 		return nil, err
 	}
-	folded := make([]string, len(members))
-	for i, m := range members {
-		folded[i] = foldName(m.name)
-		if reservedClaims[folded[i]] && m.name != folded[i] {
+	folded := make([]string, 0, 16)
+	for _, m := range members {
+		name := foldName(m.name)
+		if reservedClaims[name] && m.name != name {
 			return nil, errors.New("a reserved name in another case")
 		}
+		folded = append(folded, name)
 	}
 	if hasDuplicate(folded) {
-		return nil, errors.New("two names that differ in case only")
+		return nil, errors.New("two names that differ in case only, if at all")
 	}
 	return members, nil
 }
 
-// splitObject returns the members of the object that data begins with. Its names, and those of objects inside it,
-// must be unique. The data must be valid JSON.
-func splitObject(data []byte) (claims, error) {
+// splitObject returns the members of a JSON object. Their names are not compared; those of the objects inside are.
+func splitObject(object string) (claims, error) {
 	members := make(claims, 0, 12)
-	err := eachElement(data, func(element []byte) error {
+	for element, rest := nextElement(object[1:]); element != ""; element, rest = nextElement(rest) {
 		end := stringEnd(element)
 		name, _ := unquote(element[:end])
-		value := bytes.TrimLeft(bytes.TrimLeft(element[end:], " \t\r\n")[1:], " \t\r\n")
+		value := trimLeft(trimLeft(element[end:])[1:])
+		if err := checkNested(value); err != nil {
+			return nil, err
+		}
 		members = append(members, member{name, value})
-		return checkNested(value)
-	})
-	if err != nil {
-		return nil, err
-	}
-	names := make([]string, len(members))
-	for i, m := range members {
-		names[i] = m.name
-	}
-	if hasDuplicate(names) {
-		return nil, errors.New("a name twice in one object")
 	}
 	return members, nil
 }
 
-// checkNested looks for a name that stands twice in an object inside value.
-func checkNested(value []byte) error {
+// checkNested looks for a name that stands twice in an object in value, however deep.
+func checkNested(value string) error {
 	switch value[0] {
 	case '{':
-		_, err := splitObject(value)
-		return err
+		members, err := splitObject(value)
+		if err != nil {
+			return err
+		}
+		names := make([]string, 0, 16)
+		for _, m := range members {
+			names = append(names, m.name)
+		}
+		if hasDuplicate(names) {
+			return errors.New("a name twice in one object")
+		}
 	case '[':
-		return eachElement(value, checkNested)
+		for element, rest := nextElement(value[1:]); element != ""; element, rest = nextElement(rest) {
+			if err := checkNested(element); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
 
-// eachElement calls f with each member of the object, or element of the array, that data is, without the white space
-// around it. The data must be valid JSON.
-func eachElement(data []byte, f func([]byte) error) error {
-	depth, start := 0, 1
-	for i := 0; i < len(data); i++ {
-		switch data[i] {
-		case '"':
-			i += stringEnd(data[i:]) - 1
-		case '{', '[':
+// nextElement returns the member or element that the inside of a valid JSON object or array begins with, and what is
+// behind it and its comma. At the closing bracket it returns "".
+func nextElement(inside string) (element, rest string) {
+	depth := 0
+	for i := 0; i < len(inside); i++ {
+		switch c := inside[i]; {
+		case c == '"':
+			i += stringEnd(inside[i:]) - 1
+		case c == '{' || c == '[':
 			depth++
-		case '}', ']':
+		case depth == 0 && (c == ',' || c == '}' || c == ']'):
+			rest = inside[i:]
+			if c == ',' {
+				rest = rest[1:]
+			}
+			return trimLeft(strings.TrimRight(inside[:i], jsonSpace)), rest
+		case c == '}' || c == ']':
 			depth--
 		}
-		if depth == 0 || depth == 1 && data[i] == ',' {
-			if element := bytes.Trim(data[start:i], " \t\r\n"); len(element) > 0 {
-				if err := f(element); err != nil {
-					return err
-				}
-			}
-			start = i + 1
-		}
 	}
-	return nil
+	return "", ""
 }
 
-// stringEnd returns the length of the JSON string that data begins with.
-func stringEnd(data []byte) int {
-	for i := 1; i < len(data); i++ {
-		switch data[i] {
+const jsonSpace = " \t\r\n"
+
+func trimLeft(s string) string { return strings.TrimLeft(s, jsonSpace) }
+
+// stringEnd returns the length of the JSON string that s begins with.
+func stringEnd(s string) int {
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
 		case '\\':
 			i++
 		case '"':
 			return i + 1
 		}
 	}
-	return len(data)
+	return len(s)
 }
 
 // unquote decodes a JSON string that is known to be valid. It reports false for any other value.
-func unquote(raw []byte) (string, bool) {
+func unquote(raw string) (string, bool) {
 	if len(raw) < 2 || raw[0] != '"' {
 		return "", false
 	}
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return string(raw[1 : len(raw)-1]), true
+	if strings.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1], true
 	}
 	var s string
-	err := json.Unmarshal(raw, &s)
+	err := json.Unmarshal([]byte(raw), &s)
 	return s, err == nil
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
+	"github.com/lestrrat-go/jwx/v2/jws"
 )
 
 const (
@@ -40,6 +41,8 @@ type verifyKey struct {
 	size   int    // of a signature, in bytes
 	public any    // of crypto, or []byte for HMAC
 	jwk    []byte // the public JWK; nil for HMAC
+
+	verifier jws.Verifier
 }
 
 // GenerateKey returns a new Ed25519 key. It lives as long as the process: a server that restarts, or has instances,
@@ -93,7 +96,11 @@ func NewHMACKey(secret []byte) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	return Key{verifyKey{alg: jwa.HS256, id: id, size: 32, public: secret}, secret}, nil
+	verifier, err := jws.NewVerifier(jwa.HS256)
+	if err != nil {
+		return Key{}, fmt.Errorf("tokensession: %w", err)
+	}
+	return Key{verifyKey{alg: jwa.HS256, id: id, size: 32, public: secret, verifier: verifier}, secret}, nil
 }
 
 // ParseKeyPEM reads one private key in PKCS #8, PKCS #1 or SEC 1 form, not encrypted.
@@ -204,7 +211,7 @@ func checkKeyUse(fields claims, operation string) error {
 	}
 	if raw, ok := fields.find("key_ops"); ok {
 		var operations []string
-		if err := json.Unmarshal(raw, &operations); err != nil {
+		if err := json.Unmarshal([]byte(raw), &operations); err != nil {
 			return errors.New("key_ops is no array of strings")
 		}
 		for _, o := range operations {
@@ -257,11 +264,11 @@ func newVerifyKey(public crypto.PublicKey, alg jwa.SignatureAlgorithm) (verifyKe
 	if alg != "" && alg != k.alg {
 		return k, fmt.Errorf("alg %q with a key for %s", alg, k.alg)
 	}
-	return k, k.publish()
+	return k, k.complete()
 }
 
-// publish sets what depends on the public JWK.
-func (k *verifyKey) publish() error {
+// complete sets what follows from the algorithm and the public key.
+func (k *verifyKey) complete() error {
 	public, err := jwk.FromRaw(k.public)
 	if err != nil {
 		return fmt.Errorf("public key: %w", err)
@@ -274,7 +281,10 @@ func (k *verifyKey) publish() error {
 			return fmt.Errorf("public key: %w", err)
 		}
 	}
-	k.jwk, err = json.Marshal(public)
+	if k.jwk, err = json.Marshal(public); err != nil {
+		return fmt.Errorf("public key: %w", err)
+	}
+	k.verifier, err = jws.NewVerifier(k.alg)
 	return err
 }
 
@@ -300,7 +310,7 @@ func parseJWKS(jwks []byte) ([]verifyKey, error) {
 	}
 	list, _ := set.find("keys")
 	var elements []json.RawMessage
-	if err := json.Unmarshal(list, &elements); err != nil || len(elements) == 0 {
+	if err := json.Unmarshal([]byte(list), &elements); err != nil || len(elements) == 0 {
 		return nil, errors.New("no array of keys")
 	}
 	var keys []verifyKey

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 )
@@ -84,13 +83,6 @@ func decodeRecord(data string) (Record, error) {
 // times lists the record's times in the order of the binary form.
 func (r *Record) times() [7]*time.Time {
 	return [...]*time.Time{&r.AuthTime, &r.CreatedAt, &r.ConsumedAt, &r.RotatedAt, &r.ExpiresAt, &r.MaxExpiresAt, &r.RevokedAt}
-}
-
-// clone returns a record that shares no memory with r.
-func (r Record) clone() Record {
-	r.Key = slices.Clone(r.Key)
-	r.Attributes = maps.Clone(r.Attributes)
-	return r
 }
 
 // micros returns the microseconds between the zero time and t, and whether t is in the years 1 to 9999.

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Checks every module: formatting, vet, staticcheck, known vulnerabilities, and tidy go.mod files. The two tools are
+# pinned in tools/go.mod. A vulnerability database that cannot be reached is reported and is no failure.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export GOWORK=off
+
+(cd tools && go build -o ../.bin/ honnef.co/go/tools/cmd/staticcheck golang.org/x/vuln/cmd/govulncheck)
+
+failed=0
+fail() {
+	echo "lint: $*" >&2
+	failed=1
+}
+
+unformatted=$(gofmt -l .)
+[ -z "$unformatted" ] || fail "gofmt would change: $unformatted"
+
+for mod in $(git ls-files 'go.mod' '*/go.mod'); do
+	dir=$(dirname "$mod")
+	echo "lint: module $dir"
+	(cd "$dir" && go mod tidy -diff) || fail "$dir: go mod tidy -diff"
+	[ "$dir" != tools ] || continue
+	(cd "$dir" && go vet ./...) || fail "$dir: go vet"
+	(cd "$dir" && "$OLDPWD/.bin/staticcheck" ./...) || fail "$dir: staticcheck"
+	if ! report=$(cd "$dir" && timeout 300 "$OLDPWD/.bin/govulncheck" ./... 2>&1); then
+		if grep -qiE 'vuln\.go\.dev|fetching vulnerabilities' <<<"$report" && ! grep -q '^Vulnerability #' <<<"$report"; then
+			echo "lint: $dir: govulncheck: the vulnerability database cannot be reached; not checked"
+		else
+			echo "$report" >&2
+			fail "$dir: govulncheck"
+		fi
+	fi
+done
+
+# The rules of the layout.
+for f in $(git ls-files '*.go'); do
+	case $f in
+	access.go | keys.go | benchmarks/*) ;;
+	*) ! grep -q '"github.com/lestrrat-go/jwx' "$f" || fail "$f imports jwx" ;;
+	esac
+	case $f in
+	*_test.go) ;;
+	*) ! grep -q '"github.com/stretchr/testify' "$f" || fail "$f imports testify" ;;
+	esac
+done
+
+[ "$failed" = 0 ] && echo "lint: clean"
+exit "$failed"

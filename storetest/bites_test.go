@@ -1,0 +1,373 @@
+package storetest
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	_ "time/tzdata" // one fault keeps local time
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+const (
+	exact = false // no other case fails
+	broad = true  // the fault is so coarse, or shows by chance in a race, that others may fail as well
+)
+
+// A bite says which cases find a fault.
+type bite struct {
+	fault fault
+	broad bool
+	found []string
+}
+
+var bites = []bite{
+	{"Create overwrites", exact, []string{
+		"Create/leaves an existing record as it is",
+		"Create/lists nothing that it refused",
+		"Create/does not undo later writes when repeated",
+		"Create/has one winner of many at once",
+		"Swap/keeps a revoked record until it expires",
+	}},
+	{"Create knows the first write for ever", exact, []string{"Create/does not undo later writes when repeated"}},
+	{"Create says conflict", exact, []string{
+		"Create/leaves an existing record as it is",
+		"Create/lists nothing that it refused",
+		"Create/does not undo later writes when repeated",
+		"Create/has one winner of many at once",
+		"Swap/keeps a revoked record until it expires",
+	}},
+	{"Create fails when repeated", exact, []string{"Create/may be repeated when its reply was lost"}},
+	{"Create indexes what it refuses", exact, []string{"Create/lists nothing that it refused"}},
+	{"Create checks, then writes", exact, []string{"Create/has one winner of many at once"}},
+	{"Create refuses what has expired", exact, []string{
+		"Expiry/takes a record that has expired already",
+		"Expiry/does not keep for ever what had expired already",
+		"Expiry/of one record leaves the subject's others alone",
+	}},
+	{"Load fails for what is unknown", exact, []string{
+		"Load/says ErrNotFound of an unknown ID",
+		"Load/tells IDs apart by every byte",
+		"Swap/says ErrNotFound of an unknown ID and creates nothing",
+		"Expiry/does not keep for ever what had expired already",
+		"Sweep/drops what has expired and nothing else",
+		"Sweep/goes by the expiry of the last write",
+		"Context/ended before Create",
+	}},
+	{"Load gives nothing for what is unknown", exact, []string{
+		"Load/says ErrNotFound of an unknown ID",
+		"Load/tells IDs apart by every byte",
+		"Swap/says ErrNotFound of an unknown ID and creates nothing",
+		"Expiry/does not keep for ever what had expired already",
+		"Sweep/drops what has expired and nothing else",
+		"Sweep/goes by the expiry of the last write",
+		"Context/ended before Create",
+	}},
+	{"Load fills the record beside its error", exact, []string{"Load/says ErrNotFound of an unknown ID"}},
+	{"Load reads a replica that is behind", broad, []string{"Swap/replaces what a refresh changes"}},
+	{"Swap creates", exact, []string{
+		"Swap/says ErrNotFound of an unknown ID and creates nothing",
+		"Sweep/goes by the expiry of the last write",
+	}},
+	{"Swap says conflict for what is unknown", broad, []string{"Swap/says ErrNotFound of an unknown ID and creates nothing"}},
+	{"Swap checks, then writes", exact, []string{
+		"Swap/has one winner of many at once",
+		"RevokeSubject/revokes what is refreshed meanwhile",
+	}},
+	{"Swap revokes the subject's other sessions too", exact, []string{
+		"Swap/leaves other records alone",
+		"List/has the live ones after another was revoked",
+		"RevokedSince/finds a late write with an earlier time",
+		"RevokedSince/tells what was revoked in parallel",
+	}},
+	{"Swap acknowledges neither of two at once", broad, []string{"Swap/is applied once when sent twice at once"}},
+	{"Swap is blind", broad, []string{"Swap/refuses any version but the next", "Swap/has one winner of many at once", "Swap/does not undo later writes when repeated", "Swap/never undoes a revocation"}},
+	{"Swap takes any newer version", exact, []string{
+		"Swap/refuses any version but the next",
+		"RevokedSince/tells only revocations",
+	}},
+	{"Swap acknowledges any write seen before", exact, []string{"Swap/does not undo later writes when repeated"}},
+	{"Swap fails when repeated", exact, []string{
+		"Swap/may be repeated when its reply was lost",
+		"Swap/is applied once when sent twice at once",
+	}},
+	{"Swap counts again when repeated", exact, []string{
+		"Swap/may be repeated when its reply was lost",
+		"Swap/is applied once when sent twice at once",
+	}},
+	{"Swap returns nil on a conflict", broad, []string{"Swap/refuses any version but the next", "Swap/has one winner of many at once", "RevokeSubject/makes a refresh from before conflict"}},
+	{"Swap undoes revocations", exact, []string{"Swap/never undoes a revocation"}},
+	{"Swap rewrites revocations", exact, []string{"Swap/never undoes a revocation"}},
+	{"Swap leaves Predecessor behind", broad, []string{"Swap/replaces what a refresh changes"}},
+	{"Swap leaves RevokeReason behind", broad, []string{"Swap/replaces what a revocation changes"}},
+	{"Swap leaves WriteID behind", broad, []string{"Swap/replaces what a refresh changes", "Swap/may be repeated when its reply was lost"}},
+	{"Swap leaves Attributes behind", exact, []string{
+		"Fields/attributes of any text",
+		"Fields/no attributes",
+		"Fields/attributes that a Swap replaces or removes",
+	}},
+	{"Swap merges Attributes", exact, []string{
+		"Fields/attributes of any text",
+		"Fields/no attributes",
+		"Fields/attributes that a Swap replaces or removes",
+	}},
+	{"Swap leaves out what is zero", exact, []string{
+		"Fields/no attributes",
+		"Fields/attributes that a Swap replaces or removes",
+		"Fields/client of any text, and every reason",
+	}},
+	{"revocation deletes", broad, []string{"Swap/replaces what a revocation changes", "Swap/keeps a revoked record until it expires"}},
+	{"revocation takes the subject's index along", exact, []string{"List/has the live ones after another was revoked"}},
+	{"List is empty", broad, []string{"List/has every live record"}},
+	{"List has the first hundred", exact, []string{"List/has every live record"}},
+	{"List has each twice", broad, []string{"List/has every live record"}},
+	{"List says ErrNotFound for an unknown subject", exact, []string{
+		"Create/lists nothing that it refused",
+		"Swap/says ErrNotFound of an unknown ID and creates nothing",
+		"List/has nothing of an unknown subject",
+		"Expiry/does not keep for ever what had expired already",
+		"Sweep/goes by the expiry of the last write",
+		"Context/ended before Create",
+	}},
+	{"List of nobody is everybody's", exact, []string{"List/has nothing of an unknown subject"}},
+	{"List puts the newest first", exact, []string{"List/puts the oldest first"}},
+	{"List is in the order of writing", exact, []string{"List/puts the oldest first"}},
+	{"List is in the order of expiry", exact, []string{"List/puts the oldest first"}},
+	{"List has records as created", broad, []string{"List/has records as they are now"}},
+	{"List shows revoked records as live", exact, []string{"List/has the live ones after another was revoked"}},
+	{"List leaves out Key", broad, []string{"List/has every live record"}},
+	{"List leaves out what was refreshed", broad, []string{"List/has records as they are now"}},
+	{"subjects fold case", exact, []string{"List/tells subjects apart by every byte"}},
+	{"subjects lose spaces", exact, []string{"List/tells subjects apart by every byte"}},
+	{"subjects are prefixes", exact, []string{"List/tells subjects apart by every byte"}},
+	{"subjects are cut", exact, []string{"List/tells subjects apart by every byte"}},
+	{"subjects lose accents", exact, []string{"List/tells subjects apart by every byte"}},
+	{"subjects are patterns", exact, []string{"List/tells subjects apart by every byte"}},
+	{"subjects are numbers", exact, []string{"List/tells subjects apart by every byte"}},
+	{"IDs fold case", exact, []string{"Load/tells IDs apart by every byte"}},
+	{"IDs lose spaces", exact, []string{"Load/tells IDs apart by every byte"}},
+	{"times are local", broad, []string{"Create/keeps every field", "Fields/times in UTC"}},
+	{"time to live in whole seconds", exact, []string{"Expiry/is not early"}},
+	{"time to live from the first write", exact, []string{"Expiry/is not early"}},
+	{"time to live in nanoseconds", exact, []string{"Fields/expiry in the year 9999"}},
+	{"times in seconds", broad, []string{"Create/keeps every field", "Fields/times to the microsecond", "List/puts the oldest first"}},
+	{"times in milliseconds", broad, []string{"Create/keeps every field", "Fields/times to the microsecond", "List/puts the oldest first"}},
+	{"times in floating seconds", broad, []string{"Create/keeps every field", "Fields/times to the microsecond"}},
+	{"times come back in the writer's zone", exact, []string{"Fields/times in UTC"}},
+	{"times are local without an offset", exact, []string{
+		"Fields/times at a change of daylight saving",
+		"Fields/expiry in the year 9999",
+	}},
+	{"expired record takes the subject's index along", exact, []string{"Expiry/of one record leaves the subject's others alone"}},
+	{"expiry cut to seconds", exact, []string{"Expiry/is not early"}},
+	{"1970 is no time", exact, []string{"Fields/times before and after 1970"}},
+	{"zero times are 1970", broad, []string{"Create/keeps every field", "Fields/zero times"}},
+	{"keys are text", broad, []string{"Create/keeps every field"}},
+	{"keys end at a zero byte", broad, []string{"Fields/key of any bytes"}},
+	{"numbers are floating", exact, []string{"Fields/large generations"}},
+	{"numbers have 32 bits", exact, []string{"Fields/large generations"}},
+	{"clients lose spaces", exact, []string{"Fields/client of any text, and every reason"}},
+	{"no client is a client", exact, []string{"Fields/client of any text, and every reason"}},
+	{"no attributes are an empty map", exact, []string{
+		"Fields/no attributes",
+		"Fields/attributes that a Swap replaces or removes",
+	}},
+	{"drops attributes", broad, []string{"Create/keeps every field"}},
+	{"attributes have 16 bits a character", exact, []string{"Fields/attributes of any text"}},
+	{"attributes fold case", exact, []string{"Fields/attributes of any text"}},
+	{"empty attributes are left out", exact, []string{
+		"Fields/attributes of any text",
+		"Fields/attributes that a Swap replaces or removes",
+	}},
+	{"shares memory with writers", exact, []string{"Fields/no memory shared with the caller"}},
+	{"shares memory with readers", exact, []string{"Fields/no memory shared with the caller"}},
+	{"Sweep goes by the first expiry", broad, []string{"Sweep/goes by the expiry of the last write"}},
+	{"Sweep ignores its limit", exact, []string{"Sweep/drops no more than its limit"}},
+	{"Sweep checks, then drops", exact, []string{"Sweep/does not drop what is refreshed meanwhile"}},
+	{"Sweep counts nothing", exact, []string{
+		"Sweep/drops what has expired and nothing else",
+		"Sweep/drops no more than its limit",
+		"Sweep/goes by the expiry of the last write",
+	}},
+	{"Sweep spares what expires now", exact, []string{
+		"Sweep/drops what has expired and nothing else",
+		"Sweep/goes by the expiry of the last write",
+	}},
+	{"Sweep drops everything", broad, []string{"Sweep/drops what has expired and nothing else"}},
+	{"Sweep drops nothing", exact, []string{
+		"Expiry/does not keep for ever what had expired already",
+		"Sweep/drops what has expired and nothing else",
+		"Sweep/drops no more than its limit",
+		"Sweep/goes by the expiry of the last write",
+	}},
+	{"Sweep drops by the second", exact, []string{"Sweep/drops what has expired and nothing else"}},
+	{"feed tells what was only tried", exact, []string{
+		"RevokedSince/tells only revocations",
+		"RevokedSince/tells what RevokeSubject revoked",
+	}},
+	{"feed tells every write", exact, []string{"RevokedSince/tells only revocations"}},
+	{"feed cuts times to seconds", broad, []string{"RevokedSince/tells a revocation at once and exactly"}},
+	{"feed keeps one an instant", exact, []string{
+		"RevokedSince/tells all of one instant",
+		"RevokedSince/tells for 24 hours",
+		"RevokedSince/tells what was revoked in parallel",
+		"RevokedSince/tells what RevokeSubject revoked",
+	}},
+	{"feed keeps a hundred", exact, []string{
+		"RevokedSince/tells all of one instant",
+		"RevokedSince/tells for 24 hours",
+	}},
+	{"feed loses one of two at once", broad, []string{"RevokedSince/tells what was revoked in parallel"}},
+	{"feed leaves out equality", exact, []string{
+		"RevokedSince/tells a revocation at once and exactly",
+		"RevokedSince/tells again what it told before",
+		"RevokedSince/finds a late write with an earlier time",
+		"RevokedSince/tells all of one instant",
+		"RevokedSince/tells for 24 hours",
+		"RevokedSince/tells what was revoked in parallel",
+		"RevokedSince/tells what RevokeSubject revoked",
+	}},
+	{"feed goes forward only", exact, []string{
+		"RevokedSince/tells a revocation at once and exactly",
+		"RevokedSince/tells again what it told before",
+		"RevokedSince/finds a late write with an earlier time",
+	}},
+	{"feed forgets after an hour", exact, []string{"RevokedSince/tells for 24 hours"}},
+	{"feed tells once", exact, []string{
+		"RevokedSince/tells a revocation at once and exactly",
+		"RevokedSince/tells again what it told before",
+		"RevokedSince/finds a late write with an earlier time",
+	}},
+	{"feed is in local time", broad, []string{"RevokedSince/tells a revocation at once and exactly"}},
+	{"RevokeSubject folds case", exact, []string{"RevokeSubject/tells subjects and kept IDs apart by every byte"}},
+	{"RevokeSubject says ErrNotFound for an unknown subject", exact, []string{"RevokeSubject/does nothing for an unknown subject"}},
+	{"RevokeSubject reads, then writes", exact, []string{"RevokeSubject/revokes what is refreshed meanwhile"}},
+	{"RevokeSubject rewrites revocations", exact, []string{
+		"RevokeSubject/leaves revoked and expired records as they are",
+		"RevokeSubject/returns the same again when repeated",
+	}},
+	{"RevokeSubject returns nothing when repeated", exact, []string{"RevokeSubject/returns the same again when repeated"}},
+	{"RevokeSubject returns what others revoked", exact, []string{
+		"RevokeSubject/leaves revoked and expired records as they are",
+		"RevokeSubject/returns the same again when repeated",
+	}},
+	{"RevokeSubject does not count versions", broad, []string{"RevokeSubject/revokes every live record of the subject", "RevokeSubject/makes a refresh from before conflict"}},
+	{"RevokeSubject is not told by the feed", exact, []string{"RevokedSince/tells what RevokeSubject revoked"}},
+	{"RevokeSubject returns records as they were", broad, []string{"RevokeSubject/revokes every live record of the subject"}},
+	{"RevokeSubject ignores keep", exact, []string{
+		"RevokeSubject/leaves out what is to be kept",
+		"RevokeSubject/returns the same again when repeated",
+	}},
+	{"RevokeSubject folds the case of keep", exact, []string{"RevokeSubject/tells subjects and kept IDs apart by every byte"}},
+	{"RevokeSubject misses what was refreshed", broad, []string{"RevokeSubject/revokes every live record of the subject"}},
+	{"RevokeSubject revokes what has expired", exact, []string{"RevokeSubject/leaves revoked and expired records as they are"}},
+	{"ignores the context", exact, []string{
+		"Context/ended before Create",
+		"Context/ended before Load",
+		"Context/ended before Swap",
+		"Context/ended before List",
+		"Context/ended before Sweep",
+		"Context/ended before RevokedSince",
+		"Context/ended before RevokeSubject",
+	}},
+	{"calls an ended context a conflict", exact, []string{
+		"Context/ended before Create",
+		"Context/ended before Load",
+		"Context/ended before Swap",
+		"Context/ended before List",
+		"Context/ended before Sweep",
+		"Context/ended before RevokedSince",
+		"Context/ended before RevokeSubject",
+	}},
+	{"Create ignores the context", exact, []string{"Context/ended before Create"}},
+	{"Load ignores the context", exact, []string{"Context/ended before Load"}},
+	{"Swap ignores the context", exact, []string{"Context/ended before Swap"}},
+	{"List ignores the context", exact, []string{"Context/ended before List"}},
+	{"Sweep ignores the context", exact, []string{"Context/ended before Sweep"}},
+	{"RevokedSince ignores the context", exact, []string{"Context/ended before RevokedSince"}},
+	{"RevokeSubject ignores the context", exact, []string{"Context/ended before RevokeSubject"}},
+}
+
+// slowCase waits in real time. It is run over the faults that it is there for.
+const slowCase = "Expiry/is not early"
+
+func TestRun_findsEachFault(t *testing.T) {
+	results := make([]map[string]*recorder, len(bites))
+	var wg sync.WaitGroup
+	atOnce := make(chan struct{}, 8)
+	for i, b := range bites {
+		wg.Go(func() {
+			atOnce <- struct{}{}
+			defer func() { <-atOnce }()
+			results[i] = make(map[string]*recorder)
+			for _, tc := range allCases() {
+				if tc.name != slowCase || slices.Contains(b.found, slowCase) {
+					results[i][tc.name] = record(t, tc, newFaultyStore(b.fault))
+				}
+			}
+		})
+	}
+	wg.Wait()
+
+	for i, b := range bites {
+		t.Run(string(b.fault), func(t *testing.T) {
+			for _, name := range b.found {
+				if r := results[i][name]; r == nil || r.outcome != failed {
+					t.Errorf("case %q does not find it", name)
+				}
+			}
+			for name, r := range results[i] {
+				if r.outcome == failed && !b.broad && !slices.Contains(b.found, name) {
+					t.Errorf("case %q fails as well: %q", name, r.messages)
+				}
+			}
+		})
+	}
+}
+
+func TestRun_hasNoCaseThatCannotFail(t *testing.T) {
+	for _, tc := range allCases() {
+		if !slices.ContainsFunc(bites, func(b bite) bool { return slices.Contains(b.found, tc.name) }) {
+			t.Errorf("no fault is found by case %q", tc.name)
+		}
+	}
+}
+
+func TestRun_saysWhyItMatters(t *testing.T) {
+	for _, tc := range allCases() {
+		for _, b := range bites {
+			if !slices.Contains(b.found, tc.name) || tc.name == slowCase {
+				continue
+			}
+			r := record(t, tc, newFaultyStore(b.fault))
+			for _, message := range r.messages {
+				if tc.reason == "" || !strings.HasSuffix(message, "\nwhy it matters: "+tc.reason) {
+					t.Errorf("case %q says %q, without its reason", tc.name, message)
+				}
+			}
+			break
+		}
+	}
+}
+
+func TestRun_skipsWhatStoreDoesNotOffer(t *testing.T) {
+	for _, tc := range allCases() {
+		if tc.name == slowCase {
+			continue
+		}
+		wanted := passed
+		for _, optional := range []string{"Sweep", "RevokedSince", "RevokeSubject"} {
+			if strings.HasPrefix(tc.name, optional+"/") || tc.name == "Context/ended before "+optional {
+				wanted = skipped
+			}
+		}
+		if tc.name == "Expiry/does not keep for ever what had expired already" {
+			wanted = skipped
+		}
+		store := struct{ tokensession.RefreshStore }{newFaultyStore("")}
+		if r := record(t, tc, store); r.outcome != wanted {
+			t.Errorf("case %q over a store with the four methods only: %v, want %v: %q", tc.name, r.outcome, wanted, r.messages)
+		}
+	}
+}

@@ -1,0 +1,213 @@
+package storetest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+var subjectRevokerCases = []testCase{
+	{
+		"RevokeSubject/revokes every live record of the subject",
+		"a session that is missed survives the password change that should end it",
+		func(c *check) {
+			revoker := c.subjectRevoker()
+			var mine []tokensession.Record
+			for n := range 40 {
+				rec := c.created("alice")
+				if n%2 == 0 {
+					rec = c.swap(rotated(rec))
+				}
+				mine = append(mine, rec)
+			}
+			other := c.created("bob")
+			writeID := newID()
+			c.wantRevoked(c.revokeSubject(revoker, "alice", nil, c.now, writeID), mine, c.now, writeID)
+			c.wantStored(other, "of another subject")
+			c.wantListed("bob", []tokensession.Record{other})
+		},
+	}, {
+		"RevokeSubject/leaves out what is to be kept",
+		"who changes the password would be logged out as well, or a kept ID would spare another session",
+		func(c *check) {
+			revoker := c.subjectRevoker()
+			first, second, third, other := c.created("alice"), c.created("alice"), c.created("alice"), c.created("bob")
+			writeID := newID()
+			keep := []string{newID(), third.ID, first.ID, other.ID, "", "'"}
+			c.wantRevoked(c.revokeSubject(revoker, "alice", keep, c.now, writeID), []tokensession.Record{second}, c.now, writeID)
+			for _, rec := range []tokensession.Record{first, third, other} {
+				c.wantStored(rec, "of a record to be kept")
+			}
+		},
+	}, {
+		"RevokeSubject/tells subjects and kept IDs apart by every byte",
+		"one user's password change would log another one out",
+		revokeSubjectExact,
+	}, {
+		"RevokeSubject/leaves revoked and expired records as they are",
+		"when and why a session ended would be told wrongly, and expired sessions counted as ended",
+		func(c *check) {
+			revoker := c.subjectRevoker()
+			at := c.now.Add(time.Hour)
+			before := c.swap(revoked(c.created("alice"), c.now, tokensession.ReasonReuse))
+			ends := map[time.Duration]tokensession.Record{}
+			for _, after := range []time.Duration{-time.Second, 0, time.Microsecond} {
+				rec := c.newRecord("alice")
+				rec.ExpiresAt = at.Add(after)
+				ends[after] = c.create(rec)
+			}
+			writeID := newID()
+			c.wantRevoked(c.revokeSubject(revoker, "alice", nil, at, writeID),
+				[]tokensession.Record{ends[time.Microsecond]}, at, writeID)
+			c.wantStored(before, "of a record that had been revoked before")
+			c.wantStored(ends[0], "of a record with ExpiresAt == at")
+			c.wantStored(ends[-time.Second], "of a record with ExpiresAt < at")
+		},
+	}, {
+		"RevokeSubject/returns the same again when repeated",
+		"after a lost reply the caller has to learn which sessions ended, to refuse their access tokens",
+		func(c *check) {
+			revoker := c.subjectRevoker()
+			mine := []tokensession.Record{c.created("alice"), c.swap(rotated(c.created("alice")))}
+			kept := c.created("alice")
+			writeID := newID()
+			for range 3 {
+				c.wantRevoked(c.revokeSubject(revoker, "alice", []string{kept.ID}, c.now, writeID), mine, c.now, writeID)
+			}
+			if recs := c.revokeSubject(revoker, "alice", []string{kept.ID}, c.now.Add(time.Second), newID()); len(recs) != 0 {
+				c.errorf("RevokeSubject by another write, with nothing left to revoke, returned %d records", len(recs))
+			}
+			for _, rec := range mine {
+				c.wantStored(subjectRevoked(rec, c.now, writeID), "after RevokeSubject by another write")
+			}
+		},
+	}, {
+		"RevokeSubject/makes a refresh from before conflict",
+		"a refresh that was under way would bring the session back to life",
+		func(c *check) {
+			revoker := c.subjectRevoker()
+			rec := c.created("alice")
+			next := rotated(rec)
+			writeID := newID()
+			c.revokeSubject(revoker, "alice", nil, c.now, writeID)
+			c.wantError(c.store.Swap(c.ctx, next), tokensession.ErrConflict, "Swap from a read before RevokeSubject")
+			c.wantStored(subjectRevoked(rec, c.now, writeID), "after that Swap")
+		},
+	}, {
+		"RevokeSubject/revokes what is refreshed meanwhile",
+		"a thief who refreshes at the right moment would survive the password change",
+		revokeSubjectBesideSwap,
+	}, {
+		"RevokeSubject/does nothing for an unknown subject",
+		"an error would be taken for an outage",
+		func(c *check) {
+			revoker := c.subjectRevoker()
+			rec := c.created("alice")
+			if recs := c.revokeSubject(revoker, "nobody", nil, c.now, newID()); len(recs) != 0 {
+				c.errorf("RevokeSubject of an unknown subject returned %d records", len(recs))
+			}
+			c.wantStored(rec, "of another subject")
+		},
+	},
+}
+
+func revokeSubjectExact(c *check) {
+	revoker := c.subjectRevoker()
+	subjects := hostileSubjects()
+	records := make(map[string]tokensession.Record)
+	for _, subject := range subjects {
+		records[subject] = c.created(subject)
+	}
+	for i, subject := range subjects {
+		writeID := newID()
+		c.wantRevoked(c.revokeSubject(revoker, subject, nil, c.now, writeID), []tokensession.Record{records[subject]}, c.now, writeID)
+		if i+1 < len(subjects) {
+			c.wantStored(records[subjects[i+1]], fmt.Sprintf("of subject %q after RevokeSubject(%q)", subjects[i+1], subject))
+		}
+	}
+
+	rec := c.newRecord("kept")
+	rec.ID = "session-id_of-22-chars"
+	c.create(rec)
+	writeID := newID()
+	keep := []string{"SESSION-ID_OF-22-CHARS", "session-id_of-22-char", "session-id_of-22-chars ", "%"}
+	c.wantRevoked(c.revokeSubject(revoker, "kept", keep, c.now, writeID), []tokensession.Record{rec}, c.now, writeID)
+}
+
+func revokeSubjectBesideSwap(c *check) {
+	revoker := c.subjectRevoker()
+	const sessions = 8
+	for round := range 6 {
+		subject := fmt.Sprint("user ", round)
+		recs := make([]tokensession.Record, sessions)
+		for i := range recs {
+			recs[i] = c.created(subject)
+		}
+		var returned []tokensession.Record
+		writeID := newID()
+		parallel(sessions+1, func(i int) {
+			if i == sessions {
+				returned = c.revokeSubject(revoker, subject, nil, c.now, writeID)
+				return
+			}
+			for range 20 { // until RevokeSubject gets hold of it
+				next := rotated(recs[i])
+				if err := c.store.Swap(c.ctx, next); err != nil {
+					c.wantError(err, tokensession.ErrConflict, "Swap beside RevokeSubject")
+					return
+				}
+				recs[i] = next
+			}
+		})
+		c.wantRevoked(returned, recs, c.now, writeID)
+	}
+}
+
+const subjectReason = tokensession.ReasonSubjectRevoked
+
+func (c *check) revokeSubject(revoker tokensession.SubjectRevoker, subject string, keep []string, at time.Time, writeID string) []tokensession.Record {
+	c.t.Helper()
+	recs, err := revoker.RevokeSubject(c.ctx, subject, keep, at, subjectReason, writeID)
+	if err != nil {
+		c.errorf("RevokeSubject(%q): %v", subject, err)
+	}
+	return recs
+}
+
+// subjectRevoked returns rec as RevokeSubject has to leave it.
+func subjectRevoked(rec tokensession.Record, at time.Time, writeID string) tokensession.Record {
+	rec = revoked(rec, at, subjectReason)
+	rec.WriteID = writeID
+	return rec
+}
+
+// wantRevoked fails unless got is what was revoked, as it is stored now, and before as it was.
+func (c *check) wantRevoked(got, before []tokensession.Record, at time.Time, writeID string) {
+	c.t.Helper()
+	c.wantIDs(got, before...)
+	for _, rec := range before {
+		want := subjectRevoked(rec, at, writeID)
+		c.wantStored(want, "after RevokeSubject")
+		if i := indexOf(got, rec.ID); i >= 0 {
+			if d := diff(got[i], want); d != "" {
+				c.errorf("RevokeSubject returned a record that is not as it is now: %s", d)
+			}
+		}
+	}
+}
+
+// wantIDs fails unless the records are those of want, in any order, each once.
+func (c *check) wantIDs(got []tokensession.Record, want ...tokensession.Record) {
+	c.t.Helper()
+	for _, rec := range want {
+		if indexOf(got, rec.ID) < 0 {
+			c.errorf("RevokeSubject returned %d records and lacks one it has to revoke", len(got))
+		}
+	}
+	for i, rec := range got {
+		if indexOf(want, rec.ID) < 0 || indexOf(got, rec.ID) != i {
+			c.errorf("RevokeSubject returned a record of subject %q twice, or one that it must not revoke", rec.Subject)
+		}
+	}
+}
