@@ -35,7 +35,7 @@ func TestRedisExpiry_leavesNothingBehind(t *testing.T) {
 			rec := create(t, store, lasting("alice", time.Second))
 			if i%2 == 0 {
 				create(t, store, lasting("user "+strconv.Itoa(i), 500*time.Millisecond))
-				rec = swap(t, store, rotated(rec))
+				swap(t, store, rotated(rec))
 			}
 			create(t, store, lasting("expired before", -time.Hour))
 		}

@@ -48,7 +48,7 @@ func redisClient(t *testing.T, addr string, opts *redis.Options) *redis.Client {
 	return client
 }
 
-// redisStore returns a store under a prefix of its own, and the prefix. Its keys are deleted when the test ends.
+// redisStore returns a store under a prefix of its own, and the prefix.
 func redisStore(t *testing.T, client redis.UniversalClient, cfg redisstore.Config) (*redisstore.Store, string) {
 	t.Helper()
 	if cfg.Prefix == "" {
@@ -59,6 +59,25 @@ func redisStore(t *testing.T, client redis.UniversalClient, cfg redisstore.Confi
 		t.Fatal(err)
 	}
 	return store, cfg.Prefix
+}
+
+func redisManager(t *testing.T, store tokensession.RefreshStore, cfg tokensession.Config) *tokensession.Manager {
+	t.Helper()
+	key, err := tokensession.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{
+		Issuer: "https://auth.example", Audience: []string{"https://api.example"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := tokensession.New(signer, store, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
 func randomID() string {

@@ -142,6 +142,11 @@ func TestRedisStore_needsOneReadAndOneWriteARefresh(t *testing.T) {
 			map[string]int{"evalsha subject": 1, "evalsha session": 1}},
 		{"Load", func() error { _, err := store.Load(t.Context(), rec.ID); return err }, 1, map[string]int{"hgetall session": 1}},
 		{"Swap", func() error { rec = rotated(rec); return store.Swap(t.Context(), rec) }, 1, map[string]int{"evalsha session": 1}},
+		{"Swap with other attributes", func() error {
+			rec = rotated(rec)
+			rec.Attributes = map[string]string{"ip": "192.0.2.2"}
+			return store.Swap(t.Context(), rec)
+		}, 3, map[string]int{"evalsha session": 2, "evalsha subject": 1}},
 		{"List", func() (err error) { recs, err = store.List(t.Context(), "alice"); return err }, 2,
 			map[string]int{"zrange subject": 1, "hgetall session": 1}},
 		{"revoking Swap", func() error { rec = revoked(rec); return store.Swap(t.Context(), rec) }, 2,
@@ -167,6 +172,21 @@ func TestRedisStore_needsOneReadAndOneWriteARefresh(t *testing.T) {
 	}
 	if len(recs) != 1 {
 		t.Errorf("List: %d records", len(recs))
+	}
+
+	m := redisManager(t, store, tokensession.Config{})
+	tokens, err := m.Start(t.Context(), "bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spy.take()
+	for range 5 {
+		if tokens, err = m.Refresh(t.Context(), tokens.RefreshToken); err != nil {
+			t.Fatal(err)
+		}
+		if trips, commands := spy.take(); trips != 2 || !slices.Equal(commands, []string{"hgetall session", "evalsha session"}) {
+			t.Errorf("a refresh through the Manager: %d round trips of %v", trips, commands)
+		}
 	}
 }
 

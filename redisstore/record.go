@@ -1,6 +1,9 @@
 package redisstore
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -31,6 +34,7 @@ const (
 	fieldMaxExpiresAt = "max_expires_at"
 	fieldRevokedAt    = "revoked_at"
 	fieldRevokeReason = "revoke_reason"
+	fieldDigest       = "digest"        // not the record's: of the fields that a refresh leaves as they are
 	fieldIndexedUntil = "indexed_until" // not the record's: see index.go
 	attributePrefix   = "attr:"
 
@@ -40,33 +44,78 @@ const (
 // timeLayout is RFC 3339 in UTC, always with microseconds, so that it sorts as text.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
-// encode returns the record's fields, names and values in turn, ready to be a script's arguments.
-func encode(rec tokensession.Record) ([]any, error) {
-	fields := make([]any, 0, 2*(len(rec.Attributes)+17))
-	add := func(name string, value any) { fields = append(fields, name, value) }
+// moving returns the fields that a refresh or a revocation changes, names and values in turn, ready to be a script's
+// arguments.
+func moving(rec tokensession.Record) []any {
+	return []any{
+		fieldVersion, strconv.FormatUint(rec.Version, 10),
+		fieldWriteID, rec.WriteID,
+		fieldGeneration, strconv.FormatUint(rec.Generation, 10),
+		fieldPredecessor, strconv.FormatUint(rec.Predecessor, 10),
+		fieldConsumedAt, formatTime(rec.ConsumedAt),
+		fieldRotatedAt, formatTime(rec.RotatedAt),
+		fieldExpiresAt, formatTime(rec.ExpiresAt),
+		fieldRevokedAt, formatTime(rec.RevokedAt),
+		fieldRevokeReason, string(rec.RevokeReason),
+	}
+}
+
+// fixed calls add with each of the other fields, in an order that depends on their names only.
+func fixed(rec tokensession.Record, add func(name, value string)) {
 	add(fieldFormat, format)
-	add(fieldVersion, strconv.FormatUint(rec.Version, 10))
-	add(fieldWriteID, rec.WriteID)
 	add(fieldSubject, rec.Subject)
 	add(fieldClientID, rec.ClientID)
-	add(fieldKey, rec.Key)
-	add(fieldGeneration, strconv.FormatUint(rec.Generation, 10))
-	add(fieldPredecessor, strconv.FormatUint(rec.Predecessor, 10))
-	for _, f := range timesOf(&rec) {
-		text, err := formatTime(*f.time)
-		if err != nil {
-			return nil, fmt.Errorf("redisstore: session %s: %s: %w", rec.ID, f.name, err)
-		}
-		add(f.name, text)
-	}
-	add(fieldRevokeReason, string(rec.RevokeReason))
+	add(fieldKey, string(rec.Key))
+	add(fieldAuthTime, formatTime(rec.AuthTime))
+	add(fieldCreatedAt, formatTime(rec.CreatedAt))
+	add(fieldMaxExpiresAt, formatTime(rec.MaxExpiresAt))
 	for _, name := range slices.Sorted(maps.Keys(rec.Attributes)) {
 		add(attributePrefix+name, rec.Attributes[name])
 	}
-	return fields, nil
 }
 
-// decode is the reverse of encode.
+// digest returns 128 bits that stand for the fixed fields, as base64url.
+func digest(rec tokensession.Record) string {
+	b := make([]byte, 0, 512)
+	fixed(rec, func(name, value string) {
+		for _, s := range [...]string{name, value} {
+			b = binary.AppendUvarint(b, uint64(len(s)))
+			b = append(b, s...)
+		}
+	})
+	sum := sha256.Sum256(b)
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+// everything returns the fields that make a whole hash.
+func everything(rec tokensession.Record, indexedUntil int64) []any {
+	fields := append(moving(rec), fieldDigest, digest(rec), fieldIndexedUntil, indexedUntil)
+	fixed(rec, func(name, value string) { fields = append(fields, name, value) })
+	return fields
+}
+
+// checkTimes returns an error if a time of the record does not fit timeLayout.
+func checkTimes(rec tokensession.Record) error {
+	for _, f := range [...]struct {
+		name string
+		time time.Time
+	}{
+		{fieldAuthTime, rec.AuthTime},
+		{fieldCreatedAt, rec.CreatedAt},
+		{fieldConsumedAt, rec.ConsumedAt},
+		{fieldRotatedAt, rec.RotatedAt},
+		{fieldExpiresAt, rec.ExpiresAt},
+		{fieldMaxExpiresAt, rec.MaxExpiresAt},
+		{fieldRevokedAt, rec.RevokedAt},
+	} {
+		if year := f.time.UTC().Year(); year < 1 || year > 9999 {
+			return fmt.Errorf("redisstore: session %s: %s is %v, outside the years 1 to 9999", rec.ID, f.name, f.time)
+		}
+	}
+	return nil
+}
+
+// decode makes a record of the hash that everything made.
 func decode(id string, fields map[string]string) (tokensession.Record, error) {
 	d := decoder{fields: fields}
 	if f := d.text(fieldFormat); d.err == nil && f != format {
@@ -80,13 +129,17 @@ func decode(id string, fields map[string]string) (tokensession.Record, error) {
 		ClientID:     d.text(fieldClientID),
 		Generation:   d.uint(fieldGeneration),
 		Predecessor:  d.uint(fieldPredecessor),
+		AuthTime:     d.time(fieldAuthTime),
+		CreatedAt:    d.time(fieldCreatedAt),
+		ConsumedAt:   d.time(fieldConsumedAt),
+		RotatedAt:    d.time(fieldRotatedAt),
+		ExpiresAt:    d.time(fieldExpiresAt),
+		MaxExpiresAt: d.time(fieldMaxExpiresAt),
+		RevokedAt:    d.time(fieldRevokedAt),
 		RevokeReason: tokensession.Reason(d.text(fieldRevokeReason)),
 	}
 	if key := d.text(fieldKey); key != "" {
 		rec.Key = []byte(key)
-	}
-	for _, f := range timesOf(&rec) {
-		*f.time = d.time(f.name)
 	}
 	for name, value := range fields {
 		if attribute, ok := strings.CutPrefix(name, attributePrefix); ok {
@@ -100,23 +153,6 @@ func decode(id string, fields map[string]string) (tokensession.Record, error) {
 		return tokensession.Record{}, d.err
 	}
 	return rec, nil
-}
-
-type timeField struct {
-	name string
-	time *time.Time
-}
-
-func timesOf(rec *tokensession.Record) [7]timeField {
-	return [...]timeField{
-		{fieldAuthTime, &rec.AuthTime},
-		{fieldCreatedAt, &rec.CreatedAt},
-		{fieldConsumedAt, &rec.ConsumedAt},
-		{fieldRotatedAt, &rec.RotatedAt},
-		{fieldExpiresAt, &rec.ExpiresAt},
-		{fieldMaxExpiresAt, &rec.MaxExpiresAt},
-		{fieldRevokedAt, &rec.RevokedAt},
-	}
 }
 
 // A decoder takes values out of a hash, and keeps the first error.
@@ -156,15 +192,11 @@ func (d *decoder) fail(name string, err error) {
 	}
 }
 
-func formatTime(t time.Time) (string, error) {
+func formatTime(t time.Time) string {
 	if t.IsZero() {
-		return "", nil
+		return ""
 	}
-	t = t.UTC()
-	if t.Year() < 1 || t.Year() > 9999 {
-		return "", fmt.Errorf("%v is outside the years 1 to 9999", t)
-	}
-	return t.Format(timeLayout), nil
+	return t.UTC().Format(timeLayout)
 }
 
 func parseTime(text string) (time.Time, error) {

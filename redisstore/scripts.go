@@ -29,10 +29,10 @@ var (
 
 // What the scripts answer.
 const (
-	statusOK        = "OK"
-	statusExists    = "EXISTS"
-	statusNotFound  = "NOT_FOUND"
-	statusConflict  = "CONFLICT"
-	statusUnindexed = "UNINDEXED"
-	statusDamaged   = "DAMAGED"
+	statusOK         = "OK"
+	statusExists     = "EXISTS"
+	statusNotFound   = "NOT_FOUND"
+	statusConflict   = "CONFLICT"
+	statusIncomplete = "INCOMPLETE"
+	statusDamaged    = "DAMAGED"
 )

@@ -116,12 +116,11 @@ func (s *Store) Create(ctx context.Context, rec tokensession.Record) error {
 	if err != nil {
 		return err
 	}
-	until := s.indexedUntil(rec)
-	if err := s.index(ctx, rec, until); err != nil {
+	fields, err := s.indexed(ctx, rec)
+	if err != nil {
 		return err
 	}
-	args := append([]any{rec.WriteID, w.dropAt}, w.fields...)
-	args = append(args, fieldIndexedUntil, until)
+	args := append([]any{rec.WriteID, w.dropAt}, fields...)
 	switch status, err := createScript.Run(ctx, s.client, []string{w.key}, args...).Text(); {
 	case err != nil:
 		return failure("create session", w.key, err)
@@ -160,13 +159,13 @@ func (s *Store) Swap(ctx context.Context, next tokensession.Record) error {
 	if err != nil {
 		return err
 	}
-	status, err := s.swap(ctx, next, w, "")
-	if err == nil && status == statusUnindexed {
-		until := s.indexedUntil(next)
-		if err := s.index(ctx, next, until); err != nil {
+	status, err := s.swap(ctx, next, w, digest(next), moving(next))
+	if err == nil && status == statusIncomplete {
+		var fields []any
+		if fields, err = s.indexed(ctx, next); err != nil {
 			return err
 		}
-		status, err = s.swap(ctx, next, w, strconv.FormatInt(until, 10))
+		status, err = s.swap(ctx, next, w, "", fields)
 	}
 	switch {
 	case err != nil:
@@ -182,28 +181,25 @@ func (s *Store) Swap(ctx context.Context, next tokensession.Record) error {
 	}
 }
 
-func (s *Store) swap(ctx context.Context, next tokensession.Record, w write, indexedUntil string) (string, error) {
-	args := []any{
-		strconv.FormatUint(next.Version-1, 10), strconv.FormatUint(next.Version, 10), next.WriteID,
-		next.Subject, w.dropAt, indexedUntil,
-	}
-	return swapScript.Run(ctx, s.client, []string{w.key}, append(args, w.fields...)...).Text()
+// swap sends the fields, and the digest of those that are not among them.
+func (s *Store) swap(ctx context.Context, next tokensession.Record, w write, digest string, fields []any) (string, error) {
+	args := make([]any, 0, 5+len(fields))
+	args = append(args, strconv.FormatUint(next.Version-1, 10), strconv.FormatUint(next.Version, 10), next.WriteID, w.dropAt, digest)
+	return swapScript.Run(ctx, s.client, []string{w.key}, append(args, fields...)...).Text()
 }
 
-// A write is a record made ready for its script.
+// A write says where a record goes, and when Redis drops it.
 type write struct {
 	key    string
 	dropAt int64
-	fields []any
 }
 
-// newWrite also puts a revocation into the feed, which has to know of it first.
+// newWrite checks a record that is to be written, and puts a revocation into the feed, which has to know of it first.
 func (s *Store) newWrite(ctx context.Context, rec tokensession.Record) (write, error) {
 	if err := ctx.Err(); err != nil {
 		return write{}, err
 	}
-	fields, err := encode(rec)
-	if err != nil {
+	if err := checkTimes(rec); err != nil {
 		return write{}, err
 	}
 	if !rec.RevokedAt.IsZero() {
@@ -211,7 +207,17 @@ func (s *Store) newWrite(ctx context.Context, rec tokensession.Record) (write, e
 			return write{}, err
 		}
 	}
-	return write{key: s.sessionKey(rec.ID), dropAt: s.dropAt(rec.ExpiresAt), fields: fields}, nil
+	return write{key: s.sessionKey(rec.ID), dropAt: s.dropAt(rec.ExpiresAt)}, nil
+}
+
+// indexed sees to it that the subject's index lists the record for somewhat longer than Redis keeps it, and returns
+// the fields of the record that may be written then.
+func (s *Store) indexed(ctx context.Context, rec tokensession.Record) ([]any, error) {
+	until := s.indexedUntil(rec)
+	if err := s.index(ctx, rec, until); err != nil {
+		return nil, err
+	}
+	return everything(rec, until), nil
 }
 
 // dropAt returns when Redis drops a record that expires at t, in Unix milliseconds: rounded up, so never too early,

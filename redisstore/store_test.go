@@ -45,6 +45,9 @@ func TestNew_refusesClientsThatMayReadStaleSessions(t *testing.T) {
 		"universal, cluster": {redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{"a:1", "b:1"}, ReadOnly: true}), "ReadOnly"},
 	}
 	for name, test := range tests {
+		if test.client != nil && test.says != "nil" {
+			defer func() { _ = test.client.Close() }()
+		}
 		_, err := New(test.client, Config{})
 		switch {
 		case test.says == "" && err != nil:
