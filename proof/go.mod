@@ -5,16 +5,16 @@ go 1.25.0
 require (
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/jackc/pgx/v5 v5.12.0
+	github.com/redis/go-redis/v9 v9.22.0
+	github.com/seed67bc9b7f/tokensession v0.1.0
+	github.com/seed67bc9b7f/tokensession/redisstore v0.1.0
+	github.com/seed67bc9b7f/tokensession/sqlstore v0.1.0
 	modernc.org/sqlite v1.59.0
 )
 
 require (
-	github.com/seed67bc9b7f/tokensession v0.1.0
-	github.com/seed67bc9b7f/tokensession/sqlstore v0.1.0
-)
-
-require (
 	filippo.io/edwards25519 v1.2.0 // indirect
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/decred/dcrd/dcrec/secp256k1/v4 v4.4.1 // indirect
 	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/goccy/go-json v0.10.6 // indirect
@@ -32,6 +32,7 @@ require (
 	github.com/ncruces/go-strftime v1.0.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	github.com/segmentio/asm v1.2.1 // indirect
+	go.uber.org/atomic v1.11.0 // indirect
 	golang.org/x/crypto v0.53.0 // indirect
 	golang.org/x/sync v0.22.0 // indirect
 	golang.org/x/sys v0.47.0 // indirect
@@ -43,5 +44,6 @@ require (
 
 replace (
 	github.com/seed67bc9b7f/tokensession => ../
+	github.com/seed67bc9b7f/tokensession/redisstore => ../redisstore
 	github.com/seed67bc9b7f/tokensession/sqlstore => ../sqlstore
 )

@@ -1,0 +1,286 @@
+package proof_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/proof/servers"
+	"github.com/seed67bc9b7f/tokensession/redisstore"
+)
+
+// atOnce drops records as soon as they expire.
+var atOnce = redisstore.Config{KeepExpired: time.Millisecond}
+
+// lasting returns a record that lives for so long unless it is refreshed, and has no last end.
+func lasting(subject string, lifetime time.Duration) tokensession.Record {
+	rec := newRedisRecord(subject)
+	rec.ExpiresAt, rec.MaxExpiresAt = rec.CreatedAt.Add(lifetime), time.Time{}
+	return rec
+}
+
+// wait returns after d.
+func wait(d time.Duration) { <-time.After(d) }
+
+func TestRedisExpiry_leavesNothingBehind(t *testing.T) {
+	redisKinds(t, func(t *testing.T, client redis.UniversalClient) {
+		store, prefix := redisStore(t, client, atOnce)
+		for i := range 10 {
+			rec := create(t, store, lasting("alice", time.Second))
+			if i%2 == 0 {
+				create(t, store, lasting("user "+strconv.Itoa(i), 500*time.Millisecond))
+				swap(t, store, rotated(rec))
+			}
+			create(t, store, lasting("expired before", -time.Hour))
+		}
+		if n := len(redisKeys(t, client, prefix)); n < 10+5 {
+			t.Fatalf("only %d keys: nothing would be shown", n)
+		}
+		awaitRedis(t, "the last key to go", func() bool { return len(redisKeys(t, client, prefix)) == 0 })
+	})
+}
+
+// Every key ends by itself, those of revocations a day later.
+func TestRedisExpiry_everyKeyHasAnEnd(t *testing.T) {
+	client := redisClient(t, servers.RedisAddr(t), nil)
+	store, prefix := redisStore(t, client, redisstore.Config{})
+	swap(t, store, rotated(create(t, store, newRedisRecord("alice"))))
+	swap(t, store, revoked(create(t, store, newRedisRecord("bob"))))
+	noEnd := newRedisRecord("carol")
+	noEnd.MaxExpiresAt = time.Time{}
+	create(t, store, noEnd)
+	for _, key := range redisKeys(t, client, prefix) {
+		ttl, err := client.PTTL(t.Context(), key).Result()
+		if err != nil || ttl < 24*time.Hour || ttl > 9*24*time.Hour {
+			t.Errorf("%s ends in %v, %v", key, ttl, err)
+		}
+	}
+}
+
+func TestRedisExpiry_keepsARecordUntilItsEnd(t *testing.T) {
+	client := redisClient(t, servers.RedisAddr(t), nil)
+	for _, keep := range []time.Duration{time.Millisecond, 1500 * time.Microsecond, time.Minute} {
+		store, prefix := redisStore(t, client, redisstore.Config{KeepExpired: keep})
+		for _, fraction := range []time.Duration{0, time.Microsecond, 999 * time.Microsecond} {
+			rec := newRedisRecord("alice")
+			rec.ExpiresAt = rec.ExpiresAt.Truncate(time.Millisecond).Add(fraction)
+			create(t, store, rec)
+			at, err := client.PExpireTime(t.Context(), prefix+":session:"+rec.ID).Result()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ends := time.UnixMilli(at.Milliseconds()); ends.Before(rec.ExpiresAt.Add(keep)) || ends.After(rec.ExpiresAt.Add(keep+time.Millisecond)) {
+				t.Errorf("the end is %v, and Redis drops it at %v with %v to keep", rec.ExpiresAt, ends.UTC(), keep)
+			}
+		}
+	}
+}
+
+// What has expired already is accepted and dropped, and does not take the subject's other sessions along.
+func TestRedisExpiry_acceptsWhatHasExpired(t *testing.T) {
+	redisKinds(t, func(t *testing.T, client redis.UniversalClient) {
+		store, prefix := redisStore(t, client, atOnce)
+		lives := create(t, store, newRedisRecord("alice"))
+		for _, end := range []time.Time{time.Now().Add(-time.Second), time.Unix(0, 0), time.Unix(-1e9, 0), time.Time{}.Add(time.Microsecond)} {
+			rec := newRedisRecord("alice")
+			rec.ExpiresAt = end.UTC().Truncate(time.Microsecond)
+			create(t, store, rec)
+			if _, err := store.Load(t.Context(), rec.ID); !errors.Is(err, tokensession.ErrNotFound) {
+				t.Errorf("created with end %v: Load: %v", end, err)
+			}
+			rec = create(t, store, newRedisRecord("alice"))
+			next := rotated(rec)
+			next.ExpiresAt = end.UTC().Truncate(time.Microsecond)
+			swap(t, store, next)
+			if _, err := store.Load(t.Context(), rec.ID); !errors.Is(err, tokensession.ErrNotFound) {
+				t.Errorf("swapped to end %v: Load: %v", end, err)
+			}
+		}
+		if got := listed(t, store, "alice"); !slices.Equal(got, []string{lives.ID}) {
+			t.Errorf("alice has %v, want %s", got, lives.ID)
+		}
+		if keys := redisKeys(t, client, prefix); len(keys) != 2 {
+			t.Errorf("left: %v", keys)
+		}
+	})
+}
+
+// A session that is refreshed for ever must never be lost from its subject's index, though the index has an end, and
+// must not cost a look at the index every time.
+func TestRedisExpiry_slidingSessionStaysListed(t *testing.T) {
+	client := redisClient(t, servers.RedisAddr(t), nil)
+	store, prefix := redisStore(t, client, atOnce)
+	const lifetime = 2 * time.Second
+	rec := create(t, store, lasting("alice", lifetime))
+	short := create(t, store, lasting("alice", lifetime/4)) // its end is not that of the index
+	swap(t, store, rotated(rec))
+	rec, err := store.Load(t.Context(), rec.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spy := new(redisSpy)
+	client.AddHook(spy)
+	swaps, renewals := 0, 0
+	for started := time.Now(); time.Since(started) < 3*lifetime; swaps++ {
+		rec = swap(t, store, rotated(rec))
+		_, commands := spy.take()
+		for _, c := range commands {
+			if c == "evalsha subject" {
+				renewals++
+			}
+		}
+		if got := listed(t, store, "alice"); !slices.Contains(got, rec.ID) {
+			t.Fatalf("after %v and %d refreshes: %v", time.Since(started), swaps+1, got)
+		}
+		spy.take()
+		wait(20 * time.Millisecond)
+	}
+	t.Logf("%d refreshes, %d of them renewed the index", swaps, renewals)
+	if renewals < 6 || renewals > 18 { // 12: a quarter of a lifetime ahead, during three
+		t.Errorf("%d of %d refreshes renewed the index, want about 12", renewals, swaps)
+	}
+	if n, err := client.ZCard(t.Context(), prefix+":subject:alice").Result(); err != nil || n != 1 {
+		t.Errorf("the index has %d entries, %v: that of %s was to go", n, err, short.ID)
+	}
+	awaitRedis(t, "the last key to go", func() bool { return len(redisKeys(t, client, prefix)) == 0 })
+}
+
+// A failover of one of a Cluster's nodes may lose an entry of the index, and not its session.
+func TestRedisExpiry_refreshBringsALostIndexBack(t *testing.T) {
+	client := redisClient(t, servers.RedisAddr(t), nil)
+	store, prefix := redisStore(t, client, atOnce)
+	rec := create(t, store, lasting("alice", 2*time.Second))
+	if err := client.Del(t.Context(), prefix+":subject:alice").Err(); err != nil {
+		t.Fatal(err)
+	}
+	awaitRedis(t, "the session to be listed again", func() bool {
+		rec = swap(t, store, rotated(rec))
+		return slices.Contains(listed(t, store, "alice"), rec.ID)
+	})
+}
+
+// A subject who logs in all day and whose sessions nobody lists must not fill the index.
+func TestRedisExpiry_loginsAloneKeepTheIndexShort(t *testing.T) {
+	client := redisClient(t, servers.RedisAddr(t), nil)
+	store, prefix := redisStore(t, client, atOnce)
+	longest := int64(0)
+	for started := time.Now(); time.Since(started) < 2*time.Second; wait(5 * time.Millisecond) {
+		create(t, store, lasting("robot", 100*time.Millisecond))
+		n, err := client.ZCard(t.Context(), prefix+":subject:robot").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		longest = max(longest, n)
+	}
+	if longest > 30 { // 125 ms at one each 5 ms
+		t.Errorf("the index had %d entries", longest)
+	}
+}
+
+func TestRedisExpiry_sessionsRevokedLongAgoLeaveTheIndex(t *testing.T) {
+	client := redisClient(t, servers.RedisAddr(t), nil)
+	store, prefix := redisStore(t, client, redisstore.Config{})
+	lives := create(t, store, newRedisRecord("alice"))
+	lately := create(t, store, newRedisRecord("alice"))
+	swap(t, store, revoked(lately))
+	for i := range 600 { // more than a batch
+		rec := newRedisRecord("alice")
+		rec.RevokedAt = time.Now().Add(-61 * time.Minute).UTC().Truncate(time.Microsecond)
+		rec.RevokeReason = tokensession.Reason(fmt.Sprint(i))
+		create(t, store, rec)
+	}
+	listed(t, store, "alice")
+	ids, err := client.ZRange(t.Context(), prefix+":subject:alice", 0, -1).Result()
+	slices.Sort(ids)
+	want := []string{lives.ID, lately.ID}
+	slices.Sort(want)
+	if err != nil || !slices.Equal(ids, want) {
+		t.Errorf("the index has %d entries, %v, want the two that live or did an hour ago", len(ids), err)
+	}
+}
+
+func TestRedisFeed_tellsEachRevocationOfTheLastDay(t *testing.T) {
+	redisKinds(t, func(t *testing.T, client redis.UniversalClient) {
+		store, _ := redisStore(t, client, redisstore.Config{})
+		now := time.Now().UTC().Truncate(time.Microsecond)
+		at := make(map[string]time.Time)
+		for _, age := range []time.Duration{ // in no order: the clocks of instances differ
+			-time.Hour, 5 * time.Second, 24*time.Hour - time.Minute, 0, time.Hour, 23 * time.Hour, -time.Minute, 10 * time.Minute,
+		} {
+			rec := create(t, store, newRedisRecord("alice"))
+			end := revoked(rec)
+			end.RevokedAt = now.Add(-age)
+			swap(t, store, end)
+			at[rec.ID] = end.RevokedAt
+		}
+		for range 1200 { // more than a batch, on every part
+			rec := newRedisRecord("bob")
+			rec.RevokedAt = now.Add(-30 * time.Minute)
+			at[create(t, store, rec).ID] = rec.RevokedAt
+		}
+		for _, since := range []time.Time{{}, now.Add(-24 * time.Hour), now.Add(-time.Hour), now, now.Add(time.Microsecond), now.Add(2 * time.Hour), now.Add(-time.Hour)} {
+			got := told(t, store, since)
+			for id, revokedAt := range at {
+				if toldAt, ok := got[id]; revokedAt.Before(since) == ok || ok && !toldAt.Equal(revokedAt) {
+					t.Errorf("since %v: revoked at %v, told %v of %v", since, revokedAt, ok, toldAt)
+				}
+			}
+			for id := range got {
+				if _, ok := at[id]; !ok {
+					t.Errorf("since %v: %s was not revoked", since, id)
+				}
+			}
+		}
+	})
+}
+
+func TestRedisFeed_forgetsWhatIsOlderThanADay(t *testing.T) {
+	client := redisClient(t, servers.RedisAddr(t), nil)
+	store, prefix := redisStore(t, client, redisstore.Config{})
+	for age := range 40 {
+		for range 8 {
+			rec := newRedisRecord("alice")
+			rec.RevokedAt = rec.CreatedAt.Add(-time.Duration(age) * time.Hour)
+			create(t, store, rec)
+		}
+	}
+	total := int64(0)
+	for _, key := range redisKeys(t, client, prefix) {
+		if kind, err := client.Type(t.Context(), key).Result(); err != nil || kind != "zset" || key == prefix+":subject:alice" {
+			continue
+		}
+		n, err := client.ZCard(t.Context(), key).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += n
+	}
+	if total != 8*25 {
+		t.Errorf("the feed has %d entries, want those of 25 hours, 8 an hour", total)
+	}
+}
+
+// A session that has expired needs no telling.
+func TestRedisFeed_bearsSessionsThatHaveExpired(t *testing.T) {
+	client := redisClient(t, servers.RedisAddr(t), nil)
+	store, _ := redisStore(t, client, atOnce)
+	fresh, _ := redisStore(t, client, atOnce)
+	rec := create(t, store, lasting("alice", 300*time.Millisecond))
+	end := revoked(rec)
+	swap(t, store, end)
+	if _, ok := told(t, store, end.RevokedAt)[rec.ID]; !ok {
+		t.Fatal("not told")
+	}
+	awaitRedis(t, "the session to expire", func() bool {
+		_, err := store.Load(t.Context(), rec.ID)
+		return errors.Is(err, tokensession.ErrNotFound)
+	})
+	told(t, store, end.RevokedAt)
+	told(t, fresh, end.RevokedAt)
+}

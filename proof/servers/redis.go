@@ -1,0 +1,208 @@
+//go:build unix
+
+package servers
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	redisEnv     = "TOKENSESSION_TEST_REDIS_BIN"     // folder of redis-server
+	redisAddrEnv = "TOKENSESSION_TEST_REDIS_ADDR"    // host:port of a server that runs already
+	valkeyEnv    = "TOKENSESSION_TEST_VALKEY_SERVER" // path of valkey-server
+)
+
+// RedisOptions say how a Redis server runs.
+type RedisOptions struct {
+	// Binary is the path of the server. Default: redis-server, as [Find] finds it.
+	Binary string
+
+	// AppendFsync turns the append-only file on: "always", "everysec" or "no". Default: nothing is kept on disk.
+	AppendFsync string
+
+	// Args are further arguments: "--maxmemory", "10mb".
+	Args []string
+}
+
+// A Redis is a Redis or Valkey server that belongs to one test.
+type Redis struct {
+	*Process
+	Addr string // host:port
+
+	tb   testing.TB
+	opts RedisOptions
+}
+
+// StartRedis starts a Redis server without data.
+func StartRedis(tb testing.TB, opts RedisOptions) *Redis {
+	tb.Helper()
+	port := FreePort(tb)
+	appendOnly := "yes"
+	if opts.AppendFsync == "" {
+		appendOnly = "no"
+	}
+	folder := NewFolder(tb, "redis")
+	r := &Redis{Addr: localAddr(port), tb: tb, opts: opts}
+	r.Process = Start(tb, Spec{
+		Name: "redis-" + strconv.Itoa(port), Path: redisBinary(tb, opts), Folder: folder,
+		Args: append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", folder.Path, "--save", "",
+			"--appendonly", appendOnly, "--appendfsync", cmp.Or(opts.AppendFsync, "no"),
+			"--repl-diskless-sync-delay", "0"}, opts.Args...),
+		Ready: func(ctx context.Context) error { return pingRedis(ctx, r.Addr) },
+	})
+	return r
+}
+
+// RedisAddr returns the address of a Redis server which this test may share with others, and must not kill or empty:
+// that of TOKENSESSION_TEST_REDIS_ADDR, or of one that is started now.
+func RedisAddr(tb testing.TB) string {
+	tb.Helper()
+	if addr := os.Getenv(redisAddrEnv); addr != "" {
+		return addr
+	}
+	return StartRedis(tb, RedisOptions{}).Addr
+}
+
+// ValkeyServer returns the path of valkey-server, from TOKENSESSION_TEST_VALKEY_SERVER or PATH, or "" if there is none:
+// Debian 12 has no package of it.
+func ValkeyServer(tb testing.TB) string {
+	tb.Helper()
+	if path := os.Getenv(valkeyEnv); path != "" {
+		if _, err := exec.LookPath(path); err != nil {
+			tb.Fatalf("servers: %s: %v", valkeyEnv, err)
+		}
+		return path
+	}
+	path, _ := exec.LookPath("valkey-server")
+	return path
+}
+
+// Client returns a client of the server, with go-redis's defaults where opts leaves them, that is closed when the test
+// ends. opts may be nil.
+func (r *Redis) Client(opts *redis.Options) *redis.Client {
+	var o redis.Options
+	if opts != nil {
+		o = *opts
+	}
+	o.Addr = r.Addr
+	c := redis.NewClient(&o)
+	r.tb.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// StartReplica starts a replica of the server, with the server's options, and returns once it has all that the server
+// has.
+func (r *Redis) StartReplica() *Redis {
+	r.tb.Helper()
+	replica := StartRedis(r.tb, r.opts)
+	replica.do("REPLICAOF", "127.0.0.1", r.port())
+	r.await("a replica's link", func() bool {
+		return strings.Contains(fmt.Sprint(replica.do("INFO", "replication")), "master_link_status:up")
+	})
+	r.AwaitReplicas(1)
+	return replica
+}
+
+// AwaitReplicas returns once so many replicas have all that was written to the server until now.
+func (r *Redis) AwaitReplicas(n int) {
+	r.tb.Helper()
+	// WAIT counts what this very connection wrote.
+	r.await("the replicas", func() bool {
+		c := r.Client(nil)
+		defer c.Close()
+		conn := c.Conn()
+		defer conn.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+		defer cancel()
+		if err := conn.Publish(ctx, "nobody", "").Err(); err != nil {
+			r.tb.Fatalf("servers: %v", err)
+		}
+		got, err := conn.Do(ctx, "WAIT", n, 1000).Int()
+		if err != nil {
+			r.tb.Fatalf("servers: %v", err)
+		}
+		return got >= n
+	})
+}
+
+// Partition cuts a replica off from its master. It stays a replica, which refuses writes, with the data of now.
+func (r *Redis) Partition() {
+	r.tb.Helper()
+	r.do("REPLICAOF", "127.0.0.1", 1) // a port on which nobody listens
+}
+
+// Promote makes a master of a replica.
+func (r *Redis) Promote() {
+	r.tb.Helper()
+	r.do("REPLICAOF", "NO", "ONE")
+}
+
+func (r *Redis) port() string {
+	_, port, err := net.SplitHostPort(r.Addr)
+	if err != nil {
+		r.tb.Fatalf("servers: %v", err)
+	}
+	return port
+}
+
+// do runs a command on the server.
+func (r *Redis) do(args ...any) any {
+	r.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	c := redis.NewClient(&redis.Options{Addr: r.Addr})
+	defer c.Close()
+	reply, err := c.Do(ctx, args...).Result()
+	if err != nil {
+		r.tb.Fatalf("servers: %v on %s: %v", args, r.Addr, err)
+	}
+	return reply
+}
+
+func (r *Redis) await(what string, done func() bool) {
+	r.tb.Helper()
+	deadline := time.After(startTimeout)
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-deadline:
+			r.tb.Fatalf("servers: waited %v for %s", startTimeout, what)
+		case <-tick.C:
+		}
+	}
+}
+
+func redisBinary(tb testing.TB, opts RedisOptions) string {
+	tb.Helper()
+	if opts.Binary != "" {
+		return opts.Binary
+	}
+	path, err := Find(Binary{Name: "redis-server", Env: redisEnv, Package: "redis-server"})
+	if err != nil {
+		tb.Fatalf("%v", err)
+	}
+	return path
+}
+
+// pingRedis fails while the server loads its data.
+func pingRedis(ctx context.Context, addr string) error {
+	c := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1, ContextTimeoutEnabled: true})
+	defer c.Close()
+	err := c.Ping(ctx).Err()
+	if redis.HasErrorPrefix(err, "NOAUTH") {
+		return nil // it asks for a password, so it is there
+	}
+	return err
+}

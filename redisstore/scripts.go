@@ -1,0 +1,38 @@
+package redisstore
+
+import (
+	_ "embed"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Each script writes one key, given as KEYS[1], so that it runs on a Redis Cluster as on a single server. Repeating
+// one changes nothing, because go-redis repeats a command whose reply was lost.
+var (
+	//go:embed scripts/create.lua
+	createSource string
+	//go:embed scripts/swap.lua
+	swapSource string
+	//go:embed scripts/index.lua
+	indexSource string
+	//go:embed scripts/unindex.lua
+	unindexSource string
+	//go:embed scripts/announce.lua
+	announceSource string
+
+	createScript   = redis.NewScript(createSource)
+	swapScript     = redis.NewScript(swapSource)
+	indexScript    = redis.NewScript(indexSource)
+	unindexScript  = redis.NewScript(unindexSource)
+	announceScript = redis.NewScript(announceSource)
+)
+
+// What the scripts answer.
+const (
+	statusOK         = "OK"
+	statusExists     = "EXISTS"
+	statusNotFound   = "NOT_FOUND"
+	statusConflict   = "CONFLICT"
+	statusIncomplete = "INCOMPLETE"
+	statusDamaged    = "DAMAGED"
+)

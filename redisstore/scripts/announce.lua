@@ -1,0 +1,21 @@
+-- Notes in the feed that a session is about to be revoked, and drops what is older than the feed has to tell.
+--
+-- KEYS[1] a part of the feed: a sorted set of session ids by the time of their revocation, Unix microseconds
+-- ARGV[1] the session id
+-- ARGV[2] the time of the revocation; a later one that is noted already stays as it is
+-- ARGV[3] for how long the feed tells of a revocation, microseconds
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local keep = tonumber(ARGV[3])
+
+redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', now - keep))
+
+-- An instance whose clock runs ahead notes a time to come: the feed keeps that for as long again.
+local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
+if last[2] then
+  local ends = math.max(now, tonumber(last[2])) + keep
+  redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', math.ceil(ends / 1000)))
+end
+return 'OK'
