@@ -588,6 +588,9 @@ func (m *Manager) load(ctx context.Context, id string) (Record, error) {
 	if err := ctx.Err(); err != nil {
 		return Record{}, unavailable("loading the session", err)
 	}
+	if !isSessionID(id) { // which not every store could look for
+		return Record{}, fmt.Errorf("%w: %.64q is no session id", ErrNotFound, id)
+	}
 	rec, err := m.store.Load(ctx, id)
 	if errors.Is(err, ErrNotFound) {
 		return Record{}, fmt.Errorf("%w: session %s", ErrNotFound, id)

@@ -1,0 +1,186 @@
+package tokensession_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// requireInvalid presents strings that are no tokens of ours in every way there is. Nothing may come of it.
+func (w *world) requireInvalid(id string, tokens ...string) {
+	w.t.Helper()
+	ctx := context.Background()
+	w.unchanged(id, func() {
+		for _, token := range tokens {
+			got, err := w.m.Refresh(ctx, token)
+			require.ErrorIs(w.t, err, tokensession.ErrInvalidToken, "Refresh(%q)", token)
+			require.NotErrorIs(w.t, err, tokensession.ErrRevoked)
+			require.Zero(w.t, got)
+			if len(token) > 8 {
+				require.NotContains(w.t, err.Error(), token, "the error quotes the token")
+			}
+			require.ErrorIs(w.t, w.m.RevokeToken(ctx, token), tokensession.ErrInvalidToken, "RevokeToken(%q)", token)
+		}
+	})
+}
+
+// tokenBytes and tokenOf take a token apart and put one together.
+func tokenBytes(t testing.TB, token string) []byte {
+	t.Helper()
+	b, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(token, "tsr_"))
+	require.NoError(t, err)
+	require.Len(t, b, 48)
+	return b
+}
+
+func tokenOf(b []byte) string { return "tsr_" + base64.RawURLEncoding.EncodeToString(b) }
+
+// R8: the session's id inside the token is authenticated, and so is the generation.
+func TestRefresh_refusesATokenWithAnyBitFlipped(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	other := w.start()
+	first := w.start()
+	tokens := w.refresh(w.refresh(first.RefreshToken).RefreshToken)
+	raw := tokenBytes(t, tokens.RefreshToken)
+	require.Equal(t, tokens.RefreshToken, tokenOf(raw))
+	for bit := range len(raw) * 8 {
+		flipped := bytes.Clone(raw)
+		flipped[bit/8] ^= 1 << (bit % 8)
+		w.requireInvalid(first.Session.ID, tokenOf(flipped))
+	}
+	for bit := range len(tokens.RefreshToken) * 8 { // of the text
+		flipped := []byte(tokens.RefreshToken)
+		flipped[bit/8] ^= 1 << (bit % 8)
+		w.requireInvalid(first.Session.ID, string(flipped))
+	}
+	w.requireLive(tokens)
+	w.requireLive(other)
+}
+
+// A token of one session with the handle, the generation or the MAC of another.
+func TestRefresh_refusesATokenPutTogetherFromOthers(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	second := w.refresh(first.RefreshToken)
+	other := w.start()
+	a, b, c := tokenBytes(t, first.RefreshToken), tokenBytes(t, second.RefreshToken), tokenBytes(t, other.RefreshToken)
+	join := func(parts ...[]byte) string { return tokenOf(bytes.Join(parts, nil)) }
+	w.requireInvalid(first.Session.ID,
+		join(a[:16], b[16:24], a[24:]), join(b[:16], a[16:24], b[24:]), // the other's generation
+		join(a[:16], a[16:24], c[24:]), join(c[:16], c[16:24], a[24:]), join(c[:16], a[16:]))
+	w.requireLive(second)
+	w.requireLive(other)
+}
+
+// ZITADEL CVE-2026-27840: truncated tokens were valid.
+func TestRefresh_refusesEveryOtherFormOfAToken(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	token := tokens.RefreshToken
+	var bad []string
+	for i := range len(token) {
+		bad = append(bad, token[:i], token[i+1:], token[:i]+token[i+1:], token[:i]+"A"+token[i:], token[:i]+"\n"+token[i:], token[:i]+"\x00"+token[i:])
+		for _, changed := range []string{strings.ToUpper(token[i : i+1]), strings.ToLower(token[i : i+1]), "+", "/", "=", "é", " ", "\r", "\xff"} {
+			if other := token[:i] + changed + token[i+1:]; other != token {
+				bad = append(bad, other)
+			}
+		}
+	}
+	for _, stray := range []string{"=", "==", "\n", "\r\n", " ", ".", "A", "AA", "AAAA", "\x00", token} {
+		bad = append(bad, token+stray, stray+token)
+	}
+	std := strings.NewReplacer("-", "+", "_", "/").Replace(token)
+	bad = append(bad, strings.ToUpper(token), strings.ToLower(token), std, strings.TrimPrefix(token, "tsr_"), "Bearer "+token,
+		"tsr_"+hex.EncodeToString(tokenBytes(t, token)), strings.Repeat("A", 68), "tsr_"+strings.Repeat("A", 64), "tsr_"+strings.Repeat("_", 64),
+		strings.Repeat("tsr_", 17), strings.Repeat(token, 1000), "tsr_", "tsr", "", "null", "undefined", tokens.AccessToken, tokens.Session.ID)
+	w.requireInvalid(tokens.Session.ID, bad...)
+	w.requireLive(tokens)
+}
+
+func TestRefresh_refusesTokensOfAnotherStore(t *testing.T) {
+	w, foreign := newWorld(t, tokensession.Config{}), newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	w.requireInvalid(tokens.Session.ID, foreign.start().RefreshToken)
+	w.requireLive(tokens)
+}
+
+func TestRefresh_asksTheStoreOnlyForWhatCanBeASession(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	w.store.set(func(context.Context, storeCall, func() error) error {
+		t.Error("the store was asked")
+		return nil
+	})
+	for _, token := range []string{"", "tsr_", strings.Repeat("A", 68), "tsr_" + strings.Repeat("A", 63) + "="} {
+		require.ErrorIs(t, w.refreshError(token), tokensession.ErrInvalidToken)
+	}
+	for _, id := range []string{"", "x", strings.Repeat("A", 21), strings.Repeat("A", 23), "AAAAAAAAAA\x00AAAAAAAAAAA", "AAAAAAAAAA\xffAAAAAAAAAAA", strings.Repeat("A", 1e6)} {
+		require.ErrorIs(t, w.m.Revoke(context.Background(), id), tokensession.ErrNotFound, "%.30q", id)
+	}
+}
+
+// R7: RFC 6749 section 10.4. Somebody has the whole store.
+func TestRefreshToken_cannotBeMadeFromTheStore(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start(tokensession.WithClient("app"), tokensession.WithAttributes(map[string]string{"device": "phone"}))
+	tokens := w.refresh(first.RefreshToken, tokensession.WithClient("app"))
+	rec := w.record(tokens.Session.ID)
+	dump, err := rec.MarshalBinary()
+	require.NoError(t, err)
+
+	handle, mac := tokenBytes(t, tokens.RefreshToken)[:16], tokenBytes(t, tokens.RefreshToken)[24:]
+	for what, secret := range map[string][]byte{"the token": []byte(tokens.RefreshToken), "its handle": handle, "its MAC": mac,
+		"the consumed one's MAC": tokenBytes(t, first.RefreshToken)[24:], "the access token": []byte(tokens.AccessToken)} {
+		for form, stored := range map[string][]byte{"as it is": secret, "hex": []byte(hex.EncodeToString(secret)),
+			"base64": []byte(base64.StdEncoding.EncodeToString(secret)), "base64url": []byte(base64.RawURLEncoding.EncodeToString(secret))} {
+			require.False(t, bytes.Contains(dump, stored), "the store holds %s, %s", what, form)
+		}
+	}
+
+	// What there is in the dump, in the place of what there is not.
+	sessionID, err := base64.RawURLEncoding.DecodeString(rec.ID)
+	require.NoError(t, err)
+	writeID, err := base64.RawURLEncoding.DecodeString(rec.WriteID)
+	require.NoError(t, err)
+	token := tokenBytes(t, tokens.RefreshToken)
+	for _, fakeHandle := range [][]byte{sessionID, writeID, rec.Key[:16], rec.Key[16:]} {
+		for _, fakeMAC := range [][]byte{rec.Key[:24], rec.Key[8:], mac} {
+			w.requireInvalid(rec.ID, tokenOf(bytes.Join([][]byte{fakeHandle, token[16:24], fakeMAC}, nil)))
+		}
+	}
+	w.requireInvalid(rec.ID, rec.ID, rec.WriteID, string(rec.Key), "tsr_"+base64.RawURLEncoding.EncodeToString(dump[:48]))
+	w.refresh(tokens.RefreshToken, tokensession.WithClient("app"))
+}
+
+func TestStart_givesEachSessionItsOwnSecrets(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	seen := map[string]bool{}
+	for range 1000 {
+		tokens := w.start()
+		rec := w.record(tokens.Session.ID)
+		raw := tokenBytes(t, tokens.RefreshToken)
+		for _, secret := range []string{rec.ID, rec.WriteID, string(rec.Key), string(raw[:16]), string(raw[24:]), tokens.AccessToken} {
+			require.False(t, seen[secret], "twice: %q", secret)
+			seen[secret] = true
+		}
+		require.Len(t, tokens.RefreshToken, 68)
+		require.Len(t, rec.Key, 32)
+		require.Equal(t, "tsr_", tokens.RefreshToken[:4])
+	}
+}
+
+func TestRevoke_unknownSessionIsNotFound(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	unknown := fmt.Sprintf("%022d", 7)
+	require.ErrorIs(t, w.m.Revoke(context.Background(), unknown), tokensession.ErrNotFound)
+	w.requireLive(tokens)
+	require.Zero(t, w.events.count(tokensession.EventRevoked))
+}
