@@ -1,0 +1,101 @@
+package manager_test
+
+import (
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// roundsEnv is the environment variable that says how many rounds TestTwoProcesses has.
+const roundsEnv = "TOKENSESSION_PROOF_ROUNDS"
+
+func rounds(tb testing.TB) int {
+	text := os.Getenv(roundsEnv)
+	if text == "" {
+		return 100
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		tb.Fatalf("%s=%q: must be a number, 1 or more", roundsEnv, text)
+	}
+	return n
+}
+
+// TestTwoProcesses: two processes of 32 goroutines, each process with one connection to the store, refresh one token at
+// once. In the grace period all 64 get the same successor; in Strict one gets it, and the others end the session.
+func TestTwoProcesses(t *testing.T) {
+	eachBackend(t, func(t *testing.T, p place) {
+		for _, mode := range linModes {
+			t.Run(mode.name, func(t *testing.T) {
+				now := newClock().Now()
+				m := newManager(t, p.open(t, access{}), tokensession.Config{Now: func() time.Time { return now }, GracePeriod: mode.grace})
+				var workers []*worker
+				for range 2 {
+					workers = append(workers, startWorker(t, job{Do: "race", Place: p, Pool: 1, Grace: mode.grace, Now: now}))
+				}
+				begin := time.Now()
+				if mode.strict {
+					raceStrictly(t, m, workers)
+				} else {
+					raceWithGrace(t, m, workers)
+				}
+				t.Logf("%d rounds in %v", rounds(t), time.Since(begin).Round(time.Millisecond))
+			})
+		}
+	})
+}
+
+// race lets all the goroutines of all the processes refresh the token.
+func race(t *testing.T, workers []*worker, token string) tally {
+	t.Helper()
+	for _, w := range workers {
+		w.send(t, token)
+	}
+	all := tally{Successors: map[string]int{}}
+	for _, w := range workers {
+		var one tally
+		if !w.receive(t, &one) {
+			t.Fatal("a second process has ended")
+		}
+		all.add(one)
+	}
+	return all
+}
+
+// raceWithGrace races for the tokens of one session, each the successor of the one before.
+func raceWithGrace(t *testing.T, m *tokensession.Manager, workers []*worker) {
+	token := start(t, m, "alice").RefreshToken
+	for round := range rounds(t) {
+		got := race(t, workers, token)
+		if len(got.Successors) != 1 || got.Reused+got.Revoked+len(got.Others) > 0 {
+			t.Fatalf("round %d: %+v, want one successor and nothing else", round, got)
+		}
+		for successor, n := range got.Successors {
+			if n != len(workers)*raceGoroutines || generation(successor) != generation(token)+1 {
+				t.Fatalf("round %d: %d got the successor of generation %d, want %d and generation %d",
+					round, n, generation(successor), len(workers)*raceGoroutines, generation(token)+1)
+			}
+			token = successor
+		}
+	}
+	refresh(t, m, token)
+}
+
+// raceStrictly races for the first token of one session after the other.
+func raceStrictly(t *testing.T, m *tokensession.Manager, workers []*worker) {
+	for round := range rounds(t) {
+		got := race(t, workers, start(t, m, "bob").RefreshToken)
+		winners := 0
+		for successor, n := range got.Successors {
+			winners += n
+			wantDead(t, m, successor, tokensession.ErrRevoked)
+		}
+		if winners != 1 || got.Reused != 1 || got.Revoked != len(workers)*raceGoroutines-2 || len(got.Others) > 0 {
+			t.Fatalf("round %d: %d winners and %+v, want one winner, one who is told of the reuse, and the others told that the session is revoked",
+				round, winners, got)
+		}
+	}
+}
