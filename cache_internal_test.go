@@ -44,6 +44,16 @@ func TestTokenCache_givesUpTheTokenThatExpiresFirst(t *testing.T) {
 	}
 }
 
+// TestTokenCache_comparesTheToken has two tokens with the same hash, which is otherwise hard to come by.
+func TestTokenCache_comparesTheToken(t *testing.T) {
+	c := newTokenCache(4)
+	v := &verifiedToken{token: "token"}
+	c.put(v)
+	require.Same(t, v, c.get("token"))
+	v.token = "other"
+	require.Nil(t, c.get("token"))
+}
+
 func TestTokenCache_putsATokenInOnce(t *testing.T) {
 	c := newTokenCache(64)
 	v := &verifiedToken{token: "token"}

@@ -404,22 +404,27 @@ func TestNewKey_refusesWhatCannotSignSafely(t *testing.T) {
 
 // TestNewKey_thatBreaksLaterConsumesNothing: a KMS that is down, or mad, is no verdict about the session.
 func TestNewKey_thatBreaksLaterConsumesNothing(t *testing.T) {
-	ec := ecKey("ES256")
-	for name, answer := range map[string]func() ([]byte, error){
-		"an error":              func() ([]byte, error) { return nil, errors.New("the HSM is locked") },
-		"a short one":           func() ([]byte, error) { return make([]byte, 7), nil },
-		"that of another curve": func() ([]byte, error) { return ecKey("ES512").Sign(rand.Reader, make([]byte, 64), crypto.SHA512) },
-		"a panic":               func() ([]byte, error) { panic("the HSM is on fire") },
+	for name, c := range map[string]struct {
+		alg    string
+		answer func() ([]byte, error)
+	}{
+		"an error":              {"ES256", func() ([]byte, error) { return nil, errors.New("the HSM is locked") }},
+		"garbage":               {"ES256", func() ([]byte, error) { return make([]byte, 7), nil }},
+		"that of another curve": {"ES256", func() ([]byte, error) { return ecKey("ES512").Sign(rand.Reader, make([]byte, 64), crypto.SHA512) }},
+		"a panic":               {"ES256", func() ([]byte, error) { panic("the HSM is on fire") }},
+		"a short one":           {"EdDSA", func() ([]byte, error) { return make([]byte, 63), nil }},
+		"that of another size":  {"RS256", func() ([]byte, error) { return make([]byte, 512), nil }},
 	} {
+		private := testKeyFor(c.alg).private
 		broken := false
-		k := kms(ec)
+		k := kms(private)
 		k.sign = func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 			if broken {
-				return answer()
+				return c.answer()
 			}
-			return ec.Sign(rand.Reader, digest, opts)
+			return private.Sign(rand.Reader, digest, opts)
 		}
-		b := newAccessBench(t, testKey{alg: "ES256", key: mustGet(tokensession.NewKey(k)), private: ec}, tokensession.AccessConfig{}, tokensession.Config{})
+		b := newAccessBench(t, testKey{alg: c.alg, key: mustGet(tokensession.NewKey(k)), private: private}, tokensession.AccessConfig{}, tokensession.Config{})
 		tokens := b.start(t)
 		broken = true
 		_, err := b.manager.Refresh(context.Background(), tokens.RefreshToken)
