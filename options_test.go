@@ -1,6 +1,7 @@
 package tokensession_test
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"testing"
@@ -67,4 +68,254 @@ func TestMaxSessions_isNeverExceededByParallelLogins(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, sessions, limit)
 	}
+}
+
+// R10: RFC 6749 section 6. ZITADEL CVE-2026-55672.
+func TestWithClient_bindsTheSession(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start(tokensession.WithClient("app"))
+	require.Equal(t, "app", first.Session.ClientID)
+	tokens := w.refresh(first.RefreshToken, tokensession.WithClient("app"))
+	require.NotEqual(t, first.RefreshToken, tokens.RefreshToken)
+	for _, token := range []string{tokens.RefreshToken, first.RefreshToken} { // the live one and one in its grace
+		w.unchanged(tokens.Session.ID, func() {
+			require.ErrorIs(t, w.refreshError(token), tokensession.ErrInvalidToken)
+			for _, client := range []string{"", "App", "app ", "other"} {
+				require.ErrorIs(t, w.refreshError(token, tokensession.WithClient(client)), tokensession.ErrInvalidToken)
+			}
+		})
+	}
+	w.clock.advance(grace)
+	w.unchanged(tokens.Session.ID, func() { // not even theft, for who knows no client is no party
+		require.ErrorIs(t, w.refreshError(first.RefreshToken, tokensession.WithClient("other")), tokensession.ErrInvalidToken)
+	})
+	tokens = w.refresh(tokens.RefreshToken, tokensession.WithClient("app"))
+	access, err := w.m.Verify(tokens.AccessToken)
+	require.NoError(t, err)
+	require.Equal(t, "app", access.ClientID)
+}
+
+func TestWithClient_isNotAskedOfASessionBegunWithout(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.refresh(w.start().RefreshToken, tokensession.WithClient("app"))
+	require.Empty(t, tokens.Session.ClientID, "a refresh bound the session")
+	w.refresh(tokens.RefreshToken)
+}
+
+func TestWithAttributes_mergesAndSharesNothing(t *testing.T) {
+	var asked []map[string]string
+	w := newWorld(t, tokensession.Config{Authorize: func(_ context.Context, s tokensession.Session) (tokensession.Grant, error) {
+		asked = append(asked, map[string]string{})
+		for name, value := range s.Attributes {
+			asked[len(asked)-1][name] = value
+			s.Attributes[name] = "the authorizer was here"
+		}
+		return tokensession.Grant{}, nil
+	}})
+	given := map[string]string{"device": "phone", "ip": "192.0.2.1"}
+	begin := tokensession.WithAttributes(given)
+	given["device"] = "changed before Start"
+	first := w.start(begin)
+	given["device"] = "changed after Start"
+	want := map[string]string{"device": "phone", "ip": "192.0.2.1"}
+	require.Equal(t, want, first.Session.Attributes)
+	first.Session.Attributes["device"] = "changed in the tokens"
+	for _, e := range w.events.all() {
+		e.Session.Attributes["device"] = "changed in the event"
+	}
+	require.Equal(t, want, w.record(first.Session.ID).Attributes)
+
+	more := map[string]string{"ip": "192.0.2.2", "agent": ""}
+	second := w.refresh(first.RefreshToken, tokensession.WithAttributes(more))
+	more["ip"] = "changed after Refresh"
+	want = map[string]string{"device": "phone", "ip": "192.0.2.2", "agent": ""}
+	require.Equal(t, want, second.Session.Attributes)
+	require.Equal(t, want, w.record(first.Session.ID).Attributes)
+	require.Equal(t, want, asked[1], "the authorizer did not see what was given")
+
+	replay := w.refresh(first.RefreshToken, tokensession.WithAttributes(map[string]string{"ip": "a thief's"}))
+	require.Equal(t, want, replay.Session.Attributes, "a replay writes nothing")
+	third := w.refresh(second.RefreshToken, tokensession.WithAttributes(nil))
+	require.Equal(t, want, third.Session.Attributes)
+}
+
+// R15: RFC 9068 section 2.2.1.
+func TestWithAuthTime_neverMoves(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	when := w.clock.Now().Add(-3 * time.Hour)
+	tokens := w.start(tokensession.WithAuthTime(when.In(time.FixedZone("there", 7200))))
+	plain := w.start()
+	began := w.clock.Now()
+	for range 5 {
+		w.clock.advance(time.Hour)
+		tokens, plain = w.refresh(tokens.RefreshToken), w.refresh(plain.RefreshToken)
+		require.Equal(t, when.Truncate(time.Microsecond), tokens.Session.AuthTime)
+		require.Equal(t, began.Truncate(time.Microsecond), plain.Session.AuthTime)
+		access, err := w.m.Verify(tokens.AccessToken)
+		require.NoError(t, err)
+		require.Equal(t, when.Unix(), access.AuthTime.Unix())
+	}
+}
+
+// R13: ASVS 7.2.4.
+func TestReplacing_endsTheOtherSession(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	old, bystander := w.start(), w.start()
+	tokens, err := w.m.Start(context.Background(), "bob", tokensession.Replacing(old.Session.ID)) // of another subject
+	require.NoError(t, err)
+	w.requireDead(old)
+	require.Equal(t, tokensession.ReasonReplaced, w.record(old.Session.ID).RevokeReason)
+	w.requireLive(tokens)
+	w.requireLive(bystander)
+}
+
+func TestReplacing_whatIsNotThereIsNoError(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	expired := w.start()
+	w.clock.advance(week)
+	revoked := w.start()
+	require.NoError(t, w.m.Revoke(context.Background(), revoked.Session.ID))
+	for _, id := range []string{"", "unknown", "AAAAAAAAAAAAAAAAAAAAAA", "\x00", expired.Session.ID, revoked.Session.ID} {
+		w.requireLive(w.start(tokensession.Replacing(id)))
+	}
+	require.Equal(t, tokensession.ReasonRevoked, w.record(revoked.Session.ID).RevokeReason)
+	require.Empty(t, w.record(expired.Session.ID).RevokeReason)
+}
+
+func TestReplacing_leavesNoNewSessionWhereTheOldOneCannotBeEnded(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	old := w.start()
+	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+		if call == callSwap { // of the old one; that of the new one succeeds
+			if w.record(old.Session.ID).RevokedAt.IsZero() && w.store.count(callSwap) <= 8 {
+				return errStoreDown
+			}
+		}
+		return apply()
+	})
+	w.store.took()
+	tokens, err := w.m.Start(context.Background(), "alice", tokensession.Replacing(old.Session.ID))
+	requireUnavailableFor(t, err, errStoreDown)
+	require.Zero(t, tokens)
+	w.store.set(nil)
+	sessions, err := w.m.Sessions(context.Background(), "alice")
+	require.NoError(t, err)
+	require.Len(t, sessions, 1)
+	require.Equal(t, old.Session.ID, sessions[0].ID)
+	w.requireLive(old)
+	require.Equal(t, 1, w.events.count(tokensession.EventStarted), "a login that failed was told")
+}
+
+func keyOf(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
+
+func TestRefreshKeys_changeInTwoSteps(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	instance := func(keys ...[]byte) *tokensession.Manager {
+		return w.manager(w.memory, tokensession.Config{RefreshKeys: keys, MaxLifetime: tokensession.Unlimited}, w.events)
+	}
+	ctx := context.Background()
+	unkeyed := w.start()
+	steps := []*tokensession.Manager{instance(keyOf(1), nil), instance(keyOf(1), keyOf(2), nil), instance(keyOf(2), keyOf(1), nil), instance(keyOf(2))}
+	tokens, err := steps[0].Refresh(ctx, unkeyed.RefreshToken)
+	require.NoError(t, err, "a session begun before there were keys")
+	for i := range len(steps) - 1 { // neighbours run side by side, and each takes the other's tokens
+		for _, m := range []*tokensession.Manager{steps[i], steps[i+1], steps[i], steps[i+1]} {
+			tokens, err = m.Refresh(ctx, tokens.RefreshToken)
+			require.NoError(t, err, "step %d", i)
+		}
+	}
+	fresh, err := steps[3].Start(ctx, "alice")
+	require.NoError(t, err)
+	for i, m := range []*tokensession.Manager{instance(keyOf(1)), instance(keyOf(3)), instance(keyOf(3), keyOf(1)), w.m} {
+		_, err := m.Refresh(ctx, tokens.RefreshToken)
+		require.ErrorIs(t, err, tokensession.ErrInvalidToken, "without the key it was made with: %d", i)
+		require.ErrorIs(t, m.RevokeToken(ctx, fresh.RefreshToken), tokensession.ErrInvalidToken)
+	}
+	_, err = steps[3].Refresh(ctx, tokens.RefreshToken)
+	require.NoError(t, err)
+	old := w.start()
+	_, err = steps[3].Refresh(ctx, old.RefreshToken)
+	require.ErrorIs(t, err, tokensession.ErrInvalidToken, "made with the record's key alone, after that has ended")
+}
+
+// Who can write to the store and has a token knows the handle and the record's key, and cannot make another token.
+func TestRefreshKeys_areNeededToMakeAToken(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	m := w.manager(w.memory, tokensession.Config{RefreshKeys: [][]byte{keyOf(1)}}, w.events)
+	tokens, err := m.Start(context.Background(), "alice")
+	require.NoError(t, err)
+	forged, err := w.m.Refresh(context.Background(), forge(t, tokens.RefreshToken, w.record(tokens.Session.ID).Key, 5))
+	require.NoError(t, err, "the forgery is right where there is no host key: %v", forged)
+	_, err = m.Refresh(context.Background(), forge(t, tokens.RefreshToken, w.record(tokens.Session.ID).Key, 7))
+	require.ErrorIs(t, err, tokensession.ErrInvalidToken)
+}
+
+// R12: ASVS 7.4.2, 7.4.3, 7.5.2.
+func TestSessions_areListedNewestFirstAndEndedOneByOne(t *testing.T) {
+	ctx := context.Background()
+	for name, optional := range map[string]bool{"one after the other": false, "at one stroke": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tokensession.Config{})
+			if optional {
+				w.m = w.manager(w.memory, tokensession.Config{}, w.events)
+			}
+			var all []tokensession.Tokens
+			for range 4 {
+				all = append(all, w.start())
+				w.clock.advance(time.Second)
+			}
+			bobs, err := w.m.Start(ctx, "bob")
+			require.NoError(t, err)
+			expired := all[0]
+			w.clock.advance(week - 4*time.Second)
+			for i := range all[1:] {
+				all[i+1] = w.refresh(all[i+1].RefreshToken)
+			}
+			require.Equal(t, idsOf(all[3], all[2], all[1]), listed(t, w, "alice"))
+
+			require.NoError(t, w.m.Revoke(ctx, all[2].Session.ID))
+			require.Equal(t, idsOf(all[3], all[1]), listed(t, w, "alice"))
+			w.requireDead(all[2])
+
+			n, err := w.m.RevokeSubject(ctx, "alice", "unknown", all[1].Session.ID, bobs.Session.ID)
+			require.NoError(t, err)
+			require.Equal(t, 1, n)
+			require.Equal(t, idsOf(all[1]), listed(t, w, "alice"))
+			w.requireDead(all[2], all[3])
+			require.Equal(t, tokensession.ReasonSubjectRevoked, w.record(all[3].Session.ID).RevokeReason)
+			require.Equal(t, tokensession.ReasonRevoked, w.record(all[2].Session.ID).RevokeReason, "the first reason stays")
+			all[1] = w.requireLive(all[1])
+
+			n, err = w.m.RevokeSubject(ctx, "alice")
+			require.NoError(t, err)
+			require.Equal(t, 1, n)
+			require.Empty(t, listed(t, w, "alice"))
+			n, err = w.m.RevokeSubject(ctx, "alice")
+			require.NoError(t, err)
+			require.Zero(t, n)
+			require.Equal(t, idsOf(bobs), listed(t, w, "bob"))
+			require.Equal(t, 3, w.events.count(tokensession.EventRevoked))
+			require.ErrorIs(t, w.refreshError(expired.RefreshToken), tokensession.ErrExpired)
+		})
+	}
+}
+
+func idsOf(all ...tokensession.Tokens) []string {
+	ids := []string{}
+	for _, tokens := range all {
+		ids = append(ids, tokens.Session.ID)
+	}
+	return ids
+}
+
+func listed(t testing.TB, w *world, subject string) []string {
+	t.Helper()
+	sessions, err := w.m.Sessions(context.Background(), subject)
+	require.NoError(t, err)
+	ids := []string{}
+	for _, s := range sessions {
+		require.Equal(t, subject, s.Subject)
+		ids = append(ids, s.ID)
+	}
+	return ids
 }

@@ -3,7 +3,10 @@ package tokensession_test
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -42,6 +45,16 @@ func tokenBytes(t testing.TB, token string) []byte {
 }
 
 func tokenOf(b []byte) string { return "tsr_" + base64.RawURLEncoding.EncodeToString(b) }
+
+// forge makes the token of a generation as one does who has another token of the session and its record.
+func forge(t testing.TB, token string, key []byte, generation uint64) string {
+	t.Helper()
+	body := binary.BigEndian.AppendUint64(tokenBytes(t, token)[:16:16], generation)
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("tokensession refresh v1"))
+	mac.Write(body)
+	return tokenOf(append(body, mac.Sum(nil)[:24]...))
+}
 
 // R8: the session's id inside the token is authenticated, and so is the generation.
 func TestRefresh_refusesATokenWithAnyBitFlipped(t *testing.T) {

@@ -207,6 +207,18 @@ func (s *spyStore) took() []storeCall {
 	return calls
 }
 
+func (s *spyStore) count(call storeCall) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, c := range s.calls {
+		if c == call {
+			n++
+		}
+	}
+	return n
+}
+
 func (s *spyStore) do(ctx context.Context, call storeCall, apply func() error) error {
 	s.mu.Lock()
 	s.calls = append(s.calls, call)
