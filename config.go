@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"strings"
 	"time"
@@ -153,6 +154,18 @@ func (c Config) validate() error {
 	}
 	return nil
 }
+
+// Format prints the config without RefreshKeys, whatever the verb.
+func (c Config) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(c.String())) }
+
+// String describes the config without RefreshKeys.
+func (c Config) String() string {
+	return fmt.Sprintf("tokensession.Config{AccessTTL:%v RefreshTTL:%v MaxLifetime:%v GracePeriod:%v RecoveryPeriod:%v MaxSessions:%d RefreshKeys:%d REDACTED}",
+		c.AccessTTL, c.RefreshTTL, c.MaxLifetime, c.GracePeriod, c.RecoveryPeriod, c.MaxSessions, len(c.RefreshKeys))
+}
+
+// LogValue describes the config without RefreshKeys.
+func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 func (c Config) rules() rules {
 	return rules{refreshTTL: c.RefreshTTL, grace: max(c.GracePeriod, 0), recovery: c.RecoveryPeriod}

@@ -145,3 +145,20 @@ func TestRecord_keyIsNotPrintedFromWithinOthers(t *testing.T) {
 		}
 	}
 }
+
+func TestConfig_neverPrintsItsRefreshKeys(t *testing.T) {
+	secret := []byte("a-refresh-key-of-the-host-00000000")
+	cfg := tokensession.Config{RefreshKeys: [][]byte{secret}}
+	for where, v := range wrapped(cfg) {
+		for how, printed := range prints(v) {
+			if fieldsShow(where, how) {
+				continue
+			}
+			for _, spelling := range spellings(secret) {
+				require.NotContains(t, printed, spelling, "%s by %s", where, how)
+			}
+		}
+	}
+	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, cfg)
+	requireHidden(t, "manager", map[string]any{"itself": b.manager}, secret)
+}

@@ -106,8 +106,11 @@ const maxAttempts = 8
 type Manager struct {
 	signer *AccessSigner
 	store  RefreshStore
-	cfg    Config
+	cfg    Config // without RefreshKeys
 	rules  rules
+
+	refreshKeys func() [][]byte // as Config has them; a function, so that printing a Manager prints no key
+
 	denied timedSet // sessions whose access tokens are refused although they have not expired
 
 	// unanswered are the WriteIDs of refreshes that may have been applied although the call returned ErrUnavailable.
@@ -128,7 +131,9 @@ func New(signer *AccessSigner, store RefreshStore, cfg Config) (*Manager, error)
 		return nil, err
 	}
 	signer.raiseTTL(cfg.AccessTTL)
-	return &Manager{signer: signer, store: store, cfg: cfg, rules: cfg.rules()}, nil
+	keys := cfg.RefreshKeys
+	cfg.RefreshKeys = nil
+	return &Manager{signer: signer, store: store, cfg: cfg, rules: cfg.rules(), refreshKeys: func() [][]byte { return keys }}, nil
 }
 
 // Start begins a session for a subject that the host has authenticated: a login. If the authorizer refuses, the error
@@ -536,11 +541,12 @@ func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
 
 // tokenKeys returns the keys of the session's refresh tokens: the first one signs, all verify.
 func (m *Manager) tokenKeys(rec Record) [][]byte {
-	if len(m.cfg.RefreshKeys) == 0 {
+	hostKeys := m.refreshKeys()
+	if len(hostKeys) == 0 {
 		return [][]byte{rec.Key}
 	}
-	keys := make([][]byte, len(m.cfg.RefreshKeys))
-	for i, hostKey := range m.cfg.RefreshKeys {
+	keys := make([][]byte, len(hostKeys))
+	for i, hostKey := range hostKeys {
 		keys[i] = deriveKey(hostKey, rec.Key)
 	}
 	return keys
