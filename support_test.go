@@ -22,6 +22,8 @@ type world struct {
 	events *eventLog
 	signer *tokensession.AccessSigner
 	m      *tokensession.Manager
+
+	authorizer error // of newAnsweringWorld: what it says
 }
 
 // newWorld makes one whose store has no optional abilities: every step of the Manager is one of the four calls.

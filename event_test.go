@@ -1,0 +1,261 @@
+package tokensession_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// told is what of an event a table can say.
+type told struct {
+	kind            tokensession.EventKind
+	presented, live uint64
+	reason          tokensession.Reason
+}
+
+func TestEvents_tellEachChangeOnceAndNothingElse(t *testing.T) {
+	ctx := context.Background()
+	const (
+		started, refreshed, replayed = tokensession.EventStarted, tokensession.EventRefreshed, tokensession.EventReplayed
+		recovered, healed, reused    = tokensession.EventRecovered, tokensession.EventHealed, tokensession.EventReused
+		denied, revoked              = tokensession.EventDenied, tokensession.EventRevoked
+		mobile                       = 1 // the config with recovery
+		invalid                      = "tsr_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+		onlyOne                      = 2 // MaxSessions
+	)
+	for name, c := range map[string]struct {
+		config int
+		do     func(w *world, first tokensession.Tokens)
+		want   []told
+	}{
+		"login":   {0, func(w *world, _ tokensession.Tokens) { w.start() }, []told{{kind: started}}},
+		"refresh": {0, func(w *world, first tokensession.Tokens) { w.refresh(w.refresh(first.RefreshToken).RefreshToken) }, []told{{refreshed, 0, 0, ""}, {refreshed, 1, 1, ""}}},
+		"replay": {0, func(w *world, first tokensession.Tokens) {
+			w.refresh(first.RefreshToken)
+			w.refresh(first.RefreshToken)
+		}, []told{{refreshed, 0, 0, ""}, {replayed, 0, 1, ""}}},
+		"recovery": {mobile, func(w *world, first tokensession.Tokens) {
+			w.refresh(first.RefreshToken)
+			w.clock.advance(grace)
+			w.refresh(first.RefreshToken)
+		}, []told{{refreshed, 0, 0, ""}, {recovered, 0, 1, ""}}},
+		"heal": {0, func(w *world, first tokensession.Tokens) {
+			stale := w.record(first.Session.ID)
+			last := w.refresh(w.refresh(first.RefreshToken).RefreshToken)
+			w.restore(stale)
+			w.events.take()
+			w.refresh(last.RefreshToken)
+		}, []told{{healed, 2, 0, ""}}},
+		"reuse": {0, func(w *world, first tokensession.Tokens) {
+			w.refresh(w.refresh(first.RefreshToken).RefreshToken)
+			w.refreshError(first.RefreshToken)
+			w.refreshError(first.RefreshToken)
+		}, []told{{refreshed, 0, 0, ""}, {refreshed, 1, 1, ""}, {reused, 0, 2, tokensession.ReasonReuse}}},
+		"denied": {0, func(w *world, first tokensession.Tokens) {
+			next := w.refresh(first.RefreshToken)
+			w.events.take()
+			w.answer(tokensession.ErrDenied)
+			w.refreshError(next.RefreshToken)
+			w.refreshError(next.RefreshToken)
+			_, err := w.m.Start(ctx, "alice")
+			require.ErrorIs(w.t, err, tokensession.ErrDenied)
+		}, []told{{denied, 1, 1, tokensession.ReasonDenied}}},
+		"authorizer failed": {0, func(w *world, first tokensession.Tokens) {
+			w.answer(errStoreDown)
+			w.refreshError(first.RefreshToken)
+		}, nil},
+		"store failed": {0, func(w *world, first tokensession.Tokens) {
+			w.store.breaks(fault{call: callSwap})
+			w.refreshError(first.RefreshToken)
+		}, nil},
+		"revoke, twice": {0, func(w *world, first tokensession.Tokens) {
+			require.NoError(w.t, w.m.Revoke(ctx, first.Session.ID))
+			require.NoError(w.t, w.m.Revoke(ctx, first.Session.ID))
+			w.refreshError(first.RefreshToken)
+		}, []told{{kind: revoked, reason: tokensession.ReasonRevoked}}},
+		"logout": {0, func(w *world, first tokensession.Tokens) {
+			w.refresh(first.RefreshToken)
+			w.events.take()
+			require.NoError(w.t, w.m.RevokeToken(ctx, first.RefreshToken)) // a consumed one
+		}, []told{{kind: revoked, reason: tokensession.ReasonLogout}}},
+		"everywhere": {0, func(w *world, _ tokensession.Tokens) {
+			w.start()
+			w.events.take()
+			n, err := w.m.RevokeSubject(ctx, "alice")
+			require.NoError(w.t, err)
+			require.Equal(w.t, 2, n)
+		}, []told{{kind: revoked, reason: tokensession.ReasonSubjectRevoked}, {kind: revoked, reason: tokensession.ReasonSubjectRevoked}}},
+		"replaced": {0, func(w *world, first tokensession.Tokens) { w.start(tokensession.Replacing(first.Session.ID)) },
+			[]told{{kind: revoked, reason: tokensession.ReasonReplaced}, {kind: started}}},
+		"one too many": {onlyOne, func(w *world, _ tokensession.Tokens) { w.start() },
+			[]told{{kind: revoked, reason: tokensession.ReasonMaxSessions}, {kind: started}}},
+		"expired": {0, func(w *world, first tokensession.Tokens) {
+			w.clock.advance(week)
+			w.refreshError(first.RefreshToken)
+			require.NoError(w.t, w.m.Revoke(ctx, first.Session.ID))
+			require.NoError(w.t, w.m.RevokeToken(ctx, first.RefreshToken))
+		}, nil},
+		"invalid": {0, func(w *world, _ tokensession.Tokens) { w.refreshError(invalid) }, nil},
+		"looking": {0, func(w *world, first tokensession.Tokens) {
+			_, err := w.m.VerifyLive(ctx, first.AccessToken)
+			require.NoError(w.t, err)
+			_, err = w.m.Sessions(ctx, "alice")
+			require.NoError(w.t, err)
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := [...]tokensession.Config{{}, {RecoveryPeriod: time.Hour}, {MaxSessions: 1}}[c.config]
+			w := newAnsweringWorld(t, cfg)
+			first := w.start()
+			w.events.take()
+			c.do(w, first)
+			var got []told
+			for _, e := range w.events.all() {
+				got = append(got, told{e.Kind, e.Presented, e.Live, e.Session.RevokeReason})
+				require.False(t, e.At.Before(newClock().Now().Truncate(micro)) || e.At.After(w.clock.Now()), "told at %v", e.At)
+				require.NotEmpty(t, e.Session.ID)
+				require.Equal(t, "alice", e.Session.Subject)
+				require.Equal(t, e.Session.RevokeReason == "", e.Session.RevokedAt.IsZero())
+				require.NoError(t, e.Err)
+			}
+			require.Equal(t, c.want, got)
+		})
+	}
+}
+
+// newAnsweringWorld is one whose authorizer says what answer told it to.
+func newAnsweringWorld(t testing.TB, cfg tokensession.Config) *world {
+	var w *world
+	cfg.Authorize = func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+		return tokensession.Grant{}, w.authorizer
+	}
+	w = newWorld(t, cfg)
+	return w
+}
+
+func (w *world) answer(err error) { w.authorizer = err }
+
+// Who hears of a fact may act on it: it is in the store.
+func TestEvents_areToldAfterTheFactAndMayCallTheManager(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	var m *tokensession.Manager
+	heard := 0
+	m, err := tokensession.New(w.signer, w.memory, tokensession.Config{Now: w.clock.Now, OnEvent: func(ctx context.Context, e tokensession.Event) {
+		heard++
+		require.Equal(t, "yes", ctx.Value(contextKey{}))
+		rec := w.record(e.Session.ID)
+		require.Equal(t, e.Session, rec.Session())
+		if e.Kind == tokensession.EventReused {
+			_, err := m.RevokeSubject(ctx, e.Session.Subject)
+			require.NoError(t, err)
+		}
+	}})
+	require.NoError(t, err)
+	ctx := context.WithValue(context.Background(), contextKey{}, "yes")
+	other, err := m.Start(ctx, "alice")
+	require.NoError(t, err)
+	first, err := m.Start(ctx, "alice")
+	require.NoError(t, err)
+	second, err := m.Refresh(ctx, first.RefreshToken)
+	require.NoError(t, err)
+	_, err = m.Refresh(ctx, second.RefreshToken)
+	require.NoError(t, err)
+	_, err = m.Refresh(ctx, first.RefreshToken)
+	require.ErrorIs(t, err, tokensession.ErrReused)
+	_, err = m.Refresh(ctx, other.RefreshToken)
+	require.ErrorIs(t, err, tokensession.ErrRevoked)
+	require.Equal(t, 6, heard)
+}
+
+type contextKey struct{}
+
+func TestEvent_logValue(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	session := tokensession.Session{ID: "SID", Subject: "alice", Attributes: map[string]string{"ip": "192.0.2.1"}}
+	bound, ended := session, session
+	bound.ClientID = "app"
+	ended.RevokeReason = tokensession.ReasonReuse
+	for want, e := range map[string]tokensession.Event{
+		"e.kind=started e.session=SID e.subject=alice":                                       {Kind: tokensession.EventStarted, Session: session},
+		"e.kind=refreshed e.session=SID e.subject=alice e.client=app e.presented=0 e.live=0": {Kind: tokensession.EventRefreshed, Session: bound},
+		"e.kind=reused e.session=SID e.subject=alice e.reason=reuse e.presented=3 e.live=7":  {Kind: tokensession.EventReused, Session: ended, Presented: 3, Live: 7},
+		"e.kind=revoked e.session=SID e.subject=alice e.reason=reuse":                        {Kind: tokensession.EventRevoked, Session: ended},
+		"e.kind=feed_stale e.since=2026-01-02T03:04:05.000Z e.error=down":                    {Kind: tokensession.EventFeedStale, Since: at, Err: errors.New("down")},
+		"e.kind=feed_fresh e.since=2026-01-02T03:04:05.000Z":                                 {Kind: tokensession.EventFeedFresh, Since: at},
+		"e.kind=sweep_failed e.error=down":                                                   {Kind: tokensession.EventSweepFailed, Err: errors.New("down")},
+		"e.kind=healed e.session=SID e.subject=alice e.presented=9 e.live=2":                 {Kind: tokensession.EventHealed, Session: session, Presented: 9, Live: 2},
+		"e.kind=replayed e.session=SID e.subject=alice e.presented=0 e.live=1":               {Kind: tokensession.EventReplayed, Session: session, Live: 1},
+		"e.kind=recovered e.session=SID e.subject=alice e.presented=0 e.live=1":              {Kind: tokensession.EventRecovered, Session: session, Live: 1},
+		"e.kind=denied e.session=SID e.subject=alice e.reason=reuse e.presented=1 e.live=1":  {Kind: tokensession.EventDenied, Session: ended, Presented: 1, Live: 1},
+	} {
+		var b bytes.Buffer
+		drop := func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+		slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: drop})).Info("", "e", e)
+		require.Equal(t, want+"\n", b.String())
+	}
+}
+
+// Whatever happens, nothing that is printed of it lets anybody in.
+func TestEventsAndErrors_neverPrintASecret(t *testing.T) {
+	w := newAnsweringWorld(t, tokensession.Config{RecoveryPeriod: time.Hour})
+	first := w.start()
+	second := w.refresh(first.RefreshToken)
+	w.refresh(first.RefreshToken)
+	w.clock.advance(grace)
+	third := w.refresh(first.RefreshToken)
+	printed := []any{}
+	for _, err := range []error{
+		w.refreshError(second.RefreshToken), w.refreshError(third.RefreshToken), w.refreshError(third.RefreshToken + "x"),
+		func() error { _, err := w.m.Verify(third.AccessToken); return err }(),
+	} {
+		printed = append(printed, err)
+	}
+	w.answer(tokensession.ErrDenied)
+	denied := w.signedIn()
+	printed = append(printed, w.refreshError(denied.RefreshToken))
+	w.store.breaks(fault{call: callLoad})
+	printed = append(printed, w.refreshError(denied.RefreshToken))
+	var reuse *tokensession.ReuseError
+	require.ErrorAs(t, printed[0].(error), &reuse)
+	printed = append(printed, *reuse, third, &third, third.Session)
+	for _, e := range w.events.all() {
+		printed = append(printed, e, &e)
+	}
+	var secrets []string
+	for _, tokens := range []tokensession.Tokens{first, second, third, denied} {
+		raw := tokenBytes(t, tokens.RefreshToken)
+		secrets = append(secrets, tokens.RefreshToken[4:20], tokens.RefreshToken[36:], tokens.AccessToken[len(tokens.AccessToken)-20:])
+		secrets = append(secrets, spellings(raw[24:])...)
+		secrets = append(secrets, spellings(w.record(tokens.Session.ID).Key)...)
+	}
+	for _, v := range printed {
+		for how, text := range prints(v) {
+			if fieldsShow("itself", how) {
+				continue
+			}
+			for _, secret := range secrets {
+				require.NotContains(t, text, secret, "%T printed with %s", v, how)
+			}
+		}
+	}
+}
+
+// signedIn logs in with an authorizer that allows it.
+func (w *world) signedIn() tokensession.Tokens {
+	answer := w.authorizer
+	w.authorizer = nil
+	defer func() { w.authorizer = answer }()
+	return w.start()
+}
