@@ -40,13 +40,13 @@ func wantRemedy(t *testing.T, doing string, err error, remedy string) {
 // wantUnavailable fails unless a Manager on the store says that no verdict was reached, and why.
 func wantUnavailable(t *testing.T, store *sqlstore.Store, remedy string) {
 	t.Helper()
-	_, err := newManager(t, store).Start(t.Context(), "alice")
+	_, err := managerOn(t, store).Start(t.Context(), "alice")
 	if !errors.Is(err, tokensession.ErrUnavailable) || !strings.Contains(err.Error(), remedy) {
 		t.Errorf("Start: error %v, want ErrUnavailable that says %q", err, remedy)
 	}
 }
 
-func newManager(t testing.TB, store tokensession.RefreshStore) *tokensession.Manager {
+func managerOn(t testing.TB, store tokensession.RefreshStore) *tokensession.Manager {
 	t.Helper()
 	key, err := tokensession.GenerateKey()
 	if err != nil {
@@ -65,7 +65,7 @@ func newManager(t testing.TB, store tokensession.RefreshStore) *tokensession.Man
 
 // storeCalls are all calls of a store, each with a record that it would take.
 func storeCalls(store *sqlstore.Store) map[string]func(context.Context) error {
-	rec := newRecord("alice")
+	rec := sqlRecord("alice")
 	next := rec
 	next.Version = 2
 	return map[string]func(context.Context) error{
@@ -82,12 +82,12 @@ func storeCalls(store *sqlstore.Store) map[string]func(context.Context) error {
 	}
 }
 
-var writes = []string{"Create", "Swap", "Sweep", "RevokeSubject"}
+var sqlWrites = []string{"Create", "Swap", "Sweep", "RevokeSubject"}
 
-func newRecord(subject string) tokensession.Record {
+func sqlRecord(subject string) tokensession.Record {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	return tokensession.Record{
-		ID: newID(), Version: 1, WriteID: newID(), Subject: subject, Key: make([]byte, 32),
+		ID: randomSQLID(), Version: 1, WriteID: randomSQLID(), Subject: subject, Key: make([]byte, 32),
 		AuthTime: now, CreatedAt: now, RotatedAt: now, ExpiresAt: now.Add(time.Hour),
 	}
 }
@@ -105,13 +105,13 @@ func TestSQLStore_missingTableNamesMigrate(t *testing.T) {
 func TestSQLStore_foreignTableNamesTheChoice(t *testing.T) {
 	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
 		db := server.open(t, dsn)
-		exec(t, db, "CREATE TABLE token_sessions (id INTEGER PRIMARY KEY, token VARCHAR(100))")
+		execSQL(t, db, "CREATE TABLE token_sessions (id INTEGER PRIMARY KEY, token VARCHAR(100))")
 		store := server.store(t, db, "")
 		wantRemedy(t, "List", storeCalls(store)["List"](t.Context()), "choose another Config.Table")
 		if err := store.Migrate(t.Context()); err == nil {
 			t.Error("Migrate took another application's table for its own")
 		}
-		exec(t, db, "INSERT INTO token_sessions (id, token) VALUES (1, 'untouched')")
+		execSQL(t, db, "INSERT INTO token_sessions (id, token) VALUES (1, 'untouched')")
 	})
 }
 
@@ -138,15 +138,15 @@ func TestSQLStore_readOnlyServerNamesThePrimary(t *testing.T) {
 	}
 	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
 		server.migrated(t, server.open(t, dsn), "")
-		store := server.store(t, server.open(t, withOptions(dsn, options[server.dialect])), "")
+		store := server.store(t, server.open(t, withDSNOptions(dsn, options[server.dialect])), "")
 		if err := store.Migrate(t.Context()); err != nil {
 			t.Errorf("Migrate with nothing to do: %v", err)
 		}
-		for _, name := range writes {
+		for _, name := range sqlWrites {
 			wantRemedy(t, name, storeCalls(store)[name](t.Context()), "the server is read-only: open the pool on the primary")
 		}
 		wantUnavailable(t, store, "the server is read-only")
-		if _, err := store.Load(t.Context(), newID()); !errors.Is(err, tokensession.ErrNotFound) {
+		if _, err := store.Load(t.Context(), randomSQLID()); !errors.Is(err, tokensession.ErrNotFound) {
 			t.Errorf("Load from a read-only server: %v, want ErrNotFound", err)
 		}
 	})
@@ -218,12 +218,12 @@ func TestSQLStore_refusesWhatItCouldNotGiveBack(t *testing.T) {
 	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
 		store := server.migrated(t, server.open(t, dsn), "")
 		for name, tc := range cases {
-			stored := newRecord("alice")
+			stored := sqlRecord("alice")
 			if err := store.Create(t.Context(), stored); err != nil {
 				t.Fatal(err)
 			}
-			created, swapped := newRecord("alice"), stored
-			swapped.Version, swapped.WriteID = 2, newID()
+			created, swapped := sqlRecord("alice"), stored
+			swapped.Version, swapped.WriteID = 2, randomSQLID()
 			tc.change(&created)
 			tc.change(&swapped)
 			wantRemedy(t, "Create of "+name, store.Create(t.Context(), created), tc.says)
@@ -242,7 +242,7 @@ func TestSQLStore_keepsTheLongestItTakes(t *testing.T) {
 	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
 		store := server.migrated(t, server.open(t, dsn), "")
 		longest := strings.Repeat("ü", 127) + "x"
-		rec := newRecord(longest)
+		rec := sqlRecord(longest)
 		rec.ClientID, rec.RevokeReason = longest, tokensession.Reason(longest)
 		rec.Attributes = map[string]string{"control": strings.Repeat("\x01", 4096), "a": strings.Repeat("ü", 2000)}
 		rec.Generation, rec.Predecessor = math.MaxInt64, math.MaxInt64-1
@@ -304,11 +304,11 @@ func TestSQLStore_lockedSQLiteNamesTheBusyTimeout(t *testing.T) {
 	if _, err := writer.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
 		t.Fatal(err)
 	}
-	wantRemedy(t, "Create", impatient.Create(t.Context(), newRecord("alice")), "set a busy timeout in the DSN")
+	wantRemedy(t, "Create", impatient.Create(t.Context(), sqlRecord("alice")), "set a busy timeout in the DSN")
 	if _, err := writer.ExecContext(t.Context(), "ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Create(t.Context(), newRecord("alice")); err != nil {
+	if err := store.Create(t.Context(), sqlRecord("alice")); err != nil {
 		t.Error(err)
 	}
 }

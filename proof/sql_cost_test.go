@@ -16,10 +16,10 @@ import (
 	"github.com/seed67bc9b7f/tokensession/sqlstore"
 )
 
-// refreshed starts a session and returns its Manager and a function that refreshes it.
-func refreshed(t *testing.T, store tokensession.RefreshStore) func() {
+// refresherOn starts a session and returns its Manager and a function that refreshes it.
+func refresherOn(t *testing.T, store tokensession.RefreshStore) func() {
 	t.Helper()
-	m := newManager(t, store)
+	m := managerOn(t, store)
 	tokens, err := m.Start(t.Context(), "alice")
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func TestSQLStore_refreshIsTwoStatementsOnPostgreSQL(t *testing.T) {
 	db := stdlib.OpenDB(*cfg)
 	defer db.Close()
 	db.SetMaxOpenConns(1)
-	refresh := refreshed(t, sqlServers[0].migrated(t, db, ""))
+	refresh := refresherOn(t, sqlServers[0].migrated(t, db, ""))
 	refresh() // prepares
 	sent.queries.Store(0)
 	sent.prepares.Store(0)
@@ -77,10 +77,10 @@ func TestSQLStore_refreshIsTwoStatementsOnMySQL(t *testing.T) {
 	server := sqlServers[1]
 	db := server.open(t, server.database(t))
 	db.SetMaxOpenConns(1)
-	refresh := refreshed(t, server.migrated(t, db, ""))
+	refresh := refresherOn(t, server.migrated(t, db, ""))
 	refresh() // prepares
 	status := func(name string) int {
-		return count(t, db, "SELECT CAST(VARIABLE_VALUE AS SIGNED) FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = '"+name+"'")
+		return countSQL(t, db, "SELECT CAST(VARIABLE_VALUE AS SIGNED) FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = '"+name+"'")
 	}
 	executes, prepares := status("Com_stmt_execute"), status("Com_stmt_prepare")
 	const refreshes = 10
@@ -104,12 +104,12 @@ func TestSQLStore_refreshesDoNotGrowTheTable(t *testing.T) {
 		db := server.open(t, dsn)
 		store := server.migrated(t, db, "")
 		if server.dialect == sqlstore.SQLite {
-			exec(t, db, "PRAGMA synchronous=OFF") // this is not about durability
+			execSQL(t, db, "PRAGMA synchronous=OFF") // this is not about durability
 			db.SetMaxOpenConns(1)
 		}
 		records := make([]tokensession.Record, 200)
 		for i := range records {
-			records[i] = newRecord(fmt.Sprint("user ", i))
+			records[i] = sqlRecord(fmt.Sprint("user ", i))
 			records[i].Attributes = map[string]string{"user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
 			if err := store.Create(t.Context(), records[i]); err != nil {
 				t.Fatal(err)
@@ -118,10 +118,10 @@ func TestSQLStore_refreshesDoNotGrowTheTable(t *testing.T) {
 		var before int
 		for round := range 101 {
 			if round == 1 { // the first refresh fills columns that were empty
-				before = count(t, db, sizes[server.dialect])
+				before = countSQL(t, db, sizes[server.dialect])
 			}
 			for i, rec := range records {
-				rec.Version, rec.WriteID = rec.Version+1, newID()
+				rec.Version, rec.WriteID = rec.Version+1, randomSQLID()
 				rec.Predecessor, rec.Generation = rec.Generation, rec.Generation+1
 				rec.RotatedAt = rec.RotatedAt.Add(time.Minute)
 				rec.ConsumedAt, rec.ExpiresAt = rec.RotatedAt, rec.RotatedAt.Add(time.Hour)
@@ -131,9 +131,9 @@ func TestSQLStore_refreshesDoNotGrowTheTable(t *testing.T) {
 				records[i] = rec
 			}
 		}
-		after := count(t, db, sizes[server.dialect])
+		after := countSQL(t, db, sizes[server.dialect])
 		t.Logf("%v: %d bytes a session after the first refresh, %d after 100 more", server.dialect, before/len(records), after/len(records))
-		if rows := count(t, db, "SELECT COUNT(*) FROM token_sessions"); rows != len(records) {
+		if rows := countSQL(t, db, "SELECT COUNT(*) FROM token_sessions"); rows != len(records) {
 			t.Errorf("%d rows for %d sessions", rows, len(records))
 		}
 		if after > before+before/20 {

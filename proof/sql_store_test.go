@@ -73,7 +73,7 @@ func (s sqlServer) migrated(t testing.TB, db *sql.DB, table string) *sqlstore.St
 	return store
 }
 
-func exec(t testing.TB, db *sql.DB, statement string, args ...any) {
+func execSQL(t testing.TB, db *sql.DB, statement string, args ...any) {
 	t.Helper()
 	if _, err := db.ExecContext(t.Context(), statement, args...); err != nil {
 		t.Fatalf("%s: %v", statement, err)
@@ -106,11 +106,11 @@ func TestSQLStore_keepsTheContract(t *testing.T) {
 		for _, options := range dsns[server.dialect] {
 			t.Run("DSN "+options, func(t *testing.T) {
 				t.Parallel()
-				db := server.open(t, withOptions(dsn, options))
-				table := newTable()
+				db := server.open(t, withDSNOptions(dsn, options))
+				table := newSQLTable()
 				store := server.migrated(t, db, table)
 				storetest.Run(t, func(t *testing.T) tokensession.RefreshStore {
-					exec(t, db, "DELETE FROM "+table)
+					execSQL(t, db, "DELETE FROM "+table)
 					return store
 				})
 			})
@@ -118,12 +118,12 @@ func TestSQLStore_keepsTheContract(t *testing.T) {
 	})
 }
 
-var tables atomic.Int64
+var sqlTables atomic.Int64
 
-// newTable returns the name of a table that no other test uses.
-func newTable() string { return fmt.Sprintf("sessions_%d", tables.Add(1)) }
+// newSQLTable returns the name of a table that no other test uses.
+func newSQLTable() string { return fmt.Sprintf("sessions_%d", sqlTables.Add(1)) }
 
-func withOptions(dsn, options string) string {
+func withDSNOptions(dsn, options string) string {
 	switch {
 	case options == "":
 		return dsn
@@ -133,7 +133,7 @@ func withOptions(dsn, options string) string {
 	return dsn + "?" + options
 }
 
-func newID() string {
+func randomSQLID() string {
 	b := make([]byte, 16)
 	_, _ = rand.Read(b) // never fails
 	return base64.RawURLEncoding.EncodeToString(b)

@@ -135,6 +135,9 @@ func (c timeColumn) Scan(value any) error {
 	default:
 		return fmt.Errorf("a time came as %T", value)
 	}
+	if c.dialect == PostgreSQL {
+		return fmt.Errorf("a time came as text: %q", text)
+	}
 	t, err := time.Parse(c.dialect.timeLayout(), text)
 	if err != nil {
 		return fmt.Errorf("a time in an unknown form: %w", err)

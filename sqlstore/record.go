@@ -47,7 +47,7 @@ func (d Dialect) encode(rec tokensession.Record) ([]any, error) {
 		}
 	}
 	if len(rec.Key) > maxKey {
-		return nil, fmt.Errorf("Key of %d bytes: cannot be longer than %d", len(rec.Key), maxKey)
+		return nil, fmt.Errorf("%s of %d bytes: cannot be longer than %d", "Key", len(rec.Key), maxKey)
 	}
 	for _, number := range []struct {
 		field string
