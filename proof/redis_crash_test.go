@@ -19,36 +19,36 @@ import (
 	"github.com/seed67bc9b7f/tokensession/redisstore"
 )
 
-var errCrash = errors.New("the process died")
+var errRedisCrash = errors.New("the process died")
 
-// before makes the command fail before the server sees it, and after makes it fail although the server did it.
-func before(command string) func(string, func() error) error {
+// crashBefore makes the command fail before the server sees it, and crashAfter makes it fail although the server did it.
+func crashBefore(command string) func(string, func() error) error {
 	return func(c string, run func() error) error {
 		if c == command {
-			return errCrash
+			return errRedisCrash
 		}
 		return run()
 	}
 }
 
-func after(command string) func(string, func() error) error {
+func crashAfter(command string) func(string, func() error) error {
 	return func(c string, run func() error) error {
 		err := run()
 		if c == command && err == nil {
-			return errCrash
+			return errRedisCrash
 		}
 		return err
 	}
 }
 
-// crashStore returns a store whose commands the spy can make fail, and one that nothing happens to.
-func crashStore(t *testing.T) (store, sound *redisstore.Store, spy *redisSpy) {
+// redisCrashStore returns a store whose commands the spy can make fail, and one that nothing happens to.
+func redisCrashStore(t *testing.T) (store, sound *redisstore.Store, spy *redisSpy) {
 	addr := servers.RedisAddr(t)
 	client := redisClient(t, addr, nil)
 	store, prefix := redisStore(t, client, redisstore.Config{})
 	sound, _ = redisStore(t, redisClient(t, addr, nil), redisstore.Config{Prefix: prefix})
-	warm := create(t, store, newRedisRecord("warm"))
-	swap(t, store, revoked(warm)) // the scripts are on the server now
+	warm := redisCreate(t, store, newRedisRecord("warm"))
+	redisSwap(t, store, redisRevoked(warm)) // the scripts are on the server now
 	spy = new(redisSpy)
 	client.AddHook(spy)
 	return store, sound, spy
@@ -56,42 +56,42 @@ func crashStore(t *testing.T) (store, sound *redisstore.Store, spy *redisSpy) {
 
 func TestRedisCrash_createBetweenIndexAndSession(t *testing.T) {
 	for name, crash := range map[string]func(string, func() error) error{
-		"before the index":   before("evalsha subject"),
-		"after the index":    after("evalsha subject"),
-		"before the session": before("evalsha session"),
+		"before the index":   crashBefore("evalsha subject"),
+		"after the index":    crashAfter("evalsha subject"),
+		"before the session": crashBefore("evalsha session"),
 	} {
-		store, sound, spy := crashStore(t)
+		store, sound, spy := redisCrashStore(t)
 		rec := newRedisRecord("alice")
 		spy.setAround(crash)
-		if err := store.Create(t.Context(), rec); !errors.Is(err, errCrash) {
+		if err := store.Create(t.Context(), rec); !errors.Is(err, errRedisCrash) {
 			t.Fatalf("%s: Create: %v", name, err)
 		}
 		spy.setAround(nil)
 		if _, err := sound.Load(t.Context(), rec.ID); !errors.Is(err, tokensession.ErrNotFound) {
 			t.Errorf("%s: Load: %v, want ErrNotFound", name, err)
 		}
-		if got := listed(t, sound, "alice"); got != nil {
+		if got := redisListed(t, sound, "alice"); got != nil {
 			t.Errorf("%s: List: %v", name, got)
 		}
-		create(t, sound, rec) // nothing is in the way
-		if got := listed(t, sound, "alice"); !slices.Equal(got, []string{rec.ID}) {
+		redisCreate(t, sound, rec) // nothing is in the way
+		if got := redisListed(t, sound, "alice"); !slices.Equal(got, []string{rec.ID}) {
 			t.Errorf("%s: List after another Create: %v", name, got)
 		}
 	}
 }
 
 func TestRedisCrash_createAfterTheSession(t *testing.T) {
-	store, sound, spy := crashStore(t)
+	store, sound, spy := redisCrashStore(t)
 	rec := newRedisRecord("alice")
-	spy.setAround(after("evalsha session"))
-	if err := store.Create(t.Context(), rec); !errors.Is(err, errCrash) {
+	spy.setAround(crashAfter("evalsha session"))
+	if err := store.Create(t.Context(), rec); !errors.Is(err, errRedisCrash) {
 		t.Fatalf("Create: %v", err)
 	}
-	if got := listed(t, sound, "alice"); !slices.Equal(got, []string{rec.ID}) {
+	if got := redisListed(t, sound, "alice"); !slices.Equal(got, []string{rec.ID}) {
 		t.Errorf("List: %v", got)
 	}
-	create(t, sound, rec) // the same write again is no second session
-	rec.WriteID = randomID()
+	redisCreate(t, sound, rec) // the same write again is no second session
+	rec.WriteID = redisID()
 	if err := sound.Create(t.Context(), rec); !errors.Is(err, tokensession.ErrExists) {
 		t.Errorf("Create by another write: %v, want ErrExists", err)
 	}
@@ -99,25 +99,25 @@ func TestRedisCrash_createAfterTheSession(t *testing.T) {
 
 // A List, or another login, between the two writes of a Create sees an entry without a session, and must leave it.
 func TestRedisCrash_listDuringCreateLosesNothing(t *testing.T) {
-	store, sound, spy := crashStore(t)
+	store, sound, spy := redisCrashStore(t)
 	rec := newRedisRecord("alice")
 	var between atomic.Bool
 	spy.setAround(func(c string, run func() error) error {
 		if c == "evalsha session" {
 			between.Store(true)
-			if got := listed(t, sound, "alice"); got != nil {
+			if got := redisListed(t, sound, "alice"); got != nil {
 				t.Errorf("List during Create: %v", got)
 			}
-			swap(t, sound, revoked(create(t, sound, newRedisRecord("alice"))))
-			listed(t, sound, "alice")
+			redisSwap(t, sound, redisRevoked(redisCreate(t, sound, newRedisRecord("alice"))))
+			redisListed(t, sound, "alice")
 		}
 		return run()
 	})
-	create(t, store, rec)
+	redisCreate(t, store, rec)
 	if !between.Load() {
 		t.Fatal("the test never came between the two writes")
 	}
-	if got := listed(t, sound, "alice"); !slices.Contains(got, rec.ID) {
+	if got := redisListed(t, sound, "alice"); !slices.Contains(got, rec.ID) {
 		t.Errorf("List after Create: %v, want %s in it", got, rec.ID)
 	}
 }
@@ -128,51 +128,51 @@ func TestRedisCrash_feedTellsOnlyWhatWasRevoked(t *testing.T) {
 		crash func(string, func() error) error
 		told  bool
 	}{
-		"before the feed":    {before("evalsha revoked"), false},
-		"after the feed":     {after("evalsha revoked"), false},
-		"before the session": {before("evalsha session"), false},
-		"after the session":  {after("evalsha session"), true},
+		"before the feed":    {crashBefore("evalsha revoked"), false},
+		"after the feed":     {crashAfter("evalsha revoked"), false},
+		"before the session": {crashBefore("evalsha session"), false},
+		"after the session":  {crashAfter("evalsha session"), true},
 	} {
-		store, sound, spy := crashStore(t)
-		rec := create(t, sound, newRedisRecord("alice"))
-		end := revoked(rec)
+		store, sound, spy := redisCrashStore(t)
+		rec := redisCreate(t, sound, newRedisRecord("alice"))
+		end := redisRevoked(rec)
 		spy.setAround(test.crash)
-		if err := store.Swap(t.Context(), end); !errors.Is(err, errCrash) {
+		if err := store.Swap(t.Context(), end); !errors.Is(err, errRedisCrash) {
 			t.Fatalf("%s: Swap: %v", name, err)
 		}
 		for range 2 { // what the first call remembers must not change the second
-			at, ok := told(t, sound, end.RevokedAt)[rec.ID]
+			at, ok := redisTold(t, sound, end.RevokedAt)[rec.ID]
 			if ok != test.told || ok && !at.Equal(end.RevokedAt) {
 				t.Errorf("%s: the feed tells %v of %v", name, at, ok)
 			}
 		}
 		if test.told {
-			swap(t, sound, end) // again: it has been applied
+			redisSwap(t, sound, end) // again: it has been applied
 			continue
 		}
-		rec = swap(t, sound, rotated(rec)) // the session lives
-		end = revoked(rec)
-		swap(t, sound, end)
-		if at, ok := told(t, sound, end.RevokedAt)[rec.ID]; !ok || !at.Equal(end.RevokedAt) {
+		rec = redisSwap(t, sound, redisRotated(rec)) // the session lives
+		end = redisRevoked(rec)
+		redisSwap(t, sound, end)
+		if at, ok := redisTold(t, sound, end.RevokedAt)[rec.ID]; !ok || !at.Equal(end.RevokedAt) {
 			t.Errorf("%s: revoked at %v, and the feed tells %v, %v", name, end.RevokedAt, at, ok)
 		}
 	}
 }
 
 func TestRedisCrash_revocationThatLosesToARefreshIsNotTold(t *testing.T) {
-	store, _, _ := crashStore(t)
-	rec := create(t, store, newRedisRecord("alice"))
-	end := revoked(rec)
-	next := swap(t, store, rotated(rec))
+	store, _, _ := redisCrashStore(t)
+	rec := redisCreate(t, store, newRedisRecord("alice"))
+	end := redisRevoked(rec)
+	next := redisSwap(t, store, redisRotated(rec))
 	if err := store.Swap(t.Context(), end); !errors.Is(err, tokensession.ErrConflict) {
 		t.Fatalf("Swap: %v, want ErrConflict", err)
 	}
-	if _, ok := told(t, store, time.Time{})[rec.ID]; ok {
+	if _, ok := redisTold(t, store, time.Time{})[rec.ID]; ok {
 		t.Error("the feed tells a session that lives")
 	}
-	end = revoked(next)
-	swap(t, store, end)
-	if at, ok := told(t, store, end.RevokedAt)[rec.ID]; !ok || !at.Equal(end.RevokedAt) {
+	end = redisRevoked(next)
+	redisSwap(t, store, end)
+	if at, ok := redisTold(t, store, end.RevokedAt)[rec.ID]; !ok || !at.Equal(end.RevokedAt) {
 		t.Errorf("revoked at %v, and the feed tells %v, %v", end.RevokedAt, at, ok)
 	}
 }
@@ -180,28 +180,28 @@ func TestRedisCrash_revocationThatLosesToARefreshIsNotTold(t *testing.T) {
 // Two instances revoke one session; the clock of the one that loses is behind, or ahead.
 func TestRedisCrash_secondRevocationDoesNotHideTheFirst(t *testing.T) {
 	for _, late := range []time.Duration{-time.Hour, time.Hour} {
-		store, sound, _ := crashStore(t)
-		rec := create(t, store, newRedisRecord("alice"))
-		first, second := revoked(rec), revoked(rec)
+		store, sound, _ := redisCrashStore(t)
+		rec := redisCreate(t, store, newRedisRecord("alice"))
+		first, second := redisRevoked(rec), redisRevoked(rec)
 		second.RevokedAt = first.RevokedAt.Add(late)
-		swap(t, store, first)
+		redisSwap(t, store, first)
 		if err := store.Swap(t.Context(), second); !errors.Is(err, tokensession.ErrConflict) {
 			t.Fatalf("Swap: %v, want ErrConflict", err)
 		}
-		if at, ok := told(t, sound, first.RevokedAt)[rec.ID]; !ok || !at.Equal(first.RevokedAt) {
+		if at, ok := redisTold(t, sound, first.RevokedAt)[rec.ID]; !ok || !at.Equal(first.RevokedAt) {
 			t.Errorf("second %v later: revoked at %v, and the feed tells %v, %v", late, first.RevokedAt, at, ok)
 		}
 	}
 }
 
-// A lossyConn drops the reply to a command: the server has done it, and the client sees the connection end.
-type lossyConn struct {
+// A redisLossyConn drops the reply to a command: the server has done it, and the client sees the connection end.
+type redisLossyConn struct {
 	net.Conn
 	drop *atomic.Int32 // 1: the next reply is to be dropped
 	dead atomic.Bool
 }
 
-func (c *lossyConn) Read(b []byte) (int, error) {
+func (c *redisLossyConn) Read(b []byte) (int, error) {
 	if c.dead.Load() {
 		return 0, io.EOF
 	}
@@ -217,17 +217,17 @@ func TestRedisCrash_lostReplyIsRepeatedByTheClientAndChangesNothing(t *testing.T
 	for name, write := range map[string]func(t *testing.T, store *redisstore.Store, rec tokensession.Record, drop func()) tokensession.Record{
 		"Create": func(t *testing.T, store *redisstore.Store, rec tokensession.Record, drop func()) tokensession.Record {
 			drop()
-			return create(t, store, rec)
+			return redisCreate(t, store, rec)
 		},
 		"Swap": func(t *testing.T, store *redisstore.Store, rec tokensession.Record, drop func()) tokensession.Record {
-			rec = create(t, store, rec)
+			rec = redisCreate(t, store, rec)
 			drop()
-			return swap(t, store, rotated(rec))
+			return redisSwap(t, store, redisRotated(rec))
 		},
 		"revoking Swap": func(t *testing.T, store *redisstore.Store, rec tokensession.Record, drop func()) tokensession.Record {
-			rec = create(t, store, rec)
+			rec = redisCreate(t, store, rec)
 			drop()
-			return swap(t, store, revoked(rec))
+			return redisSwap(t, store, redisRevoked(rec))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -236,11 +236,11 @@ func TestRedisCrash_lostReplyIsRepeatedByTheClientAndChangesNothing(t *testing.T
 			dropped := 0
 			client := server.Client(&redis.Options{PoolSize: 1, Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
 				conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-				return &lossyConn{Conn: conn, drop: &drop}, err
+				return &redisLossyConn{Conn: conn, drop: &drop}, err
 			}})
 			store, _ := redisStore(t, client, redisstore.Config{})
-			warm := create(t, store, newRedisRecord("warm"))
-			swap(t, store, revoked(warm)) // the scripts are on the server now
+			warm := redisCreate(t, store, newRedisRecord("warm"))
+			redisSwap(t, store, redisRevoked(warm)) // the scripts are on the server now
 
 			spy := new(redisSpy)
 			client.AddHook(spy)
@@ -261,7 +261,7 @@ func TestRedisCrash_lostReplyIsRepeatedByTheClientAndChangesNothing(t *testing.T
 			if got, err := store.Load(t.Context(), rec.ID); err != nil || got.Version != rec.Version || got.WriteID != rec.WriteID {
 				t.Errorf("stored %v, %v, want version %d", got, err, rec.Version)
 			}
-			if got := listed(t, store, "alice"); !slices.Equal(got, []string{rec.ID}) {
+			if got := redisListed(t, store, "alice"); !slices.Equal(got, []string{rec.ID}) {
 				t.Errorf("List: %v", got)
 			}
 		})
@@ -271,14 +271,14 @@ func TestRedisCrash_lostReplyIsRepeatedByTheClientAndChangesNothing(t *testing.T
 func TestRedisCrash_oneWinnerPerVersion(t *testing.T) {
 	redisKinds(t, func(t *testing.T, client redis.UniversalClient) {
 		store, _ := redisStore(t, client, redisstore.Config{})
-		rec := create(t, store, newRedisRecord("alice"))
+		rec := redisCreate(t, store, newRedisRecord("alice"))
 		for range 50 {
 			var wg sync.WaitGroup
 			var winner atomic.Pointer[tokensession.Record]
 			var wins atomic.Int32
 			for range 8 {
 				wg.Go(func() {
-					next := rotated(rec)
+					next := redisRotated(rec)
 					switch err := store.Swap(t.Context(), next); {
 					case err == nil:
 						wins.Add(1)

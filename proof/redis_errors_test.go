@@ -14,8 +14,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/redisstore"
 )
 
-// couldNotTell fails the test unless err is an error that is no verdict and says what to do.
-func couldNotTell(t *testing.T, call string, err error, says string) {
+// redisCouldNotTell fails the test unless err is an error that is no verdict and says what to do.
+func redisCouldNotTell(t *testing.T, call string, err error, says string) {
 	t.Helper()
 	switch {
 	case err == nil:
@@ -27,27 +27,27 @@ func couldNotTell(t *testing.T, call string, err error, says string) {
 	}
 }
 
-// everyCall makes each call that the server is to refuse.
-func everyCall(t *testing.T, store *redisstore.Store, rec tokensession.Record) map[string]error {
+// redisCalls makes each call that the server is to refuse.
+func redisCalls(t *testing.T, store *redisstore.Store, rec tokensession.Record) map[string]error {
 	t.Helper()
 	_, loadErr := store.Load(t.Context(), rec.ID)
 	_, listErr := store.List(t.Context(), rec.Subject)
 	_, feedErr := store.RevokedSince(t.Context(), rec.CreatedAt)
 	return map[string]error{
-		"Create": store.Create(t.Context(), newRedisRecord(rec.Subject)), "Swap": store.Swap(t.Context(), rotated(rec)),
-		"revoking Swap": store.Swap(t.Context(), revoked(rec)), "Load": loadErr, "List": listErr, "RevokedSince": feedErr,
+		"Create": store.Create(t.Context(), newRedisRecord(rec.Subject)), "Swap": store.Swap(t.Context(), redisRotated(rec)),
+		"revoking Swap": store.Swap(t.Context(), redisRevoked(rec)), "Load": loadErr, "List": listErr, "RevokedSince": feedErr,
 	}
 }
 
 func TestRedisErrors_replicaRefusesWrites(t *testing.T) {
 	master := servers.StartRedis(t, servers.RedisOptions{})
 	store, prefix := redisStore(t, master.Client(nil), redisstore.Config{})
-	rec := create(t, store, newRedisRecord("alice"))
+	rec := redisCreate(t, store, newRedisRecord("alice"))
 	replica := master.StartReplica()
 	store, _ = redisStore(t, replica.Client(&redis.Options{MaxRetries: -1}), redisstore.Config{Prefix: prefix})
-	for call, err := range everyCall(t, store, rec) {
+	for call, err := range redisCalls(t, store, rec) {
 		if call == "Create" || strings.Contains(call, "Swap") {
-			couldNotTell(t, call, err, "connect to the master")
+			redisCouldNotTell(t, call, err, "connect to the master")
 			if !redis.IsReadOnlyError(err) {
 				t.Errorf("%s: the cause is lost in %v", call, err)
 			}
@@ -59,18 +59,18 @@ func TestRedisErrors_closedClientAndDeadServer(t *testing.T) {
 	server := servers.StartRedis(t, servers.RedisOptions{})
 	closed := server.Client(nil)
 	store, prefix := redisStore(t, closed, redisstore.Config{})
-	rec := create(t, store, newRedisRecord("alice"))
+	rec := redisCreate(t, store, newRedisRecord("alice"))
 	_ = closed.Close()
-	for call, err := range everyCall(t, store, rec) {
-		couldNotTell(t, call, err, "client was closed")
+	for call, err := range redisCalls(t, store, rec) {
+		redisCouldNotTell(t, call, err, "client was closed")
 		if !errors.Is(err, redis.ErrClosed) {
 			t.Errorf("%s: the cause is lost in %v", call, err)
 		}
 	}
 	server.Kill()
 	store, _ = redisStore(t, server.Client(&redis.Options{MaxRetries: -1, DialerRetries: 1}), redisstore.Config{Prefix: prefix})
-	for call, err := range everyCall(t, store, rec) {
-		couldNotTell(t, call, err, "cannot be reached")
+	for call, err := range redisCalls(t, store, rec) {
+		redisCouldNotTell(t, call, err, "cannot be reached")
 	}
 }
 
@@ -87,8 +87,8 @@ func TestRedisErrors_passwordAndPermission(t *testing.T) {
 			t.Fatal(err)
 		}
 		store, _ := redisStore(t, server.Client(opts), redisstore.Config{})
-		for call, err := range everyCall(t, store, rec) {
-			couldNotTell(t, call, err, says)
+		for call, err := range redisCalls(t, store, rec) {
+			redisCouldNotTell(t, call, err, says)
 		}
 	}
 }
@@ -114,11 +114,11 @@ func TestRedisErrors_permissionsOfTheREADMESuffice(t *testing.T) {
 	}
 	user, password := args[2].(string), strings.TrimPrefix(args[4].(string), ">")
 	store, _ := redisStore(t, server.Client(&redis.Options{Username: user, Password: password}), redisstore.Config{Prefix: "tokensession"})
-	rec := create(t, store, newRedisRecord("alice"))
-	rec = swap(t, store, rotated(rec))
-	rec = swap(t, store, revoked(rec))
-	listed(t, store, "alice")
-	if _, ok := told(t, store, rec.RevokedAt)[rec.ID]; !ok {
+	rec := redisCreate(t, store, newRedisRecord("alice"))
+	rec = redisSwap(t, store, redisRotated(rec))
+	rec = redisSwap(t, store, redisRevoked(rec))
+	redisListed(t, store, "alice")
+	if _, ok := redisTold(t, store, rec.RevokedAt)[rec.ID]; !ok {
 		t.Error("not told")
 	}
 	if err := store.Check(t.Context()); err != nil {
@@ -128,10 +128,9 @@ func TestRedisErrors_permissionsOfTheREADMESuffice(t *testing.T) {
 
 func TestRedisErrors_serverThatCannotSave(t *testing.T) {
 	server := servers.StartRedis(t, servers.RedisOptions{Args: []string{"--enable-protected-configs", "local"}})
-	t.Cleanup(server.Kill) // one that cannot save does not stop when asked to
 	client := server.Client(nil)
 	store, _ := redisStore(t, client, redisstore.Config{})
-	rec := create(t, store, newRedisRecord("alice"))
+	rec := redisCreate(t, store, newRedisRecord("alice"))
 	gone := t.TempDir() + "/gone"
 	if err := os.Mkdir(gone, 0o755); err != nil {
 		t.Fatal(err)
@@ -149,9 +148,9 @@ func TestRedisErrors_serverThatCannotSave(t *testing.T) {
 	awaitRedis(t, "the server to find that it cannot save", func() bool {
 		return strings.Contains(client.Info(t.Context(), "persistence").Val(), "rdb_last_bgsave_status:err")
 	})
-	for call, err := range everyCall(t, store, rec) {
+	for call, err := range redisCalls(t, store, rec) {
 		if call == "Create" || strings.Contains(call, "Swap") {
-			couldNotTell(t, call, err, "look at its log and its disk")
+			redisCouldNotTell(t, call, err, "look at its log and its disk")
 		}
 	}
 	if got, err := store.Load(t.Context(), rec.ID); err != nil || got.Version != rec.Version {
@@ -163,19 +162,19 @@ func TestRedisErrors_serverOutOfMemory(t *testing.T) {
 	server := servers.StartRedis(t, servers.RedisOptions{})
 	client := server.Client(nil)
 	store, _ := redisStore(t, client, redisstore.Config{})
-	rec := create(t, store, newRedisRecord("alice"))
+	rec := redisCreate(t, store, newRedisRecord("alice"))
 	if err := client.ConfigSet(t.Context(), "maxmemory", "1mb").Err(); err != nil {
 		t.Fatal(err)
 	}
-	couldNotTell(t, "Create", store.Create(t.Context(), newRedisRecord("alice")), "noeviction")
-	couldNotTell(t, "revoking Swap", store.Swap(t.Context(), revoked(rec)), "noeviction")
-	swap(t, store, rotated(rec)) // takes no more memory than it frees
+	redisCouldNotTell(t, "Create", store.Create(t.Context(), newRedisRecord("alice")), "noeviction")
+	redisCouldNotTell(t, "revoking Swap", store.Swap(t.Context(), redisRevoked(rec)), "noeviction")
+	redisSwap(t, store, redisRotated(rec)) // takes no more memory than it frees
 }
 
 func TestRedisErrors_slotsNotServed(t *testing.T) {
 	cluster := servers.StartRedisCluster(t, servers.RedisOptions{})
 	store, prefix := redisStore(t, cluster.Client(nil), redisstore.Config{})
-	rec := create(t, store, newRedisRecord("alice"))
+	rec := redisCreate(t, store, newRedisRecord("alice"))
 	key := prefix + ":session:" + rec.ID
 	client := cluster.Client(&redis.ClusterOptions{MaxRedirects: -1})
 	slot, err := client.ClusterKeySlot(t.Context(), key).Result()
@@ -189,8 +188,8 @@ func TestRedisErrors_slotsNotServed(t *testing.T) {
 	}
 	store, _ = redisStore(t, client, redisstore.Config{Prefix: prefix})
 	_, err = store.Load(t.Context(), rec.ID)
-	couldNotTell(t, "Load", err, "CLUSTER INFO")
-	couldNotTell(t, "Swap", store.Swap(t.Context(), rotated(rec)), "CLUSTER INFO")
+	redisCouldNotTell(t, "Load", err, "CLUSTER INFO")
+	redisCouldNotTell(t, "Swap", store.Swap(t.Context(), redisRotated(rec)), "CLUSTER INFO")
 }
 
 func TestRedisErrors_damagedSession(t *testing.T) {
@@ -212,7 +211,7 @@ func TestRedisErrors_damagedSession(t *testing.T) {
 		}, "missing", false},
 		"a string": {func(key string) error { return client.Set(ctx, key, "v", 0).Err() }, "another program", false},
 	} {
-		rec := create(t, store, newRedisRecord(name))
+		rec := redisCreate(t, store, newRedisRecord(name))
 		if err := damage.run(prefix + ":session:" + rec.ID); err != nil {
 			t.Fatal(err)
 		}
@@ -221,9 +220,9 @@ func TestRedisErrors_damagedSession(t *testing.T) {
 			says = "revoked_at is missing"
 		}
 		_, err := store.Load(ctx, rec.ID)
-		couldNotTell(t, name+": Load", err, says)
+		redisCouldNotTell(t, name+": Load", err, says)
 		_, err = store.List(ctx, name)
-		couldNotTell(t, name+": List", err, says)
+		redisCouldNotTell(t, name+": List", err, says)
 		if damage.writesStill {
 			continue
 		}
@@ -231,11 +230,11 @@ func TestRedisErrors_damagedSession(t *testing.T) {
 		if name == "a string" {
 			says = "another program"
 		}
-		couldNotTell(t, name+": Swap", store.Swap(ctx, rotated(rec)), says)
+		redisCouldNotTell(t, name+": Swap", store.Swap(ctx, redisRotated(rec)), says)
 		if name != "no revoked_at" && name != "no version" {
 			other := rec
-			other.WriteID = randomID()
-			couldNotTell(t, name+": Create", store.Create(ctx, other), says)
+			other.WriteID = redisID()
+			redisCouldNotTell(t, name+": Create", store.Create(ctx, other), says)
 		}
 	}
 }
@@ -243,18 +242,18 @@ func TestRedisErrors_damagedSession(t *testing.T) {
 func TestRedisErrors_anothersKeys(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
 	store, prefix := redisStore(t, client, redisstore.Config{})
-	rec := create(t, store, newRedisRecord("alice"))
+	rec := redisCreate(t, store, newRedisRecord("alice"))
 	for _, key := range []string{"subject:bob", "revoked:0", "revoked:1", "revoked:2", "revoked:3", "revoked:4", "revoked:5", "revoked:6", "revoked:7"} {
 		if err := client.Set(t.Context(), prefix+":"+key, "v", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	_, err := store.List(t.Context(), "bob")
-	couldNotTell(t, "List", err, "Config.Prefix")
-	couldNotTell(t, "Create", store.Create(t.Context(), newRedisRecord("bob")), "Config.Prefix")
+	redisCouldNotTell(t, "List", err, "Config.Prefix")
+	redisCouldNotTell(t, "Create", store.Create(t.Context(), newRedisRecord("bob")), "Config.Prefix")
 	_, err = store.RevokedSince(t.Context(), rec.CreatedAt)
-	couldNotTell(t, "RevokedSince", err, "Config.Prefix")
-	couldNotTell(t, "revoking Swap", store.Swap(t.Context(), revoked(rec)), "Config.Prefix")
+	redisCouldNotTell(t, "RevokedSince", err, "Config.Prefix")
+	redisCouldNotTell(t, "revoking Swap", store.Swap(t.Context(), redisRevoked(rec)), "Config.Prefix")
 	if got, err := store.Load(t.Context(), rec.ID); err != nil || !got.RevokedAt.IsZero() {
 		t.Errorf("a revocation that the feed does not know was written: %v, %v", got, err)
 	}
@@ -264,27 +263,27 @@ func TestRedisErrors_anothersKeys(t *testing.T) {
 func TestRedisErrors_feedOfADamagedSession(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
 	store, prefix := redisStore(t, client, redisstore.Config{})
-	rec := create(t, store, newRedisRecord("alice"))
-	end := revoked(rec)
-	swap(t, store, end)
+	rec := redisCreate(t, store, newRedisRecord("alice"))
+	end := redisRevoked(rec)
+	redisSwap(t, store, end)
 	if err := client.HSet(t.Context(), prefix+":session:"+rec.ID, "revoked_at", "yes").Err(); err != nil {
 		t.Fatal(err)
 	}
 	_, err := store.RevokedSince(t.Context(), end.RevokedAt)
-	couldNotTell(t, "RevokedSince", err, rec.ID)
+	redisCouldNotTell(t, "RevokedSince", err, rec.ID)
 }
 
 func TestRedisErrors_contextEndsDuringACall(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
 	store, _ := redisStore(t, client, redisstore.Config{})
-	rec := create(t, store, newRedisRecord("alice"))
+	rec := redisCreate(t, store, newRedisRecord("alice"))
 	ctx, cancel := context.WithCancel(t.Context())
 	spy := new(redisSpy)
 	client.AddHook(spy)
 	spy.setAround(func(_ string, run func() error) error { cancel(); return run() })
-	err := store.Swap(ctx, revoked(rec))
+	err := store.Swap(ctx, redisRevoked(rec))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Swap: %v, want context.Canceled", err)
 	}
-	couldNotTell(t, "Swap", err, "")
+	redisCouldNotTell(t, "Swap", err, "")
 }

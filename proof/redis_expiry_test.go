@@ -15,29 +15,29 @@ import (
 	"github.com/seed67bc9b7f/tokensession/redisstore"
 )
 
-// atOnce drops records as soon as they expire.
-var atOnce = redisstore.Config{KeepExpired: time.Millisecond}
+// redisAtOnce drops records as soon as they expire.
+var redisAtOnce = redisstore.Config{KeepExpired: time.Millisecond}
 
-// lasting returns a record that lives for so long unless it is refreshed, and has no last end.
-func lasting(subject string, lifetime time.Duration) tokensession.Record {
+// redisLasting returns a record that lives for so long unless it is refreshed, and has no last end.
+func redisLasting(subject string, lifetime time.Duration) tokensession.Record {
 	rec := newRedisRecord(subject)
 	rec.ExpiresAt, rec.MaxExpiresAt = rec.CreatedAt.Add(lifetime), time.Time{}
 	return rec
 }
 
-// wait returns after d.
-func wait(d time.Duration) { <-time.After(d) }
+// redisWait returns after d.
+func redisWait(d time.Duration) { <-time.After(d) }
 
 func TestRedisExpiry_leavesNothingBehind(t *testing.T) {
 	redisKinds(t, func(t *testing.T, client redis.UniversalClient) {
-		store, prefix := redisStore(t, client, atOnce)
+		store, prefix := redisStore(t, client, redisAtOnce)
 		for i := range 10 {
-			rec := create(t, store, lasting("alice", time.Second))
+			rec := redisCreate(t, store, redisLasting("alice", 3*time.Second))
 			if i%2 == 0 {
-				create(t, store, lasting("user "+strconv.Itoa(i), 500*time.Millisecond))
-				swap(t, store, rotated(rec))
+				redisCreate(t, store, redisLasting("user "+strconv.Itoa(i), 2*time.Second))
+				redisSwap(t, store, redisRotated(rec))
 			}
-			create(t, store, lasting("expired before", -time.Hour))
+			redisCreate(t, store, redisLasting("expired before", -time.Hour))
 		}
 		if n := len(redisKeys(t, client, prefix)); n < 10+5 {
 			t.Fatalf("only %d keys: nothing would be shown", n)
@@ -50,11 +50,11 @@ func TestRedisExpiry_leavesNothingBehind(t *testing.T) {
 func TestRedisExpiry_everyKeyHasAnEnd(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
 	store, prefix := redisStore(t, client, redisstore.Config{})
-	swap(t, store, rotated(create(t, store, newRedisRecord("alice"))))
-	swap(t, store, revoked(create(t, store, newRedisRecord("bob"))))
+	redisSwap(t, store, redisRotated(redisCreate(t, store, newRedisRecord("alice"))))
+	redisSwap(t, store, redisRevoked(redisCreate(t, store, newRedisRecord("bob"))))
 	noEnd := newRedisRecord("carol")
 	noEnd.MaxExpiresAt = time.Time{}
-	create(t, store, noEnd)
+	redisCreate(t, store, noEnd)
 	for _, key := range redisKeys(t, client, prefix) {
 		ttl, err := client.PTTL(t.Context(), key).Result()
 		if err != nil || ttl < 24*time.Hour || ttl > 9*24*time.Hour {
@@ -70,7 +70,7 @@ func TestRedisExpiry_keepsARecordUntilItsEnd(t *testing.T) {
 		for _, fraction := range []time.Duration{0, time.Microsecond, 999 * time.Microsecond} {
 			rec := newRedisRecord("alice")
 			rec.ExpiresAt = rec.ExpiresAt.Truncate(time.Millisecond).Add(fraction)
-			create(t, store, rec)
+			redisCreate(t, store, rec)
 			at, err := client.PExpireTime(t.Context(), prefix+":session:"+rec.ID).Result()
 			if err != nil {
 				t.Fatal(err)
@@ -85,24 +85,24 @@ func TestRedisExpiry_keepsARecordUntilItsEnd(t *testing.T) {
 // What has expired already is accepted and dropped, and does not take the subject's other sessions along.
 func TestRedisExpiry_acceptsWhatHasExpired(t *testing.T) {
 	redisKinds(t, func(t *testing.T, client redis.UniversalClient) {
-		store, prefix := redisStore(t, client, atOnce)
-		lives := create(t, store, newRedisRecord("alice"))
+		store, prefix := redisStore(t, client, redisAtOnce)
+		lives := redisCreate(t, store, newRedisRecord("alice"))
 		for _, end := range []time.Time{time.Now().Add(-time.Second), time.Unix(0, 0), time.Unix(-1e9, 0), time.Time{}.Add(time.Microsecond)} {
 			rec := newRedisRecord("alice")
 			rec.ExpiresAt = end.UTC().Truncate(time.Microsecond)
-			create(t, store, rec)
+			redisCreate(t, store, rec)
 			if _, err := store.Load(t.Context(), rec.ID); !errors.Is(err, tokensession.ErrNotFound) {
 				t.Errorf("created with end %v: Load: %v", end, err)
 			}
-			rec = create(t, store, newRedisRecord("alice"))
-			next := rotated(rec)
+			rec = redisCreate(t, store, newRedisRecord("alice"))
+			next := redisRotated(rec)
 			next.ExpiresAt = end.UTC().Truncate(time.Microsecond)
-			swap(t, store, next)
+			redisSwap(t, store, next)
 			if _, err := store.Load(t.Context(), rec.ID); !errors.Is(err, tokensession.ErrNotFound) {
 				t.Errorf("swapped to end %v: Load: %v", end, err)
 			}
 		}
-		if got := listed(t, store, "alice"); !slices.Equal(got, []string{lives.ID}) {
+		if got := redisListed(t, store, "alice"); !slices.Equal(got, []string{lives.ID}) {
 			t.Errorf("alice has %v, want %s", got, lives.ID)
 		}
 		if keys := redisKeys(t, client, prefix); len(keys) != 2 {
@@ -115,11 +115,11 @@ func TestRedisExpiry_acceptsWhatHasExpired(t *testing.T) {
 // must not cost a look at the index every time.
 func TestRedisExpiry_slidingSessionStaysListed(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
-	store, prefix := redisStore(t, client, atOnce)
-	const lifetime = 2 * time.Second
-	rec := create(t, store, lasting("alice", lifetime))
-	short := create(t, store, lasting("alice", lifetime/4)) // its end is not that of the index
-	swap(t, store, rotated(rec))
+	store, prefix := redisStore(t, client, redisAtOnce)
+	const lifetime = 3 * time.Second
+	rec := redisCreate(t, store, redisLasting("alice", lifetime))
+	short := redisCreate(t, store, redisLasting("alice", lifetime/4)) // its end is not that of the index
+	redisSwap(t, store, redisRotated(rec))
 	rec, err := store.Load(t.Context(), rec.ID)
 	if err != nil {
 		t.Fatal(err)
@@ -128,18 +128,18 @@ func TestRedisExpiry_slidingSessionStaysListed(t *testing.T) {
 	client.AddHook(spy)
 	swaps, renewals := 0, 0
 	for started := time.Now(); time.Since(started) < 3*lifetime; swaps++ {
-		rec = swap(t, store, rotated(rec))
+		rec = redisSwap(t, store, redisRotated(rec))
 		_, commands := spy.take()
 		for _, c := range commands {
 			if c == "evalsha subject" {
 				renewals++
 			}
 		}
-		if got := listed(t, store, "alice"); !slices.Contains(got, rec.ID) {
+		if got := redisListed(t, store, "alice"); !slices.Contains(got, rec.ID) {
 			t.Fatalf("after %v and %d refreshes: %v", time.Since(started), swaps+1, got)
 		}
 		spy.take()
-		wait(20 * time.Millisecond)
+		redisWait(20 * time.Millisecond)
 	}
 	t.Logf("%d refreshes, %d of them renewed the index", swaps, renewals)
 	if renewals < 6 || renewals > 18 { // 12: a quarter of a lifetime ahead, during three
@@ -154,24 +154,24 @@ func TestRedisExpiry_slidingSessionStaysListed(t *testing.T) {
 // A failover of one of a Cluster's nodes may lose an entry of the index, and not its session.
 func TestRedisExpiry_refreshBringsALostIndexBack(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
-	store, prefix := redisStore(t, client, atOnce)
-	rec := create(t, store, lasting("alice", 2*time.Second))
+	store, prefix := redisStore(t, client, redisAtOnce)
+	rec := redisCreate(t, store, redisLasting("alice", 2*time.Second))
 	if err := client.Del(t.Context(), prefix+":subject:alice").Err(); err != nil {
 		t.Fatal(err)
 	}
 	awaitRedis(t, "the session to be listed again", func() bool {
-		rec = swap(t, store, rotated(rec))
-		return slices.Contains(listed(t, store, "alice"), rec.ID)
+		rec = redisSwap(t, store, redisRotated(rec))
+		return slices.Contains(redisListed(t, store, "alice"), rec.ID)
 	})
 }
 
 // A subject who logs in all day and whose sessions nobody lists must not fill the index.
 func TestRedisExpiry_loginsAloneKeepTheIndexShort(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
-	store, prefix := redisStore(t, client, atOnce)
+	store, prefix := redisStore(t, client, redisAtOnce)
 	longest := int64(0)
-	for started := time.Now(); time.Since(started) < 2*time.Second; wait(5 * time.Millisecond) {
-		create(t, store, lasting("robot", 100*time.Millisecond))
+	for started := time.Now(); time.Since(started) < 2*time.Second; redisWait(5 * time.Millisecond) {
+		redisCreate(t, store, redisLasting("robot", 100*time.Millisecond))
 		n, err := client.ZCard(t.Context(), prefix+":subject:robot").Result()
 		if err != nil {
 			t.Fatal(err)
@@ -186,16 +186,16 @@ func TestRedisExpiry_loginsAloneKeepTheIndexShort(t *testing.T) {
 func TestRedisExpiry_sessionsRevokedLongAgoLeaveTheIndex(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
 	store, prefix := redisStore(t, client, redisstore.Config{})
-	lives := create(t, store, newRedisRecord("alice"))
-	lately := create(t, store, newRedisRecord("alice"))
-	swap(t, store, revoked(lately))
+	lives := redisCreate(t, store, newRedisRecord("alice"))
+	lately := redisCreate(t, store, newRedisRecord("alice"))
+	redisSwap(t, store, redisRevoked(lately))
 	for i := range 600 { // more than a batch
 		rec := newRedisRecord("alice")
 		rec.RevokedAt = time.Now().Add(-61 * time.Minute).UTC().Truncate(time.Microsecond)
 		rec.RevokeReason = tokensession.Reason(fmt.Sprint(i))
-		create(t, store, rec)
+		redisCreate(t, store, rec)
 	}
-	listed(t, store, "alice")
+	redisListed(t, store, "alice")
 	ids, err := client.ZRange(t.Context(), prefix+":subject:alice", 0, -1).Result()
 	slices.Sort(ids)
 	want := []string{lives.ID, lately.ID}
@@ -213,19 +213,19 @@ func TestRedisFeed_tellsEachRevocationOfTheLastDay(t *testing.T) {
 		for _, age := range []time.Duration{ // in no order: the clocks of instances differ
 			-time.Hour, 5 * time.Second, 24*time.Hour - time.Minute, 0, time.Hour, 23 * time.Hour, -time.Minute, 10 * time.Minute,
 		} {
-			rec := create(t, store, newRedisRecord("alice"))
-			end := revoked(rec)
+			rec := redisCreate(t, store, newRedisRecord("alice"))
+			end := redisRevoked(rec)
 			end.RevokedAt = now.Add(-age)
-			swap(t, store, end)
+			redisSwap(t, store, end)
 			at[rec.ID] = end.RevokedAt
 		}
 		for range 1200 { // more than a batch, on every part
 			rec := newRedisRecord("bob")
 			rec.RevokedAt = now.Add(-30 * time.Minute)
-			at[create(t, store, rec).ID] = rec.RevokedAt
+			at[redisCreate(t, store, rec).ID] = rec.RevokedAt
 		}
 		for _, since := range []time.Time{{}, now.Add(-24 * time.Hour), now.Add(-time.Hour), now, now.Add(time.Microsecond), now.Add(2 * time.Hour), now.Add(-time.Hour)} {
-			got := told(t, store, since)
+			got := redisTold(t, store, since)
 			for id, revokedAt := range at {
 				if toldAt, ok := got[id]; revokedAt.Before(since) == ok || ok && !toldAt.Equal(revokedAt) {
 					t.Errorf("since %v: revoked at %v, told %v of %v", since, revokedAt, ok, toldAt)
@@ -247,7 +247,7 @@ func TestRedisFeed_forgetsWhatIsOlderThanADay(t *testing.T) {
 		for range 8 {
 			rec := newRedisRecord("alice")
 			rec.RevokedAt = rec.CreatedAt.Add(-time.Duration(age) * time.Hour)
-			create(t, store, rec)
+			redisCreate(t, store, rec)
 		}
 	}
 	total := int64(0)
@@ -269,18 +269,18 @@ func TestRedisFeed_forgetsWhatIsOlderThanADay(t *testing.T) {
 // A session that has expired needs no telling.
 func TestRedisFeed_bearsSessionsThatHaveExpired(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
-	store, _ := redisStore(t, client, atOnce)
-	fresh, _ := redisStore(t, client, atOnce)
-	rec := create(t, store, lasting("alice", 300*time.Millisecond))
-	end := revoked(rec)
-	swap(t, store, end)
-	if _, ok := told(t, store, end.RevokedAt)[rec.ID]; !ok {
+	store, prefix := redisStore(t, client, redisAtOnce)
+	fresh, _ := redisStore(t, client, redisstore.Config{Prefix: prefix})
+	rec := redisCreate(t, store, redisLasting("alice", time.Second))
+	end := redisRevoked(rec)
+	redisSwap(t, store, end)
+	if _, ok := redisTold(t, store, end.RevokedAt)[rec.ID]; !ok {
 		t.Fatal("not told")
 	}
 	awaitRedis(t, "the session to expire", func() bool {
 		_, err := store.Load(t.Context(), rec.ID)
 		return errors.Is(err, tokensession.ErrNotFound)
 	})
-	told(t, store, end.RevokedAt)
-	told(t, fresh, end.RevokedAt)
+	redisTold(t, store, end.RevokedAt)
+	redisTold(t, fresh, end.RevokedAt)
 }

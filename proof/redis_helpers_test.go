@@ -52,7 +52,7 @@ func redisClient(t *testing.T, addr string, opts *redis.Options) *redis.Client {
 func redisStore(t *testing.T, client redis.UniversalClient, cfg redisstore.Config) (*redisstore.Store, string) {
 	t.Helper()
 	if cfg.Prefix == "" {
-		cfg.Prefix = "test-" + randomID()
+		cfg.Prefix = "test-" + redisID()
 	}
 	store, err := redisstore.New(client, cfg)
 	if err != nil {
@@ -80,7 +80,7 @@ func redisManager(t *testing.T, store tokensession.RefreshStore, cfg tokensessio
 	return m
 }
 
-func randomID() string {
+func redisID() string {
 	b := make([]byte, 16)
 	_, _ = rand.Read(b)
 	return base64.RawURLEncoding.EncodeToString(b)
@@ -92,35 +92,35 @@ func newRedisRecord(subject string) tokensession.Record {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
 	return tokensession.Record{
-		ID: randomID(), Version: 1, WriteID: randomID(), Subject: subject, Key: key,
+		ID: redisID(), Version: 1, WriteID: redisID(), Subject: subject, Key: key,
 		Attributes: map[string]string{"ip": "192.0.2.1", "device": "Firefox on Linux"},
 		AuthTime:   now, CreatedAt: now, RotatedAt: now,
 		ExpiresAt: now.Add(7 * 24 * time.Hour), MaxExpiresAt: now.Add(30 * 24 * time.Hour),
 	}
 }
 
-// rotated returns what a Manager swaps in at a refresh.
-func rotated(rec tokensession.Record) tokensession.Record {
+// redisRotated returns what a Manager swaps in at a refresh.
+func redisRotated(rec tokensession.Record) tokensession.Record {
 	lifetime := rec.ExpiresAt.Sub(rec.RotatedAt)
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	rec.Version++
-	rec.WriteID = randomID()
+	rec.WriteID = redisID()
 	rec.Predecessor, rec.Generation = rec.Generation, rec.Generation+1
 	rec.ConsumedAt, rec.RotatedAt = now, now
 	rec.ExpiresAt = now.Add(lifetime)
 	return rec
 }
 
-// revoked returns what a Manager swaps in at a logout.
-func revoked(rec tokensession.Record) tokensession.Record {
+// redisRevoked returns what a Manager swaps in at a logout.
+func redisRevoked(rec tokensession.Record) tokensession.Record {
 	rec.Version++
-	rec.WriteID = randomID()
+	rec.WriteID = redisID()
 	rec.RevokedAt = time.Now().UTC().Truncate(time.Microsecond)
 	rec.RevokeReason = tokensession.ReasonLogout
 	return rec
 }
 
-func create(t *testing.T, store tokensession.RefreshStore, rec tokensession.Record) tokensession.Record {
+func redisCreate(t *testing.T, store tokensession.RefreshStore, rec tokensession.Record) tokensession.Record {
 	t.Helper()
 	if err := store.Create(t.Context(), rec); err != nil {
 		t.Fatalf("Create: %v", err)
@@ -128,7 +128,7 @@ func create(t *testing.T, store tokensession.RefreshStore, rec tokensession.Reco
 	return rec
 }
 
-func swap(t *testing.T, store tokensession.RefreshStore, next tokensession.Record) tokensession.Record {
+func redisSwap(t *testing.T, store tokensession.RefreshStore, next tokensession.Record) tokensession.Record {
 	t.Helper()
 	if err := store.Swap(t.Context(), next); err != nil {
 		t.Fatalf("Swap: %v", err)
@@ -136,8 +136,8 @@ func swap(t *testing.T, store tokensession.RefreshStore, next tokensession.Recor
 	return next
 }
 
-// listed returns the ids of the subject's sessions.
-func listed(t *testing.T, store tokensession.RefreshStore, subject string) []string {
+// redisListed returns the ids of the subject's sessions.
+func redisListed(t *testing.T, store tokensession.RefreshStore, subject string) []string {
 	t.Helper()
 	recs, err := store.List(t.Context(), subject)
 	if err != nil {
@@ -150,8 +150,8 @@ func listed(t *testing.T, store tokensession.RefreshStore, subject string) []str
 	return ids
 }
 
-// told returns what the feed tells.
-func told(t *testing.T, feed tokensession.RevocationFeed, since time.Time) map[string]time.Time {
+// redisTold returns what the feed tells.
+func redisTold(t *testing.T, feed tokensession.RevocationFeed, since time.Time) map[string]time.Time {
 	t.Helper()
 	list, err := feed.RevokedSince(t.Context(), since)
 	if err != nil {
@@ -191,7 +191,7 @@ func redisKeys(t *testing.T, client redis.UniversalClient, prefix string) []stri
 	return keys
 }
 
-// await polls until done, at most half a minute.
+// awaitRedis polls until done, at most half a minute.
 func awaitRedis(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	deadline := time.After(30 * time.Second)
@@ -220,7 +220,7 @@ func (s *redisSpy) DialHook(next redis.DialHook) redis.DialHook {
 
 func (s *redisSpy) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		command := describe(cmd)
+		command := describeRedis(cmd)
 		around := s.note(command)
 		if around == nil {
 			return next(ctx, cmd)
@@ -237,7 +237,7 @@ func (s *redisSpy) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		var commands []string
 		for _, cmd := range cmds {
-			commands = append(commands, describe(cmd))
+			commands = append(commands, describeRedis(cmd))
 		}
 		s.note(commands...)
 		return next(ctx, cmds)
@@ -267,8 +267,8 @@ func (s *redisSpy) setAround(around func(string, func() error) error) {
 	s.around = around
 }
 
-// describe names a command and the kind of its key.
-func describe(cmd redis.Cmder) string {
+// describeRedis names a command and the kind of its key.
+func describeRedis(cmd redis.Cmder) string {
 	args := cmd.Args()
 	key := ""
 	switch name := strings.ToLower(cmd.Name()); {

@@ -25,18 +25,25 @@ func TestRedisStore_keepsEveryBitOfARecord(t *testing.T) {
 		rec.Key[0], rec.Key[1], rec.Key[2] = 0, '\r', '\n'
 		rec.ClientID = "\xff"
 		rec.Attributes = map[string]string{"": "", "\xfe": "\x00", "long": strings.Repeat("x", 5000)}
-		for i := range 3000 { // more than Lua unpacks at once
+		for i := range 5000 { // more than Lua unpacks at once
 			rec.Attributes[fmt.Sprint("n", i)] = fmt.Sprint(i)
 		}
 		rec.Generation, rec.Predecessor = 1<<64-1, 1<<53+1
-		create(t, store, rec)
+		redisCreate(t, store, rec)
 		got, err := store.Load(t.Context(), rec.ID)
 		if err != nil || !reflect.DeepEqual(got, rec) {
 			t.Fatalf("created %v, loaded %v, %v", rec, got, err)
 		}
-		next := rotated(rec)
+		next := redisRotated(rec)
 		next.Attributes = map[string]string{"only": "this"}
-		swap(t, store, next)
+		redisSwap(t, store, next)
+		got, err = store.Load(t.Context(), rec.ID)
+		if err != nil || !reflect.DeepEqual(got, next) {
+			t.Fatalf("swapped in %v, loaded %v, %v", next, got, err)
+		}
+		next = redisRotated(next)
+		next.Attributes = rec.Attributes
+		redisSwap(t, store, next)
 		got, err = store.Load(t.Context(), rec.ID)
 		if err != nil || !reflect.DeepEqual(got, next) {
 			t.Fatalf("swapped in %v, loaded %v, %v", next, got, err)
@@ -49,15 +56,15 @@ func TestRedisStore_comparesVersionsOf64Bits(t *testing.T) {
 	for _, version := range []uint64{1, 9, 1 << 53, 1<<53 + 1, 1<<64 - 3} {
 		rec := newRedisRecord("alice")
 		rec.Version = version
-		create(t, store, rec)
+		redisCreate(t, store, rec)
 		for _, other := range []uint64{version - 1, version, version + 2} {
-			next := rotated(rec)
+			next := redisRotated(rec)
 			next.Version = other
 			if err := store.Swap(t.Context(), next); !errors.Is(err, tokensession.ErrConflict) {
 				t.Errorf("Swap to version %d of version %d: %v, want ErrConflict", other, version, err)
 			}
 		}
-		swap(t, store, rotated(rec))
+		redisSwap(t, store, redisRotated(rec))
 	}
 }
 
@@ -70,16 +77,16 @@ func TestRedisStore_namesEachSubjectsOwnSessions(t *testing.T) {
 			for i := range 5 {
 				rec := newRedisRecord(subject)
 				rec.CreatedAt = rec.CreatedAt.Add(time.Duration(-i) * time.Hour)
-				create(t, store, rec)
+				redisCreate(t, store, rec)
 				want[subject] = append([]string{rec.ID}, want[subject]...)
 			}
 		}
 		for _, subject := range subjects {
-			if got := listed(t, store, subject); !slices.Equal(got, want[subject]) {
+			if got := redisListed(t, store, subject); !slices.Equal(got, want[subject]) {
 				t.Errorf("subject %q: %v, want %v", subject, got, want[subject])
 			}
 		}
-		if got := listed(t, store, "nobody"); got != nil {
+		if got := redisListed(t, store, "nobody"); got != nil {
 			t.Errorf("an unknown subject has %v", got)
 		}
 		if cluster, ok := client.(*redis.ClusterClient); ok {
@@ -103,7 +110,7 @@ func TestRedisStore_showsOperatorsPlainFields(t *testing.T) {
 	store, prefix := redisStore(t, client, redisstore.Config{})
 	rec := newRedisRecord("alice")
 	rec.CreatedAt = time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
-	create(t, store, rec)
+	redisCreate(t, store, rec)
 	fields, err := client.HGetAll(t.Context(), prefix+":session:"+rec.ID).Result()
 	if err != nil {
 		t.Fatal(err)
@@ -125,8 +132,8 @@ func TestRedisStore_showsOperatorsPlainFields(t *testing.T) {
 func TestRedisStore_needsOneReadAndOneWriteARefresh(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
 	store, _ := redisStore(t, client, redisstore.Config{})
-	warm := create(t, store, newRedisRecord("warm"))
-	swap(t, store, revoked(warm)) // the scripts are on the server now
+	warm := redisCreate(t, store, newRedisRecord("warm"))
+	redisSwap(t, store, redisRevoked(warm)) // the scripts are on the server now
 	spy := new(redisSpy)
 	client.AddHook(spy)
 
@@ -141,15 +148,15 @@ func TestRedisStore_needsOneReadAndOneWriteARefresh(t *testing.T) {
 		{"Create", func() error { return store.Create(t.Context(), rec) }, 2,
 			map[string]int{"evalsha subject": 1, "evalsha session": 1}},
 		{"Load", func() error { _, err := store.Load(t.Context(), rec.ID); return err }, 1, map[string]int{"hgetall session": 1}},
-		{"Swap", func() error { rec = rotated(rec); return store.Swap(t.Context(), rec) }, 1, map[string]int{"evalsha session": 1}},
+		{"Swap", func() error { rec = redisRotated(rec); return store.Swap(t.Context(), rec) }, 1, map[string]int{"evalsha session": 1}},
 		{"Swap with other attributes", func() error {
-			rec = rotated(rec)
+			rec = redisRotated(rec)
 			rec.Attributes = map[string]string{"ip": "192.0.2.2"}
 			return store.Swap(t.Context(), rec)
 		}, 3, map[string]int{"evalsha session": 2, "evalsha subject": 1}},
 		{"List", func() (err error) { recs, err = store.List(t.Context(), "alice"); return err }, 2,
 			map[string]int{"zrange subject": 1, "hgetall session": 1}},
-		{"revoking Swap", func() error { rec = revoked(rec); return store.Swap(t.Context(), rec) }, 2,
+		{"revoking Swap", func() error { rec = redisRevoked(rec); return store.Swap(t.Context(), rec) }, 2,
 			map[string]int{"evalsha revoked": 1, "evalsha session": 1}},
 		{"RevokedSince", func() error { _, err := store.RevokedSince(t.Context(), rec.RevokedAt); return err }, 2,
 			map[string]int{"zrange revoked": 8, "hget session": 1}},
@@ -196,8 +203,8 @@ func TestRedisStore_worksAfterTheServerForgotTheScripts(t *testing.T) {
 		rec := newRedisRecord("alice")
 		for _, step := range []func() error{
 			func() error { return store.Create(t.Context(), rec) },
-			func() error { rec = rotated(rec); return store.Swap(t.Context(), rec) },
-			func() error { rec = revoked(rec); return store.Swap(t.Context(), rec) },
+			func() error { rec = redisRotated(rec); return store.Swap(t.Context(), rec) },
+			func() error { rec = redisRevoked(rec); return store.Swap(t.Context(), rec) },
 		} {
 			if err := client.ScriptFlush(t.Context()).Err(); err != nil {
 				t.Fatal(err)
@@ -212,28 +219,35 @@ func TestRedisStore_worksAfterTheServerForgotTheScripts(t *testing.T) {
 // A Swap that gives a session to another subject is nothing a Manager does, but the contract allows it.
 func TestRedisStore_listsASessionUnderItsNewSubject(t *testing.T) {
 	store, _ := redisStore(t, redisClient(t, servers.RedisAddr(t), nil), redisstore.Config{})
-	rec := create(t, store, newRedisRecord("alice"))
-	next := rotated(rec)
+	rec := redisCreate(t, store, newRedisRecord("alice"))
+	next := redisRotated(rec)
 	next.Subject = "bob"
-	swap(t, store, next)
-	if got := listed(t, store, "bob"); !slices.Equal(got, []string{rec.ID}) {
+	redisSwap(t, store, next)
+	if got := redisListed(t, store, "bob"); !slices.Equal(got, []string{rec.ID}) {
 		t.Errorf("bob has %v", got)
 	}
-	if got := listed(t, store, "alice"); got != nil {
+	if got := redisListed(t, store, "alice"); got != nil {
 		t.Errorf("alice still has %v", got)
 	}
 }
 
 func TestRedisStore_createOfAnothersIDLeavesNoTrace(t *testing.T) {
 	store, _ := redisStore(t, redisClient(t, servers.RedisAddr(t), nil), redisstore.Config{})
-	rec := create(t, store, newRedisRecord("alice"))
+	rec := redisCreate(t, store, newRedisRecord("alice"))
 	other := newRedisRecord("mallory")
 	other.ID = rec.ID
 	if err := store.Create(t.Context(), other); !errors.Is(err, tokensession.ErrExists) {
 		t.Fatalf("Create: %v, want ErrExists", err)
 	}
-	if got := listed(t, store, "mallory"); got != nil {
+	if got := redisListed(t, store, "mallory"); got != nil {
 		t.Errorf("mallory has alice's session %v", got)
+	}
+	other.Subject, other.ExpiresAt = "alice", rec.CreatedAt.Add(-time.Hour) // must not shorten the entry of hers
+	if err := store.Create(t.Context(), other); !errors.Is(err, tokensession.ErrExists) {
+		t.Fatalf("Create: %v, want ErrExists", err)
+	}
+	if got := redisListed(t, store, "alice"); !slices.Equal(got, []string{rec.ID}) {
+		t.Errorf("alice has %v", got)
 	}
 	if got, err := store.Load(t.Context(), rec.ID); err != nil || !reflect.DeepEqual(got, rec) {
 		t.Errorf("alice's session is %v, %v", got, err)
@@ -262,16 +276,28 @@ func TestRedisStore_check(t *testing.T) {
 		}
 	}
 
+	unlimited := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "always", Args: []string{"--maxmemory-policy", "allkeys-lru"}})
+	store, _ = redisStore(t, unlimited.Client(nil), redisstore.Config{})
+	if err := store.Check(t.Context()); err != nil {
+		t.Errorf("a server that never has to evict: %v", err)
+	}
+
 	cluster := servers.StartRedisCluster(t, servers.RedisOptions{AppendFsync: "everysec"})
 	store, _ = redisStore(t, cluster.Client(nil), redisstore.Config{})
 	if err := store.Check(t.Context()); err != nil {
 		t.Errorf("a good Cluster: %v", err)
 	}
-	if err := cluster.Nodes[2].Client(nil).ConfigSet(t.Context(), "appendonly", "no").Err(); err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Check(t.Context()); err == nil || !strings.Contains(err.Error(), cluster.Nodes[2].Addr) {
-		t.Errorf("a Cluster with a bad node: %v, want its address %s", err, cluster.Nodes[2].Addr)
+	for _, node := range cluster.Nodes {
+		set := func(value string) {
+			if err := node.Client(nil).ConfigSet(t.Context(), "appendonly", value).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		set("no")
+		if err := store.Check(t.Context()); err == nil || !strings.Contains(err.Error(), node.Addr) {
+			t.Errorf("a Cluster with a bad node: %v, want its address %s", err, node.Addr)
+		}
+		set("yes")
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()

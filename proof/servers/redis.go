@@ -61,6 +61,7 @@ func StartRedis(tb testing.TB, opts RedisOptions) *Redis {
 			"--repl-diskless-sync-delay", "0"}, opts.Args...),
 		Ready: func(ctx context.Context) error { return pingRedis(ctx, r.Addr) },
 	})
+	tb.Cleanup(r.Kill) // one that cannot save, or writes its first append-only file, does not stop when asked to
 	return r
 }
 
