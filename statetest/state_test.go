@@ -48,7 +48,8 @@ var subjects = []string{"alice", "bob"}
 func newModel(t *rapid.T) *model {
 	s := &model{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	s.cfg = tokensession.Config{
-		AccessTTL: 15 * time.Minute, RefreshTTL: 7 * 24 * time.Hour, MaxLifetime: 30 * 24 * time.Hour,
+		AccessTTL: 15 * time.Minute, RefreshTTL: 7 * 24 * time.Hour,
+		MaxLifetime:    rapid.SampledFrom([]time.Duration{30 * 24 * time.Hour, 2 * time.Hour}).Draw(t, "lifetime"),
 		GracePeriod:    rapid.SampledFrom([]time.Duration{10 * time.Second, tokensession.Strict}).Draw(t, "grace"),
 		RecoveryPeriod: rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "recovery"),
 		MaxSessions:    rapid.SampledFrom([]int{0, 2}).Draw(t, "max sessions"),
@@ -58,7 +59,11 @@ func newModel(t *rapid.T) *model {
 	must(t, err)
 	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: "i", Audience: []string{"a"}})
 	must(t, err)
-	s.m, err = tokensession.New(signer, tokensession.NewMemoryStore(), s.cfg)
+	var store tokensession.RefreshStore = tokensession.NewMemoryStore()
+	if rapid.Bool().Draw(t, "hide optional abilities") {
+		store = struct{ tokensession.RefreshStore }{store}
+	}
+	s.m, err = tokensession.New(signer, store, s.cfg)
 	must(t, err)
 	return s
 }
@@ -111,7 +116,8 @@ func (s *model) Start(t *rapid.T) {
 	}
 	tokens, err := s.m.Start(ctx, subject, opts...)
 	must(t, err)
-	x := &session{id: tokens.Session.ID, subject: subject, parent: -1, expires: s.now.Add(s.cfg.RefreshTTL), end: s.now.Add(s.cfg.MaxLifetime)}
+	x := &session{id: tokens.Session.ID, subject: subject, parent: -1, end: s.now.Add(s.cfg.MaxLifetime)}
+	s.renewed(x)
 	if replaced != nil && !replaced.over(s.now) {
 		replaced.revoked = true
 	}
@@ -158,11 +164,16 @@ func (s *model) Refresh(t *rapid.T) {
 }
 
 func (s *model) rotated(t *rapid.T, x *session, tokens tokensession.Tokens) {
-	x.live, x.rotated, x.expires = x.live+1, s.now, s.now.Add(s.cfg.RefreshTTL)
+	x.live, x.rotated = x.live+1, s.now
+	s.renewed(x)
+	s.handedOut(t, x, tokens)
+}
+
+func (s *model) renewed(x *session) {
+	x.expires = s.now.Add(s.cfg.RefreshTTL)
 	if x.end.Before(x.expires) {
 		x.expires = x.end
 	}
-	s.handedOut(t, x, tokens)
 }
 
 func wants(t *rapid.T, err, want error) {
