@@ -25,7 +25,7 @@ type client struct {
 	token  string
 	done   atomic.Int64 // refreshes that succeeded
 	failed atomic.Int64 // that got no verdict
-	out    error        // the verdict
+	out    atomic.Value // the verdict, an error
 }
 
 // A crowd is some clients at work.
@@ -78,7 +78,7 @@ func (c *client) work(stop context.Context) {
 			case <-stop.Done():
 			}
 		default:
-			c.out = err
+			c.out.Store(err)
 			return
 		}
 	}
@@ -93,6 +93,9 @@ func (c *crowd) awaitProgress(n int64) {
 	}
 	await(c.tb, fmt.Sprintf("%d more refreshes of each client", n), func() bool {
 		for i, one := range c.clients {
+			if out := one.out.Load(); out != nil {
+				c.tb.Fatalf("client %d is out: %v", i, out)
+			}
 			if one.done.Load() < goals[i] {
 				return false
 			}
@@ -115,8 +118,8 @@ func (c *crowd) awaitOutage() {
 func (c *crowd) allLive() {
 	c.tb.Helper()
 	for i, one := range c.clients {
-		if one.out != nil {
-			c.tb.Errorf("client %d is out: %v", i, one.out)
+		if out := one.out.Load(); out != nil {
+			c.tb.Errorf("client %d is out: %v", i, out)
 			continue
 		}
 		tokens, err := refreshUntilVerdict(c.tb, one.m, one.token)
