@@ -1,17 +1,20 @@
+//go:build unix
+
 package benchmarks
 
 import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/seed67bc9b7f/tokensession"
@@ -20,303 +23,343 @@ import (
 	"github.com/seed67bc9b7f/tokensession/sqlstore"
 )
 
-// turns is how often the floor and the refresh take turns, for turn each.
-const (
-	turns = 5
-	turn  = time.Second
-)
+// The pool of both what is measured and its floor.
+const pool = 16
 
-// A bench is a store and the cheapest durable write on the same server, through the same driver and pool.
-type bench struct {
+// A rival is a store on a server, and the cheapest write that can be made there through the same driver and pool.
+type rival struct {
 	store tokensession.RefreshStore
-	floor func(client int) error
+	sent  *atomic.Int64                   // what the client wrote to its connections, counted in writes
+	floor func(client int) (write func()) // prepares the row or key of a client
 }
 
-// BenchmarkStorePostgreSQL: the floor is a prepared UPDATE of one small row by primary key, as in pgbench. The server
-// runs with its defaults: it waits for the disk at each commit.
-func BenchmarkStorePostgreSQL(b *testing.B) {
-	db := postgres(b, servers.PostgresOptions{Durable: true})
-	b.Run("refresh", func(b *testing.B) { compare(b, postgresBench(b, db)) })
-}
-
-// BenchmarkStorePostgreSQL_noWait is the same with synchronous_commit off, so that it is the statements that count.
-func BenchmarkStorePostgreSQL_noWait(b *testing.B) {
-	db := postgres(b, servers.PostgresOptions{Durable: true, Settings: map[string]string{"synchronous_commit": "off"}})
-	b.Run("refresh", func(b *testing.B) { compare(b, postgresBench(b, db)) })
-}
-
-// BenchmarkStoreRedis: the floor is one EVALSHA that sets a field of a hash.
-func BenchmarkStoreRedis(b *testing.B) {
-	server := servers.StartRedis(b, servers.RedisOptions{AppendFsync: "everysec"})
-	client := server.Client(&redis.Options{Addr: server.Addr, PoolSize: 32})
-	b.Run("refresh", func(b *testing.B) { compare(b, redisBench(b, client)) })
-}
-
-func postgres(b *testing.B, opts servers.PostgresOptions) *sql.DB {
-	db := must(sql.Open("pgx", servers.StartPostgres(b, opts).DSN))
-	db.SetMaxIdleConns(32)
-	b.Cleanup(func() { _ = db.Close() })
-	return db
-}
-
-func newSQLStore(b *testing.B, db *sql.DB) *sqlstore.Store {
-	store := must(sqlstore.New(db, sqlstore.PostgreSQL, sqlstore.Config{}))
-	check(b, store.Migrate(ctx))
-	return store
-}
-
-func postgresBench(b *testing.B, db *sql.DB) bench {
-	exec(b, db, "CREATE TABLE IF NOT EXISTS floor (id bigint PRIMARY KEY, n bigint NOT NULL) WITH (fillfactor = 80)")
-	exec(b, db, "INSERT INTO floor SELECT i, 0 FROM generate_series(0, 99) AS i ON CONFLICT DO NOTHING")
-	return bench{newSQLStore(b, db), func(client int) error {
-		_, err := db.ExecContext(ctx, "UPDATE floor SET n = n + 1 WHERE id = $1", client)
-		return err
-	}}
-}
-
-func redisBench(b *testing.B, client *redis.Client) bench {
-	script := redis.NewScript("return redis.call('HSET', KEYS[1], 'n', ARGV[1])")
-	return bench{must(redisstore.New(client, redisstore.Config{})), func(c int) error {
-		return script.Run(ctx, client, []string{fmt.Sprintf("floor:%d", c)}, c).Err()
-	}}
-}
-
-func exec(b *testing.B, db *sql.DB, statement string) {
-	b.Helper()
-	_, err := db.Exec(statement)
-	check(b, err)
-}
-
-// compare lets 1 and 16 clients take turns with the floor and with refreshes.
-func compare(b *testing.B, s bench) {
-	for _, clients := range []int{1, 16} {
-		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
-			refresh := refresher(b, s.store, clients)
-			var floor, ours result
-			for b.Loop() {
-				for range turns {
-					floor.add(work(b, clients, turn, s.floor))
-					ours.add(work(b, clients, turn, refresh))
-				}
+// BenchmarkStore_refresh runs refreshes through a Manager in turns with the floor: a prepared UPDATE of one row by its
+// primary key, or an EVALSHA that sets one key.
+func BenchmarkStore_refresh(b *testing.B) {
+	rivals := []struct {
+		name  string
+		start func(testing.TB) rival
+	}{
+		{"postgres", func(tb testing.TB) rival { return postgresRival(tb, servers.PostgresOptions{Durable: true}) }},
+		{"postgres-without-fsync", func(tb testing.TB) rival { return postgresRival(tb, servers.PostgresOptions{}) }},
+		{"redis-everysec", func(tb testing.TB) rival { return redisRival(tb, "everysec") }},
+		{"redis-without-aof", func(tb testing.TB) rival { return redisRival(tb, "") }},
+	}
+	for _, r := range rivals {
+		b.Run(r.name, func(b *testing.B) {
+			rival := r.start(b)
+			for _, clients := range []int{1, 16} {
+				b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) { compare(b, rival, clients) })
 			}
-			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(floor.quantile(0.5), "floor-p50-µs")
-			b.ReportMetric(ours.quantile(0.5), "refresh-p50-µs")
-			b.ReportMetric(ours.quantile(0.5)/floor.quantile(0.5), "p50-ratio")
-			b.ReportMetric(floor.rate(), "floor-ops/s")
-			b.ReportMetric(ours.rate(), "refresh-ops/s")
-			b.ReportMetric(ours.rate()/floor.rate(), "ops-ratio")
 		})
 	}
 }
 
-// refresher starts a session for each client and returns what refreshes it.
-func refresher(b *testing.B, store tokensession.RefreshStore, clients int) func(client int) error {
-	b.Helper()
-	m := managerOn(b, store)
-	tokens := make([]tokensession.Tokens, clients)
-	for i := range tokens {
-		tokens[i] = start(b, m)
+func compare(b *testing.B, r rival, clients int) {
+	m := managerOn(b, r.store)
+	var refreshes, writes []func()
+	for client := range clients {
+		refreshes, writes = append(refreshes, refresher(b, m, client)), append(writes, r.floor(client))
 	}
-	return func(client int) (err error) {
-		tokens[client], err = m.Refresh(ctx, tokens[client].RefreshToken)
-		return err
+	run(refreshes, 300*time.Millisecond) // connects, prepares, warms up
+	run(writes, 300*time.Millisecond)
+	var ours, floor timings
+	for b.Loop() {
+		for range 6 {
+			floor.add(run(writes, 500*time.Millisecond))
+			before := r.sent.Load()
+			ours.add(run(refreshes, 500*time.Millisecond))
+			ours.sent += r.sent.Load() - before
+		}
 	}
+	b.ReportMetric(0, "ns/op") // of everything together: no use
+	b.ReportMetric(floor.percentile(50), "floor-p50-ns")
+	b.ReportMetric(ours.percentile(50), "refresh-p50-ns")
+	b.ReportMetric(ours.percentile(50)/floor.percentile(50), "p50-ratio")
+	b.ReportMetric(floor.rate(), "floor-ops/s")
+	b.ReportMetric(ours.rate(), "refresh-ops/s")
+	b.ReportMetric(ours.rate()/floor.rate(), "throughput-ratio")
+	b.ReportMetric(float64(ours.sent)/float64(len(ours.each)), "sent/refresh")
 }
 
-func managerOn(b *testing.B, store tokensession.RefreshStore) *tokensession.Manager {
-	b.Helper()
-	signer, err := tokensession.NewAccessSigner(must(tokensession.GenerateKey()),
-		tokensession.AccessConfig{Issuer: "https://auth.example", Audience: []string{"https://api.example"}})
-	check(b, err)
+func managerOn(tb testing.TB, store tokensession.RefreshStore) *tokensession.Manager {
+	tb.Helper()
+	key, err := tokensession.GenerateKey()
+	check(tb, err)
+	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{
+		Issuer: "https://auth.example", Audience: []string{"https://api.example"},
+	})
+	check(tb, err)
 	m, err := tokensession.New(signer, store, tokensession.Config{})
-	check(b, err)
+	check(tb, err)
 	return m
 }
 
-// A result is how long each operation took, and all of them together.
-type result struct {
-	times []time.Duration
-	total time.Duration
+// refresher starts a session and returns what refreshes it.
+func refresher(tb testing.TB, m *tokensession.Manager, client int) func() {
+	tb.Helper()
+	tokens, err := m.Start(ctx, fmt.Sprintf("user-%010d", client), tokensession.WithAttributes(map[string]string{
+		"device": "Firefox on Linux", "ip": "198.51.100.7",
+	}))
+	check(tb, err)
+	return func() {
+		next, err := m.Refresh(ctx, tokens.RefreshToken)
+		if err != nil {
+			panic(err)
+		}
+		tokens = next
+	}
 }
 
-func (r *result) add(more result) {
-	r.times, r.total = append(r.times, more.times...), r.total+more.total
+// timings are those of many operations.
+type timings struct {
+	each    []time.Duration
+	elapsed time.Duration
+	sent    int64
 }
 
-// quantile is in microseconds.
-func (r *result) quantile(q float64) float64 {
-	slices.Sort(r.times)
-	return float64(r.times[int(q*float64(len(r.times)-1))].Nanoseconds()) / 1000
+func (t *timings) add(other timings) {
+	t.each = append(t.each, other.each...)
+	t.elapsed += other.elapsed
 }
 
-func (r *result) rate() float64 { return float64(len(r.times)) / r.total.Seconds() }
+func (t *timings) percentile(p int) float64 {
+	slices.Sort(t.each)
+	return float64(t.each[len(t.each)*p/100])
+}
 
-// work lets the clients do an operation over and over for a while.
-func work(b *testing.B, clients int, period time.Duration, operation func(client int) error) result {
-	b.Helper()
-	var all sync.WaitGroup
-	results := make([]result, clients)
+func (t *timings) rate() float64 { return float64(len(t.each)) / t.elapsed.Seconds() }
+
+// run repeats each operation in a goroutine of its own for a time.
+func run(operations []func(), d time.Duration) (all timings) {
+	var mu sync.Mutex
+	var clients sync.WaitGroup
 	begin := time.Now()
-	for c := range clients {
-		all.Go(func() {
-			for before := time.Now(); before.Sub(begin) < period; {
-				if err := operation(c); err != nil {
-					b.Error(err)
-					return
-				}
-				after := time.Now()
-				results[c].times = append(results[c].times, after.Sub(before))
-				before = after
+	for _, operation := range operations {
+		clients.Go(func() {
+			var each []time.Duration
+			for t := time.Now(); t.Sub(begin) < d; {
+				operation()
+				next := time.Now()
+				each = append(each, next.Sub(t))
+				t = next
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			all.each = append(all.each, each...)
 		})
 	}
-	all.Wait()
-	sum := result{total: time.Since(begin)}
-	for _, r := range results {
-		sum.times = append(sum.times, r.times...)
-	}
-	return sum
+	clients.Wait()
+	all.elapsed = time.Since(begin)
+	return all
 }
 
-// BenchmarkStorePostgreSQL_size shows that refreshes leave neither rows nor bytes behind.
-func BenchmarkStorePostgreSQL_size(b *testing.B) {
-	const sessions = 2000
+// countingDialer returns a dialer whose connections count what is written to them: a write is a round trip with the
+// drivers used here.
+func countingDialer() (*atomic.Int64, func(ctx context.Context, network, addr string) (net.Conn, error)) {
+	sent := new(atomic.Int64)
+	return sent, func(ctx context.Context, network, addr string) (net.Conn, error) {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &countingConn{conn, sent}, nil
+	}
+}
+
+type countingConn struct {
+	net.Conn
+	sent *atomic.Int64
+}
+
+func (c *countingConn) Write(b []byte) (int, error) {
+	c.sent.Add(1)
+	return c.Conn.Write(b)
+}
+
+func postgresRival(tb testing.TB, opts servers.PostgresOptions) rival {
+	tb.Helper()
+	db, sent := openPostgres(tb, servers.StartPostgres(tb, opts).DSN)
+	_, err := db.ExecContext(ctx, "CREATE TABLE floor (id text PRIMARY KEY, n bigint NOT NULL) WITH (fillfactor = 80)")
+	check(tb, err)
+	update, err := db.PrepareContext(ctx, "UPDATE floor SET n = n + $1 WHERE id = $2")
+	check(tb, err)
+	return rival{store: migrated(tb, db), sent: sent, floor: func(client int) func() {
+		id := fmt.Sprintf("client %d", client)
+		_, err := db.ExecContext(ctx, "INSERT INTO floor VALUES ($1, 0) ON CONFLICT DO NOTHING", id)
+		check(tb, err)
+		return func() {
+			if _, err := update.ExecContext(ctx, 1, id); err != nil {
+				panic(err)
+			}
+		}
+	}}
+}
+
+func openPostgres(tb testing.TB, dsn string) (*sql.DB, *atomic.Int64) {
+	tb.Helper()
+	cfg, err := pgx.ParseConfig(dsn)
+	check(tb, err)
+	sent, dial := countingDialer()
+	cfg.DialFunc = dial
+	db := stdlib.OpenDB(*cfg)
+	tb.Cleanup(func() { _ = db.Close() })
+	db.SetMaxOpenConns(pool)
+	db.SetMaxIdleConns(pool)
+	return db, sent
+}
+
+func migrated(tb testing.TB, db *sql.DB) *sqlstore.Store {
+	tb.Helper()
+	store, err := sqlstore.New(db, sqlstore.PostgreSQL, sqlstore.Config{})
+	check(tb, err)
+	check(tb, store.Migrate(ctx))
+	return store
+}
+
+func redisRival(tb testing.TB, appendFsync string) rival {
+	tb.Helper()
+	sent, dial := countingDialer()
+	client := servers.StartRedis(tb, servers.RedisOptions{AppendFsync: appendFsync}).Client(&redis.Options{PoolSize: pool, Dialer: dial})
+	store, err := redisstore.New(client, redisstore.Config{})
+	check(tb, err)
+	set := redis.NewScript("return redis.call('SET', KEYS[1], ARGV[1])")
+	return rival{store: store, sent: sent, floor: func(n int) func() {
+		keys := []string{fmt.Sprintf("floor %d", n)}
+		return func() {
+			if err := set.Run(ctx, client, keys, "x").Err(); err != nil {
+				panic(err)
+			}
+		}
+	}}
+}
+
+// BenchmarkStore_space tells what a session takes in the store after one refresh and after a hundred.
+func BenchmarkStore_space(b *testing.B) {
+	const sessions = 500
+	b.Run("postgres", func(b *testing.B) {
+		db, _ := openPostgres(b, servers.StartPostgres(b, servers.PostgresOptions{}).DSN)
+		space(b, migrated(b, db), sessions, func() (rows, bytes float64) {
+			_, err := db.ExecContext(ctx, "VACUUM ANALYZE token_sessions")
+			check(b, err)
+			check(b, db.QueryRowContext(ctx, "SELECT count(*), pg_total_relation_size('token_sessions') FROM token_sessions").Scan(&rows, &bytes))
+			return rows, bytes
+		})
+		var hot float64
+		await(b, func() bool {
+			err := db.QueryRowContext(ctx, "SELECT 100.0 * n_tup_hot_upd / n_tup_upd FROM pg_stat_user_tables WHERE relname = 'token_sessions' AND n_tup_upd >= $1", 100*sessions).Scan(&hot)
+			return err == nil
+		})
+		b.ReportMetric(hot, "%-HOT-updates")
+	})
+	b.Run("redis", func(b *testing.B) {
+		client := servers.StartRedis(b, servers.RedisOptions{}).Client(nil)
+		store, err := redisstore.New(client, redisstore.Config{})
+		check(b, err)
+		space(b, store, sessions, func() (keys, bytes float64) {
+			all := must(client.Keys(ctx, "*").Result())
+			for _, key := range all {
+				bytes += float64(must(client.MemoryUsage(ctx, key).Result()))
+			}
+			return float64(len(all)), bytes
+		})
+	})
+}
+
+func space(b *testing.B, store tokensession.RefreshStore, sessions int, measure func() (rows, bytes float64)) {
+	m := managerOn(b, store)
+	var refreshes []func()
+	for client := range sessions {
+		refreshes = append(refreshes, refresher(b, m, client))
+	}
+	done := 0
+	refreshUntil := func(n int) {
+		for ; done < n; done++ {
+			for _, refresh := range refreshes {
+				refresh()
+			}
+		}
+	}
 	for b.Loop() {
-		db := postgres(b, servers.PostgresOptions{})
-		store := newSQLStore(b, db)
-		refresh := refresher(b, store, sessions)
-		for n := 1; n <= 100; n++ {
-			for client := range sessions {
-				check(b, refresh(client))
-			}
-			if n == 1 || n == 100 {
-				exec(b, db, "VACUUM token_sessions")
-				report(b, fmt.Sprintf("rows/session-after-%d", n), sessions, queryInt(b, db, "SELECT count(*) FROM token_sessions"))
-				report(b, fmt.Sprintf("B/session-after-%d", n), sessions, queryInt(b, db, "SELECT pg_total_relation_size('token_sessions')"))
-			}
+		refreshUntil(1)
+		rows1, bytes1 := measure()
+		refreshUntil(100)
+		rows100, bytes100 := measure()
+		n := float64(sessions)
+		b.ReportMetric(rows1/n, "rows-after-1")
+		b.ReportMetric(rows100/n, "rows-after-100")
+		b.ReportMetric(bytes1/n, "bytes-after-1")
+		b.ReportMetric(bytes100/n, "bytes-after-100")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+func await(tb testing.TB, done func() bool) {
+	tb.Helper()
+	deadline, tick := time.After(time.Minute), time.NewTicker(50*time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-deadline:
+			tb.Fatal("waited a minute")
+		case <-tick.C:
 		}
-		hot := queryInt(b, db, "SELECT n_tup_hot_upd * 100 / n_tup_upd FROM pg_stat_user_tables WHERE relname = 'token_sessions'")
-		b.ReportMetric(float64(hot), "%HOT-updates")
-		b.ReportMetric(0, "ns/op")
 	}
 }
 
-// BenchmarkStoreRedis_size does so for Redis.
-func BenchmarkStoreRedis_size(b *testing.B) {
-	const sessions = 2000
+// BenchmarkStore_sweep drops a million expired rows in the batches of Manager.Run, while clients refresh.
+func BenchmarkStore_sweep(b *testing.B) {
+	const expired, batch, clients = 1_000_000, 1000, 4
+	db, _ := openPostgres(b, servers.StartPostgres(b, servers.PostgresOptions{Durable: true}).DSN)
+	store := migrated(b, db)
+	m := managerOn(b, store)
+	var refreshes []func()
+	for client := range clients {
+		refreshes = append(refreshes, refresher(b, m, client))
+	}
+	_, err := db.ExecContext(ctx, `INSERT INTO token_sessions (id, subject, client_id, auth_time, created_at, rotated_at, expires_at,
+		max_expires_at, revoke_reason, generation, predecessor, mac_key, version, write_id, sweep_at)
+		SELECT 'expired' || n, 'user-' || n, '', t, t, t, t + interval '7 days', t + interval '30 days', '', 1, 0,
+			decode(repeat('00', 32), 'hex'), 2, 'xxxxxxxxxxxxxxxxxxxxxx', t + interval '7 days'
+		FROM (SELECT n, now() - interval '8 days' - n * interval '1 second' AS t FROM generate_series(1, $1::int) AS n) AS rows`, expired)
+	check(b, err)
+	_, err = db.ExecContext(ctx, "VACUUM ANALYZE token_sessions")
+	check(b, err)
 	for b.Loop() {
-		server := servers.StartRedis(b, servers.RedisOptions{})
-		client := server.Client(&redis.Options{Addr: server.Addr})
-		var sent commandCounter
-		client.AddHook(&sent)
-		refresh := refresher(b, must(redisstore.New(client, redisstore.Config{})), sessions)
-		for n := 1; n <= 100; n++ {
-			before := sent.n.Load()
-			for i := range sessions {
-				check(b, refresh(i))
-			}
-			if n == 1 || n == 100 {
-				report(b, fmt.Sprintf("commands/refresh-%d", n), sessions, int(sent.n.Load()-before))
-				report(b, fmt.Sprintf("keys/session-after-%d", n), sessions, int(client.DBSize(ctx).Val()))
-				report(b, fmt.Sprintf("B/session-after-%d", n), sessions, redisBytes(b, client))
-			}
+		quiet := run(refreshes, 2*time.Second)
+		dropped, elapsed, busy := sweep(b, store, batch, refreshes)
+		if dropped != expired {
+			b.Fatalf("dropped %d rows, want %d", dropped, expired)
 		}
-		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(float64(dropped)/elapsed.Seconds(), "rows/s")
+		b.ReportMetric(quiet.percentile(50), "quiet-p50-ns")
+		b.ReportMetric(quiet.percentile(99), "quiet-p99-ns")
+		b.ReportMetric(busy.percentile(50), "meanwhile-p50-ns")
+		b.ReportMetric(busy.percentile(99), "meanwhile-p99-ns")
 	}
+	b.ReportMetric(0, "ns/op")
 }
 
-// A commandCounter counts the commands that a client sends.
-type commandCounter struct{ n atomic.Int64 }
-
-func (c *commandCounter) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (c *commandCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		c.n.Add(1)
-		return next(ctx, cmd)
-	}
-}
-
-func (c *commandCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		c.n.Add(int64(len(cmds)))
-		return next(ctx, cmds)
-	}
-}
-
-func redisBytes(b *testing.B, client *redis.Client) int {
-	b.Helper()
-	total := 0
-	for keys := client.Scan(ctx, 0, "*", 1000).Iterator(); keys.Next(ctx); {
-		total += int(must(client.MemoryUsage(ctx, keys.Val()).Result()))
-	}
-	return total
-}
-
-func report(b *testing.B, unit string, sessions, total int) {
-	b.ReportMetric(float64(total)/float64(sessions), unit)
-}
-
-func queryInt(b *testing.B, db *sql.DB, query string) (n int) {
-	b.Helper()
-	check(b, db.QueryRow(query).Scan(&n))
-	return n
-}
-
-// BenchmarkStorePostgreSQL_sweep drops a million expired rows in the batches of Manager.Run while clients refresh.
-func BenchmarkStorePostgreSQL_sweep(b *testing.B) {
-	const rows, clients = 1_000_000, 4
-	for b.Loop() {
-		db := postgres(b, servers.PostgresOptions{Durable: true})
-		store := newSQLStore(b, db)
-		fillExpired(b, db, rows)
-		refresh := refresher(b, store, clients)
-		alone := work(b, clients, 5*turn, refresh)
-
-		swept, begin := 0, time.Now()
-		done := make(chan error)
-		var took time.Duration
-		go func() {
-			for {
-				n, err := store.Sweep(ctx, time.Now(), 1000)
-				swept += n
-				if err != nil || n < 1000 {
-					took = time.Since(begin)
-					done <- err
-					return
-				}
-			}
-		}()
-		var meanwhile result
-		for sweeping := true; sweeping; {
-			select {
-			case err := <-done:
-				check(b, err)
-				sweeping = false
-			default:
-				meanwhile.add(work(b, clients, turn, refresh))
-			}
+// sweep drops all that has expired, and returns how refreshes did meanwhile.
+func sweep(tb testing.TB, store tokensession.Sweeper, batch int, refreshes []func()) (dropped int, elapsed time.Duration, meanwhile timings) {
+	var done atomic.Bool
+	refreshing := make(chan struct{})
+	go func() {
+		defer close(refreshing)
+		for !done.Load() {
+			meanwhile.add(run(refreshes, 100*time.Millisecond))
 		}
-		if swept != rows {
-			b.Fatalf("%d rows were swept, want %d", swept, rows)
-		}
-		b.ReportMetric(0, "ns/op")
-		b.ReportMetric(rows/took.Seconds(), "rows-swept/s")
-		b.ReportMetric(alone.quantile(0.5), "refresh-p50-µs-alone")
-		b.ReportMetric(meanwhile.quantile(0.5), "refresh-p50-µs-meanwhile")
-		b.ReportMetric(alone.quantile(0.99), "refresh-p99-µs-alone")
-		b.ReportMetric(meanwhile.quantile(0.99), "refresh-p99-µs-meanwhile")
+	}()
+	begin := time.Now()
+	for n := batch; n == batch; {
+		var err error
+		n, err = store.Sweep(ctx, time.Now(), batch)
+		check(tb, err)
+		dropped += n
 	}
-}
-
-// fillExpired copies a session's row with other ids and an end in the past.
-func fillExpired(b *testing.B, db *sql.DB, rows int) {
-	b.Helper()
-	start(b, managerOn(b, newSQLStore(b, db)))
-	columns := "subject, client_id, attributes, auth_time, created_at, rotated_at, consumed_at, max_expires_at, revoked_at, revoke_reason, generation, predecessor, mac_key, version, write_id"
-	past := "now() - interval '1 day'"
-	exec(b, db, fmt.Sprintf("INSERT INTO token_sessions (id, expires_at, sweep_at, %[1]s) SELECT md5(i::text), %[2]s, %[2]s, %[3]s FROM token_sessions, generate_series(1, %[4]d) AS i",
-		columns, past, strings.ReplaceAll(columns, "subject", "'expired ' || i"), rows))
-	exec(b, db, "ANALYZE token_sessions")
+	elapsed = time.Since(begin)
+	done.Store(true)
+	<-refreshing
+	return dropped, elapsed, meanwhile
 }

@@ -15,8 +15,7 @@ import (
 
 const (
 	crashClients = 16
-	crashes      = 3
-	patience     = time.Minute // for what takes a second on a machine that does nothing else
+	crashes      = 3 // of the process
 )
 
 // A client holds the tokens of a session and refreshes as fast as it can. It tries again when it is told that the
@@ -26,7 +25,7 @@ type client struct {
 	token  string
 	done   atomic.Int64 // refreshes that succeeded
 	failed atomic.Int64 // that got no verdict
-	out    error        // the verdict
+	out    atomic.Value // the verdict, an error
 }
 
 // A crowd is some clients at work.
@@ -79,7 +78,7 @@ func (c *client) work(stop context.Context) {
 			case <-stop.Done():
 			}
 		default:
-			c.out = err
+			c.out.Store(err)
 			return
 		}
 	}
@@ -94,6 +93,9 @@ func (c *crowd) awaitProgress(n int64) {
 	}
 	await(c.tb, fmt.Sprintf("%d more refreshes of each client", n), func() bool {
 		for i, one := range c.clients {
+			if out := one.out.Load(); out != nil {
+				c.tb.Fatalf("client %d is out: %v", i, out)
+			}
 			if one.done.Load() < goals[i] {
 				return false
 			}
@@ -116,8 +118,8 @@ func (c *crowd) awaitOutage() {
 func (c *crowd) allLive() {
 	c.tb.Helper()
 	for i, one := range c.clients {
-		if one.out != nil {
-			c.tb.Errorf("client %d is out: %v", i, one.out)
+		if out := one.out.Load(); out != nil {
+			c.tb.Errorf("client %d is out: %v", i, out)
 			continue
 		}
 		tokens, err := refreshUntilVerdict(c.tb, one.m, one.token)
@@ -138,37 +140,20 @@ func (c *crowd) totals() (done, failed int64) {
 	return done, failed
 }
 
-// await polls until done.
-func await(tb testing.TB, what string, done func() bool) {
-	tb.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-deadline:
-			tb.Fatalf("waited %v for %s", patience, what)
-		case <-tick.C:
-		}
-	}
-}
-
-// TestKillUnderLoad: the server is killed while clients refresh, and started again, three times. No client is logged
-// out, and since these servers keep what they acknowledge, nothing has to be healed. Each outage lasts longer than the
-// grace period, so a client whose rotation was done and not answered needs the recovery period.
+// TestKillUnderLoad: the server is killed while clients refresh, and started again, three times; once more quickly than
+// the grace period, and else later. No client is logged out, and since these servers keep what they acknowledge, nothing
+// has to be healed.
 func TestKillUnderLoad(t *testing.T) {
 	eachServer(t, func(t *testing.T, p place, s server) {
 		happened, clock := new(events), newClock()
-		m := newManager(t, p.open(t, access{}), tokensession.Config{
-			Now: clock.Now, GracePeriod: grace, RecoveryPeriod: time.Hour, OnEvent: happened.add,
-		})
+		m := newManager(t, p.open(t, access{}), tokensession.Config{Now: clock.Now, OnEvent: happened.add})
 		clients := newCrowd(t, m, crashClients)
 		clients.work()
-		for range crashes {
+		for _, outage := range []time.Duration{0, pastGrace, time.Hour} {
 			clients.awaitProgress(10)
 			s.Kill()
 			clients.awaitOutage()
-			clock.advance(pastGrace)
+			clock.advance(outage)
 			s.Start()
 		}
 		clients.awaitProgress(10)
@@ -177,24 +162,7 @@ func TestKillUnderLoad(t *testing.T) {
 		happened.none(t, tokensession.EventReused, tokensession.EventRevoked, tokensession.EventDenied, tokensession.EventHealed)
 
 		done, failed := clients.totals()
-		t.Logf("%d refreshes, %d without a verdict, %d recovered", done, failed, happened.count(tokensession.EventRecovered))
-	})
-}
-
-// TestKillUnderLoad_shortOutage is the same without a recovery period, and outages that end within the grace period.
-func TestKillUnderLoad_shortOutage(t *testing.T) {
-	eachServer(t, func(t *testing.T, p place, s server) {
-		happened := new(events)
-		m := newManager(t, p.open(t, access{}), tokensession.Config{Now: newClock().Now, GracePeriod: grace, OnEvent: happened.add})
-		clients := newCrowd(t, m, crashClients)
-		clients.work()
-		clients.awaitProgress(10)
-		s.Kill()
-		s.Start()
-		clients.awaitProgress(10)
-		clients.rest()
-		clients.allLive()
-		happened.none(t, tokensession.EventReused, tokensession.EventRevoked, tokensession.EventDenied, tokensession.EventHealed)
+		t.Logf("%d refreshes, %d calls without a verdict", done, failed)
 	})
 }
 

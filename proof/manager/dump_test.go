@@ -5,220 +5,277 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sqlstore"
 )
 
-// TestDumpHoldsNoToken: whoever reads all that a store holds finds no token, no part of one that matters, and nothing
-// to make one from.
+// hostKey is kept outside the store.
+var hostKey = []byte("fedcba9876543210fedcba9876543210")
+
+// TestDumpHoldsNoToken: whoever reads all that the store holds finds no token in it, nor the handle that a token needs,
+// in any common spelling; and nothing that can be built from what is there, by one who knows how tokens are made, is
+// accepted.
 func TestDumpHoldsNoToken(t *testing.T) {
 	eachBackend(t, func(t *testing.T, p place) {
-		m := newManager(t, p.open(t, access{}), tokensession.Config{Now: newClock().Now})
-		first := start(t, m, "alice")
-		live := refresh(t, m, refresh(t, m, first.RefreshToken).RefreshToken)
-		loggedOut := start(t, m, "alice")
-		if err := m.RevokeToken(context.Background(), loggedOut.RefreshToken); err != nil {
-			t.Fatal(err)
+		for name, hostKeys := range map[string][][]byte{"without a key of the host": nil, "with one": {hostKey}} {
+			t.Run(name, func(t *testing.T) {
+				happened := new(events)
+				store := p.open(t, access{})
+				m := newManager(t, store, tokensession.Config{
+					Now: newClock().Now, RefreshKeys: hostKeys, OnEvent: happened.add,
+				})
+				given := someSessions(t, m)
+				dump := p.dump(t)
+				rec, err := store.Load(context.Background(), given[0].Session.ID)
+				if err != nil || !contains(dump, rec.Key) {
+					t.Fatalf("the dump does not contain the sessions' keys: %v", err)
+				}
+				wantNoSecret(t, dump, given)
+				wantNothingPresentable(t, m, store, given, hostKeys != nil)
+				happened.none(t, tokensession.EventReused)
+			})
 		}
-
-		values := p.dump(t)
-		everything := bytes.Join(values, []byte("\n"))
-		for _, id := range []string{live.Session.ID, loggedOut.Session.ID} {
-			if !bytes.Contains(everything, []byte(id)) {
-				t.Fatalf("the dump does not hold session %s: it is not all that the store holds", id)
-			}
-		}
-		for _, tokens := range []tokensession.Tokens{first, live, loggedOut} {
-			wantAbsent(t, everything, tokens)
-		}
-
-		presented := 0
-		for _, forged := range forgeries(values) {
-			presented++
-			if _, err := m.Refresh(context.Background(), forged); !errors.Is(err, tokensession.ErrInvalidToken) {
-				t.Fatalf("a token made from the dump: %v, want ErrInvalidToken", err)
-			}
-		}
-		if presented < 100 {
-			t.Fatalf("only %d tokens were made from the dump", presented)
-		}
-		t.Logf("%d values, %d tokens made from them", len(values), presented)
-		refresh(t, m, live.RefreshToken)
 	})
 }
 
-// wantAbsent fails the test if the dump has a secret of the tokens in some spelling.
-func wantAbsent(t *testing.T, dump []byte, tokens tokensession.Tokens) {
+// someSessions returns all the tokens that three sessions got, of which one has ended.
+func someSessions(t *testing.T, m *tokensession.Manager) (given []tokensession.Tokens) {
+	for range 3 {
+		tokens := start(t, m, "alice")
+		for range 3 {
+			given = append(given, tokens)
+			tokens = refresh(t, m, tokens.RefreshToken)
+		}
+		given = append(given, tokens)
+	}
+	if err := m.Revoke(context.Background(), given[len(given)-1].Session.ID); err != nil {
+		t.Fatal(err)
+	}
+	return given
+}
+
+// dump returns everything that the store holds.
+func (p place) dump(t *testing.T) []byte {
 	t.Helper()
-	handle, _, mac := tokenParts(tokens.RefreshToken)
-	secrets := map[string][]byte{"handle": handle, "MAC": mac, "refresh token": []byte(tokens.RefreshToken), "access token": []byte(tokens.AccessToken)}
-	for name, secret := range secrets {
-		spellings := [][]byte{secret, []byte(hex.EncodeToString(secret)), bytes.ToUpper([]byte(hex.EncodeToString(secret)))}
-		for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-			spellings = append(spellings, []byte(encoding.EncodeToString(secret)))
-		}
-		for _, spelling := range spellings {
-			if bytes.Contains(dump, spelling) {
-				t.Errorf("the dump has the %s", name)
-			}
-		}
+	switch p.Backend {
+	case redisSingle, redisCluster:
+		return p.dumpRedis(t)
+	case sqlite:
+		return append(p.dumpDB(t), dumpFiles(t, p.DSN)...)
+	default:
+		return p.dumpDB(t)
 	}
 }
 
-// forgeries returns the dump's values as they are, and tokens made from them: each value, decoded or not, as the handle
-// and as the key, for the first generations.
-func forgeries(values [][]byte) []string {
-	var tokens []string
-	var handles, keys [][]byte
-	for _, value := range values {
-		tokens = append(tokens, string(value), "tsr_"+string(value))
-		readings := [][]byte{value}
-		if b, err := base64.RawURLEncoding.DecodeString(string(value)); err == nil {
-			readings = append(readings, b)
-		}
-		for _, b := range readings {
-			for part := range slices.Chunk(b, 16) {
-				if len(part) == 16 {
-					handles = append(handles, part)
-				}
-			}
-			if len(b) == 16 || len(b) == 32 {
-				keys = append(keys, b)
-			}
+func (p place) dumpRedis(t *testing.T) []byte {
+	t.Helper()
+	var dump bytes.Buffer
+	for _, addr := range p.Addrs {
+		node := redis.NewClient(&redis.Options{Addr: addr})
+		if err := errors.Join(dumpNode(context.Background(), node, &dump), node.Close()); err != nil {
+			t.Fatal(err)
 		}
 	}
-	for _, handle := range handles {
-		for _, key := range keys {
-			for generation := range uint64(4) {
-				tokens = append(tokens, forge(handle, key, generation))
-			}
+	return dump.Bytes()
+}
+
+func dumpNode(ctx context.Context, node *redis.Client, dump io.Writer) error {
+	keys := node.Scan(ctx, 0, "*", 1000).Iterator()
+	for keys.Next(ctx) {
+		key := keys.Val()
+		var content any
+		var err error
+		switch kind := node.Type(ctx, key).Val(); kind {
+		case "hash":
+			content, err = node.HGetAll(ctx, key).Result()
+		case "zset":
+			content, err = node.ZRange(ctx, key, 0, -1).Result()
+		default:
+			err = fmt.Errorf("key %s is of type %s, which this test does not read", key, kind)
 		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(dump, key, content)
 	}
-	return tokens
+	return keys.Err()
 }
 
-// forge makes a refresh token as the library does.
-func forge(handle, key []byte, generation uint64) string {
-	body := binary.BigEndian.AppendUint64(bytes.Clone(handle), generation)
-	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte("tokensession refresh v1"))
-	mac.Write(body)
-	return "tsr_" + base64.RawURLEncoding.EncodeToString(append(body, mac.Sum(nil)[:24]...))
-}
-
-// TestForge shows that forge is right, and so that what it makes is refused for its parts.
-func TestForge(t *testing.T) {
-	store := tokensession.NewMemoryStore()
-	m := newManager(t, store, tokensession.Config{})
-	tokens := start(t, m, "alice")
-	rec, err := store.Load(context.Background(), tokens.Session.ID)
+func (p place) dumpDB(t *testing.T) []byte {
+	db, dialect, err := p.openDB(access{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	handle, generation, _ := tokenParts(tokens.RefreshToken)
-	if forge(handle, rec.Key, generation) != tokens.RefreshToken {
-		t.Fatal("forge does not make the token that Start made")
+	defer db.Close()
+	var dump bytes.Buffer
+	tables := map[sqlstore.Dialect]string{
+		sqlstore.PostgreSQL: "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'",
+		sqlstore.MySQL:      "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()",
+		sqlstore.SQLite:     "SELECT name FROM sqlite_master WHERE type = 'table'",
+	}[dialect]
+	n := 0
+	for _, table := range rowsOf(t, db, tables) {
+		for _, row := range rowsOf(t, db, "SELECT * FROM "+string(table)) {
+			dump.Write(row)
+			n++
+		}
 	}
+	if n < 3 {
+		t.Fatalf("the dump has %d rows", n)
+	}
+	return dump.Bytes()
 }
 
-// dump returns all that the place holds, value by value.
-func (p place) dump(tb testing.TB) [][]byte {
-	tb.Helper()
-	if p.Backend == redisSingle || p.Backend == redisCluster {
-		return p.dumpRedis(tb)
-	}
-	db, _, err := p.openDB(access{})
+// rowsOf returns the rows that a query selects, each with its values one after the other.
+func rowsOf(t *testing.T, db *sql.DB, query string) (all [][]byte) {
+	t.Helper()
+	rows, err := db.Query(query)
 	if err != nil {
-		tb.Fatal(err)
-	}
-	defer db.Close()
-	rows, err := db.Query("SELECT * FROM token_sessions")
-	if err != nil {
-		tb.Fatal(err)
+		t.Fatalf("%s: %v", query, err)
 	}
 	defer rows.Close()
 	columns, err := rows.Columns()
 	if err != nil {
-		tb.Fatal(err)
+		t.Fatal(err)
 	}
-	var values [][]byte
+	values, pointers := make([]any, len(columns)), make([]any, len(columns))
+	for i := range values {
+		pointers[i] = &values[i]
+	}
 	for rows.Next() {
-		row := make([]any, len(columns))
-		for i := range row {
-			row[i] = new(any)
+		if err := rows.Scan(pointers...); err != nil {
+			t.Fatal(err)
 		}
-		if err := rows.Scan(row...); err != nil {
-			tb.Fatal(err)
+		var row []byte
+		for i, v := range values {
+			if i > 0 {
+				row = append(row, ' ')
+			}
+			if b, ok := v.([]byte); ok {
+				row = append(row, b...)
+			} else {
+				row = fmt.Append(row, v)
+			}
 		}
-		for _, cell := range row {
-			values = append(values, asBytes(*cell.(*any)))
-		}
+		all = append(all, row)
 	}
 	if err := rows.Err(); err != nil {
-		tb.Fatal(err)
+		t.Fatal(err)
 	}
-	return values
+	return all
 }
 
-func asBytes(v any) []byte {
-	if b, ok := v.([]byte); ok {
-		return bytes.Clone(b)
-	}
-	return fmt.Append(nil, v)
-}
-
-func (p place) dumpRedis(tb testing.TB) [][]byte {
-	tb.Helper()
-	var values [][]byte
-	for _, addr := range p.Addrs {
-		client := redis.NewClient(&redis.Options{Addr: addr})
-		keys, err := client.Keys(context.Background(), p.Prefix+"*").Result()
+// dumpFiles returns a SQLite database's files: what was there and is no longer may be in them.
+func dumpFiles(t *testing.T, dsn string) (all []byte) {
+	t.Helper()
+	path, _, _ := strings.Cut(strings.TrimPrefix(dsn, "file:"), "?")
+	for _, suffix := range []string{"", "-wal"} {
+		content, err := os.ReadFile(path + suffix)
 		if err != nil {
-			tb.Fatal(err)
+			t.Fatal(err)
 		}
-		for _, key := range keys {
-			values = append(values, []byte(key))
-			values = append(values, dumpKey(tb, client, key)...)
-		}
-		_ = client.Close()
+		all = append(all, content...)
 	}
-	return values
+	return all
 }
 
-func dumpKey(tb testing.TB, client *redis.Client, key string) (values [][]byte) {
-	tb.Helper()
-	ctx := context.Background()
-	kind, err := client.Type(ctx, key).Result()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	var found []string
-	switch kind {
-	case "hash":
-		fields, hashErr := client.HGetAll(ctx, key).Result()
-		for name, value := range fields {
-			found = append(found, name, value)
+// wantNoSecret fails the test if the dump contains a token, or the part of one that only its holder may know.
+func wantNoSecret(t *testing.T, dump []byte, given []tokensession.Tokens) {
+	t.Helper()
+	for _, tokens := range given {
+		handle, _, mac := tokenParts(tokens.RefreshToken)
+		secrets := map[string][]byte{
+			"refresh token": []byte(tokens.RefreshToken), "access token": []byte(tokens.AccessToken),
+			"handle": handle, "MAC": mac,
 		}
-		err = hashErr
-	case "zset":
-		found, err = client.ZRange(ctx, key, 0, -1).Result()
-	default:
-		tb.Fatalf("key %s is a %s: the dump has to learn how to read that", key, kind)
+		for i, part := range strings.Split(tokens.AccessToken, ".")[1:] {
+			secrets[fmt.Sprintf("access token's part %d", i+1)] = []byte(part)
+		}
+		for what, secret := range secrets {
+			if contains(dump, secret) {
+				t.Errorf("the dump contains a %s", what)
+			}
+		}
 	}
+}
+
+// contains reports whether the secret is in the dump, as it is, in base64 or in hex.
+func contains(dump, secret []byte) bool {
+	return bytes.Contains(dump, secret) ||
+		bytes.Contains(bytes.ToLower(dump), []byte(hex.EncodeToString(secret))) ||
+		bytes.Contains(dump, []byte(base64.RawStdEncoding.EncodeToString(secret))) ||
+		bytes.Contains(dump, []byte(base64.RawURLEncoding.EncodeToString(secret)))
+}
+
+// wantNothingPresentable makes tokens from what the dump holds, and fails the test if one is accepted. To show that it
+// makes them well, it makes some with a handle that only the client has: then only the host's key is missing.
+func wantNothingPresentable(t *testing.T, m *tokensession.Manager, store tokensession.RefreshStore, given []tokensession.Tokens, hostHasKey bool) {
+	t.Helper()
+	var handles, keys [][]byte
+	seen := map[string]bool{}
+	for _, tokens := range given {
+		if seen[tokens.Session.ID] {
+			continue
+		}
+		seen[tokens.Session.ID] = true
+		rec, err := store.Load(context.Background(), tokens.Session.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, writeID := decode(t, rec.ID), decode(t, rec.WriteID)
+		handles = append(handles, id, writeID, rec.Key[:16], rec.Key[16:])
+		keys = append(keys, rec.Key, slices.Concat(id, writeID))
+	}
+	for _, token := range forgeries(handles, keys) {
+		if _, err := m.Refresh(context.Background(), token); !errors.Is(err, tokensession.ErrInvalidToken) {
+			t.Errorf("a token made from the dump: %v, want ErrInvalidToken", err)
+		}
+		if err := m.RevokeToken(context.Background(), token); !errors.Is(err, tokensession.ErrInvalidToken) {
+			t.Errorf("logout with a token made from the dump: %v, want ErrInvalidToken", err)
+		}
+	}
+	handle, _, _ := tokenParts(given[0].RefreshToken)
+	made := slices.Contains(forgeries([][]byte{handle}, keys), given[0].RefreshToken)
+	if made == hostHasKey {
+		t.Errorf("with a handle that only the client has, the dump was enough for a token: %v, want %v", made, !hostHasKey)
+	}
+}
+
+func decode(t *testing.T, id string) []byte {
+	t.Helper()
+	b, err := base64.RawURLEncoding.DecodeString(id)
 	if err != nil {
-		tb.Fatal(err)
+		t.Fatal(err)
 	}
-	for _, value := range found {
-		values = append(values, []byte(value))
+	return b
+}
+
+// forgeries returns the tokens of the first generations with these handles and keys, made as the package does.
+func forgeries(handles, keys [][]byte) (tokens []string) {
+	for _, handle := range handles {
+		for _, key := range keys {
+			for generation := range uint64(5) {
+				body := binary.BigEndian.AppendUint64(slices.Clone(handle), generation)
+				mac := hmac.New(sha256.New, key)
+				mac.Write([]byte("tokensession refresh v1"))
+				mac.Write(body)
+				tokens = append(tokens, "tsr_"+base64.RawURLEncoding.EncodeToString(append(body, mac.Sum(nil)[:24]...)))
+			}
+		}
 	}
-	return values
+	return tokens
 }

@@ -19,10 +19,12 @@ import (
 
 // The history that porcupine judges: 8 clients, spread over two managers on one store, use a few sessions at once, each
 // session the only one of its subject. Time stands still, so that what a call may answer depends on the order of the
-// calls alone. A call that was not told what came of it, because its replies were lost, may have had its effect or not,
-// and may still have it later. So may a refresh that lost the reply to its write and found, when it looked, that the
-// session had moved on: it decides anew, and what it answers then may be said of a session that its first attempt
-// rotated. The history has such an attempt as a call of its own.
+// calls alone.
+//
+// A call that was not told what came of it, because its replies were lost, may have had its effect or not, and may still
+// have it later. So may a refresh that lost the reply to its write and found, when it looked, that the session had moved
+// on: it decides anew, and what it answers then may be said of a session that its first attempt rotated. The history has
+// such an attempt as a call of its own. And when a rotation was done without an answer, its manager may do it again.
 
 const (
 	linClients = 8
@@ -63,54 +65,73 @@ type sessionState struct {
 	started, revoked bool
 	live, consumed   uint64
 	rotated          bool // consumed means something
+	unanswered       bool // nobody was told of the live generation, or only by replay
 	tag              string
 }
 
 func (s sessionState) usable() bool { return s.started && !s.revoked }
 
-// apply is the decision table of a clock that stands still.
-func (s sessionState) apply(c call, strict bool) (sessionState, answer) {
+// An effect is what a call may do, and its answer then.
+type effect struct {
+	after sessionState
+	answer
+}
+
+// effects is the decision table of a clock that stands still.
+func (s sessionState) effects(c call, strict bool) []effect {
+	after, got := s, answer{verdict: "ok"}
 	switch c.kind {
 	case callStart:
-		return sessionState{started: true, tag: c.tag}, answer{verdict: "ok", tag: c.tag}
+		after, got.tag = sessionState{started: true, tag: c.tag}, c.tag
 	case callRefresh:
 		return s.refresh(c, strict)
 	case callRevoke:
-		s.revoked = true
-		return s, answer{verdict: "ok"}
+		after.revoked = true
 	case callRevokeSubject:
-		if !s.usable() {
-			return s, answer{verdict: "ok"}
+		if s.usable() {
+			after.revoked, got.ended = true, 1
 		}
-		s.revoked = true
-		return s, answer{verdict: "ok", ended: 1}
 	case callVerifyLive:
 		if s.revoked {
-			return s, answer{verdict: "revoked"}
+			got.verdict = "revoked"
 		}
-		return s, answer{verdict: "ok"}
 	case callSessions:
-		if !s.usable() {
-			return s, answer{verdict: "ok"}
+		if s.usable() {
+			got.tag = s.tag
 		}
-		return s, answer{verdict: "ok", tag: s.tag}
+	default:
+		panic("no such call: " + c.kind)
 	}
-	panic("no such call: " + c.kind)
+	return []effect{{after, got}}
 }
 
-func (s sessionState) refresh(c call, strict bool) (sessionState, answer) {
-	switch {
-	case s.revoked:
-		return s, answer{verdict: "revoked"}
-	case c.generation == s.live:
-		s.consumed, s.live, s.rotated, s.tag = s.live, s.live+1, true, c.tag
-		return s, answer{verdict: "ok", generation: s.live, tag: s.tag}
-	case s.rotated && c.generation == s.consumed && !strict:
-		return s, answer{verdict: "ok", generation: s.live, tag: s.tag}
-	default:
-		s.revoked = true
-		return s, answer{verdict: "reused"}
+func (s sessionState) refresh(c call, strict bool) []effect {
+	if s.revoked {
+		return []effect{{s, answer{verdict: "revoked"}}}
 	}
+	if c.generation == s.live {
+		return []effect{s.rotate(c)}
+	}
+	var all []effect
+	if s.rotated && c.generation == s.consumed {
+		if !strict {
+			all = append(all, effect{s, answer{verdict: "ok", generation: s.live, tag: s.tag}})
+		}
+		if s.unanswered {
+			s.live = s.consumed
+			all = append(all, s.rotate(c))
+		}
+		if !strict {
+			return all
+		}
+	}
+	s.revoked = true
+	return append(all, effect{s, answer{verdict: "reused"}})
+}
+
+func (s sessionState) rotate(c call) effect {
+	s.consumed, s.live, s.rotated, s.unanswered, s.tag = s.live, s.live+1, true, false, c.tag
+	return effect{s, answer{verdict: "ok", generation: s.live, tag: s.tag}}
 }
 
 func model(strict bool) porcupine.Model {
@@ -129,15 +150,21 @@ func model(strict bool) porcupine.Model {
 		},
 		Init: func() []any { return []any{sessionState{}} },
 		Step: func(state, input, output any) []any {
-			before := state.(sessionState)
-			after, want := before.apply(input.(call), strict)
-			switch output.(answer) {
-			case answer{verdict: "unknown"}:
-				return []any{before, after}
-			case want:
-				return []any{after}
+			before, told := state.(sessionState), output.(answer)
+			var next []any
+			if told.verdict == "unknown" {
+				next = append(next, before)
 			}
-			return nil
+			for _, e := range before.effects(input.(call), strict) {
+				switch told {
+				case e.answer:
+					next = append(next, e.after)
+				case answer{verdict: "unknown"}:
+					e.after.unanswered = e.after.unanswered || e.after.live != before.live || e.after.tag != before.tag
+					next = append(next, e.after)
+				}
+			}
+			return next
 		},
 		DescribeOperation: func(input, output any) string {
 			return fmt.Sprintf("%+v → %+v", input, output)

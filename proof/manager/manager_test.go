@@ -141,3 +141,21 @@ func generation(token string) uint64 {
 	_, n, _ := tokenParts(token)
 	return n
 }
+
+// patience is for what takes a second on a machine that does nothing else.
+const patience = time.Minute
+
+// await polls until done.
+func await(tb testing.TB, what string, done func() bool) {
+	tb.Helper()
+	deadline := time.After(patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-deadline:
+			tb.Fatalf("waited %v for %s", patience, what)
+		case <-tick.C:
+		}
+	}
+}
