@@ -144,6 +144,7 @@ func TestWithAuthTime_neverMoves(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	when := w.clock.Now().Add(-3 * time.Hour)
 	tokens := w.start(tokensession.WithAuthTime(when.In(time.FixedZone("there", 7200))))
+	require.Equal(t, when.Truncate(micro), tokens.Session.AuthTime)
 	plain := w.start()
 	began := w.clock.Now()
 	for range 5 {
