@@ -305,3 +305,56 @@ func TestRevoke_saysSoWhenItCouldNotAndCanBeTriedAgain(t *testing.T) {
 		}
 	}
 }
+
+// Whose reply was lost is counted and told all the same.
+func TestRevoke_countsAndTellsWhatItDidThoughTheReplyWasLost(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	w.start()
+	w.start()
+	w.store.breaks(fault{callSwap, true, 1})
+	n, err := w.m.RevokeSubject(context.Background(), "alice")
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	require.Equal(t, 2, w.events.count(tokensession.EventRevoked))
+}
+
+// A strokeStore can revoke at one stroke, and loses the replies.
+type strokeStore struct {
+	*spyStore
+	memory *tokensession.MemoryStore
+	lost   int // how many replies
+}
+
+func (s *strokeStore) RevokeSubject(ctx context.Context, subject string, keep []string, at time.Time, reason tokensession.Reason, writeID string) ([]tokensession.Record, error) {
+	records, err := s.memory.RevokeSubject(ctx, subject, keep, at, reason, writeID)
+	if s.lost > 0 {
+		s.lost--
+		return nil, errStoreDown
+	}
+	return records, err
+}
+
+func TestRevokeSubject_atOneStrokeEndsAccessThoughTheReplyWasLost(t *testing.T) {
+	for _, lost := range []int{0, 1, 2, 1000} {
+		t.Run(fmt.Sprint(lost, " lost"), func(t *testing.T) {
+			ctx := context.Background()
+			w := newWorld(t, tokensession.Config{})
+			store := &strokeStore{spyStore: w.store, memory: w.memory, lost: lost}
+			w.m = w.manager(store, tokensession.Config{}, w.events)
+			ended, kept := w.start(), w.start()
+			n, err := w.m.RevokeSubject(ctx, "alice", kept.Session.ID)
+			if lost < 3 {
+				require.NoError(t, err)
+				require.Equal(t, 1, n)
+				require.Equal(t, 1, w.events.count(tokensession.EventRevoked))
+			} else {
+				requireUnavailableFor(t, err, errStoreDown)
+				store.lost = 0
+				_, err = w.m.RevokeSubject(ctx, "alice", kept.Session.ID)
+				require.NoError(t, err, "the second attempt")
+			}
+			w.requireDead(ended)
+			w.requireLive(kept)
+		})
+	}
+}
