@@ -101,4 +101,4 @@ func (s *Store) do(ctx context.Context, doing string, f func() error) error {
 }
 
 // maxAttempts is how often a statement is sent that the server undoes.
-const maxAttempts = 4
+const maxAttempts = 8
