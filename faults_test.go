@@ -358,3 +358,24 @@ func TestRevokeSubject_atOneStrokeEndsAccessThoughTheReplyWasLost(t *testing.T) 
 		})
 	}
 }
+
+// A store need not recognize a write that it has applied already: the Manager looks.
+func TestStart_findsTheSessionWhoseReplyWasLost(t *testing.T) {
+	for name, second := range map[string]error{"lost again": errStoreDown, "exists": tokensession.ErrExists} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tokensession.Config{})
+			created := false
+			w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+				if call != callCreate {
+					return apply()
+				}
+				if created {
+					return second
+				}
+				created = true
+				return errors.Join(apply(), errStoreDown)
+			})
+			w.requireLive(w.start())
+		})
+	}
+}
