@@ -64,6 +64,13 @@ func (s *feedStore) Sweep(ctx context.Context, now time.Time, limit int) (int, e
 	return n, err
 }
 
+// swept returns what each sweep dropped.
+func (s *feedStore) swept() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.sweeps)
+}
+
 func (s *feedStore) set(f func(*feedStore)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -261,12 +268,12 @@ func TestRun_sweepsInBatchesEachMinute(t *testing.T) {
 		}
 		live, err := one.Start(t.Context(), "bob")
 		require.NoError(t, err)
-		require.Equal(t, []int{0}, store.sweeps)
+		require.Equal(t, []int{0}, store.swept())
 		passes(time.Hour - time.Second)
-		require.Zero(t, slices.Max(store.sweeps), "dropped before they expired")
+		require.Zero(t, slices.Max(store.swept()), "dropped before they expired")
 		passes(30 * time.Second)
-		require.Equal(t, []int{1000, 1000, 500}, store.sweeps[len(store.sweeps)-3:])
-		require.Len(t, store.sweeps, 60+3)
+		require.Equal(t, []int{1000, 1000, 500}, store.swept()[60:])
+		require.Len(t, store.swept(), 60+3)
 		_, err = one.Refresh(t.Context(), live.RefreshToken)
 		require.NoError(t, err)
 		require.Empty(t, told.all())
