@@ -108,10 +108,12 @@ func stopEverywhere(t *testing.T, p place, first, second action) {
 			}
 		}
 		g.n = -1
-		for _, tokens := range []tokensession.Tokens{had, a.tokens, b.tokens} {
-			if tokens.RefreshToken != "" {
-				wantEnded(t, m, tokens, n)
-				wantEnded(t, stopped, tokens, n)
+		// The stranger is first: it knows nothing but what the store says.
+		for _, asked := range []*tokensession.Manager{newManager(t, store, cfg), m, stopped} {
+			for _, tokens := range []tokensession.Tokens{had, a.tokens, b.tokens} {
+				if tokens.RefreshToken != "" {
+					wantEnded(t, asked, tokens, n)
+				}
 			}
 		}
 	}
