@@ -70,6 +70,19 @@ func (s *feedStore) set(f func(*feedStore)) {
 	f(s)
 }
 
+// swept returns what each sweep dropped.
+func (s *feedStore) swept() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.sweeps)
+}
+
+func (s *feedStore) readings() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.asked)
+}
+
 // inBubble gives a test two instances on one store, of which the second one runs.
 func inBubble(t *testing.T, f func(t *testing.T, store *feedStore, one, two *tokensession.Manager, told *eventLog)) {
 	synctest.Test(t, func(t *testing.T) {
@@ -120,7 +133,7 @@ func TestRun_revocationElsewhereReachesVerifyWithinASecondWithoutReads(t *testin
 			require.NoError(t, err)
 		}
 		require.Empty(t, store.took(), "Verify read the store")
-		require.InDelta(t, 9, len(store.asked), 2, "times the feed was read in 8.5 seconds")
+		require.InDelta(t, 9, store.readings(), 2, "times the feed was read in 8.5 seconds")
 	})
 }
 
@@ -261,12 +274,11 @@ func TestRun_sweepsInBatchesEachMinute(t *testing.T) {
 		}
 		live, err := one.Start(t.Context(), "bob")
 		require.NoError(t, err)
-		require.Equal(t, []int{0}, store.sweeps)
+		require.Equal(t, []int{0}, store.swept())
 		passes(time.Hour - time.Second)
-		require.Zero(t, slices.Max(store.sweeps), "dropped before they expired")
+		require.Zero(t, slices.Max(store.swept()), "dropped before they expired")
 		passes(30 * time.Second)
-		require.Equal(t, []int{1000, 1000, 500}, store.sweeps[len(store.sweeps)-3:])
-		require.Len(t, store.sweeps, 60+3)
+		require.Equal(t, []int{1000, 1000, 500}, store.swept()[60:])
 		_, err = one.Refresh(t.Context(), live.RefreshToken)
 		require.NoError(t, err)
 		require.Empty(t, told.all())
