@@ -64,6 +64,12 @@ func (s *feedStore) Sweep(ctx context.Context, now time.Time, limit int) (int, e
 	return n, err
 }
 
+func (s *feedStore) set(f func(*feedStore)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(s)
+}
+
 // swept returns what each sweep dropped.
 func (s *feedStore) swept() []int {
 	s.mu.Lock()
@@ -71,10 +77,10 @@ func (s *feedStore) swept() []int {
 	return slices.Clone(s.sweeps)
 }
 
-func (s *feedStore) set(f func(*feedStore)) {
+func (s *feedStore) readings() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f(s)
+	return len(s.asked)
 }
 
 // inBubble gives a test two instances on one store, of which the second one runs.
@@ -127,7 +133,7 @@ func TestRun_revocationElsewhereReachesVerifyWithinASecondWithoutReads(t *testin
 			require.NoError(t, err)
 		}
 		require.Empty(t, store.took(), "Verify read the store")
-		require.InDelta(t, 9, len(store.asked), 2, "times the feed was read in 8.5 seconds")
+		require.InDelta(t, 9, store.readings(), 2, "times the feed was read in 8.5 seconds")
 	})
 }
 
@@ -273,7 +279,6 @@ func TestRun_sweepsInBatchesEachMinute(t *testing.T) {
 		require.Zero(t, slices.Max(store.swept()), "dropped before they expired")
 		passes(30 * time.Second)
 		require.Equal(t, []int{1000, 1000, 500}, store.swept()[60:])
-		require.Len(t, store.swept(), 60+3)
 		_, err = one.Refresh(t.Context(), live.RefreshToken)
 		require.NoError(t, err)
 		require.Empty(t, told.all())
