@@ -1,8 +1,12 @@
-.PHONY: test lint bench bench-stores fuzz servers quickstart
+.PHONY: test lint proofs bench bench-stores fuzz servers quickstart
 
 # Every module's tests with the race detector. The stores' tests start their own servers.
 test: servers
 	go test -race -timeout 30m work
+
+# Two processes race for one token on each store, a thousand rounds instead of a hundred.
+proofs: servers
+	cd proof && TOKENSESSION_PROOF_ROUNDS=1000 go test -count=1 -timeout 30m -v -run '^TestTwoProcesses$$' ./manager
 
 # Formatting, vet, staticcheck, known vulnerabilities, tidy go.mod files.
 lint:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -308,35 +307,6 @@ func benchRecord(n int, attributes map[string]string) tokensession.Record {
 		AuthTime: now, CreatedAt: now, RotatedAt: now,
 		ExpiresAt: now.Add(7 * 24 * time.Hour), MaxExpiresAt: now.Add(30 * 24 * time.Hour),
 	}
-}
-
-// BenchmarkMemoryStore_bytesPerSession fills a store with a million sessions of as many subjects, and reports the
-// memory in use after a garbage collection. Once is enough: -benchtime=1x.
-func BenchmarkMemoryStore_bytesPerSession(b *testing.B) {
-	const sessions = 1_000_000
-	for _, attributes := range benchAttributes {
-		b.Run(fmt.Sprintf("%dattributes", len(attributes)), func(b *testing.B) {
-			for range b.N {
-				before := heapInUse()
-				store := tokensession.NewMemoryStore()
-				for n := range sessions {
-					if err := store.Create(context.Background(), benchRecord(n, attributes)); err != nil {
-						b.Fatal(err)
-					}
-				}
-				b.ReportMetric(float64(heapInUse()-before)/sessions, "B/session")
-				runtime.KeepAlive(store)
-			}
-		})
-	}
-}
-
-func heapInUse() uint64 {
-	var stats runtime.MemStats
-	runtime.GC()
-	runtime.GC() // the first one leaves what finalizers and pools held
-	runtime.ReadMemStats(&stats)
-	return stats.HeapAlloc
 }
 
 // BenchmarkMemoryStore_refresh does what a refresh asks of the store: a Load and a Swap, among 100,000 sessions.
