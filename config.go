@@ -34,7 +34,8 @@ const (
 // validates it.
 type Config struct {
 	// AccessTTL is how long an access token is good for: 15 minutes if 0, from 1 second to 24 hours. It never outlives
-	// its session.
+	// its session. Revocations are remembered for this long and a little more: where it is made shorter, a session
+	// revoked before can be used with an access token made before, until that expires.
 	AccessTTL time.Duration
 
 	// RefreshTTL is how long a session lasts without a refresh: 7 days if 0. Every refresh starts it anew.
