@@ -345,7 +345,6 @@ func (k verifyKey) verify(data, signature []byte) bool {
 // A verifiedToken is an authentic token for this issuer and audience. Whether it may be used depends on the time, too.
 type verifiedToken struct {
 	token  string
-	hash   uint64
 	cached bool
 	access Access
 	sid    any // SessionID, boxed once, so that looking it up allocates nothing

@@ -8,29 +8,48 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+func (c *tokenCache) places() int { return len(c.sets) * cacheWays }
+
 func TestTokenCache_isBounded(t *testing.T) {
 	for _, size := range []int{1, 3, 4, 5, 64, 1000, defaultCacheSize} {
 		c := newTokenCache(size)
-		require.GreaterOrEqual(t, len(c.slots), size)
-		require.Less(t, len(c.slots), max(2*size, cacheWays+1), "the next power of two, but for the ways")
-		for n := range 4 * len(c.slots) {
+		require.GreaterOrEqual(t, c.places(), size)
+		require.Less(t, c.places(), max(2*size, cacheWays+1), "the next power of two, but for the ways")
+		for n := range 4 * c.places() {
 			c.put(&verifiedToken{token: fmt.Sprint("token ", n), expires: int64(n)})
 		}
 		found := 0
-		for n := range 4 * len(c.slots) {
+		for n := range 4 * c.places() {
 			if v := c.get(fmt.Sprint("token ", n)); v != nil {
 				require.EqualValues(t, n, v.expires)
 				found++
 			}
 		}
-		require.LessOrEqual(t, found, len(c.slots))
-		require.Greater(t, found, len(c.slots)/2, "and it is used")
+		require.LessOrEqual(t, found, c.places())
+		require.Greater(t, found, c.places()/2, "and it is used")
 	}
 	for _, size := range []int{0, -1} {
 		c := newTokenCache(size)
 		c.put(&verifiedToken{token: "token"})
 		require.Nil(t, c.get("token"))
 	}
+}
+
+// TestTokenCache_keepsAllWhileHalfFull: tokens that push each other out cost a signature check at every request.
+func TestTokenCache_keepsAllWhileHalfFull(t *testing.T) {
+	lost := 0
+	for range 10 {
+		c := newTokenCache(defaultCacheSize)
+		for n := range defaultCacheSize / 2 {
+			c.put(&verifiedToken{token: fmt.Sprint("token ", n), expires: int64(n)})
+		}
+		for n := range defaultCacheSize / 2 {
+			if c.get(fmt.Sprint("token ", n)) == nil {
+				lost++
+			}
+		}
+	}
+	require.LessOrEqual(t, lost, 10*defaultCacheSize/2/1000, "one in a thousand would be much")
 }
 
 // TestTokenCache_givesUpTheTokenThatExpiresFirst has all tokens in the same few places.
@@ -61,9 +80,11 @@ func TestTokenCache_putsATokenInOnce(t *testing.T) {
 		c.put(v)
 	}
 	n := 0
-	for i := range c.slots {
-		if c.slots[i].Load() != nil {
-			n++
+	for i := range c.sets {
+		for j := range c.sets[i] {
+			if c.sets[i][j].token.Load() != nil {
+				n++
+			}
 		}
 	}
 	require.Equal(t, 1, n)
