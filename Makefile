@@ -1,4 +1,4 @@
-.PHONY: test lint proofs bench bench-stores fuzz servers quickstart
+.PHONY: test lint proofs mutants bench bench-stores fuzz servers quickstart
 
 # Every module's tests with the race detector. The stores' tests start their own servers.
 test: servers
@@ -7,6 +7,11 @@ test: servers
 # Two processes race for one token on each store, a thousand rounds instead of a hundred.
 proofs: servers
 	cd proof && TOKENSESSION_PROOF_ROUNDS=1000 go test -count=1 -timeout 30m -v -run '^TestTwoProcesses$$' ./manager
+
+# Plants the faults of proof/mutants/faults.txt in the core, one at a time, and shows which test notices each. Some by
+# their names: make mutants FAULTS="accept-n-minus-2 issuer-by-prefix".
+mutants:
+	cd proof && go run ./mutants $(FAULTS)
 
 # Formatting, vet, staticcheck, known vulnerabilities, tidy go.mod files.
 lint:
