@@ -77,6 +77,7 @@ type Tokens struct {
 	AccessExpiresAt  time.Time
 	RefreshToken     string
 	RefreshExpiresAt time.Time // when the session ends unless refreshed
+	Scope            string    // of the access token, as granted
 	Session          Session
 }
 
@@ -503,6 +504,7 @@ func mergeAttributes(stored, given map[string]string) map[string]string {
 type accessToken struct {
 	token     string
 	expiresAt time.Time
+	scope     string
 }
 
 // issue asks the authorizer and signs an access token that does not outlive the session. Its error is an [ErrDenied],
@@ -539,7 +541,7 @@ func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Tim
 	if err != nil {
 		return nil, unavailable("making an access token", err)
 	}
-	return &accessToken{token, time.Unix(expires, 0).UTC()}, nil
+	return &accessToken{token, time.Unix(expires, 0).UTC(), grant.Scope}, nil
 }
 
 // tokens returns what the client gets: the refresh token is that of the record's live generation.
@@ -547,7 +549,7 @@ func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
 	return Tokens{
 		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,
 		RefreshToken: newRefreshToken(m.tokenKeys(rec)[0], h, rec.Generation), RefreshExpiresAt: rec.ExpiresAt,
-		Session: rec.Session(),
+		Scope: issued.scope, Session: rec.Session(),
 	}
 }
 
@@ -610,6 +612,9 @@ func (m *Manager) SessionID(accessToken string) (string, error) {
 	}
 	return checked.access.SessionID, nil
 }
+
+// Now returns the time by this Manager's clock, for who tells clients how long something lasts.
+func (m *Manager) Now() time.Time { return m.now() }
 
 // JWKS returns what [AccessSigner.JWKS] does, at this Manager's time.
 func (m *Manager) JWKS() []byte { return m.signer.jwks(m.cfg.Now()) }
