@@ -125,6 +125,15 @@ func TestCookies_stayInARaceAndInAnOutage(t *testing.T) {
 	s.requireLive(first[refreshCookie].Value)
 }
 
+// A program's verdict is no browser's.
+func TestCookies_areClearedForACookiesTokenOnly(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	for _, answer := range []*http.Response{s.refresh("tsr_" + strings.Repeat("A", 64)), s.post("/auth/token", nil)} {
+		require.Empty(t, answer.Header["Set-Cookie"])
+		requireError(t, answer, http.StatusBadRequest, "invalid_grant")
+	}
+}
+
 func TestLogin_replacesTheBrowsersSession(t *testing.T) {
 	for name, later := range map[string]time.Duration{"fresh": 0, "expired access token": time.Hour} {
 		t.Run(name, func(t *testing.T) {

@@ -39,6 +39,15 @@ func TestToken_answersWithTokens(t *testing.T) {
 	s.requireLive(body["refresh_token"].(string))
 }
 
+// A lifetime of 900 seconds is not told as 899 because the clock is between two seconds.
+func TestToken_tellsLifetimesInWholeSeconds(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{})
+	s.advance(500 * time.Millisecond)
+	body := jsonOf(t, s.refresh(s.start().RefreshToken))
+	require.Equal(t, float64(900), body["expires_in"])
+	require.Equal(t, float64(7*24*3600), body["refresh_expires_in"])
+}
+
 func TestToken_leavesOutAScopeThatIsNone(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{})
 	require.NotContains(t, jsonOf(t, s.refresh(s.start().RefreshToken)), "scope")
