@@ -65,15 +65,22 @@ type clientState struct {
 type clientFailure struct {
 	refreshToken string
 	err          error
-	until        time.Time // no refresh before
-	earlyUntil   time.Time // nor one that could wait
+	any          clientPause // no refresh
+	early        clientPause // none that could wait
 }
 
 // A clientRenewed is what a 401 led to.
 type clientRenewed struct {
 	accessToken string
-	until       time.Time // a 401 for this one leads to nothing before
+	pause       clientPause // in which a 401 for this one leads to nothing
 }
+
+// A clientPause is a time in which something is not done. It is over, too, if the clock is set back.
+type clientPause struct{ from, until time.Time }
+
+func pauseFor(d time.Duration, now time.Time) clientPause { return clientPause{now, now.Add(d)} }
+
+func (p clientPause) over(now time.Time) bool { return now.Before(p.from) || !now.Before(p.until) }
 
 const (
 	// refusalPause is how long a 401 for a token that was made because of a 401 of the same origin is left alone:
@@ -164,7 +171,7 @@ func (c *clientCore) tokens(ctx context.Context) (tokensession.Tokens, error) {
 	c.state.mu.Lock()
 	ended := sessionKey(tokens) == c.state.ended
 	early := c.dueEarly(tokens, now)
-	resave := c.state.unsaved != nil && !now.Before(c.state.unsaved.retryAt)
+	resave := c.state.unsaved != nil && c.state.unsaved.pause.over(now)
 	c.state.mu.Unlock()
 	switch {
 	case ended:
@@ -191,7 +198,7 @@ func (c *clientCore) afterRefusal(ctx context.Context, origin, refused string) (
 	s.mu.Lock()
 	last := s.renewed[origin]
 	s.mu.Unlock()
-	if last.accessToken == refused && c.now().Before(last.until) {
+	if last.accessToken == refused && !last.pause.over(c.now()) {
 		return refused, nil
 	}
 	tokens, err := c.refresh(ctx, refused)
@@ -200,7 +207,7 @@ func (c *clientCore) afterRefusal(ctx context.Context, origin, refused string) (
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.renewed[origin] = clientRenewed{tokens.AccessToken, c.now().Add(refusalPause)}
+	s.renewed[origin] = clientRenewed{tokens.AccessToken, pauseFor(refusalPause, c.now())}
 	return tokens.AccessToken, nil
 }
 
@@ -217,7 +224,7 @@ func expired(tokens tokensession.Tokens, now time.Time) bool {
 // dueEarly reports whether an access token that can still be used is to be refreshed. It is called with the lock.
 func (c *clientCore) dueEarly(tokens tokensession.Tokens, now time.Time) bool {
 	s := &c.state
-	if s.failed.refreshToken == tokens.RefreshToken && now.Before(s.failed.earlyUntil) {
+	if s.failed.refreshToken == tokens.RefreshToken && !s.failed.early.over(now) {
 		return false
 	}
 	before := c.cfg.RefreshBefore

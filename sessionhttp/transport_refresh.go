@@ -39,10 +39,10 @@ type clientFlight struct {
 
 // clientUnsaved are tokens that the store would not take.
 type clientUnsaved struct {
-	tokens  tokensession.Tokens
-	held    string // the refresh token that the store has instead: any other is newer than tokens
-	err     error
-	retryAt time.Time
+	tokens tokensession.Tokens
+	held   string // the refresh token that the store has instead: any other is newer than tokens
+	err    error
+	pause  clientPause // before saving is tried again
 }
 
 // refresh returns tokens with another access token than the stale one. The context ends the wait, not the refresh.
@@ -68,7 +68,7 @@ func (c *clientCore) settleNow(ctx context.Context) error {
 }
 
 // Wait returns when no refresh is running and its tokens are saved. A program calls it before it exits: a request that
-// was cancelled may have left a refresh behind. It is bounded by the context, and by about 15 seconds. The error is the
+// was cancelled may have left a refresh behind. It is bounded by the context, and by about 15 seconds and the time the store takes. The error is the
 // context's, or says why there are tokens that cannot be saved.
 func (t *Transport) Wait(ctx context.Context) error {
 	c := t.core()
@@ -130,15 +130,20 @@ func (c *clientCore) fly(f *clientFlight) {
 // renew refreshes until there is an answer that settles it, or it has to wait for longer than requests should.
 func (c *clientCore) renew(f *clientFlight) (tokensession.Tokens, error) {
 	var (
+		tokens  tokensession.Tokens
+		held    string // the refresh token in the store
 		retry   clientRetry
 		answer  clientAnswer
 		refused string
 	)
 	for {
-		tokens, held, err := c.settle(f, false) // each time: another process may have been faster
-		if err != nil {
+		latest, latestHeld, err := c.settle(f, false) // each time: another process may have been faster
+		switch {
+		case err == nil:
+			tokens, held = latest, latestHeld
+		case retry.attempts == 0 || answer.refused || errors.Is(err, ErrNoTokens):
 			return tokensession.Tokens{}, err
-		}
+		} // else an answer may be lost, for which the time is short
 		if tokens.AccessToken != f.stale && !expired(tokens, c.now()) {
 			return tokens, nil
 		}
@@ -184,7 +189,7 @@ func (c *clientCore) hopeless(f *clientFlight, tokens tokensession.Tokens, refus
 		err = fmt.Errorf("%w: the access token has expired and there is no refresh token", ErrSessionEnded)
 	case tokens.RefreshToken == refused:
 		err = fmt.Errorf("%w: the token endpoint answered invalid_grant", ErrSessionEnded)
-	case first && tokens.RefreshToken == s.failed.refreshToken && c.now().Before(s.failed.until):
+	case first && tokens.RefreshToken == s.failed.refreshToken && !s.failed.any.over(c.now()):
 		return s.failed.err
 	default:
 		return nil
@@ -202,7 +207,7 @@ func (c *clientCore) fail(f *clientFlight, refreshToken string, answer clientAns
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
 	c.state.failed = clientFailure{refreshToken: refreshToken, err: err,
-		until: now.Add(max(pause, answer.retryAfter)), earlyUntil: now.Add(max(failurePauseEarly, answer.retryAfter))}
+		any: pauseFor(max(pause, answer.retryAfter), now), early: pauseFor(max(failurePauseEarly, answer.retryAfter), now)}
 	f.notices = append(f.notices, func() { c.cfg.OnError(err) })
 	return err
 }
@@ -247,7 +252,7 @@ func (c *clientCore) settle(f *clientFlight, urgent bool) (tokens tokensession.T
 		c.setUnsaved(nil)
 		return tokens, tokens.RefreshToken, err
 	}
-	if (urgent || !c.now().Before(u.retryAt)) && c.save(ctx, f, u.held, u.tokens) {
+	if (urgent || u.pause.over(c.now())) && c.save(ctx, f, u.held, u.tokens) {
 		return u.tokens, u.tokens.RefreshToken, nil
 	}
 	return u.tokens, u.held, nil
@@ -293,7 +298,7 @@ func (c *clientCore) save(ctx context.Context, f *clientFlight, held string, tok
 		return true
 	}
 	err = clientUnavailable("saving the tokens", err)
-	c.setUnsaved(&clientUnsaved{tokens: tokens, held: held, err: err, retryAt: c.now().Add(savePause)})
+	c.setUnsaved(&clientUnsaved{tokens: tokens, held: held, err: err, pause: pauseFor(savePause, c.now())})
 	f.notices = append(f.notices, func() { c.cfg.OnError(err) })
 	return false
 }

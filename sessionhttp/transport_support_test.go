@@ -189,14 +189,15 @@ func (w *clientWorld) toldErrors() []error {
 	return append([]error(nil), w.errs...)
 }
 
-// requireAlive shows that the session lives and that the store has its newest tokens.
+// requireAlive shows that the session lives and that the store has its newest tokens, and goes on from there.
 func (w *clientWorld) requireAlive(store sessionhttp.TokenStore) {
 	w.t.Helper()
 	require.Empty(w.t, w.toldOfEnd())
 	tokens, err := store.Load(context.Background())
 	require.NoError(w.t, err)
-	_, err = w.m.Refresh(context.Background(), tokens.RefreshToken)
+	tokens, err = w.m.Refresh(context.Background(), tokens.RefreshToken)
 	require.NoError(w.t, err, "the refresh token in the store")
+	require.NoError(w.t, store.Save(context.Background(), tokens))
 }
 
 // clientNetwork is an in-memory network: a handler that panics with ErrAbortHandler has lost the connection.

@@ -417,7 +417,8 @@ func TestTransport_tellsOnceThatTheSessionHasEnded(t *testing.T) {
 				requireGet(t, transport)
 				begin(w)
 				require.NoError(t, w.m.Revoke(t.Context(), w.start.Session.ID))
-				for range 2 {
+				for round := range 2 {
+					before := w.apiCalls()
 					var wg sync.WaitGroup
 					for range 64 {
 						wg.Go(func() {
@@ -429,7 +430,8 @@ func TestTransport_tellsOnceThatTheSessionHasEnded(t *testing.T) {
 						})
 					}
 					wg.Wait()
-					pass(time.Minute)
+					require.True(t, round == 0 || w.apiCalls() == before, "nothing is sent with dead tokens")
+					pass(time.Second)
 				}
 				require.Equal(t, 1, w.refreshes(), "the verdict is asked for once")
 				require.Len(t, w.toldOfEnd(), 1)
@@ -791,6 +793,28 @@ func TestTransport_aStoreThatCannotBeReadEndsNothing(t *testing.T) {
 		})
 		requireGet(t, transport)
 		w.requireAlive(w.memory)
+
+		// It fails when an answer was lost, which cannot wait.
+		store.set(nil, nil)
+		pass(time.Hour)
+		w.setFault(func(_ int, rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+			store.set(errClientDisk, nil)
+			w.setFault(nil)
+			lostAnswers["connection lost"](rw, r, serve)
+		})
+		requireGet(t, transport)
+		w.requireAlive(w.memory)
+
+		// It fails when the token is refused: whether there is a newer one cannot be told.
+		store.set(nil, nil)
+		pass(time.Hour)
+		w.setFault(func(_ int, rw http.ResponseWriter, _ *http.Request, _ func(http.ResponseWriter)) {
+			store.set(errClientDisk, nil)
+			clientJSON(rw, 400, map[string]any{"error": "invalid_grant"})
+		})
+		_, _, err := clientGet(t.Context(), transport, clientAPIURL)
+		require.ErrorIs(t, err, tokensession.ErrUnavailable)
+		require.Empty(t, w.toldOfEnd())
 	})
 }
 
@@ -1239,5 +1263,35 @@ func TestTransport_asksItsClock(t *testing.T) {
 			require.Equal(t, 1, w.refreshes())
 		}
 		require.WithinDuration(t, time.Now().Add(time.Hour+15*time.Minute), loaded(t, w.memory).AccessExpiresAt, time.Second)
+	})
+}
+
+// A clock that was a day ahead makes nobody wait for a day.
+func TestTransport_noPauseOutlastsAClockThatIsSetBack(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		ahead := 24 * time.Hour
+		store := &clientStore{TokenStore: w.memory}
+		cfg := w.config(clientNetwork{w, w})
+		cfg.Now = func() time.Time { return time.Now().Add(ahead) }
+		transport, err := sessionhttp.NewTransport(clientAuthURL, store, cfg)
+		require.NoError(t, err)
+		w.setStatus(503, "Retry-After", "300")
+		_, _, err = clientGet(t.Context(), transport, clientAPIURL)
+		require.ErrorIs(t, err, tokensession.ErrUnavailable)
+		ahead = 0
+		w.setStatus(0)
+		w.setAPI(refuse(w.start.AccessToken))
+		requireGet(t, transport)
+
+		ahead = 24 * time.Hour
+		store.set(nil, errClientDisk)
+		requireGet(t, transport)
+		ahead = 0
+		w.setAPI(refuse(w.calls...))
+		store.set(nil, nil)
+		saves := store.saves
+		requireGet(t, transport)
+		require.Greater(t, store.saves, saves)
+		w.requireAlive(w.memory)
 	})
 }
