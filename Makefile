@@ -1,4 +1,4 @@
-.PHONY: test test-clients lint proofs bench bench-stores fuzz servers quickstart
+.PHONY: test test-clients lint proofs bench bench-stores bench-http fuzz servers quickstart
 
 # Every module's tests with the race detector. The stores' tests start their own servers.
 test: servers
@@ -30,6 +30,10 @@ bench:
 # A refresh on real servers beside the cheapest possible write.
 bench-stores: servers
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkStore' -timeout 60m .
+
+# Refreshes over loopback HTTP beside a handler that only signs, and Require beside the bare handler.
+bench-http:
+	cd benchmarks && go test -run '^$$' -bench '^BenchmarkHTTP' -timeout 30m .
 
 # Each fuzz target for a minute.
 fuzz:
