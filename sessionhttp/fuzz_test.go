@@ -128,6 +128,7 @@ func fuzzedRequests() []fuzzedRequest {
 		{0, "POST", "", "Content-Type: application/json\n", `{"grant_type":"refresh_token","refresh_token":"{refresh}"}`},
 		{0, "POST", "", form + "Authorization: Basic \nAuthorization: Bearer {access}\n", refresh},
 		{0, "GET", "", "", ""},
+		{0, "PUT", "", form, refresh},
 		{0, "get", "grant_type=refresh_token", cookie, refresh},
 		{0, "POST", "", cookie, ""},
 		{0, "POST", "", cookie + "Cookie: a; __Secure-refresh={refresh}\n", ""},
