@@ -3,8 +3,10 @@
 package app
 
 import (
+	"cmp"
 	"embed"
 	"encoding/json"
+	"fmt"
 	"html/template"
 	"log"
 	"net"
@@ -106,17 +108,19 @@ func (a *App) headers(next http.Handler) http.Handler {
 
 func (a *App) index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	access, refresh := cmp.Or(a.options.Access, 15*time.Minute), cmp.Or(a.options.Refresh, 7*24*time.Hour)
 	_ = index.Execute(w, struct {
-		Users        []user
-		Access, Idle int64 // in seconds
-	}{users, seconds(a.options.Access, 15*time.Minute), seconds(a.options.Refresh, 7*24*time.Hour)})
+		Users                         []user
+		AccessSeconds, RefreshSeconds float64
+		Access                        string
+	}{users, access.Seconds(), refresh.Seconds(), inWords(access)})
 }
 
-func seconds(d, defaultValue time.Duration) int64 {
-	if d == 0 {
-		d = defaultValue
+func inWords(d time.Duration) string {
+	if d%time.Minute == 0 {
+		return fmt.Sprintf("%d minutes", d/time.Minute)
 	}
-	return int64(d / time.Second)
+	return fmt.Sprintf("%.0f seconds", d.Seconds())
 }
 
 // onError is where a host logs why a request was refused or failed. A 401 is how the page learns that it has to refresh.

@@ -27,8 +27,8 @@ type Options struct {
 func Flags(flags *flag.FlagSet) *Options {
 	o := new(Options)
 	flags.StringVar(&o.Addr, "addr", "", "where to listen (localhost:8080, or any free port if that is taken)")
-	flags.StringVar(&o.CertFile, "cert", "", "serve HTTPS with this certificate, in PEM")
-	flags.StringVar(&o.KeyFile, "key", "", "the certificate's private key, in PEM")
+	flags.StringVar(&o.CertFile, "tls-cert", "", "serve HTTPS with this certificate, in PEM")
+	flags.StringVar(&o.KeyFile, "tls-key", "", "the certificate's private key, in PEM")
 	flags.DurationVar(&o.Access, "access", 0, "life of an access token (15m)")
 	flags.DurationVar(&o.Refresh, "refresh", 0, "life of a session that is not refreshed (168h)")
 	flags.DurationVar(&o.Max, "max", 0, "life of a session at most (720h)")

@@ -6,7 +6,7 @@ const setting = (name) => Number(document.body.dataset[name]) * 1000;
 let me = null; // what session.info() says, or null
 let events = []; // newest first
 
-session.warnBefore = Math.min(5 * 60 * 1000, setting("idle") / 4);
+session.warnBefore = Math.min(5 * 60 * 1000, setting("refresh") / 4);
 
 // What the session tells, in every tab.
 
@@ -138,7 +138,7 @@ function showTimes() {
 	if (!me) return;
 	const now = Date.now();
 	showTime("access", me.expires_at - now, setting("access"), "run out; the next call refreshes");
-	showTime("idle", me.refresh_expires_at - now, setting("idle"), "over");
+	showTime("idle", me.refresh_expires_at - now, setting("refresh"), "over");
 	$("last-left").textContent = me.session_ends_at ? duration(me.session_ends_at - now) : "no end";
 }
 
