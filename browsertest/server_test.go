@@ -30,7 +30,7 @@ type server struct {
 // startServer starts the application on a free port.
 func startServer(t *testing.T, secure bool, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, args: append([]string{"-db", filepath.Join(t.TempDir(), "sessions.db")}, args...)}
+	s := &server{t: t, args: append([]string{"-db", filepath.Join(t.TempDir(), "sessions.db"), "-hash-rounds", "1"}, args...)}
 	if secure {
 		s.args = append(s.args, "-tls-cert", certificate.certFile, "-tls-key", certificate.keyFile)
 	}

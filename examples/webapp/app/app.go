@@ -26,18 +26,22 @@ var index = template.Must(template.ParseFS(page, "page/index.html"))
 type App struct {
 	http.Handler
 
-	options  Options
-	secure   bool
-	sessions *tokensession.Manager
-	auth     *sessionhttp.Handlers
-	logins   limiter
-	log      eventLog
-	thief    thief
+	options   Options
+	secure    bool
+	sessions  *tokensession.Manager
+	auth      *sessionhttp.Handlers
+	logins    limiter
+	passwords checker
+	log       eventLog
+	thief     thief
 }
 
 // New returns the application with its sessions in a store.
 func New(o Options, key tokensession.Key, store tokensession.RefreshStore) (*App, error) {
-	a := &App{options: o, secure: o.CertFile != ""}
+	if o.HashRounds < 1 {
+		return nil, fmt.Errorf("HashRounds %d: cannot be less than 1", o.HashRounds)
+	}
+	a := &App{options: o, secure: o.CertFile != "", passwords: newChecker(o.HashRounds)}
 	// What access tokens say of who made them and whom they are for. Other services would verify them with the keys at
 	// /auth/jwks.json and these two names.
 	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{

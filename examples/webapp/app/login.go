@@ -17,28 +17,38 @@ type user struct{ Name, Password string }
 
 var users = []user{{"alice", "correct horse battery"}, {"bob", "staple my stapler"}}
 
-const (
-	hashRounds  = 600_000 // what OWASP asks for PBKDF2 with SHA-256
-	maxPassword = 128     // in bytes
-)
+const maxPassword = 128 // in bytes
 
-// passwords are hashes by user name.
-var passwords = sync.OnceValue(func() map[string][]byte {
-	hashes := map[string][]byte{}
-	for _, u := range users {
-		hashes[u.Name] = hash(u.Name, u.Password)
-	}
-	return hashes
-})
-
-// hash takes the name for a salt, for these hashes are never stored. Stored ones have random salts.
-func hash(name, password string) []byte {
-	return must(pbkdf2.Key(sha256.New, password, []byte("tokensession webapp "+name), hashRounds, sha256.Size))
+// A checker knows the users' passwords by their hashes.
+type checker struct {
+	rounds int
+	hashes func() map[string][]byte // by user name
 }
 
-// rightPassword takes as long for a name that nobody has.
-func rightPassword(name, password string) bool {
-	return subtle.ConstantTimeCompare(hash(name, password), passwords()[name]) == 1
+func newChecker(rounds int) checker {
+	c := checker{rounds: rounds}
+	c.hashes = sync.OnceValue(func() map[string][]byte {
+		hashes := map[string][]byte{}
+		for _, u := range users {
+			hashes[u.Name] = c.hash(u.Name, u.Password)
+		}
+		return hashes
+	})
+	return c
+}
+
+// hash takes the name for a salt, for these hashes are never stored. Stored ones have random salts.
+func (c checker) hash(name, password string) []byte {
+	key, err := pbkdf2.Key(sha256.New, password, []byte("tokensession webapp "+name), c.rounds, sha256.Size)
+	if err != nil {
+		panic(err) // only for a key that is too long
+	}
+	return key
+}
+
+// right takes as long for a name that nobody has.
+func (c checker) right(name, password string) bool {
+	return subtle.ConstantTimeCompare(c.hash(name, password), c.hashes()[name]) == 1
 }
 
 // login checks a password, and from there on tokensession does the rest.
@@ -56,7 +66,7 @@ func (a *App) login(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusTooManyRequests, "That were too many attempts. Try again in a minute.")
 		return
 	}
-	if !rightPassword(name, password) {
+	if !a.passwords.right(name, password) {
 		refuse(w, http.StatusUnauthorized, "The name or the password is wrong.")
 		return
 	}
@@ -99,11 +109,4 @@ func (l *limiter) forget(key string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.attempts, key)
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
 }
