@@ -32,6 +32,7 @@ type tokenFile struct {
 	AccessExpiresAt  time.Time `json:"access_expires_at,omitzero"`
 	RefreshToken     string    `json:"refresh_token"`
 	RefreshExpiresAt time.Time `json:"refresh_expires_at,omitzero"`
+	Scope            string    `json:"scope,omitempty"`
 }
 
 // Load reads the file. It returns [ErrNoTokens] if there is none.
@@ -49,7 +50,7 @@ func (f *TokenFile) Load(context.Context) (tokensession.Tokens, error) {
 	}
 	tokens := tokensession.Tokens{
 		AccessToken: content.AccessToken, AccessExpiresAt: content.AccessExpiresAt,
-		RefreshToken: content.RefreshToken, RefreshExpiresAt: content.RefreshExpiresAt,
+		RefreshToken: content.RefreshToken, RefreshExpiresAt: content.RefreshExpiresAt, Scope: content.Scope,
 	}
 	if noTokens(tokens) {
 		return tokensession.Tokens{}, fmt.Errorf("%w in %s", ErrNoTokens, f.path)
@@ -67,7 +68,7 @@ func (f *TokenFile) Save(_ context.Context, tokens tokensession.Tokens) error {
 	}
 	data, err := json.Marshal(tokenFile{
 		AccessToken: tokens.AccessToken, AccessExpiresAt: tokens.AccessExpiresAt,
-		RefreshToken: tokens.RefreshToken, RefreshExpiresAt: tokens.RefreshExpiresAt,
+		RefreshToken: tokens.RefreshToken, RefreshExpiresAt: tokens.RefreshExpiresAt, Scope: tokens.Scope,
 	})
 	if err != nil {
 		return err

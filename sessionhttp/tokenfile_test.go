@@ -20,7 +20,7 @@ import (
 func TestTokenFile_givesBackWhatItGot(t *testing.T) {
 	at := time.Date(2026, 3, 1, 9, 30, 0, 123456789, time.UTC)
 	for _, tokens := range []tokensession.Tokens{
-		{AccessToken: "a", AccessExpiresAt: at, RefreshToken: "r", RefreshExpiresAt: at.Add(time.Hour)},
+		{AccessToken: "a", AccessExpiresAt: at, RefreshToken: "r", RefreshExpiresAt: at.Add(time.Hour), Scope: "read write"},
 		{AccessToken: "a"},
 		{RefreshToken: "r"},
 	} {

@@ -122,7 +122,7 @@ func readRetryAfter(value string, now time.Time) time.Duration {
 
 // ParseTokens reads a token endpoint's answer (RFC 6749 section 5.1) to a request made at a time. Programs need it where
 // their login is answered in this form, to save the first tokens. An expires_in that is missing or makes no sense is an
-// expiry that is not known; refresh_expires_in is read likewise. The Session is not known to a client.
+// expiry that is not known; refresh_expires_in and scope are read likewise. The Session is not known to a client.
 func ParseTokens(body []byte, asked time.Time) (tokensession.Tokens, error) {
 	var answer struct {
 		AccessToken      string          `json:"access_token"`
@@ -130,6 +130,7 @@ func ParseTokens(body []byte, asked time.Time) (tokensession.Tokens, error) {
 		ExpiresIn        json.RawMessage `json:"expires_in"`
 		RefreshToken     string          `json:"refresh_token"`
 		RefreshExpiresIn json.RawMessage `json:"refresh_expires_in"`
+		Scope            json.RawMessage `json:"scope"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return tokensession.Tokens{}, errors.New("sessionhttp: malformed answer of the token endpoint") // err may quote it
@@ -140,7 +141,12 @@ func ParseTokens(body []byte, asked time.Time) (tokensession.Tokens, error) {
 	case !strings.EqualFold(answer.TokenType, "Bearer"):
 		return tokensession.Tokens{}, errors.New("sessionhttp: the token endpoint's answer is of another token_type than Bearer")
 	}
+	var scope string
+	if json.Unmarshal(answer.Scope, &scope) != nil {
+		scope = ""
+	}
 	return tokensession.Tokens{
+		Scope:       scope,
 		AccessToken: answer.AccessToken, AccessExpiresAt: afterSeconds(asked, answer.ExpiresIn),
 		RefreshToken: answer.RefreshToken, RefreshExpiresAt: afterSeconds(asked, answer.RefreshExpiresIn),
 	}, nil

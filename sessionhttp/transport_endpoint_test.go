@@ -16,15 +16,15 @@ func TestParseTokens(t *testing.T) {
 	in := func(d time.Duration) time.Time { return askedAt.Add(d) }
 	for body, want := range map[string]tokensession.Tokens{
 		`{"access_token":"a","token_type":"Bearer","expires_in":900,"refresh_token":"r","scope":"x","refresh_expires_in":604800}`: {
-			AccessToken: "a", AccessExpiresAt: in(15 * time.Minute), RefreshToken: "r", RefreshExpiresAt: in(7 * 24 * time.Hour)},
-		`{"access_token":"a","token_type":"bearer"}`:                                                 {AccessToken: "a"},
-		`{"access_token":"a","token_type":"BEARER","expires_in":"900","refresh_token":null}`:         {AccessToken: "a", AccessExpiresAt: in(15 * time.Minute)},
-		`{"access_token":"a","token_type":"Bearer","expires_in":0.5}`:                                {AccessToken: "a", AccessExpiresAt: in(time.Second / 2)},
-		`{"access_token":"a","token_type":"Bearer","expires_in":0}`:                                  {AccessToken: "a"},
-		`{"access_token":"a","token_type":"Bearer","expires_in":-1}`:                                 {AccessToken: "a"},
-		`{"access_token":"a","token_type":"Bearer","expires_in":null,"refresh_expires_in":["soon"]}`: {AccessToken: "a"},
-		`{"access_token":"a","token_type":"Bearer","expires_in":"NaN"}`:                              {AccessToken: "a"},
-		`{"access_token":"a","token_type":"Bearer","expires_in":1e300}`:                              {AccessToken: "a", AccessExpiresAt: in(10 * 365 * 24 * time.Hour)},
+			AccessToken: "a", AccessExpiresAt: in(15 * time.Minute), RefreshToken: "r", RefreshExpiresAt: in(7 * 24 * time.Hour), Scope: "x"},
+		`{"access_token":"a","token_type":"bearer"}`:                                                               {AccessToken: "a"},
+		`{"access_token":"a","token_type":"BEARER","expires_in":"900","refresh_token":null}`:                       {AccessToken: "a", AccessExpiresAt: in(15 * time.Minute)},
+		`{"access_token":"a","token_type":"Bearer","expires_in":0.5}`:                                              {AccessToken: "a", AccessExpiresAt: in(time.Second / 2)},
+		`{"access_token":"a","token_type":"Bearer","expires_in":0}`:                                                {AccessToken: "a"},
+		`{"access_token":"a","token_type":"Bearer","expires_in":-1}`:                                               {AccessToken: "a"},
+		`{"access_token":"a","token_type":"Bearer","expires_in":null,"refresh_expires_in":["soon"],"scope":["x"]}`: {AccessToken: "a"},
+		`{"access_token":"a","token_type":"Bearer","expires_in":"NaN"}`:                                            {AccessToken: "a"},
+		`{"access_token":"a","token_type":"Bearer","expires_in":1e300}`:                                            {AccessToken: "a", AccessExpiresAt: in(10 * 365 * 24 * time.Hour)},
 	} {
 		got, err := sessionhttp.ParseTokens([]byte(body), askedAt)
 		require.NoError(t, err, body)

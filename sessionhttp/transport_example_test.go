@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
@@ -47,7 +46,7 @@ func ExampleTransport() {
 	}
 
 	// Each run of the program.
-	transport, err := sessionhttp.NewTransport(server.URL+"/token", store, sessionhttp.TransportConfig{
+	transport, err := sessionhttp.NewTransport(server.URL+"/auth/token", store, sessionhttp.TransportConfig{
 		OnSessionEnd: func(error) { fmt.Println("please log in again") },
 	})
 	if err != nil {
@@ -83,40 +82,34 @@ func ExampleTransport() {
 
 // exampleServer logs everybody in as alice.
 func exampleServer() *httptest.Server {
-	key, _ := tokensession.GenerateKey()
-	signer, _ := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: "https://auth.example", Audience: []string{"api"}})
-	m, _ := tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{})
-	answer := func(w http.ResponseWriter, tokens tokensession.Tokens, err error) {
-		if err != nil {
-			clientJSON(w, 400, map[string]any{"error": "invalid_grant"})
-			return
-		}
-		clientJSON(w, 200, map[string]any{"access_token": tokens.AccessToken, "token_type": "Bearer", "expires_in": 900, "refresh_token": tokens.RefreshToken})
+	sessions := newExampleManager()
+	h, err := sessionhttp.New(sessions, sessionhttp.Config{})
+	if err != nil {
+		panic(err)
 	}
 	refreshes := 0
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
-		tokens, err := m.Start(r.Context(), "alice")
-		answer(w, tokens, err)
-	})
-	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
-		tokens, err := m.Refresh(r.Context(), r.PostFormValue("refresh_token"))
-		if err == nil {
-			refreshes++
+		tokens, err := sessions.Start(r.Context(), "alice")
+		if err != nil {
+			panic(err)
 		}
-		answer(w, tokens, err)
+		h.WriteTokens(w, tokens)
 	})
-	mux.HandleFunc("GET /{what}", func(w http.ResponseWriter, r *http.Request) {
-		access, err := m.Verify(r.Header.Get("Authorization")[len("Bearer "):])
-		switch {
-		case err != nil:
-			w.WriteHeader(http.StatusUnauthorized)
-		case r.PathValue("what") == "kick":
-			_ = m.Revoke(r.Context(), access.SessionID)
-			fmt.Fprint(w, "done")
-		default:
-			fmt.Fprintf(w, "%s, with refresh %d", access.Subject, refreshes)
+	mux.HandleFunc("POST /auth/token", func(w http.ResponseWriter, r *http.Request) {
+		refreshes++
+		h.Token(w, r)
+	})
+	mux.Handle("GET /me", h.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		access, _ := sessionhttp.FromContext(r.Context())
+		fmt.Fprintf(w, "%s, with refresh %d", access.Subject, refreshes)
+	})))
+	mux.Handle("GET /kick", h.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		access, _ := sessionhttp.FromContext(r.Context())
+		if err := sessions.Revoke(r.Context(), access.SessionID); err != nil {
+			panic(err)
 		}
-	})
+		fmt.Fprint(w, "done")
+	})))
 	return httptest.NewServer(mux)
 }

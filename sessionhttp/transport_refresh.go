@@ -1,6 +1,7 @@
 package sessionhttp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -280,7 +281,8 @@ func (c *clientCore) keep(f *clientFlight, held string, old tokensession.Tokens,
 	}
 	next := answer.tokens
 	next.Session = old.Session
-	if next.RefreshToken == "" { // it stays the same (RFC 6749 section 6)
+	next.Scope = cmp.Or(next.Scope, old.Scope) // what is not said has not changed (RFC 6749 section 5.1)
+	if next.RefreshToken == "" {               // it stays the same (RFC 6749 section 6)
 		next.RefreshToken, next.RefreshExpiresAt = old.RefreshToken, old.RefreshExpiresAt
 	}
 	c.state.mu.Lock()

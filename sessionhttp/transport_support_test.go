@@ -1,13 +1,14 @@
 package sessionhttp_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,7 @@ const (
 type clientWorld struct {
 	t      testing.TB
 	m      *tokensession.Manager
+	h      *sessionhttp.Handlers
 	start  tokensession.Tokens
 	memory *sessionhttp.TokenMemory
 
@@ -59,7 +61,9 @@ func newClientWorldOf(t testing.TB, cfg tokensession.Config) *clientWorld {
 	require.NoError(t, err)
 	m, err := tokensession.New(signer, tokensession.NewMemoryStore(), cfg)
 	require.NoError(t, err)
-	w := &clientWorld{t: t, m: m, memory: &sessionhttp.TokenMemory{}}
+	h, err := sessionhttp.New(m, sessionhttp.Config{})
+	require.NoError(t, err)
+	w := &clientWorld{t: t, m: m, h: h, memory: &sessionhttp.TokenMemory{}}
 	w.start = w.login()
 	require.NoError(t, w.memory.Save(t.Context(), w.start))
 	return w
@@ -90,58 +94,41 @@ func (w *clientWorld) transport(store sessionhttp.TokenStore) *sessionhttp.Trans
 }
 
 func (w *clientWorld) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	switch r.URL.Path {
-	case "/token":
-		token := r.PostFormValue("refresh_token")
+	if r.URL.Path == "/token" {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		form, _ := url.ParseQuery(string(body))
+		r.Form, r.PostForm = form, form // for faults; the endpoint reads the body itself
 		w.mu.Lock()
-		w.presented, w.at = append(w.presented, token), append(w.at, time.Now())
+		w.presented, w.at = append(w.presented, form.Get("refresh_token")), append(w.at, time.Now())
 		n, fault := len(w.presented), w.fault
 		w.mu.Unlock()
-		serve := func(rw http.ResponseWriter) { w.serveToken(rw, r, token) }
+		serve := func(rw http.ResponseWriter) {
+			w.h.Token(rw, r.WithContext(context.WithoutCancel(r.Context()))) // the server may learn late that nobody waits
+		}
 		if fault != nil {
 			fault(n, rw, r, serve)
 			return
 		}
 		serve(rw)
-	default:
-		access := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-		w.mu.Lock()
-		w.calls = append(w.calls, access)
-		api := w.api
-		w.mu.Unlock()
-		serve := func(rw http.ResponseWriter) {
-			body, _ := io.ReadAll(r.Body)
-			if _, err := w.m.Verify(access); err != nil {
-				http.Error(rw, "who are you?", http.StatusUnauthorized)
-				return
-			}
-			_, _ = rw.Write(append([]byte("alice: "), body...))
-		}
-		if api != nil {
-			api(rw, r, serve)
-			return
-		}
-		serve(rw)
-	}
-}
-
-func (w *clientWorld) serveToken(rw http.ResponseWriter, r *http.Request, token string) {
-	if r.Method != http.MethodPost || r.PostFormValue("grant_type") != "refresh_token" || r.URL.RawQuery != "" || r.Header.Get("Authorization") != "" {
-		clientJSON(rw, 400, map[string]any{"error": "invalid_request"})
 		return
 	}
-	tokens, err := w.m.Refresh(context.Background(), token)
-	switch {
-	case errors.Is(err, tokensession.ErrUnavailable):
-		clientJSON(rw, 503, map[string]any{"error": "temporarily_unavailable"})
-	case err != nil:
-		clientJSON(rw, 400, map[string]any{"error": "invalid_grant"})
-	default:
-		clientJSON(rw, 200, map[string]any{
-			"access_token": tokens.AccessToken, "token_type": "Bearer", "expires_in": int(time.Until(tokens.AccessExpiresAt).Seconds()),
-			"refresh_token": tokens.RefreshToken, "refresh_expires_in": int(time.Until(tokens.RefreshExpiresAt).Seconds()),
-		})
+	w.mu.Lock()
+	w.calls = append(w.calls, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
+	api := w.api
+	w.mu.Unlock()
+	serve := func(rw http.ResponseWriter) {
+		w.h.Require(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			access, _ := sessionhttp.FromContext(r.Context())
+			body, _ := io.ReadAll(r.Body)
+			fmt.Fprintf(rw, "%s: %s", access.Subject, body)
+		})).ServeHTTP(rw, r)
 	}
+	if api != nil {
+		api(rw, r, serve)
+		return
+	}
+	serve(rw)
 }
 
 func clientJSON(rw http.ResponseWriter, status int, v any) {

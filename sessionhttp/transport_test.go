@@ -25,7 +25,10 @@ import (
 )
 
 func TestTransport_refreshesShortlyBeforeExpiry(t *testing.T) {
-	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+	reader := func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+		return tokensession.Grant{Scope: "read"}, nil
+	}
+	clientBubble(t, tokensession.Config{Authorize: reader}, func(t *testing.T, w *clientWorld) {
 		transport := w.transport(w.memory)
 		for _, step := range []struct {
 			after     time.Duration
@@ -49,6 +52,7 @@ func TestTransport_refreshesShortlyBeforeExpiry(t *testing.T) {
 			requireGet(t, transport)
 			require.Equal(t, before.RefreshToken, w.presented[len(w.presented)-1])
 			require.Equal(t, loaded(t, w.memory).AccessToken, w.calls[len(w.calls)-1])
+			require.Equal(t, "read", loaded(t, w.memory).Scope)
 			require.Equal(t, before.Session, loaded(t, w.memory).Session, "stays what the program saved")
 			require.Equal(t, time.Now().Add(15*time.Minute).UTC(), loaded(t, w.memory).AccessExpiresAt)
 			require.Equal(t, time.Now().Add(7*24*time.Hour).UTC(), loaded(t, w.memory).RefreshExpiresAt)
