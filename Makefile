@@ -1,4 +1,4 @@
-.PHONY: test test-clients lint proofs bench bench-stores bench-http fuzz servers quickstart
+.PHONY: test test-clients lint proofs bench bench-stores bench-http fuzz servers quickstart model
 
 # Every module's tests with the race detector. The stores' tests start their own servers.
 test: servers
@@ -11,6 +11,11 @@ test-clients:
 # Two processes race for one token on each store, a thousand rounds instead of a hundred.
 proofs: servers
 	cd proof && TOKENSESSION_PROOF_ROUNDS=1000 go test -count=1 -timeout 30m -v -run '^TestTwoProcesses$$' ./manager
+
+# The model of the protocol: every order of its steps, and the faults that it must find.
+model:
+	scripts/install-spin.sh
+	proof/model/check.sh
 
 # Formatting, vet, staticcheck, known vulnerabilities, tidy go.mod files.
 lint:
