@@ -1,4 +1,4 @@
-.PHONY: test test-clients lint proofs bench bench-stores bench-http fuzz servers quickstart model
+.PHONY: test test-clients lint proofs bench bench-stores bench-http fuzz servers quickstart model mutants
 
 # Every module's tests with the race detector. The stores' tests start their own servers.
 test: servers
@@ -16,6 +16,10 @@ proofs: servers
 model:
 	scripts/install-spin.sh
 	proof/model/check.sh
+# Plants the faults of proof/mutants/faults.txt in the core, one at a time, and shows which test notices each. Some by
+# their names: make mutants FAULTS="accept-n-minus-2 issuer-by-prefix".
+mutants:
+	cd proof && go run ./mutants $(FAULTS)
 
 # Formatting, vet, staticcheck, known vulnerabilities, tidy go.mod files.
 lint:
