@@ -5,5 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 for target in $(grep -ho 'func Fuzz[A-Za-z0-9_]*' ./*_test.go | sed 's/func //' | grep -E "${FUZZ:-.}"); do
 	echo "fuzz: $target"
-	go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-1m}" ${FUZZPARALLEL:+-parallel "$FUZZPARALLEL"} .
+	go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-1m}" -fuzzminimizetime 20x \
+		${FUZZPARALLEL:+-parallel "$FUZZPARALLEL"} .
 done
