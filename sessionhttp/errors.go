@@ -71,12 +71,16 @@ func accessAnswer(err error) answer {
 	return refreshAnswer(err)
 }
 
-// Status returns the HTTP status for an error of [Handlers.Login], [Handlers.Logout] or a Manager: 503 for
-// ErrUnavailable, where a client should try again, 401 for a verdict about a token, 403 for ErrDenied and
-// ErrCrossOrigin, 400 for ErrBadRequest and ErrInvalidScope, and 500 for what only the program can have caused.
+// Status returns the HTTP status for an error of [Handlers.Login], [Handlers.Logout] or a Manager, or one that
+// [Config.OnError] is told: 503 for ErrUnavailable, where a client should try again, 401 for a verdict about a token and
+// where there is none, 403 for ErrDenied, ErrCrossOrigin and a missing scope, 400 for ErrBadRequest and ErrInvalidScope,
+// and 500 for what only the program can have caused.
 func Status(err error) int {
-	if errors.Is(err, tokensession.ErrDenied) && isVerdict(err) {
+	switch {
+	case errors.Is(err, tokensession.ErrDenied) && isVerdict(err), errors.Is(err, errScope):
 		return http.StatusForbidden
+	case errors.Is(err, errNoToken), errors.Is(err, errClient):
+		return http.StatusUnauthorized
 	}
 	return accessAnswer(err).status
 }

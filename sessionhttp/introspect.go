@@ -1,7 +1,6 @@
 package sessionhttp
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 
@@ -14,7 +13,7 @@ import (
 func (h *Handlers) Introspect(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
 	if h.cfg.MayIntrospect == nil || !h.cfg.MayIntrospect(r) {
-		h.refuse(w, r, unauthorized, errors.New("sessionhttp: introspection by somebody who may not"))
+		h.refuse(w, r, unauthorized, fmt.Errorf("%w: introspection by somebody who may not", errClient))
 		return
 	}
 	form, err := h.readForm(w, r)

@@ -1,7 +1,6 @@
 package sessionhttp
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -30,7 +29,7 @@ func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if grant.kind != "" && grant.kind != "refresh_token" {
-		h.refuse(w, r, answer{http.StatusBadRequest, "unsupported_grant_type"}, errors.New("sessionhttp: a grant type that is not refresh_token"))
+		h.refuse(w, r, answer{http.StatusBadRequest, "unsupported_grant_type"}, fmt.Errorf("%w: a grant type that is not refresh_token", ErrBadRequest))
 		return
 	}
 	tokens, err := h.m.Refresh(r.Context(), grant.token, grant.options...)
