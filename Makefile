@@ -16,6 +16,7 @@ proofs: servers
 model:
 	scripts/install-spin.sh
 	proof/model/check.sh
+
 # Plants the faults of proof/mutants/faults.txt in the core, one at a time, and shows which test notices each. Some by
 # their names: make mutants FAULTS="accept-n-minus-2 issuer-by-prefix".
 mutants:
