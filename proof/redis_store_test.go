@@ -117,7 +117,8 @@ func TestRedisStore_showsOperatorsPlainFields(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"subject": "alice", "created_at": "2026-01-02T03:04:05.000006Z", "attr:ip": "192.0.2.1",
-		"version": "1", "revoked_at": "", "generation": "0",
+		"revoked_at": "", "write": "1 " + rec.WriteID,
+		"chain": fmt.Sprintf("0 0 - %d %d", rec.RotatedAt.UnixMicro(), rec.ExpiresAt.UnixMicro()),
 	} {
 		if fields[name] != want {
 			t.Errorf("%s is %q, want %q", name, fields[name], want)
