@@ -113,9 +113,7 @@ type Manager struct {
 
 	denied timedSet // sessions whose access tokens are refused although they have not expired
 
-	// unanswered are the WriteIDs of refreshes that may have been applied although the call returned ErrUnavailable.
-	// Their successors were given to nobody.
-	unanswered timedSet
+	unanswered doubts
 }
 
 // New returns a Manager, or says which field of cfg is wrong.
@@ -295,8 +293,11 @@ func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...Refr
 		return Tokens{}, invalid("malformed refresh token")
 	}
 	tokens, err := r.run(ctx)
-	if !r.inDoubt.IsZero() && errors.Is(err, ErrUnavailable) {
-		m.unanswered.add(r.writeID, r.inDoubt, m.now())
+	switch {
+	case err == nil && r.pending.Kind != EventReplayed:
+		m.unanswered.settle(tokens.Session.ID)
+	case errors.Is(err, ErrUnavailable) && !r.inDoubt.IsZero():
+		m.unanswered.add(r.token.handle.sessionID(), r.writeID, r.inDoubt, r.presented, m.now())
 	}
 	return tokens, err
 }
@@ -367,7 +368,7 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 	if rec.live(r.presented) && r.denied.has(rec.ID, r.presented) {
 		return r.end(ctx, rec, EventRevoked)
 	}
-	if r.token.generation == rec.Predecessor && rec.Generation == rec.Predecessor+1 && r.unanswered.has(rec.WriteID, r.presented) {
+	if r.token.generation == rec.Predecessor && rec.Generation == rec.Predecessor+1 && r.unanswered.found(rec.ID, rec.WriteID, r.now()) {
 		rec.Generation-- // the caller was told to try again, so it is done again: the grace may be long over
 	}
 	switch what := r.decide(rec); what {
