@@ -1,8 +1,12 @@
-.PHONY: test lint proofs bench bench-stores fuzz servers quickstart
+.PHONY: test test-clients lint proofs bench bench-stores bench-http fuzz servers quickstart
 
 # Every module's tests with the race detector. The stores' tests start their own servers.
 test: servers
 	go test -race -timeout 30m work
+
+# The OAuth clients of npm against the endpoints of sessionhttp. Needs Node.js 20 or later and npm.
+test-clients:
+	scripts/test-clients.sh
 
 # Two processes race for one token on each store, a thousand rounds instead of a hundred.
 proofs: servers
@@ -26,6 +30,10 @@ bench:
 # A refresh on real servers beside the cheapest possible write.
 bench-stores: servers
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkStore' -timeout 60m .
+
+# Refreshes over loopback HTTP beside a handler that only signs, and Require beside the bare handler.
+bench-http:
+	cd benchmarks && go test -run '^$$' -bench '^BenchmarkHTTP' -timeout 30m .
 
 # Each fuzz target for a minute.
 fuzz:

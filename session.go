@@ -77,6 +77,7 @@ type Tokens struct {
 	AccessExpiresAt  time.Time
 	RefreshToken     string
 	RefreshExpiresAt time.Time // when the session ends unless refreshed
+	Scope            string    // of the access token, as granted
 	Session          Session
 }
 
@@ -153,7 +154,7 @@ func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption
 	if err := m.queueUp(ctx, &rec); err != nil {
 		return Tokens{}, err
 	}
-	issued, err := m.issue(ctx, rec.Session(), rec.ExpiresAt, now)
+	issued, err := m.issue(ctx, rec.Session(), rec.ExpiresAt, now, o.accessOptions)
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -276,7 +277,7 @@ func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string
 //
 // [ErrInvalidToken] and [ErrExpired] say that the token is of no use, [ErrRevoked] that the session was ended before,
 // a [*ReuseError] that it has been ended now because the token was consumed before, and [ErrDenied] that it has been
-// ended now because the authorizer says so.
+// ended now because the authorizer says so. [ErrInvalidScope] is about a [WithScope] only.
 func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...RefreshOption) (Tokens, error) {
 	r := refresh{Manager: m, writeID: randomID(), endID: randomID(), presented: m.now()}
 	for _, opt := range opts {
@@ -284,6 +285,9 @@ func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...Refr
 	}
 	if err := checkAttributes(r.options.attributes); err != nil {
 		return Tokens{}, err
+	}
+	if err := checkScope("WithScope", r.options.scope); err != nil {
+		return Tokens{}, fmt.Errorf("%w: %w", ErrInvalidScope, err)
 	}
 	if err := ctx.Err(); err != nil {
 		return Tokens{}, unavailable("refreshing", err)
@@ -414,7 +418,7 @@ func (r *refresh) grant(ctx context.Context, rec Record, what outcome) (Tokens, 
 	}
 	sessionEnd := r.rules.next(what, rec, r.token.generation, r.presented).ExpiresAt
 	if r.issued == nil || r.issued.expiresAt.After(sessionEnd) {
-		issued, err := r.issue(ctx, session, sessionEnd, r.presented)
+		issued, err := r.issue(ctx, session, sessionEnd, r.presented, r.options.accessOptions)
 		if errors.Is(err, ErrDenied) {
 			tokens, endErr := r.end(ctx, rec, EventDenied)
 			if errors.Is(endErr, ErrDenied) {
@@ -501,11 +505,12 @@ func mergeAttributes(stored, given map[string]string) map[string]string {
 type accessToken struct {
 	token     string
 	expiresAt time.Time
+	scope     string
 }
 
-// issue asks the authorizer and signs an access token that does not outlive the session. Its error is an [ErrDenied]
-// or an [ErrUnavailable].
-func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Time) (*accessToken, error) {
+// issue asks the authorizer and signs an access token that does not outlive the session. Its error is an [ErrDenied],
+// an [ErrInvalidScope] or an [ErrUnavailable].
+func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Time, o accessOptions) (*accessToken, error) {
 	grant, err := m.cfg.Authorize(ctx, s)
 	switch {
 	case errors.Is(err, ErrDenied):
@@ -516,6 +521,12 @@ func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Tim
 	if err := grant.check(); err != nil {
 		return nil, unavailable("the authorizer's grant", err)
 	}
+	if o.scope != "" {
+		if !withinScope(o.scope, grant.Scope) {
+			return nil, fmt.Errorf("%w: session %s: more is asked for than granted", ErrInvalidScope, s.ID)
+		}
+		grant.Scope = o.scope
+	}
 	if len(grant.Audience) == 0 {
 		grant.Audience = m.signer.cfg.Audience
 	}
@@ -525,10 +536,13 @@ func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Tim
 		Expires: expires, IssuedAt: now.Unix(), ID: randomID(),
 		ClientID: s.ClientID, Session: s.ID, AuthTime: s.AuthTime.Unix(), Scope: grant.Scope,
 	}, grant.Claims, now)
+	if err == nil && o.maxSize > 0 && len(token) > o.maxSize {
+		err = fmt.Errorf("%d bytes: cannot be longer than WithMaxAccessSize (%d): the grant's claims are too large", len(token), o.maxSize)
+	}
 	if err != nil {
 		return nil, unavailable("making an access token", err)
 	}
-	return &accessToken{token, time.Unix(expires, 0).UTC()}, nil
+	return &accessToken{token, time.Unix(expires, 0).UTC(), grant.Scope}, nil
 }
 
 // tokens returns what the client gets: the refresh token is that of the record's live generation.
@@ -536,7 +550,7 @@ func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
 	return Tokens{
 		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,
 		RefreshToken: newRefreshToken(m.tokenKeys(rec)[0], h, rec.Generation), RefreshExpiresAt: rec.ExpiresAt,
-		Session: rec.Session(),
+		Scope: issued.scope, Session: rec.Session(),
 	}
 }
 
@@ -590,6 +604,22 @@ func (m *Manager) VerifyLive(ctx context.Context, accessToken string) (Access, e
 	return access, nil
 }
 
+// SessionID returns which session an access token is of, whether or not the token has expired or its session has been
+// revoked. It lets nobody in: it is for a logout, and for [Replacing]. The error is [ErrInvalidToken].
+func (m *Manager) SessionID(accessToken string) (string, error) {
+	checked, err := m.signer.authenticate(accessToken, m.cfg.Now())
+	if err != nil {
+		return "", err
+	}
+	return checked.access.SessionID, nil
+}
+
+// Now returns the time by this Manager's clock, for who tells clients how long something lasts.
+func (m *Manager) Now() time.Time { return m.now() }
+
+// JWKS returns what [AccessSigner.JWKS] does, at this Manager's time.
+func (m *Manager) JWKS() []byte { return m.signer.jwks(m.cfg.Now()) }
+
 // load returns a record, [ErrNotFound] or [ErrUnavailable].
 func (m *Manager) load(ctx context.Context, id string) (Record, error) {
 	if err := ctx.Err(); err != nil {
@@ -616,7 +646,7 @@ func toMicro(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) 
 // unavailable is an ErrUnavailable with its cause. A cause that looks like a verdict, say of an authorizer that verifies
 // tokens itself, is told but not wrapped: no outage may be taken for the end of a session.
 func unavailable(doing string, cause error) error {
-	for _, verdict := range []error{ErrInvalidToken, ErrExpired, ErrRevoked, ErrReused, ErrDenied} {
+	for _, verdict := range []error{ErrInvalidToken, ErrExpired, ErrRevoked, ErrReused, ErrDenied, ErrInvalidScope} {
 		if errors.Is(cause, verdict) {
 			return fmt.Errorf("%w: %s: %v", ErrUnavailable, doing, cause)
 		}
