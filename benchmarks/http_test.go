@@ -43,8 +43,8 @@ func BenchmarkHTTP_refresh(b *testing.B) {
 	var ours, floor timings
 	var ratios []float64
 	for b.Loop() {
-		for range 10 {
-			f, o := run(signatures, 300*time.Millisecond), run(refreshes, 300*time.Millisecond)
+		for range 20 {
+			f, o := run(signatures, 250*time.Millisecond), run(refreshes, 250*time.Millisecond)
 			ratios = append(ratios, o.rate()/f.rate())
 			floor.add(f)
 			ours.add(o)

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
@@ -48,7 +49,8 @@ func newHost(key tokensession.Key, base, prefix string, config sessionhttp.Confi
 		return nil, err
 	}
 	h.Manager, err = tokensession.New(signer, h.store, tokensession.Config{
-		OnEvent: h.listen,
+		GracePeriod: time.Minute, // a busy machine may need more than the default to try again
+		OnEvent:     h.listen,
 		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
 			return tokensession.Grant{Scope: "read write"}, nil
 		},

@@ -66,6 +66,7 @@ export class Session extends EventTarget {
 	#channel;
 
 	#info; // undefined: not known yet; null: nobody is logged in
+	#ended = 0; // when that became known
 	#turn = 0; // counts refreshes, logins and logouts in all tabs
 	#failure; // the error of the last turn, if it came to nothing
 	#recovering; // the refresh that this tab's callers wait for
@@ -113,6 +114,7 @@ export class Session extends EventTarget {
 	}
 
 	async info() {
+		const asked = Date.now();
 		const response = await this.fetch(this.#url("session"), { cache: "no-store" }).catch((err) => {
 			throw err instanceof UnavailableError ? err : unavailable(null, err);
 		});
@@ -120,7 +122,7 @@ export class Session extends EventTarget {
 		const body = await response.json().catch(() => null);
 		if (!response.ok || !isInfo(body)) throw unavailable(response);
 		const news = this.#info?.session_id !== body.session_id;
-		const message = { kind: "seen", info: dated(body) };
+		const message = { kind: "seen", info: dated(body), asked };
 		if (news) this.#tell(message);
 		else this.#hear(message);
 		return this.#info;
@@ -231,7 +233,8 @@ export class Session extends EventTarget {
 		this.#hear(message);
 	}
 
-	#hear({ kind, info, reason, failure }) {
+	#hear({ kind, info, asked, reason, failure }) {
+		if (asked <= this.#ended) return; // it was so
 		if (kind !== "seen") {
 			this.#turn++;
 			this.#failure = failure;
@@ -243,6 +246,7 @@ export class Session extends EventTarget {
 		} else if (kind === "ended" && this.#info !== null) {
 			if (this.#info === undefined && reason === "ended") reason = "none";
 			this.#info = null;
+			this.#ended = Date.now();
 			this.#raise("end", { reason });
 		}
 		this.#watch();
