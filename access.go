@@ -11,8 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/lestrrat-go/jwx/v2/jws"
 )
 
 const (
@@ -327,11 +325,7 @@ func (k Key) sign(data []byte) (signature []byte, err error) {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	signer, err := jws.NewSigner(k.alg)
-	if err != nil {
-		return nil, err
-	}
-	signature, err = signer.Sign(data, k.private())
+	signature, err = k.signer.Sign(data, k.private())
 	if err == nil && len(signature) != k.size {
 		err = fmt.Errorf("signature of %d bytes, want %d", len(signature), k.size)
 	}

@@ -22,26 +22,24 @@ var reservedClaims = map[string]bool{
 
 // standardClaims are the claims with a meaning of ours, in the order in which they are written.
 type standardClaims struct {
-	Issuer   string   `json:"iss"`
-	Subject  string   `json:"sub"`
-	Audience audience `json:"aud"`
-	Expires  int64    `json:"exp"`
-	IssuedAt int64    `json:"iat"`
-	ID       string   `json:"jti"`
-	ClientID string   `json:"client_id,omitempty"`
-	Session  string   `json:"sid"`
-	AuthTime int64    `json:"auth_time"`
-	Scope    string   `json:"scope,omitempty"`
+	Issuer   string `json:"iss"`
+	Subject  string `json:"sub"`
+	Audience any    `json:"aud"` // see audienceClaim
+	Expires  int64  `json:"exp"`
+	IssuedAt int64  `json:"iat"`
+	ID       string `json:"jti"`
+	ClientID string `json:"client_id,omitempty"`
+	Session  string `json:"sid"`
+	AuthTime int64  `json:"auth_time"`
+	Scope    string `json:"scope,omitempty"`
 }
 
-// An audience of one is written as a string (RFC 7519 section 4.1.3).
-type audience []string
-
-func (a audience) MarshalJSON() ([]byte, error) {
-	if len(a) == 1 {
-		return json.Marshal(a[0])
+// audienceClaim is the value of aud: an audience of one is written as a string (RFC 7519 section 4.1.3).
+func audienceClaim(audience []string) any {
+	if len(audience) == 1 {
+		return audience[0]
 	}
-	return json.Marshal([]string(a))
+	return audience
 }
 
 // marshal returns the claims as an object, with the grant's behind them. What it returns, parseClaims accepts.
