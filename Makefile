@@ -1,4 +1,4 @@
-.PHONY: test lint proofs bench bench-stores fuzz servers quickstart
+.PHONY: test lint proofs bench bench-stores bench-peers fuzz servers quickstart
 
 # Every module's tests with the race detector. The stores' tests start their own servers.
 test: servers
@@ -26,6 +26,10 @@ bench:
 # A refresh on real servers beside the cheapest possible write.
 bench-stores: servers
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkStore' -timeout 60m .
+
+# Everything beside the libraries that one would take instead. Writes the tables and the figure of the README's comparison.
+bench-peers: servers
+	scripts/bench-peers.sh
 
 # Each fuzz target for a minute.
 fuzz:

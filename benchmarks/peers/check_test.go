@@ -19,14 +19,12 @@ import (
 // defaults of scs: a session ends after 24 hours, so that a request writes nothing.
 func BenchmarkCheck(b *testing.B) {
 	client := servers.StartRedis(b, servers.RedisOptions{}).Client(&redis.Options{PoolSize: 16})
-	b.Run("", func(b *testing.B) {
-		takeTurns(b, []rival{
-			{"verify", checks(verified(tokensession.NewMemoryStore(), false))},
-			{"live-memory", checks(verified(tokensession.NewMemoryStore(), true))},
-			{"scs-memory", checks(scsLoaded(memstore.NewWithCleanupInterval(0)))},
-			{"live-redis", checks(verified(must(redisstore.New(client, redisstore.Config{})), true))},
-			{"scs-redis", checks(scsLoaded(goredisstore.New(client)))},
-		})
+	takeTurns(b, []rival{
+		{"verify", checks(verified(tokensession.NewMemoryStore(), false))},
+		{"live-memory", checks(verified(tokensession.NewMemoryStore(), true))},
+		{"scs-memory", checks(scsLoaded(memstore.NewWithCleanupInterval(0)))},
+		{"live-redis", checks(verified(must(redisstore.New(client, redisstore.Config{})), true))},
+		{"scs-redis", checks(scsLoaded(goredisstore.New(client)))},
 	})
 }
 
