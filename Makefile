@@ -1,4 +1,4 @@
-.PHONY: test test-clients lint proofs bench bench-stores bench-http fuzz servers quickstart model mutants
+.PHONY: test test-clients lint proofs bench bench-stores bench-http fuzz servers quickstart model mutants bench-peers
 
 # Every module's tests with the race detector. The stores' tests start their own servers.
 test: servers
@@ -43,6 +43,9 @@ bench-stores: servers
 # Refreshes over loopback HTTP beside a handler that only signs, and Require beside the bare handler.
 bench-http:
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkHTTP' -timeout 30m .
+# Everything beside the libraries that one would take instead. Writes the tables and the figure of the README's comparison.
+bench-peers: servers
+	scripts/bench-peers.sh
 
 # Each fuzz target for a minute.
 fuzz:
