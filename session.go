@@ -371,10 +371,11 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 	if rec.live(r.presented) && r.denied.has(rec.ID, r.presented) {
 		return r.end(ctx, rec, EventRevoked)
 	}
-	if r.token.generation == rec.Predecessor && rec.Generation == rec.Predecessor+1 && r.unanswered.has(rec.WriteID, r.presented) {
-		rec.Generation-- // the caller was told to try again, so it is done again: the grace may be long over
+	what := r.decide(rec)
+	if r.token.generation == rec.Predecessor && r.unanswered.has(rec.WriteID, r.presented) {
+		what = r.again(&rec, what)
 	}
-	switch what := r.decide(rec); what {
+	switch what {
 	case raced:
 		return Tokens{}, unavailable("refreshing", errors.New("others have refreshed the session twice in the meantime"))
 	case revoked:
@@ -404,6 +405,23 @@ func (r *refresh) decide(rec Record) outcome {
 	}
 	r.wasLive = r.wasLive || what == rotated || what == healed
 	return what
+}
+
+// again is what becomes of a refresh whose caller was told to try again although it had been applied. Within the grace
+// period it is done again, with the same successor, and the period begins anew. Later, another instance may have given
+// that successor away, and whoever comes now may have stolen the token. So the successor is displaced: if somebody has it,
+// that shows.
+func (r *refresh) again(rec *Record, what outcome) outcome {
+	switch {
+	case what == replayed && rec.Generation == rec.Predecessor+1:
+		rec.Generation--
+		r.wasLive = true
+		return rotated
+	case what == reused:
+		return recovered
+	default:
+		return what
+	}
 }
 
 // grant authorizes, signs and writes, in this order.
