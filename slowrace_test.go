@@ -142,3 +142,24 @@ func TestRefresh_thatLosesAHealToASlowWrite(t *testing.T) {
 	require.Equal(t, winner.RefreshToken, loser.RefreshToken)
 	w.requireLive(winner)
 }
+
+// Two tabs were told to try again. The one that is quicker goes on with the successor before the other has written: to
+// the slower one there is nothing left to give, but it is no thief.
+func TestRefresh_thatIsDoneAgainAndLosesARaceGetsNoVerdict(t *testing.T) {
+	var meanwhile func()
+	w := newWorld(t, tokensession.Config{Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+		if f := meanwhile; f != nil {
+			meanwhile = nil
+			f()
+		}
+		return tokensession.Grant{}, nil
+	}})
+	first := w.start()
+	w.fails(first.RefreshToken)
+	var live tokensession.Tokens
+	meanwhile = func() { live = w.refresh(w.refresh(first.RefreshToken).RefreshToken) }
+	err := w.refreshError(first.RefreshToken)
+	require.ErrorIs(t, err, tokensession.ErrUnavailable)
+	requireNoVerdict(t, err)
+	w.requireLive(live)
+}
