@@ -279,7 +279,7 @@ func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string
 // a [*ReuseError] that it has been ended now because the token was consumed before, and [ErrDenied] that it has been
 // ended now because the authorizer says so. [ErrInvalidScope] is about a [WithScope] only.
 func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...RefreshOption) (Tokens, error) {
-	r := refresh{Manager: m, writeID: randomID(), endID: randomID(), presented: m.now()}
+	r := refresh{Manager: m, writeID: randomID(), presented: m.now()}
 	for _, opt := range opts {
 		opt.applyRefresh(&r.options)
 	}
@@ -335,7 +335,7 @@ type refresh struct {
 	token   refreshToken
 	options refreshOptions
 	writeID string
-	endID   string // the WriteID where it ends the session instead: a store may take two writes with one for the same
+	endID   string // where it ends the session instead: a store may take two writes with one WriteID for the same
 
 	// When the token was presented. The periods are measured to it, and from the write of its successor: however long
 	// the store, the authorizer or the signer takes, two refreshes that raced are no theft.
@@ -364,7 +364,7 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 		return Tokens{}, invalid("forged refresh token")
 	case rec.ClientID != "" && rec.ClientID != r.options.clientID:
 		return Tokens{}, invalid("refresh token of another client")
-	case rec.WriteID == r.endID, rec.WriteID == r.writeID && !ending: // an attempt failed only in appearance
+	case ending && rec.WriteID == r.endID, !ending && rec.WriteID == r.writeID: // an attempt failed only in appearance
 		return r.finish(ctx, rec)
 	case ending && rec.RevokedAt.IsZero():
 		return r.end(ctx, rec, r.pending.Kind)
@@ -372,10 +372,11 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 	if rec.live(r.presented) && r.denied.has(rec.ID, r.presented) {
 		return r.end(ctx, rec, EventRevoked)
 	}
-	if r.token.generation == rec.Predecessor && rec.Generation == rec.Predecessor+1 && r.unanswered.found(rec.ID, rec.WriteID, r.now()) {
-		rec.Generation-- // the caller was told to try again, so it is done again: the grace may be long over
+	what := r.decide(rec)
+	if r.token.generation == rec.Predecessor && r.unanswered.found(rec.ID, rec.WriteID, r.now()) {
+		what = r.again(&rec, what)
 	}
-	switch what := r.decide(rec); what {
+	switch what {
 	case raced:
 		return Tokens{}, unavailable("refreshing", errors.New("others have refreshed the session twice in the meantime"))
 	case revoked:
@@ -405,6 +406,23 @@ func (r *refresh) decide(rec Record) outcome {
 	}
 	r.wasLive = r.wasLive || what == rotated || what == healed
 	return what
+}
+
+// again is what becomes of a refresh whose caller was told to try again although it had been applied. Within the grace
+// period it is done again, with the same successor, and the period begins anew. Later, another instance may have given
+// that successor away, and whoever comes now may have stolen the token. So the successor is displaced: if somebody has it,
+// that shows.
+func (r *refresh) again(rec *Record, what outcome) outcome {
+	switch {
+	case what == replayed && rec.Generation == rec.Predecessor+1:
+		rec.Generation--
+		r.wasLive = true
+		return rotated
+	case what == reused:
+		return recovered
+	default:
+		return what
+	}
 }
 
 // grant authorizes, signs and writes, in this order.
@@ -450,6 +468,9 @@ var endedFor = map[EventKind]Reason{EventReused: ReasonReuse, EventDenied: Reaso
 // end writes a revocation, which the caller's going away does not stop.
 func (r *refresh) end(ctx context.Context, rec Record, kind EventKind) (Tokens, error) {
 	r.pending = Event{Kind: kind, Presented: r.token.generation, Live: rec.Generation}
+	if r.endID == "" {
+		r.endID = randomID()
+	}
 	detached, cancel := detach(ctx)
 	defer cancel()
 	return r.write(detached, rec.revoke(r.now(), endedFor[kind]), r.endID)
@@ -532,7 +553,7 @@ func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Tim
 	}
 	expires := earlier(now.Add(m.cfg.AccessTTL), sessionEnd).Unix()
 	token, err := m.signer.sign(standardClaims{
-		Issuer: m.signer.cfg.Issuer, Subject: s.Subject, Audience: grant.Audience,
+		Issuer: m.signer.cfg.Issuer, Subject: s.Subject, Audience: audienceClaim(grant.Audience),
 		Expires: expires, IssuedAt: now.Unix(), ID: randomID(),
 		ClientID: s.ClientID, Session: s.ID, AuthTime: s.AuthTime.Unix(), Scope: grant.Scope,
 	}, grant.Claims, now)
@@ -549,12 +570,20 @@ func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Tim
 func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
 	return Tokens{
 		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,
-		RefreshToken: newRefreshToken(m.tokenKeys(rec)[0], h, rec.Generation), RefreshExpiresAt: rec.ExpiresAt,
+		RefreshToken: newRefreshToken(m.tokenKey(rec), h, rec.Generation), RefreshExpiresAt: rec.ExpiresAt,
 		Scope: issued.scope, Session: rec.Session(),
 	}
 }
 
-// tokenKeys returns the keys of the session's refresh tokens: the first one signs, all verify.
+// tokenKey returns the key that makes the session's refresh tokens.
+func (m *Manager) tokenKey(rec Record) []byte {
+	if hostKeys := m.refreshKeys(); len(hostKeys) > 0 {
+		return deriveKey(hostKeys[0], rec.Key)
+	}
+	return rec.Key
+}
+
+// tokenKeys returns the keys that may have made the session's refresh tokens.
 func (m *Manager) tokenKeys(rec Record) [][]byte {
 	hostKeys := m.refreshKeys()
 	if len(hostKeys) == 0 {

@@ -58,6 +58,32 @@ func TestRefresh_thatLosesARaceSlowly(t *testing.T) {
 	}
 }
 
+// The winner is an instance that has been told of a shorter RefreshTTL already: the access token that the loser had
+// signed before it lost is good for longer than the session.
+func TestRefresh_thatLosesARaceGetsNoAccessTokenThatOutlivesTheSession(t *testing.T) {
+	clock := newClock()
+	memory := tokensession.NewMemoryStore()
+	store := &swapHook{RefreshStore: memory, before: func(tokensession.Record) {}}
+	signer := testSigner(t)
+	instance := func(store tokensession.RefreshStore, ttl time.Duration) *tokensession.Manager {
+		m, err := tokensession.New(signer, store, tokensession.Config{Now: clock.Now, RefreshTTL: ttl})
+		require.NoError(t, err)
+		return m
+	}
+	old, updated := instance(store, 0), instance(memory, time.Minute)
+	first, err := old.Start(ctx, "alice")
+	require.NoError(t, err)
+	store.before = func(tokensession.Record) {
+		store.before = func(tokensession.Record) {}
+		_, err := updated.Refresh(ctx, first.RefreshToken)
+		require.NoError(t, err)
+	}
+	tokens, err := old.Refresh(ctx, first.RefreshToken)
+	require.NoError(t, err)
+	require.Equal(t, clock.Now().Add(time.Minute).Truncate(micro), tokens.RefreshExpiresAt)
+	require.False(t, tokens.AccessExpiresAt.After(tokens.RefreshExpiresAt), "the access token outlives its session")
+}
+
 // A swapHook is called before each Swap.
 type swapHook struct {
 	tokensession.RefreshStore
@@ -91,4 +117,28 @@ func TestRefresh_thatLosesARaceToASlowWrite(t *testing.T) {
 	winner, err := m.Refresh(ctx, first.RefreshToken)
 	require.NoError(t, err)
 	require.Equal(t, winner.RefreshToken, loser.RefreshToken)
+}
+
+// The same where the store has lost writes, so that both tabs bring a token that is newer than the record.
+func TestRefresh_thatLosesAHealToASlowWrite(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	stale := w.record(first.Session.ID)
+	newest := w.refresh(w.refresh(first.RefreshToken).RefreshToken)
+	w.restore(stale)
+
+	store := &swapHook{RefreshStore: w.memory}
+	w.m = w.manager(store, tokensession.Config{}, w.events)
+	var loser tokensession.Tokens
+	store.before = func(winners tokensession.Record) {
+		w.clock.advance(15 * time.Second)
+		store.before = func(tokensession.Record) {
+			store.before = func(tokensession.Record) {}
+			require.NoError(t, w.memory.Swap(ctx, winners))
+		}
+		loser = w.refresh(newest.RefreshToken)
+	}
+	winner := w.refresh(newest.RefreshToken)
+	require.Equal(t, winner.RefreshToken, loser.RefreshToken)
+	w.requireLive(winner)
 }
