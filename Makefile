@@ -1,12 +1,25 @@
-.PHONY: test lint proofs bench bench-stores bench-peers fuzz servers quickstart
+.PHONY: test test-clients lint proofs bench bench-stores bench-peers bench-http fuzz servers quickstart model mutants
 
 # Every module's tests with the race detector. The stores' tests start their own servers.
 test: servers
 	go test -race -timeout 30m work
 
+# The OAuth clients of npm against the endpoints of sessionhttp. Needs Node.js 20 or later and npm.
+test-clients:
+	scripts/test-clients.sh
+
 # Two processes race for one token on each store, a thousand rounds instead of a hundred.
 proofs: servers
 	cd proof && TOKENSESSION_PROOF_ROUNDS=1000 go test -count=1 -timeout 30m -v -run '^TestTwoProcesses$$' ./manager
+
+# The model of the protocol: every order of its steps, and the faults that it must find.
+model:
+	scripts/install-spin.sh
+	proof/model/check.sh
+# Plants the faults of proof/mutants/faults.txt in the core, one at a time, and shows which test notices each. Some by
+# their names: make mutants FAULTS="accept-n-minus-2 issuer-by-prefix".
+mutants:
+	cd proof && go run ./mutants $(FAULTS)
 
 # Formatting, vet, staticcheck, known vulnerabilities, tidy go.mod files.
 lint:
@@ -30,6 +43,10 @@ bench-stores: servers
 # Everything beside the libraries that one would take instead. Writes the tables and the figure of the README's comparison.
 bench-peers: servers
 	scripts/bench-peers.sh
+
+# Refreshes over loopback HTTP beside a handler that only signs, and Require beside the bare handler.
+bench-http:
+	cd benchmarks && go test -run '^$$' -bench '^BenchmarkHTTP' -timeout 30m .
 
 # Each fuzz target for a minute.
 fuzz:

@@ -217,9 +217,10 @@ func (s *AccessSigner) Retire(kid string) error {
 
 // JWKS returns the JSON Web Key Set (RFC 7517) of the keys that sign, will sign, or signed tokens that are not yet
 // expired: public members only, and never an HMAC key.
-func (s *AccessSigner) JWKS() []byte {
+func (s *AccessSigner) JWKS() []byte { return s.jwks(s.cfg.Now()) }
+
+func (s *AccessSigner) jwks(now time.Time) []byte {
 	public := [][]byte{}
-	now := s.cfg.Now()
 	for _, key := range s.keys.Load().keys {
 		if key.jwk != nil && !key.retired(now, s.retention()) {
 			public = append(public, key.jwk)
@@ -249,6 +250,19 @@ func (s *AccessSigner) verify(token string, now time.Time) (*verifiedToken, erro
 	if err != nil {
 		return nil, err
 	}
+	return s.unlessRetired(checked, now)
+}
+
+// authenticate is verify for a token whose time may be over.
+func (s *AccessSigner) authenticate(token string, now time.Time) (*verifiedToken, error) {
+	checked, err := s.cfg.authenticate(s.keys.Load(), token)
+	if err != nil {
+		return nil, err
+	}
+	return s.unlessRetired(checked, now)
+}
+
+func (s *AccessSigner) unlessRetired(checked *verifiedToken, now time.Time) (*verifiedToken, error) {
 	if checked.key.retired(now, s.retention()) {
 		return nil, invalid("signed with a retired key")
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/base64"
@@ -592,6 +593,15 @@ func TestVerify_refusesOtherSignatures(t *testing.T) {
 			return ecSignature(curve, r, s)
 		})
 	}
+	// RFC 7518 section 3.5: the salt is as long as the hash.
+	salted := func(name string, length int) attack {
+		return resigned(name, []string{"PS256"}, func(b *accessBench, in string, _ []byte) []byte {
+			digest := sha256.Sum256([]byte(in))
+			sig, err := b.private.Sign(rand.Reader, digest[:], &rsa.PSSOptions{SaltLength: length, Hash: crypto.SHA256})
+			noError(err)
+			return sig
+		})
+	}
 	zero, one := new(big.Int), big.NewInt(1)
 	add := func(a, b *big.Int) *big.Int { return new(big.Int).Add(a, b) }
 	runAttacks(t, []attack{
@@ -630,6 +640,7 @@ func TestVerify_refusesOtherSignatures(t *testing.T) {
 		rs("r and s swapped", ec, func(r, s, _ *big.Int) (*big.Int, *big.Int) { return s, r }),
 		rs("r+n", []string{"ES512"}, func(r, s, n *big.Int) (*big.Int, *big.Int) { return add(r, n), s }),
 		rs("s+n", []string{"ES512"}, func(r, s, n *big.Int) (*big.Int, *big.Int) { return r, add(s, n) }),
+		salted("a salt of 0 bytes", 0), salted("a salt of 31 bytes", 31), salted("a salt of 33 bytes", 33), salted("the longest salt", rsa.PSSSaltLengthAuto),
 		resigned("s+L", []string{"EdDSA"}, func(_ *accessBench, _ string, g []byte) []byte {
 			// RFC 8032 section 5.1.7: s is less than the group's order, in little-endian form.
 			order, _ := new(big.Int).SetString("7237005577332262213973186563042994240857116359379907606001950938285454250989", 10)

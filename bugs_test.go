@@ -317,6 +317,42 @@ func TestConflict_forEverIsAnOutage(t *testing.T) {
 	w.requireLive(tokens)
 }
 
+// What it costs to ask an authorizer or a KMS must not grow with the number of tabs, nor with a store's troubles.
+func TestRefresh_asksTheAuthorizerOnceHoweverOftenItWrites(t *testing.T) {
+	for name, failure := range map[string]error{"conflict": tokensession.ErrConflict, "outage": errStoreDown} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			w := newWorld(t, tokensession.Config{Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+				asked++
+				return tokensession.Grant{}, nil
+			}})
+			tokens := w.start()
+			asked = 0
+			failures := 2
+			w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+				if call == callSwap && failures > 0 {
+					failures--
+					return failure
+				}
+				return apply()
+			})
+			w.refresh(tokens.RefreshToken)
+			require.Zero(t, failures)
+			require.Equal(t, 1, asked)
+		})
+	}
+}
+
+// A store that is down is not helped by being asked many times for each token.
+func TestRefresh_givesAnOutageThreeTries(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	w.store.took()
+	w.store.breaks(fault{call: callSwap})
+	requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), errStoreDown)
+	require.Equal(t, 3, w.store.count(callSwap))
+}
+
 // A failingSigner is a KMS that is down.
 type failingSigner struct {
 	ed25519.PrivateKey

@@ -2,10 +2,10 @@ package tokensession
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -217,19 +217,35 @@ func (g Grant) check() error {
 			return err
 		}
 	}
-	if g.Scope == "" {
+	return checkScope("Grant.Scope", g.Scope)
+}
+
+// checkScope refuses what is not a scope by RFC 6749 section 3.3. An empty one is none.
+func checkScope(what, scope string) error {
+	if scope == "" {
 		return nil
 	}
 	previous := byte(' ')
-	for i := range len(g.Scope) {
-		c := g.Scope[i]
+	for i := range len(scope) {
+		c := scope[i]
 		if c < ' ' || c > '~' || c == '"' || c == '\\' || c == ' ' && previous == ' ' {
-			return fmt.Errorf("tokensession: Grant.Scope %q: must be names of printable ASCII without \" and \\, separated by single spaces", g.Scope)
+			return fmt.Errorf("tokensession: %s %q: must be names of printable ASCII without \" and \\, separated by single spaces", what, scope)
 		}
 		previous = c
 	}
 	if previous == ' ' {
-		return errors.New("tokensession: Grant.Scope ends in a space")
+		return fmt.Errorf("tokensession: %s ends in a space", what)
 	}
 	return nil
+}
+
+// withinScope reports whether each name of a scope is one of those granted.
+func withinScope(scope, granted string) bool {
+	names := strings.Split(granted, " ")
+	for name := range strings.SplitSeq(scope, " ") {
+		if !slices.Contains(names, name) {
+			return false
+		}
+	}
+	return true
 }

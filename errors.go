@@ -30,6 +30,10 @@ var (
 	// Refresh ends the session.
 	ErrDenied = errors.New("tokensession: denied")
 
+	// ErrInvalidScope means that a refresh asked, by WithScope, for a scope that is not granted. It is no verdict:
+	// nothing was consumed, and the token works without it.
+	ErrInvalidScope = errors.New("tokensession: invalid scope")
+
 	// ErrUnavailable means that no verdict was reached: the store, the signer or the authorizer failed, or the context
 	// ended. It wraps the cause. Nothing was consumed; the same token should be tried again.
 	ErrUnavailable = errors.New("tokensession: unavailable")

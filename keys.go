@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -303,8 +304,26 @@ func (k *verifyKey) complete() error {
 	if k.jwk, err = json.Marshal(public); err != nil {
 		return fmt.Errorf("public key: %w", err)
 	}
+	if k.alg == jwa.PS256 {
+		k.verifier = ps256Verifier{}
+		return nil
+	}
 	k.verifier, err = jws.NewVerifier(k.alg)
 	return err
+}
+
+// A ps256Verifier is like jwx's, which takes a salt of any length, but for that (RFC 7518 section 3.5).
+type ps256Verifier struct{}
+
+func (ps256Verifier) Algorithm() jwa.SignatureAlgorithm { return jwa.PS256 }
+
+func (ps256Verifier) Verify(data, signature []byte, key any) error {
+	public, ok := key.(*rsa.PublicKey)
+	if !ok {
+		return fmt.Errorf("key of type %T: must be RSA", key)
+	}
+	sum := sha256.Sum256(data)
+	return rsa.VerifyPSS(public, crypto.SHA256, sum[:], signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
 }
 
 // thumbprint returns the key's name after RFC 7638.

@@ -40,9 +40,26 @@ func Replacing(sessionID string) StartOption {
 	return startFunc(func(o *startOptions) { o.replacing = sessionID })
 }
 
+// WithScope asks for an access token of less scope than the authorizer grants: names separated by single spaces (RFC
+// 6749 section 6). It holds for this access token only. A scope that is not granted is an [ErrInvalidScope].
+func WithScope(scope string) RefreshOption {
+	return refreshFunc(func(o *refreshOptions) { o.scope = scope })
+}
+
+// WithMaxAccessSize is for who carries access tokens where not all of the 8 KiB fit, as in a cookie. A token of more
+// bytes is an [ErrUnavailable] before anything is consumed: the grant's claims are too large.
+func WithMaxAccessSize(bytes int) SessionOption { return maxAccessSizeOption(bytes) }
+
 type refreshOptions struct {
+	accessOptions
 	clientID   string
 	attributes map[string]string
+}
+
+// accessOptions are about the access token.
+type accessOptions struct {
+	scope   string // empty: all that is granted
+	maxSize int    // in bytes; 0: what any access token may have
 }
 
 type startOptions struct {
@@ -60,6 +77,15 @@ type attributesOption map[string]string
 
 func (a attributesOption) applyStart(o *startOptions)     { o.attributes = a }
 func (a attributesOption) applyRefresh(o *refreshOptions) { o.attributes = a }
+
+type maxAccessSizeOption int
+
+func (n maxAccessSizeOption) applyStart(o *startOptions)     { o.maxSize = int(n) }
+func (n maxAccessSizeOption) applyRefresh(o *refreshOptions) { o.maxSize = int(n) }
+
+type refreshFunc func(*refreshOptions)
+
+func (f refreshFunc) applyRefresh(o *refreshOptions) { f(o) }
 
 type startFunc func(*startOptions)
 

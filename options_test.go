@@ -3,6 +3,7 @@ package tokensession_test
 import (
 	"bytes"
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -34,6 +35,27 @@ func TestMaxSessions_endsTheOldestWhateverTheClockDoes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A tiesStore lists records that were created at the same time in another order than they were created in.
+type tiesStore struct{ tokensession.RefreshStore }
+
+func (s tiesStore) List(ctx context.Context, subject string) ([]tokensession.Record, error) {
+	records, err := s.RefreshStore.List(ctx, subject)
+	slices.Reverse(records)
+	slices.SortStableFunc(records, func(a, b tokensession.Record) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	return records, err
+}
+
+func TestMaxSessions_neverEndsTheLoginItselfWhateverTheOrderOfTies(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	w.m = w.manager(tiesStore{w.memory}, tokensession.Config{MaxSessions: 2}, w.events)
+	var all []tokensession.Tokens
+	for range 5 { // at the same time
+		all = append(all, w.start())
+		w.requireLive(all[len(all)-1])
+	}
+	w.requireDead(all[:3]...)
 }
 
 func TestMaxSessions_countsOnlyTheSubjectsLiveSessions(t *testing.T) {
@@ -135,6 +157,7 @@ func TestWithAttributes_mergesAndSharesNothing(t *testing.T) {
 
 	replay := w.refresh(first.RefreshToken, tokensession.WithAttributes(map[string]string{"ip": "a thief's"}))
 	require.Equal(t, want, replay.Session.Attributes, "a replay writes nothing")
+	require.Equal(t, want, asked[2], "the authorizer saw attributes that are not the session's")
 	third := w.refresh(second.RefreshToken, tokensession.WithAttributes(nil))
 	require.Equal(t, want, third.Session.Attributes)
 }

@@ -99,6 +99,21 @@ func (m *Manager) RevokeToken(ctx context.Context, refreshToken string) error {
 	return err
 }
 
+// RevokeAccess is [Manager.RevokeToken] for a client that has only an access token, even one that has expired: a logout.
+// For a string that is no access token of ours it returns [ErrInvalidToken].
+func (m *Manager) RevokeAccess(ctx context.Context, accessToken string) error {
+	id, err := m.SessionID(accessToken)
+	if err != nil {
+		return err
+	}
+	_, err = m.revoke(ctx, id, ReasonLogout)
+	if errors.Is(err, ErrNotFound) {
+		m.deny(id, m.now()) // the record may be lost, and the token not have expired
+		return nil
+	}
+	return err
+}
+
 // RevokeSubject ends all sessions of a subject but those in keep, and returns how many it ended: after a change of
 // password, or for "log out everywhere". A session that begins while it runs may live. If some could not be ended, it
 // returns [ErrUnavailable] with the number of those that were; call it again. Until then this Manager refuses the

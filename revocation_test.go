@@ -3,6 +3,7 @@ package tokensession_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -59,4 +60,94 @@ func TestRefresh_doesNotTakeItsOwnLateRotationForARevocation(t *testing.T) {
 			w.requireDead(first)
 		})
 	}
+}
+
+// An instance that does not Run learns of a revocation elsewhere from the refresh that it refuses.
+func TestRefresh_refusedForARevocationElsewhereEndsAccessHere(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	require.NoError(t, w.other(tokensession.Config{}).Revoke(context.Background(), tokens.Session.ID))
+	_, err := w.m.Verify(tokens.AccessToken)
+	require.NoError(t, err, "nobody told it")
+	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
+	_, err = w.m.Verify(tokens.AccessToken)
+	require.ErrorIs(t, err, tokensession.ErrRevoked)
+}
+
+// How long a token is accepted depends on the leeway, and on the clock of the instance that made it: a revocation has
+// to be remembered for as long.
+func TestRevoke_isRememberedUntilTheLastTokenIsRefusedAnyway(t *testing.T) {
+	for name, c := range map[string]struct{ leeway, behind time.Duration }{
+		"leeway": {leeway: 5 * time.Minute},
+		"revoked by an instance whose clock is behind":  {behind: 59 * time.Second},
+		"with leeway, by one whose clock is far behind": {leeway: 5 * time.Minute, behind: 59 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			access := accessConfig
+			access.Leeway = c.leeway
+			signer, err := tokensession.NewAccessSigner(testKeyFor("EdDSA").key, access)
+			require.NoError(t, err)
+			clock, store := newClock(), tokensession.NewMemoryStore()
+			m, err := tokensession.New(signer, store, tokensession.Config{Now: clock.Now})
+			require.NoError(t, err)
+			other, err := tokensession.New(signer, store, tokensession.Config{
+				Now: func() time.Time { return clock.Now().Add(-c.behind) },
+			})
+			require.NoError(t, err)
+			tokens, err := m.Start(ctx, "alice")
+			require.NoError(t, err)
+			require.NoError(t, other.Revoke(ctx, tokens.Session.ID))
+			_, err = m.VerifyLive(ctx, tokens.AccessToken)
+			require.ErrorIs(t, err, tokensession.ErrRevoked)
+
+			steps := 0
+			for end := tokens.AccessExpiresAt.Add(c.leeway); clock.Now().Before(end); clock.advance(time.Second) {
+				_, err = m.Verify(tokens.AccessToken)
+				require.ErrorIs(t, err, tokensession.ErrRevoked, "%v before it expires", end.Sub(clock.Now()))
+				steps++
+			}
+			require.Greater(t, steps, 890)
+			_, err = m.Verify(tokens.AccessToken)
+			require.ErrorIs(t, err, tokensession.ErrExpired)
+		})
+	}
+}
+
+// The record is dropped between the two looks that a logout takes at it: there is nothing left to end.
+func TestRevokeToken_ofASessionThatIsDroppedMeanwhileIsNoError(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	looks := 0
+	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+		if looks++; looks > 1 {
+			return tokensession.ErrNotFound
+		}
+		return apply()
+	})
+	require.NoError(t, w.m.RevokeToken(context.Background(), tokens.RefreshToken))
+	require.Greater(t, looks, 1)
+}
+
+// What others ended, or what was dropped, between the list and the end of its sessions was not ended by this call.
+func TestRevokeSubject_countsOnlyWhatItEnded(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	ended, elsewhere, dropped := w.start(), w.start(), w.start()
+	other := w.other(tokensession.Config{})
+	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+		err := apply()
+		if call == callList {
+			require.NoError(t, other.Revoke(context.Background(), elsewhere.Session.ID))
+			held := w.record(ended.Session.ID)
+			revoked := w.record(elsewhere.Session.ID)
+			w.restore(held)
+			require.NoError(t, w.memory.Create(context.Background(), revoked))
+		}
+		return err
+	})
+	n, err := w.m.RevokeSubject(context.Background(), "alice")
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.Equal(t, 1, w.events.count(tokensession.EventRevoked))
+	w.requireDead(ended, elsewhere)
+	require.ErrorIs(t, w.refreshError(dropped.RefreshToken), tokensession.ErrInvalidToken)
 }

@@ -316,3 +316,52 @@ func TestMemoryStore_servesAManagerInABubble(t *testing.T) {
 		require.ErrorIs(t, err, tokensession.ErrRevoked)
 	})
 }
+
+// A slowSweeper goes on for a while after it has been told to stop, as a driver may.
+type slowSweeper struct {
+	tokensession.RefreshStore
+	finish chan struct{}
+}
+
+func (s slowSweeper) Sweep(ctx context.Context, _ time.Time, _ int) (int, error) {
+	<-ctx.Done()
+	<-s.finish
+	return 0, ctx.Err()
+}
+
+// The host may close its database when Run has returned.
+func TestRun_returnsWhenNothingUsesTheStoreAnyMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := &eventLog{}
+		store := slowSweeper{tokensession.NewMemoryStore(), make(chan struct{})}
+		m, err := tokensession.New(testSigner(t), store, tokensession.Config{OnEvent: told.add})
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- m.Run(ctx) }()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		require.Empty(t, ran, "Run returned before the sweep did")
+		close(store.finish)
+		require.ErrorIs(t, <-ran, context.Canceled)
+		require.Empty(t, told.all(), "a shutdown was told as a failure")
+	})
+}
+
+func TestRun_aShutdownIsNoOutageOfTheFeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, told := newFeedStore(), &eventLog{}
+		store.hangs = true
+		m, err := tokensession.New(testSigner(t), store, tokensession.Config{OnEvent: told.add})
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- m.Run(ctx) }()
+		synctest.Wait()
+		require.Equal(t, 1, store.readings())
+		cancel()
+		require.ErrorIs(t, <-ran, context.Canceled)
+		require.Empty(t, told.all())
+	})
+}

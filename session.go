@@ -77,6 +77,7 @@ type Tokens struct {
 	AccessExpiresAt  time.Time
 	RefreshToken     string
 	RefreshExpiresAt time.Time // when the session ends unless refreshed
+	Scope            string    // of the access token, as granted
 	Session          Session
 }
 
@@ -155,7 +156,7 @@ func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption
 	if err := m.queueUp(ctx, &rec); err != nil {
 		return Tokens{}, err
 	}
-	issued, err := m.issue(ctx, rec.Session(), rec.ExpiresAt, now)
+	issued, err := m.issue(ctx, rec.Session(), rec.ExpiresAt, now, o.accessOptions)
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -278,14 +279,17 @@ func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string
 //
 // [ErrInvalidToken] and [ErrExpired] say that the token is of no use, [ErrRevoked] that the session was ended before,
 // a [*ReuseError] that it has been ended now because the token was consumed before, and [ErrDenied] that it has been
-// ended now because the authorizer says so.
+// ended now because the authorizer says so. [ErrInvalidScope] is about a [WithScope] only.
 func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...RefreshOption) (Tokens, error) {
-	r := refresh{Manager: m, writeID: randomID(), presented: m.now()}
+	r := refresh{Manager: m, writeID: randomID(), endID: randomID(), presented: m.now()}
 	for _, opt := range opts {
 		opt.applyRefresh(&r.options)
 	}
 	if err := checkAttributes(r.options.attributes); err != nil {
 		return Tokens{}, err
+	}
+	if err := checkScope("WithScope", r.options.scope); err != nil {
+		return Tokens{}, fmt.Errorf("%w: %w", ErrInvalidScope, err)
 	}
 	if err := ctx.Err(); err != nil {
 		return Tokens{}, unavailable("refreshing", err)
@@ -330,7 +334,7 @@ type refresh struct {
 	token   refreshToken
 	options refreshOptions
 	writeID string
-	endID   string // where it ends the session instead: a store may take two writes with one WriteID for the same
+	endID   string // the WriteID where it ends the session instead: a store may take two writes with one for the same
 
 	// When the token was presented. The periods are measured to it, and from the write of its successor: however long
 	// the store, the authorizer or the signer takes, two refreshes that raced are no theft.
@@ -359,7 +363,7 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 		return Tokens{}, invalid("forged refresh token")
 	case rec.ClientID != "" && rec.ClientID != r.options.clientID:
 		return Tokens{}, invalid("refresh token of another client")
-	case ending && rec.WriteID == r.endID, !ending && rec.WriteID == r.writeID: // an attempt failed only in appearance
+	case rec.WriteID == r.endID, rec.WriteID == r.writeID && !ending: // an attempt failed only in appearance
 		return r.finish(ctx, rec)
 	case ending && rec.RevokedAt.IsZero():
 		return r.end(ctx, rec, r.pending.Kind)
@@ -367,10 +371,11 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 	if rec.live(r.presented) && r.denied.has(rec.ID, r.presented) {
 		return r.end(ctx, rec, EventRevoked)
 	}
-	if r.token.generation == rec.Predecessor && rec.Generation == rec.Predecessor+1 && r.unanswered.has(rec.WriteID, r.presented) {
-		rec.Generation-- // the caller was told to try again, so it is done again: the grace may be long over
+	what := r.decide(rec)
+	if r.token.generation == rec.Predecessor && r.unanswered.has(rec.WriteID, r.presented) {
+		what = r.again(&rec, what)
 	}
-	switch what := r.decide(rec); what {
+	switch what {
 	case raced:
 		return Tokens{}, unavailable("refreshing", errors.New("others have refreshed the session twice in the meantime"))
 	case revoked:
@@ -402,6 +407,23 @@ func (r *refresh) decide(rec Record) outcome {
 	return what
 }
 
+// again is what becomes of a refresh whose caller was told to try again although it had been applied. Within the grace
+// period it is done again, with the same successor, and the period begins anew. Later, another instance may have given
+// that successor away, and whoever comes now may have stolen the token. So the successor is displaced: if somebody has it,
+// that shows.
+func (r *refresh) again(rec *Record, what outcome) outcome {
+	switch {
+	case what == replayed && rec.Generation == rec.Predecessor+1:
+		rec.Generation--
+		r.wasLive = true
+		return rotated
+	case what == reused:
+		return recovered
+	default:
+		return what
+	}
+}
+
 // grant authorizes, signs and writes, in this order.
 func (r *refresh) grant(ctx context.Context, rec Record, what outcome) (Tokens, error) {
 	session := rec.Session()
@@ -413,7 +435,7 @@ func (r *refresh) grant(ctx context.Context, rec Record, what outcome) (Tokens, 
 	}
 	sessionEnd := r.rules.next(what, rec, r.token.generation, r.presented).ExpiresAt
 	if r.issued == nil || r.issued.expiresAt.After(sessionEnd) {
-		issued, err := r.issue(ctx, session, sessionEnd, r.presented)
+		issued, err := r.issue(ctx, session, sessionEnd, r.presented, r.options.accessOptions)
 		if errors.Is(err, ErrDenied) {
 			tokens, endErr := r.end(ctx, rec, EventDenied)
 			if errors.Is(endErr, ErrDenied) {
@@ -445,9 +467,6 @@ var endedFor = map[EventKind]Reason{EventReused: ReasonReuse, EventDenied: Reaso
 // end writes a revocation, which the caller's going away does not stop.
 func (r *refresh) end(ctx context.Context, rec Record, kind EventKind) (Tokens, error) {
 	r.pending = Event{Kind: kind, Presented: r.token.generation, Live: rec.Generation}
-	if r.endID == "" {
-		r.endID = randomID()
-	}
 	detached, cancel := detach(ctx)
 	defer cancel()
 	return r.write(detached, rec.revoke(r.now(), endedFor[kind]), r.endID)
@@ -503,11 +522,12 @@ func mergeAttributes(stored, given map[string]string) map[string]string {
 type accessToken struct {
 	token     string
 	expiresAt time.Time
+	scope     string
 }
 
-// issue asks the authorizer and signs an access token that does not outlive the session. Its error is an [ErrDenied]
-// or an [ErrUnavailable].
-func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Time) (*accessToken, error) {
+// issue asks the authorizer and signs an access token that does not outlive the session. Its error is an [ErrDenied],
+// an [ErrInvalidScope] or an [ErrUnavailable].
+func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Time, o accessOptions) (*accessToken, error) {
 	grant, err := m.cfg.Authorize(ctx, s)
 	switch {
 	case errors.Is(err, ErrDenied):
@@ -518,6 +538,12 @@ func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Tim
 	if err := grant.check(); err != nil {
 		return nil, unavailable("the authorizer's grant", err)
 	}
+	if o.scope != "" {
+		if !withinScope(o.scope, grant.Scope) {
+			return nil, fmt.Errorf("%w: session %s: more is asked for than granted", ErrInvalidScope, s.ID)
+		}
+		grant.Scope = o.scope
+	}
 	if len(grant.Audience) == 0 {
 		grant.Audience = m.signer.cfg.Audience
 	}
@@ -527,30 +553,25 @@ func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Tim
 		Expires: expires, IssuedAt: now.Unix(), ID: randomID(),
 		ClientID: s.ClientID, Session: s.ID, AuthTime: s.AuthTime.Unix(), Scope: grant.Scope,
 	}, grant.Claims, now)
+	if err == nil && o.maxSize > 0 && len(token) > o.maxSize {
+		err = fmt.Errorf("%d bytes: cannot be longer than WithMaxAccessSize (%d): the grant's claims are too large", len(token), o.maxSize)
+	}
 	if err != nil {
 		return nil, unavailable("making an access token", err)
 	}
-	return &accessToken{token, time.Unix(expires, 0).UTC()}, nil
+	return &accessToken{token, time.Unix(expires, 0).UTC(), grant.Scope}, nil
 }
 
 // tokens returns what the client gets: the refresh token is that of the record's live generation.
 func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
 	return Tokens{
 		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,
-		RefreshToken: newRefreshToken(m.tokenKey(rec), h, rec.Generation), RefreshExpiresAt: rec.ExpiresAt,
-		Session: rec.Session(),
+		RefreshToken: newRefreshToken(m.tokenKeys(rec)[0], h, rec.Generation), RefreshExpiresAt: rec.ExpiresAt,
+		Scope: issued.scope, Session: rec.Session(),
 	}
 }
 
-// tokenKey returns the key that makes the session's refresh tokens.
-func (m *Manager) tokenKey(rec Record) []byte {
-	if hostKeys := m.refreshKeys(); len(hostKeys) > 0 {
-		return deriveKey(hostKeys[0], rec.Key)
-	}
-	return rec.Key
-}
-
-// tokenKeys returns the keys that may have made the session's refresh tokens.
+// tokenKeys returns the keys of the session's refresh tokens: the first one signs, all verify.
 func (m *Manager) tokenKeys(rec Record) [][]byte {
 	hostKeys := m.refreshKeys()
 	if len(hostKeys) == 0 {
@@ -600,6 +621,22 @@ func (m *Manager) VerifyLive(ctx context.Context, accessToken string) (Access, e
 	return access, nil
 }
 
+// SessionID returns which session an access token is of, whether or not the token has expired or its session has been
+// revoked. It lets nobody in: it is for a logout, and for [Replacing]. The error is [ErrInvalidToken].
+func (m *Manager) SessionID(accessToken string) (string, error) {
+	checked, err := m.signer.authenticate(accessToken, m.cfg.Now())
+	if err != nil {
+		return "", err
+	}
+	return checked.access.SessionID, nil
+}
+
+// Now returns the time by this Manager's clock, for who tells clients how long something lasts.
+func (m *Manager) Now() time.Time { return m.now() }
+
+// JWKS returns what [AccessSigner.JWKS] does, at this Manager's time.
+func (m *Manager) JWKS() []byte { return m.signer.jwks(m.cfg.Now()) }
+
 // load returns a record, [ErrNotFound] or [ErrUnavailable].
 func (m *Manager) load(ctx context.Context, id string) (Record, error) {
 	if err := ctx.Err(); err != nil {
@@ -626,7 +663,7 @@ func toMicro(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) 
 // unavailable is an ErrUnavailable with its cause. A cause that looks like a verdict, say of an authorizer that verifies
 // tokens itself, is told but not wrapped: no outage may be taken for the end of a session.
 func unavailable(doing string, cause error) error {
-	for _, verdict := range []error{ErrInvalidToken, ErrExpired, ErrRevoked, ErrReused, ErrDenied} {
+	for _, verdict := range []error{ErrInvalidToken, ErrExpired, ErrRevoked, ErrReused, ErrDenied, ErrInvalidScope} {
 		if errors.Is(cause, verdict) {
 			return fmt.Errorf("%w: %s: %v", ErrUnavailable, doing, cause)
 		}

@@ -58,6 +58,58 @@ func TestRefresh_thatLosesARaceSlowly(t *testing.T) {
 	}
 }
 
+// The store lost writes, two tabs bring the newest token at once, and the one that heals the record is not the slow one.
+func TestRefresh_thatLosesAHealSlowly(t *testing.T) {
+	var w *world
+	var meanwhile func()
+	w = newWorld(t, tokensession.Config{Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+		if f := meanwhile; f != nil {
+			meanwhile = nil
+			f()
+		}
+		return tokensession.Grant{}, nil
+	}})
+	first := w.start()
+	stale := w.record(first.Session.ID)
+	newest := w.refresh(w.refresh(first.RefreshToken).RefreshToken)
+	w.restore(stale)
+
+	var healed tokensession.Tokens
+	meanwhile = func() {
+		healed = w.refresh(newest.RefreshToken)
+		w.clock.advance(5 * time.Minute)
+	}
+	slow := w.refresh(newest.RefreshToken)
+	require.Equal(t, healed.RefreshToken, slow.RefreshToken)
+	w.requireLive(slow)
+}
+
+// The winner is an instance that has been told of a shorter RefreshTTL already: the access token that the loser had
+// signed before it lost is good for longer than the session.
+func TestRefresh_thatLosesARaceGetsNoAccessTokenThatOutlivesTheSession(t *testing.T) {
+	clock := newClock()
+	memory := tokensession.NewMemoryStore()
+	store := &swapHook{RefreshStore: memory, before: func(tokensession.Record) {}}
+	signer := testSigner(t)
+	instance := func(store tokensession.RefreshStore, ttl time.Duration) *tokensession.Manager {
+		m, err := tokensession.New(signer, store, tokensession.Config{Now: clock.Now, RefreshTTL: ttl})
+		require.NoError(t, err)
+		return m
+	}
+	old, updated := instance(store, 0), instance(memory, time.Minute)
+	first, err := old.Start(ctx, "alice")
+	require.NoError(t, err)
+	store.before = func(tokensession.Record) {
+		store.before = func(tokensession.Record) {}
+		_, err := updated.Refresh(ctx, first.RefreshToken)
+		require.NoError(t, err)
+	}
+	tokens, err := old.Refresh(ctx, first.RefreshToken)
+	require.NoError(t, err)
+	require.Equal(t, clock.Now().Add(time.Minute).Truncate(micro), tokens.RefreshExpiresAt)
+	require.False(t, tokens.AccessExpiresAt.After(tokens.RefreshExpiresAt), "the access token outlives its session")
+}
+
 // A swapHook is called before each Swap.
 type swapHook struct {
 	tokensession.RefreshStore

@@ -108,7 +108,7 @@ type Reason string
 
 // The reasons a [Manager] gives.
 const (
-	ReasonLogout         Reason = "logout"          // RevokeToken
+	ReasonLogout         Reason = "logout"          // RevokeToken, RevokeAccess
 	ReasonRevoked        Reason = "revoked"         // Revoke
 	ReasonSubjectRevoked Reason = "subject_revoked" // RevokeSubject
 	ReasonReuse          Reason = "reuse"           // a consumed refresh token came back

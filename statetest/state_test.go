@@ -2,22 +2,32 @@
 package statetest
 
 import (
+	"cmp"
 	"context"
+	"database/sql"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
+	_ "modernc.org/sqlite"
 	"pgregory.net/rapid"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sqlstore"
 )
 
-// A model is what a Manager on a MemoryStore has to be: sessions, and every token that was ever handed out.
+// A model is what a Manager has to be: sessions, and every token that was ever handed out.
 type model struct {
-	m   *tokensession.Manager
-	cfg tokensession.Config
-	now time.Time
+	m     *tokensession.Manager
+	store tokensession.RefreshStore
+	cfg   tokensession.Config
+	now   time.Time
+
+	subjects []string // of this game, which may have the store's to itself or not
 
 	sessions []*session
 	access   []access
@@ -25,6 +35,7 @@ type model struct {
 
 type session struct {
 	id, subject string
+	created     time.Time
 	refresh     []string // by generation
 	live        int
 	parent      int // whose use made the live one; -1 before the first refresh
@@ -43,10 +54,8 @@ type access struct {
 
 var ctx = context.Background()
 
-var subjects = []string{"alice", "bob"}
-
-func newModel(t *rapid.T) *model {
-	s := &model{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+func newModel(t *rapid.T, store tokensession.RefreshStore, subjects []string) *model {
+	s := &model{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), store: store, subjects: subjects}
 	s.cfg = tokensession.Config{
 		AccessTTL: 15 * time.Minute, RefreshTTL: 7 * 24 * time.Hour,
 		MaxLifetime:    rapid.SampledFrom([]time.Duration{30 * 24 * time.Hour, 2 * time.Hour}).Draw(t, "lifetime"),
@@ -59,7 +68,6 @@ func newModel(t *rapid.T) *model {
 	must(t, err)
 	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: "i", Audience: []string{"a"}})
 	must(t, err)
-	var store tokensession.RefreshStore = tokensession.NewMemoryStore()
 	if rapid.Bool().Draw(t, "hide optional abilities") {
 		store = struct{ tokensession.RefreshStore }{store}
 	}
@@ -107,7 +115,7 @@ func (s *model) handedOut(t *rapid.T, x *session, tokens tokensession.Tokens) {
 }
 
 func (s *model) Start(t *rapid.T) {
-	subject := rapid.SampledFrom(subjects).Draw(t, "subject")
+	subject := rapid.SampledFrom(s.subjects).Draw(t, "subject")
 	var opts []tokensession.StartOption
 	var replaced *session
 	if len(s.sessions) > 0 && rapid.Bool().Draw(t, "replacing") {
@@ -116,7 +124,7 @@ func (s *model) Start(t *rapid.T) {
 	}
 	tokens, err := s.m.Start(ctx, subject, opts...)
 	must(t, err)
-	x := &session{id: tokens.Session.ID, subject: subject, parent: -1, end: s.now.Add(s.cfg.MaxLifetime)}
+	x := &session{id: tokens.Session.ID, subject: subject, created: tokens.Session.CreatedAt, parent: -1, end: s.now.Add(s.cfg.MaxLifetime)}
 	s.renewed(x)
 	if replaced != nil && !replaced.over(s.now) {
 		replaced.revoked = true
@@ -200,7 +208,7 @@ func (s *model) Revoke(t *rapid.T) {
 }
 
 func (s *model) RevokeSubject(t *rapid.T) {
-	subject := rapid.SampledFrom(subjects).Draw(t, "subject")
+	subject := rapid.SampledFrom(s.subjects).Draw(t, "subject")
 	live := s.of(subject)
 	var keep []string
 	for _, x := range live {
@@ -225,18 +233,32 @@ func (s *model) Wait(t *rapid.T) {
 	}).Draw(t, "for"))
 }
 
+// A login is a session as a list of them shows it.
+type login struct {
+	at time.Time
+	id string
+}
+
 // Check compares all that can be seen without changing anything.
 func (s *model) Check(t *rapid.T) {
-	for _, subject := range subjects {
-		var want, got []string
+	for _, subject := range s.subjects {
+		var want, got []login
 		for _, x := range s.of(subject) {
-			want = append(want, x.id)
+			want = append(want, login{x.created, x.id})
 		}
 		sessions, err := s.m.Sessions(ctx, subject)
 		must(t, err)
-		for _, x := range slices.Backward(sessions) {
-			got = append(got, x.ID)
+		for _, x := range sessions {
+			got = append(got, login{x.CreatedAt, x.ID})
 		}
+		newestFirst := func(a, b login) int { return b.at.Compare(a.at) }
+		if !slices.IsSortedFunc(got, newestFirst) {
+			t.Fatalf("sessions of %s are not in order: %v", subject, got)
+		}
+		// Which of two logins at the same moment comes first is the store's choice.
+		byID := func(a, b login) int { return cmp.Or(newestFirst(a, b), cmp.Compare(a.id, b.id)) }
+		slices.SortFunc(want, byID)
+		slices.SortFunc(got, byID)
 		if !slices.Equal(want, got) {
 			t.Fatalf("sessions of %s: %v, want %v", subject, got, want)
 		}
@@ -254,12 +276,83 @@ func (s *model) Check(t *rapid.T) {
 	}
 }
 
-func TestManager_isWhatTheModelSays(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := newModel(t)
-		t.Repeat(map[string]func(*rapid.T){
-			"Start": s.Start, "Refresh": s.Refresh, "Refresh again": s.Refresh, "Refresh once more": s.Refresh,
-			"Revoke": s.Revoke, "RevokeSubject": s.RevokeSubject, "Wait": s.Wait, "": s.Check,
-		})
+// Sweep drops what has expired, of which the model knows too that it may be gone.
+func (s *model) Sweep(t *rapid.T) {
+	sweeper, ok := s.store.(tokensession.Sweeper)
+	if !ok {
+		t.Skip("the store has no need of it")
+	}
+	_, err := sweeper.Sweep(ctx, s.now, rapid.IntRange(1, 10).Draw(t, "limit"))
+	must(t, err)
+}
+
+// play plays a random game.
+func play(t *rapid.T, store tokensession.RefreshStore, subjects ...string) {
+	s := newModel(t, store, subjects)
+	t.Repeat(map[string]func(*rapid.T){
+		"Start": s.Start, "Refresh": s.Refresh, "Refresh again": s.Refresh, "Refresh once more": s.Refresh,
+		"Revoke": s.Revoke, "RevokeSubject": s.RevokeSubject, "Wait": s.Wait, "Sweep": s.Sweep, "": s.Check,
 	})
+}
+
+func TestManager_isWhatTheModelSays(t *testing.T) {
+	playOn(t, time.Minute, func(t *rapid.T) { play(t, tokensession.NewMemoryStore(), "alice", "bob") })
+}
+
+// Games on SQLite share a file, as sessions do, and each has subjects of its own.
+func TestManager_onSQLiteIsWhatTheModelSays(t *testing.T) {
+	store := newSQLite(t)
+	games := 0
+	playOn(t, 3*time.Second, func(t *rapid.T) {
+		games++
+		play(t, store, fmt.Sprintf("alice %d", games), fmt.Sprintf("bob %d", games))
+	})
+}
+
+func newSQLite(t *testing.T) tokensession.RefreshStore {
+	t.Helper()
+	// What the end of the machine would lose does not matter here, and a game does some hundred writes.
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "sessions.db")+"?_pragma=journal_mode(WAL)&_pragma=synchronous(OFF)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	store, err := sqlstore.New(db, sqlstore.SQLite, sqlstore.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Migrate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// timeEnv is the environment variable that says for how long a test plays.
+const timeEnv = "TOKENSESSION_STATETEST"
+
+// playOn plays rapid's number of games, which its flag -rapid.checks sets, but not many seconds longer than limit; or,
+// if timeEnv says how long, again and again until then.
+func playOn(t *testing.T, limit time.Duration, game func(*rapid.T)) {
+	t.Helper()
+	begin, games, lost := time.Now(), 0, false
+	if text := os.Getenv(timeEnv); text != "" {
+		var err error
+		if limit, err = time.ParseDuration(text); err != nil || limit <= 0 {
+			t.Fatalf("%s=%q: must be a duration", timeEnv, text)
+		}
+		t.Parallel()
+	}
+	for again := true; again; again = os.Getenv(timeEnv) != "" && time.Since(begin) < limit {
+		rapid.Check(t, func(t *rapid.T) {
+			if !lost && time.Since(begin) >= limit { // a game that was lost is played again to find a shorter one
+				return
+			}
+			games++
+			won := false
+			defer func() { lost = lost || !won }()
+			game(t)
+			won = true
+		})
+	}
+	t.Logf("%d games in %v", games, time.Since(begin).Round(time.Millisecond))
 }

@@ -142,8 +142,12 @@ func (c clusterServer) Start() {
 
 func migrated(tb testing.TB, p place) place {
 	tb.Helper()
-	store := p.open(tb, access{}).(*sqlstore.Store)
-	if err := store.Migrate(context.Background()); err != nil {
+	store, closeStore, err := p.openStore(access{})
+	if err == nil {
+		defer closeStore()
+		err = store.(*sqlstore.Store).Migrate(context.Background())
+	}
+	if err != nil {
 		tb.Fatalf("migrate %s: %v", p.Backend, err)
 	}
 	return p

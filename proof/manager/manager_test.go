@@ -44,13 +44,16 @@ func newManager(tb testing.TB, store tokensession.RefreshStore, cfg tokensession
 }
 
 func makeManager(store tokensession.RefreshStore, cfg tokensession.Config) (*tokensession.Manager, error) {
+	return makeManagerWith(tokensession.AccessConfig{}, store, cfg)
+}
+
+func makeManagerWith(access tokensession.AccessConfig, store tokensession.RefreshStore, cfg tokensession.Config) (*tokensession.Manager, error) {
+	access.Issuer, access.Audience = "https://auth.example", []string{"https://api.example"}
 	key, err := tokensession.NewHMACKey(signingSecret)
 	if err != nil {
 		return nil, err
 	}
-	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{
-		Issuer: "https://auth.example", Audience: []string{"https://api.example"},
-	})
+	signer, err := tokensession.NewAccessSigner(key, access)
 	if err != nil {
 		return nil, err
 	}

@@ -106,6 +106,13 @@ func (p *faultProxy) refuse(on bool) {
 	}
 }
 
+// open returns how many connections there are.
+func (p *faultProxy) open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns) / 2
+}
+
 // move cuts all connections and lets another server take this one's place.
 func (p *faultProxy) move(server, to string) {
 	p.mu.Lock()

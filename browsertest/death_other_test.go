@@ -1,0 +1,7 @@
+//go:build browser && !linux
+
+package browsertest
+
+import "syscall"
+
+func dieWithParent() *syscall.SysProcAttr { return nil }

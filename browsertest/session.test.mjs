@@ -1,0 +1,468 @@
+// Tests of the script alone, with a server that is a function. Chromium has the rest: locks, cookies, pages that go away.
+import assert from "node:assert/strict";
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, afterEach, beforeEach, mock, test } from "node:test";
+
+// Channels and timers that are left would keep the process from ending.
+const channels = [];
+const Channel = BroadcastChannel;
+globalThis.BroadcastChannel = class extends Channel {
+	constructor(name) {
+		super(name);
+		channels.push(this);
+	}
+};
+const timeout = setTimeout;
+globalThis.setTimeout = (...args) => {
+	const timer = timeout(...args);
+	return args[1] > 60_000 ? timer.unref() : timer;
+};
+
+const folder = mkdtempSync(join(tmpdir(), "tokensession-"));
+copyFileSync(new URL("../sessionhttp/session.js", import.meta.url), join(folder, "session.mjs"));
+const { Session, UnavailableError } = await import(join(folder, "session.mjs"));
+rmSync(folder, { recursive: true });
+
+const origin = "http://localhost:1";
+let number = 0; // of the test: each has its own lock and channel
+let server; // by path: what answers
+let sent; // the requests: "POST /auth/token"
+
+beforeEach(() => {
+	number++;
+	sent = [];
+	server = {};
+	globalThis.fetch = async (input, init) => {
+		const request = new Request(input, init);
+		const path = new URL(request.url).pathname.replace(`/${number}/`, "/auth/");
+		sent.push(`${request.method} ${path}`);
+		if (request.signal.aborted) throw request.signal.reason;
+		return server[path](request);
+	};
+});
+afterEach(() => {
+	mock.timers.reset();
+	for (const channel of channels.splice(1)) channel.close(); // but for the one of the module's own session
+});
+after(() => channels[0].close());
+
+const json = (status, body, headers) => new Response(JSON.stringify(body), { status, headers });
+const alive = (more) => json(200, { subject: "alice", session_id: "s1", expires_in: 900, refresh_expires_in: 604800, ...more });
+const over = () => json(400, { error: "invalid_grant" });
+const refused = () => json(401, { error: "invalid_token" });
+const count = (what) => sent.filter((s) => s === what).length;
+
+// open is a tab. It notes the events in events.
+function open() {
+	const tab = new Session(`${origin}/${number}/session.js`);
+	tab.events = [];
+	for (const type of ["update", "warning", "end"]) {
+		tab.addEventListener(type, (e) => tab.events.push(type === "end" ? `end ${e.detail.reason}` : type));
+	}
+	return tab;
+}
+
+// expired has the API refuse until there has been a refresh.
+function expired() {
+	let fresh = false;
+	server["/api"] = async (request) => (fresh ? new Response(await request.text()) : refused());
+	server["/auth/token"] = () => {
+		fresh = true;
+		return alive();
+	};
+}
+
+// settle lets what needs no time happen. pass lets time pass, in small steps so that what waits in turn gets its turn.
+const settle = () => new Promise((resolve) => setImmediate(resolve));
+async function pass(milliseconds, step = milliseconds < 20_000 ? 50 : 1000) {
+	for (let done = 0; done < milliseconds; done += step) {
+		mock.timers.tick(step);
+		await settle();
+	}
+}
+// heard waits until a tab has been told something by another.
+async function heard(tab, event) {
+	for (let i = 0; i < 1000 && tab.events.at(-1) !== event; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+	assert.equal(tab.events.at(-1), event);
+}
+const useFakeTime = () => mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_700_000_000_000 });
+
+test("a 401 refreshes, and the request goes again with its body", async () => {
+	expired();
+	const response = await open().fetch(`${origin}/api`, { method: "POST", body: "hello" });
+	assert.equal(await response.text(), "hello");
+	assert.deepEqual(sent, ["POST /api", "POST /auth/token", "POST /api"]);
+});
+
+test("a Request can be sent again, too", async () => {
+	expired();
+	const response = await open().fetch(new Request(`${origin}/api`, { method: "POST", body: "hello" }));
+	assert.equal(await response.text(), "hello");
+});
+
+test("the refresh has no body, which is how it asks for cookies", async () => {
+	expired();
+	const refresh = server["/auth/token"];
+	server["/auth/token"] = async (request) => {
+		assert.equal(await request.text(), "");
+		assert.equal(new URL(request.url).search, "");
+		assert.equal(request.keepalive, true);
+		assert.equal(request.redirect, "error");
+		return refresh();
+	};
+	assert.equal((await open().fetch(`${origin}/api`)).status, 200);
+});
+
+test("a stream is not sent again, but the next request works", async () => {
+	expired();
+	const tab = open();
+	const body = new Blob(["hello"]).stream();
+	assert.equal((await tab.fetch(`${origin}/api`, { method: "POST", body, duplex: "half" })).status, 401);
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
+	assert.equal(count("POST /auth/token"), 1);
+	assert.deepEqual(tab.events, ["update"]);
+});
+
+test("many requests at once refresh once", async () => {
+	expired();
+	const tab = open();
+	const responses = await Promise.all(Array.from({ length: 18 }, () => tab.fetch(`${origin}/api`)));
+	assert.ok(responses.every((r) => r.status === 200));
+	assert.equal(count("POST /auth/token"), 1);
+});
+
+test("a late 401 of before a refresh does not refresh again", async () => {
+	expired();
+	const tab = open();
+	const api = server["/api"];
+	let answerLate;
+	server["/late"] = (request) => new Promise((resolve) => (answerLate = async () => {
+		server["/late"] = api;
+		resolve(refused());
+	}));
+	const late = tab.fetch(`${origin}/late`);
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
+	await answerLate();
+	assert.equal((await late).status, 200);
+	assert.equal(count("POST /auth/token"), 1);
+});
+
+test("a route that always refuses is asked twice, and nobody is logged out", async () => {
+	expired();
+	server["/api"] = refused;
+	const tab = open();
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 401);
+	assert.deepEqual(sent, ["GET /api", "POST /auth/token", "GET /api"]);
+	assert.deepEqual(tab.events, ["update"]);
+});
+
+test("other origins are left alone", async () => {
+	server["/api"] = refused;
+	assert.equal((await open().fetch("http://localhost:2/api")).status, 401);
+	assert.deepEqual(sent, ["GET /api"]);
+});
+
+test("other statuses are left alone", async () => {
+	for (const status of [200, 400, 403, 500, 503]) {
+		server["/api"] = () => json(status, {});
+		assert.equal((await open().fetch(`${origin}/api`)).status, status);
+	}
+	assert.equal(count("POST /auth/token"), 0);
+});
+
+test("the verdict ends the session, once, in every tab", async () => {
+	server["/auth/session"] = () => alive();
+	const [tab, other] = [open(), open()];
+	await tab.info();
+	await other.info();
+	server["/api"] = refused;
+	server["/auth/token"] = over;
+	await Promise.all([1, 2, 3].map(() => tab.fetch(`${origin}/api`)));
+	assert.equal((await other.fetch(`${origin}/api`)).status, 401);
+	server["/auth/session"] = refused;
+	assert.equal(await tab.info(), null);
+	assert.equal(tab.events.filter((e) => e.startsWith("end")).join(), "end ended");
+	assert.equal(other.events.filter((e) => e.startsWith("end")).join(), "end ended");
+});
+
+test("a page that knows of no session is told that there is none", async () => {
+	server["/auth/session"] = refused;
+	server["/auth/token"] = over;
+	const tab = open();
+	assert.equal(await tab.info(), null);
+	assert.deepEqual(tab.events, ["end none"]);
+});
+
+test("nothing but the verdict ends the session", async () => {
+	const portal = () => new Response("<h1>Pay for the network</h1>", { headers: { "Content-Type": "text/html" } });
+	for (const [name, answer, tries] of [
+		["500", () => json(500, { error: "server_error" }), "more"],
+		["502 of a proxy", () => new Response("Bad Gateway", { status: 502 }), "more"],
+		["503", () => json(503, { error: "temporarily_unavailable" }, { "Retry-After": "1" }), "more"],
+		["503 for a long time", () => json(503, {}, { "Retry-After": "60" }), 1],
+		["503 that says invalid_grant", () => json(503, { error: "invalid_grant" }), "more"],
+		["429", () => json(429, {}), "more"],
+		["no network", () => { throw new TypeError("Failed to fetch"); }, "more"],
+		["a network that wants to be paid", portal, "more"],
+		["200 with nothing in it", () => json(200, {}), "more"],
+		["200 with null in it", () => json(200, null), "more"],
+		["two cookies of one name", () => json(400, { error: "invalid_request" }), 1],
+		["400 of a proxy", () => new Response("Bad Request", { status: 400 }), 1],
+		["401", () => json(401, { error: "invalid_client" }), 1],
+		["403", () => json(403, { error: "access_denied" }), 1],
+		["404", () => new Response("", { status: 404 }), 1],
+	]) {
+		number++;
+		sent = [];
+		useFakeTime();
+		server["/auth/session"] = () => alive();
+		const tab = open();
+		await tab.info();
+		server["/api"] = refused;
+		server["/auth/token"] = answer;
+		const rejected = assert.rejects(tab.fetch(`${origin}/api`), UnavailableError, name);
+		await pass(15_000);
+		await rejected;
+		const n = count("POST /auth/token");
+		assert.ok(tries === "more" ? n >= 3 && n < 10 : n === tries, `${name}: ${n} attempts`);
+		assert.deepEqual(tab.events, ["update"], name);
+
+		expired(); // and it still works
+		const works = tab.fetch(`${origin}/api`);
+		await pass(500);
+		assert.equal((await works).status, 200, name);
+		mock.timers.reset();
+	}
+});
+
+test("a refresh that works at the third attempt is as good as any", async () => {
+	useFakeTime();
+	expired();
+	const refresh = server["/auth/token"];
+	const answers = [() => json(503, {}, { "Retry-After": "1" }), () => { throw new TypeError("Failed to fetch"); }, refresh];
+	server["/auth/token"] = () => answers.shift()();
+	const tab = open();
+	const response = tab.fetch(`${origin}/api`);
+	await pass(5000);
+	assert.equal((await response).status, 200);
+	assert.equal(count("POST /auth/token"), 3);
+});
+
+test("Retry-After is waited for", async () => {
+	useFakeTime();
+	server["/api"] = refused;
+	server["/auth/token"] = () => json(503, {}, { "Retry-After": "5" });
+	const rejected = assert.rejects(open().fetch(`${origin}/api`), UnavailableError);
+	await pass(4900);
+	assert.equal(count("POST /auth/token"), 1);
+	await pass(200);
+	assert.equal(count("POST /auth/token"), 2);
+	await pass(5000);
+	await rejected;
+	assert.equal(count("POST /auth/token"), 2, "the next one would be later than the grace period");
+});
+
+test("an answer that comes after the next attempt was sent still counts", async () => {
+	useFakeTime();
+	server["/api"] = () => (answered ? json(200, {}) : refused());
+	let answered = false;
+	let first;
+	server["/auth/token"] = () => new Promise((resolve) => (first ??= () => {
+		answered = true;
+		resolve(alive());
+	}));
+	const response = open().fetch(`${origin}/api`);
+	await pass(5000);
+	assert.equal(count("POST /auth/token"), 2);
+	first();
+	await pass(100);
+	assert.equal((await response).status, 200);
+});
+
+test("an access token that has run out is refreshed before the request", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ expires_in: 60 });
+	server["/api"] = () => json(200, {});
+	server["/auth/token"] = () => alive({ expires_in: 60 });
+	const tab = open();
+	await tab.info();
+	await tab.fetch(`${origin}/api`);
+	assert.equal(count("POST /auth/token"), 0);
+	await pass(59_000);
+	const responses = Promise.all([tab.fetch(`${origin}/api`), tab.fetch(`${origin}/api`)]);
+	await pass(100);
+	assert.ok((await responses).every((r) => r.status === 200));
+	assert.equal(count("POST /auth/token"), 1);
+	assert.equal(sent.indexOf("POST /auth/token"), 2);
+});
+
+test("before it has run out, a request goes though no refresh does", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ expires_in: 60 });
+	server["/api"] = () => json(200, {});
+	server["/auth/token"] = () => json(503, {}, { "Retry-After": "60" });
+	const tab = open();
+	await tab.info();
+	await pass(59_000);
+	const response = tab.fetch(`${origin}/api`);
+	await pass(100);
+	assert.equal((await response).status, 200);
+	await pass(2000);
+	const rejected = assert.rejects(tab.fetch(`${origin}/api`), UnavailableError);
+	await pass(100);
+	await rejected;
+});
+
+test("tabs without locks hear of each other's refreshes", async () => {
+	expired();
+	server["/auth/session"] = () => alive();
+	const [tab, other] = [open(), open()];
+	await tab.info();
+	await tab.fetch(`${origin}/api`);
+	await heard(other, "update");
+});
+
+test("without a BroadcastChannel it works, too", async () => {
+	const Saved = globalThis.BroadcastChannel;
+	delete globalThis.BroadcastChannel;
+	try {
+		expired();
+		assert.equal((await open().fetch(`${origin}/api`)).status, 200);
+	} finally {
+		globalThis.BroadcastChannel = Saved;
+	}
+});
+
+test("a logout is told in every tab, and tried again where the network fails", async () => {
+	server["/auth/session"] = () => alive();
+	let attempts = 0;
+	server["/auth/logout"] = () => (++attempts === 1 ? json(503, {}) : json(200, {}));
+	const [tab, other] = [open(), open()];
+	await tab.info();
+	await other.info();
+	await tab.logout();
+	assert.equal(attempts, 2);
+	await heard(tab, "end logout");
+	await heard(other, "end logout");
+});
+
+test("a logout that did not come to anything is no logout", async () => {
+	server["/auth/session"] = () => alive();
+	server["/auth/logout"] = () => json(403, {});
+	const tab = open();
+	await tab.info();
+	await assert.rejects(tab.logout(), UnavailableError);
+	assert.deepEqual(tab.events, ["update"]);
+});
+
+test("an answer of before the logout does not log in again", async () => {
+	const tab = open();
+	let answer;
+	server["/auth/session"] = () => new Promise((resolve) => (answer = () => resolve(alive())));
+	server["/auth/logout"] = () => json(200, {});
+	const asked = tab.info();
+	await settle();
+	await tab.logout();
+	answer();
+	assert.equal(await asked, null);
+	assert.deepEqual(tab.events, ["end logout"]);
+});
+
+test("a login waits for a refresh, so that the old session's end is not the new one's", async () => {
+	const order = [];
+	let answer;
+	server["/auth/token"] = () => new Promise((resolve) => (answer = () => {
+		order.push("old session is over");
+		resolve(over());
+	}));
+	server["/auth/session"] = () => alive({ session_id: "s2" });
+	const tab = open();
+	const refreshed = tab.refresh();
+	const loggedIn = tab.login(async () => {
+		order.push("login");
+		return json(200, {});
+	});
+	await settle();
+	answer();
+	await Promise.all([refreshed, loggedIn]);
+	assert.deepEqual(order, ["old session is over", "login"]);
+	assert.deepEqual(tab.events, ["end none", "update"]);
+});
+
+test("a login that failed tells nothing, and one that threw rejects and blocks nobody", async () => {
+	const tab = open();
+	assert.equal((await tab.login(async () => json(401, {}))).status, 401);
+	await assert.rejects(tab.login(() => { throw new Error("no such form"); }), /no such form/);
+	assert.deepEqual(tab.events, []);
+	expired();
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
+});
+
+test("a caller that gives up waits no longer", async () => {
+	server["/api"] = refused;
+	server["/auth/token"] = () => new Promise(() => {});
+	const giveUp = new AbortController();
+	const response = open().fetch(`${origin}/api`, { signal: giveUp.signal });
+	await settle();
+	giveUp.abort(new Error("enough"));
+	await assert.rejects(response, /enough/);
+});
+
+test("it warns once before the end of an idle session, and a refresh helps", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ expires_in: 86400, refresh_expires_in: 3600, session_ends_in: 86400 });
+	server["/auth/token"] = () => alive({ expires_in: 86400, refresh_expires_in: 3600, session_ends_in: 82800 });
+	const tab = open();
+	let warning;
+	tab.addEventListener("warning", (e) => (warning = e.detail));
+	await tab.info();
+	await pass(3_299_000);
+	assert.deepEqual(tab.events, ["update"]);
+	await pass(2000);
+	assert.deepEqual(tab.events, ["update", "warning"]);
+	assert.equal(warning.extendable, true);
+	await tab.info();
+	assert.equal(tab.events.filter((e) => e === "warning").length, 1);
+	await tab.refresh();
+	await pass(3_299_000);
+	assert.equal(tab.events.filter((e) => e === "warning").length, 1);
+	await pass(2000);
+	assert.equal(tab.events.filter((e) => e === "warning").length, 2);
+});
+
+test("of the absolute end it says that no refresh helps, as early as the page wants", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ refresh_expires_in: 600, session_ends_in: 600 });
+	const tab = open();
+	tab.warnBefore = 60_000;
+	let warning;
+	tab.addEventListener("warning", (e) => (warning = e.detail));
+	await tab.info();
+	await pass(539_000);
+	assert.equal(warning, undefined);
+	await pass(2000);
+	assert.equal(warning.extendable, false);
+});
+
+test("when the end should have come, it asks the server", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ refresh_expires_in: 60 });
+	server["/auth/token"] = () => json(503, {}, { "Retry-After": "100" });
+	const [tab, other] = [open(), open()];
+	await tab.info();
+	await other.info();
+	await pass(62_000);
+	assert.ok(!tab.events.some((e) => e.startsWith("end")), "an outage is no verdict");
+	server["/auth/token"] = over;
+	await pass(62_000);
+	assert.equal(tab.events.at(-1), "end ended");
+	assert.ok(count("POST /auth/token") < 8, `${count("POST /auth/token")} refreshes`);
+});
+
+test("fetch can be passed on", async () => {
+	expired();
+	const { fetch } = open();
+	assert.equal((await fetch(`${origin}/api`)).status, 200);
+});

@@ -1,0 +1,165 @@
+// Package app is what the two webapps share, and all but the store: a host of tokensession in small. It shows what is a
+// host's to do: users and passwords, a limit on logins, headers, and which routes need a session.
+package app
+
+import (
+	"cmp"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"log"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+)
+
+//go:embed page
+var page embed.FS
+
+var index = template.Must(template.ParseFS(page, "page/index.html"))
+
+// An App is the application's handler. Make it with [New].
+type App struct {
+	http.Handler
+
+	options   Options
+	secure    bool
+	sessions  *tokensession.Manager
+	auth      *sessionhttp.Handlers
+	logins    limiter
+	passwords checker
+	log       eventLog
+	thief     thief
+}
+
+// New returns the application with its sessions in a store.
+func New(o Options, key tokensession.Key, store tokensession.RefreshStore) (*App, error) {
+	if o.HashRounds < 1 {
+		return nil, fmt.Errorf("HashRounds %d: cannot be less than 1", o.HashRounds)
+	}
+	a := &App{options: o, secure: o.CertFile != "", passwords: newChecker(o.HashRounds)}
+	// What access tokens say of who made them and whom they are for. Other services would verify them with the keys at
+	// /auth/jwks.json and these two names.
+	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{
+		Issuer: "https://webapp.example", Audience: []string{"https://webapp.example/api"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.sessions, err = tokensession.New(signer, store, tokensession.Config{
+		AccessTTL: o.Access, RefreshTTL: o.Refresh, MaxLifetime: o.Max,
+		OnEvent: a.onEvent,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.auth, err = sessionhttp.New(a.sessions, sessionhttp.Config{
+		Cookies:         true,
+		InsecureCookies: !a.secure, // http://localhost is for development only
+		Attributes:      device,
+		OnError:         a.onError,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.Handler = a.headers(a.routes())
+	return a, nil
+}
+
+func (a *App) routes() http.Handler {
+	auth := http.NewServeMux()
+	a.auth.Mount(auth)
+
+	mux := http.NewServeMux()
+	mux.Handle("/auth/", a.thief.watch(auth)) // without the thief, this is a.auth.Mount(mux)
+	mux.HandleFunc("POST /login", a.login)
+	mux.Handle("POST /api/echo", a.auth.Require(http.HandlerFunc(a.echo)))
+	mux.Handle("GET /api/devices", a.auth.Require(http.HandlerFunc(a.devices)))
+	// These ask the store, too, lest a device that was signed out a moment ago, on another instance, signs out others.
+	mux.Handle("DELETE /api/devices/{id}", a.auth.Require(http.HandlerFunc(a.signOut), sessionhttp.Live()))
+	mux.Handle("DELETE /api/devices", a.auth.Require(http.HandlerFunc(a.signOutOthers), sessionhttp.Live()))
+
+	mux.Handle("POST /demo/phone", a.auth.Require(http.HandlerFunc(a.addPhone)))
+	mux.Handle("POST /demo/replay", a.auth.Require(http.HandlerFunc(a.replay)))
+	mux.HandleFunc("GET /demo/events", a.events)
+
+	mux.HandleFunc("GET /{$}", a.index)
+	for _, name := range []string{"app.js", "style.css", "icon.svg"} {
+		mux.Handle("GET /page/"+name, http.FileServerFS(page))
+	}
+	return mux
+}
+
+// headers are what a page needs that shows nobody else's content. The session's script is content with them.
+func (a *App) headers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "+
+			"form-action 'none'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-cache")
+		// A real site adds Strict-Transport-Security. On localhost that would concern whatever else runs there.
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (a *App) index(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	access, refresh := cmp.Or(a.options.Access, 15*time.Minute), cmp.Or(a.options.Refresh, 7*24*time.Hour)
+	_ = index.Execute(w, struct {
+		Users                         []user
+		AccessSeconds, RefreshSeconds float64
+		Access                        string
+	}{users, access.Seconds(), refresh.Seconds(), inWords(access)})
+}
+
+func inWords(d time.Duration) string {
+	if d%time.Minute == 0 {
+		return fmt.Sprintf("%d minutes", d/time.Minute)
+	}
+	return fmt.Sprintf("%.0f seconds", d.Seconds())
+}
+
+// onError is where a host logs why a request was refused or failed. A 401 is how the page learns that it has to refresh.
+func (a *App) onError(r *http.Request, err error) {
+	if status := sessionhttp.Status(err); status >= 500 {
+		log.Printf("%s %s: %d: %v", r.Method, r.URL.Path, status, err)
+	}
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// refuse answers what went wrong in words that the page shows.
+func refuse(w http.ResponseWriter, status int, problem string) {
+	answer(w, status, struct {
+		Problem string `json:"problem"`
+	}{problem})
+}
+
+// unavailable answers an error of a Manager.
+func (a *App) unavailable(w http.ResponseWriter, r *http.Request, err error) {
+	a.onError(r, err)
+	w.Header().Set("Retry-After", "1")
+	refuse(w, sessionhttp.Status(err), "The server cannot do this now. Try again.")
+}
+
+// remoteIP is who sends a request. Behind a proxy, it is in a header that this proxy sets, and only there.
+func remoteIP(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}

@@ -1,0 +1,274 @@
+package app_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/examples/webapp/app"
+)
+
+func newApp(t *testing.T) *httptest.Server {
+	t.Helper()
+	key, err := tokensession.GenerateKey()
+	require.NoError(t, err)
+	a, err := app.New(app.Options{HashRounds: 1}, key, tokensession.NewMemoryStore())
+	require.NoError(t, err)
+	server := httptest.NewServer(a)
+	t.Cleanup(server.Close)
+	return server
+}
+
+// A visitor is a browser without a page.
+type visitor struct {
+	t      *testing.T
+	server *httptest.Server
+	client http.Client
+}
+
+func visit(t *testing.T, server *httptest.Server) *visitor {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	return &visitor{t, server, http.Client{Jar: jar}}
+}
+
+// do sends a request and decodes the answer into dst, if there is one.
+func (v *visitor) do(method, path, body string, dst any) int {
+	v.t.Helper()
+	req, err := http.NewRequest(method, v.server.URL+path, strings.NewReader(body))
+	require.NoError(v.t, err)
+	if strings.Contains(body, "=") {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	req.Header.Set("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/156.0.0.0 Safari/537.36")
+	resp, err := v.client.Do(req)
+	require.NoError(v.t, err)
+	defer resp.Body.Close()
+	if dst != nil {
+		require.NoError(v.t, json.NewDecoder(resp.Body).Decode(dst))
+	}
+	return resp.StatusCode
+}
+
+const alice = "name=alice&password=correct+horse+battery"
+
+func (v *visitor) logIn() *visitor {
+	v.t.Helper()
+	require.Equal(v.t, 200, v.do("POST", "/login", alice, nil))
+	return v
+}
+
+type device struct {
+	ID, Name, IP string
+	Current      bool
+}
+
+func (v *visitor) devices() []device {
+	v.t.Helper()
+	var devices []device
+	require.Equal(v.t, 200, v.do("GET", "/api/devices", "", &devices))
+	return devices
+}
+
+func (v *visitor) calls() int {
+	v.t.Helper()
+	return v.do("POST", "/api/echo", "Hello", nil)
+}
+
+func TestLogin_letsCallTheAPI(t *testing.T) {
+	v := visit(t, newApp(t))
+	require.Equal(t, 401, v.calls())
+	v.logIn()
+	var echo struct{ Subject, Text string }
+	require.Equal(t, 200, v.do("POST", "/api/echo", "Hello", &echo))
+	require.Equal(t, "alice", echo.Subject)
+	require.Equal(t, "Hello", echo.Text)
+}
+
+func TestLogin_refusesWithoutACookie(t *testing.T) {
+	for name, form := range map[string]string{
+		"wrong password":         "name=alice&password=staple+my+stapler",
+		"prefix of the password": "name=alice&password=correct+horse+batter",
+		"unknown name":           "name=mallory&password=correct+horse+battery",
+		"no password":            "name=alice",
+		"empty password":         "name=alice&password=",
+		"no name":                "password=correct+horse+battery",
+		"long password":          "name=alice&password=" + strings.Repeat("x", 129),
+		"huge body":              "name=alice&password=" + strings.Repeat("x", 1<<20),
+		"in the URL":             "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := visit(t, newApp(t))
+			path := "/login"
+			if form == "" {
+				path += "?" + alice
+			}
+			status := v.do("POST", path, form, nil)
+			require.Contains(t, []int{400, 401}, status)
+			u, _ := url.Parse(v.server.URL)
+			require.Empty(t, v.client.Jar.Cookies(u))
+			require.Equal(t, 401, v.calls())
+		})
+	}
+}
+
+func TestLogin_limitsAttemptsOfOneName(t *testing.T) {
+	v := visit(t, newApp(t))
+	for range 5 {
+		require.Equal(t, 401, v.do("POST", "/login", "name=alice&password=guess", nil))
+	}
+	require.Equal(t, 429, v.do("POST", "/login", alice, nil))
+	require.Equal(t, 200, v.do("POST", "/login", "name=bob&password=staple+my+stapler", nil))
+}
+
+func TestDevices_areSignedOutOneByOneOrAllButOne(t *testing.T) {
+	server := newApp(t)
+	laptop, phone, tablet := visit(t, server).logIn(), visit(t, server).logIn(), visit(t, server).logIn()
+	require.Equal(t, 200, laptop.do("POST", "/demo/phone", "", nil))
+
+	devices := laptop.devices()
+	require.Len(t, devices, 4)
+	require.Equal(t, "Chrome on Linux", devices[3].Name)
+	require.Equal(t, "127.0.0.1", devices[3].IP)
+	require.True(t, devices[3].Current)
+	require.False(t, devices[2].Current)
+
+	require.Equal(t, 200, laptop.do("DELETE", "/api/devices/"+devices[2].ID, "", nil))
+	require.Equal(t, 401, phone.calls())
+	require.Equal(t, 200, tablet.calls())
+
+	var others struct{ Ended int }
+	require.Equal(t, 200, laptop.do("DELETE", "/api/devices", "", &others))
+	require.Equal(t, 2, others.Ended)
+	require.Equal(t, 401, tablet.calls())
+	require.Equal(t, 401, tablet.do("DELETE", "/api/devices", "", nil))
+	require.Len(t, laptop.devices(), 1)
+}
+
+func TestDevices_ofOthersAreNotMine(t *testing.T) {
+	server := newApp(t)
+	a, b := visit(t, server).logIn(), visit(t, server)
+	require.Equal(t, 200, b.do("POST", "/login", "name=bob&password=staple+my+stapler", nil))
+	require.Equal(t, 404, b.do("DELETE", "/api/devices/"+a.devices()[0].ID, "", nil))
+	require.Equal(t, 404, b.do("DELETE", "/api/devices/no+id+at+all", "", nil))
+	require.Equal(t, 200, a.calls())
+}
+
+func TestReplay_endsTheFamilyAndNoOther(t *testing.T) {
+	server := newApp(t)
+	v, other := visit(t, server).logIn(), visit(t, server).logIn()
+	for range 2 {
+		require.Equal(t, 409, v.do("POST", "/demo/replay", "", nil))
+		require.Equal(t, 200, v.do("POST", "/auth/token", "", nil))
+	}
+	var reuse struct{ Presented, Live int }
+	require.Equal(t, 200, v.do("POST", "/demo/replay", "", &reuse))
+	require.Equal(t, 0, reuse.Presented)
+	require.Equal(t, 2, reuse.Live)
+	require.Equal(t, 401, v.calls())
+	require.Equal(t, 400, v.do("POST", "/auth/token", "", nil))
+	require.Equal(t, 200, other.calls())
+
+	var events []struct {
+		Number                int64
+		Kind, Subject, Reason string
+	}
+	require.Equal(t, 200, visit(t, server).do("GET", "/demo/events", "", &events))
+	last := events[len(events)-1]
+	require.Equal(t, "reused", last.Kind)
+	require.Equal(t, "alice", last.Subject)
+	require.Equal(t, "reuse", last.Reason)
+
+	var none []any
+	require.Equal(t, 200, v.do("GET", "/demo/events?after="+jsonNumber(last.Number), "", &none))
+	require.Empty(t, none)
+}
+
+func jsonNumber(n int64) string {
+	text, _ := json.Marshal(n)
+	return string(text)
+}
+
+func TestPage_hasNoScriptInIt(t *testing.T) {
+	server := newApp(t)
+	for path, kind := range map[string]string{
+		"/": "text/html; charset=utf-8", "/page/app.js": "text/javascript; charset=utf-8", "/page/style.css": "text/css; charset=utf-8",
+		"/page/icon.svg": "image/svg+xml", "/auth/session.js": "text/javascript; charset=utf-8",
+	} {
+		resp, err := http.Get(server.URL + path)
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		resp.Body.Close()
+		require.Equal(t, 200, resp.StatusCode, path)
+		require.Equal(t, kind, resp.Header.Get("Content-Type"), path)
+		require.Contains(t, resp.Header.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self';")
+		require.NotContains(t, string(body), "style=", path)
+		if path == "/" {
+			require.Contains(t, string(body), "correct horse battery")
+			require.NotContains(t, string(body), "onclick")
+			require.Equal(t, 1, strings.Count(string(body), "<script"))
+		}
+	}
+	for _, path := range []string{"/page/", "/page/index.html", "/nothing"} {
+		resp, err := http.Get(server.URL + path)
+		require.NoError(t, err)
+		resp.Body.Close()
+		require.Equal(t, 404, resp.StatusCode, path)
+	}
+}
+
+func TestServe_printsWhereItIs(t *testing.T) {
+	taken, err := net.Listen("tcp", "localhost:8080") // or somebody else has it
+	if err == nil {
+		defer taken.Close()
+	}
+	for name, addr := range map[string]string{"any port": "localhost:0", "8080 is taken": ""} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			out, in := io.Pipe()
+			served := make(chan error, 1)
+			go func() {
+				key, err := tokensession.GenerateKey()
+				if err == nil {
+					err = app.Serve(ctx, app.Options{Addr: addr, HashRounds: 1}, key, tokensession.NewMemoryStore(), in)
+				}
+				in.CloseWithError(err)
+				served <- err
+			}()
+			line := make([]byte, 100)
+			n, err := out.Read(line)
+			require.NoError(t, err)
+			u := strings.Fields(string(line[:n]))[1]
+			resp, err := http.Get(u)
+			require.NoError(t, err)
+			resp.Body.Close()
+			require.Equal(t, 200, resp.StatusCode)
+			cancel()
+			require.NoError(t, <-served)
+		})
+	}
+}
+
+func TestServe_saysThatAnAddressIsTaken(t *testing.T) {
+	taken, err := net.Listen("tcp", "localhost:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	key, err := tokensession.GenerateKey()
+	require.NoError(t, err)
+	err = app.Serve(t.Context(), app.Options{Addr: taken.Addr().String()}, key, tokensession.NewMemoryStore(), io.Discard)
+	require.ErrorContains(t, err, "address already in use")
+}

@@ -1,0 +1,112 @@
+package app
+
+import (
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"crypto/subtle"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+)
+
+// A user of the demo. A host keeps a salt and a hash for each of its own, and shows nobody's password.
+type user struct{ Name, Password string }
+
+var users = []user{{"alice", "correct horse battery"}, {"bob", "staple my stapler"}}
+
+const maxPassword = 128 // in bytes
+
+// A checker knows the users' passwords by their hashes.
+type checker struct {
+	rounds int
+	hashes func() map[string][]byte // by user name
+}
+
+func newChecker(rounds int) checker {
+	c := checker{rounds: rounds}
+	c.hashes = sync.OnceValue(func() map[string][]byte {
+		hashes := map[string][]byte{}
+		for _, u := range users {
+			hashes[u.Name] = c.hash(u.Name, u.Password)
+		}
+		return hashes
+	})
+	return c
+}
+
+// hash takes the name for a salt, for these hashes are never stored. Stored ones have random salts.
+func (c checker) hash(name, password string) []byte {
+	key, err := pbkdf2.Key(sha256.New, password, []byte("tokensession webapp "+name), c.rounds, sha256.Size)
+	if err != nil {
+		panic(err) // only for a key that is too long
+	}
+	return key
+}
+
+// right takes as long for a name that nobody has.
+func (c checker) right(name, password string) bool {
+	return subtle.ConstantTimeCompare(c.hash(name, password), c.hashes()[name]) == 1
+}
+
+// login checks a password, and from there on tokensession does the rest.
+func (a *App) login(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
+	name, password := r.PostFormValue("name"), r.PostFormValue("password")
+	if name == "" || len(name) > maxPassword || password == "" || len(password) > maxPassword {
+		refuse(w, http.StatusBadRequest, "Give a name and a password.")
+		return
+	}
+	// The limit comes first: it is also what protects the server from hashing all day.
+	key := remoteIP(r) + " " + name
+	if wait := a.logins.wait(key, time.Now()); wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
+		refuse(w, http.StatusTooManyRequests, "That were too many attempts. Try again in a minute.")
+		return
+	}
+	if !a.passwords.right(name, password) {
+		refuse(w, http.StatusUnauthorized, "The name or the password is wrong.")
+		return
+	}
+	a.logins.forget(key)
+	if _, err := a.auth.Login(w, r, name); err != nil {
+		a.onError(r, err)
+		refuse(w, sessionhttp.Status(err), "The login did not work. Try again.")
+		return
+	}
+	answer(w, http.StatusOK, struct{}{})
+}
+
+const (
+	maxAttempts = 5 // a minute for one name from one address
+	maxKeys     = 10_000
+)
+
+// A limiter counts attempts by key in the current minute.
+type limiter struct {
+	mu       sync.Mutex
+	until    time.Time
+	attempts map[string]int
+}
+
+// wait counts an attempt, and returns how long it has to wait if there have been too many.
+func (l *limiter) wait(key string, now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !now.Before(l.until) {
+		l.until, l.attempts = now.Add(time.Minute), map[string]int{}
+	}
+	if l.attempts[key] >= maxAttempts || len(l.attempts) >= maxKeys {
+		return l.until.Sub(now)
+	}
+	l.attempts[key]++
+	return 0
+}
+
+func (l *limiter) forget(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.attempts, key)
+}

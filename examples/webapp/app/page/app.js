@@ -1,0 +1,241 @@
+import { session, UnavailableError } from "/auth/session.js";
+
+const $ = (id) => document.getElementById(id);
+const setting = (name) => Number(document.body.dataset[name]) * 1000;
+
+let me = null; // what session.info() says, or null
+let events = []; // newest first
+
+session.warnBefore = Math.min(5 * 60 * 1000, setting("refresh") / 4);
+
+// What the session tells, in every tab.
+
+session.addEventListener("update", ({ detail }) => {
+	const other = me?.session_id !== detail.session_id;
+	me = detail;
+	showTimes();
+	if (other) {
+		show("home");
+		tell("");
+		$("api-answer").textContent = "";
+		loadDevices();
+		showEvents();
+	}
+});
+
+session.addEventListener("warning", ({ detail }) => {
+	const left = duration(detail.ends_at - Date.now());
+	tell(detail.extendable ? `You will be logged out in ${left} unless you do something.` : `You will be logged out in ${left}. Save your work.`);
+});
+
+session.addEventListener("end", ({ detail }) => {
+	const theft = events.some((e) => e.kind === "reused" && e.session_id === me?.session_id);
+	me = null;
+	show("login");
+	if (theft) tell("Your session is over: somebody else presented a token of it that had been used up. If that was not you, change your password.", "bad");
+	else if (detail.reason === "ended") tell("Your session is over. Log in again.", "bad");
+	else if (detail.reason === "logout") tell("You have logged out.");
+});
+
+// What the visitor does.
+
+on("login-form", "submit", async (form) => {
+	const problem = await logIn(new URLSearchParams(new FormData(form)));
+	$("login-problem").textContent = problem;
+	if (!problem) form.reset();
+	else form.elements.password.focus();
+});
+
+for (const button of document.querySelectorAll("[data-password]")) {
+	button.addEventListener("click", () => busy(button, async () => {
+		$("login-problem").textContent = await logIn(new URLSearchParams({ name: button.dataset.name, password: button.dataset.password }));
+	}));
+}
+
+async function logIn(body) {
+	const response = await session.login(() => fetch("/login", { method: "POST", body }));
+	return response.ok ? "" : problemOf(response);
+}
+
+on("logout", "click", () => session.logout());
+
+on("refresh", "click", () => session.refresh());
+
+on("api-form", "submit", async (form) => {
+	const response = await session.fetch("/api/echo", { method: "POST", body: form.elements.text.value });
+	if (response.status === 401) return; // the event says so
+	if (!response.ok) return tell(await problemOf(response), "bad");
+	const { subject, text, issued_at } = await response.json();
+	$("api-answer").textContent = `“${text}”, said ${subject}, with an access token of ${clock(issued_at)}.`;
+});
+
+on("add-phone", "click", () => act("/demo/phone", "POST"));
+on("sign-out-others", "click", () => act("/api/devices", "DELETE"));
+
+on("replay", "click", async () => {
+	tell("Refreshing, so that the first token is two tokens old …");
+	await session.refresh();
+	await session.refresh();
+	const response = await session.fetch("/demo/replay", { method: "POST" });
+	if (response.status === 401) return;
+	if (!response.ok) return tell(await problemOf(response), "bad");
+	await loadEvents();
+	await session.info(); // as any call would, it finds out that the session is over
+});
+
+// act does something about devices, of which the list then tells.
+async function act(url, method) {
+	const response = await session.fetch(url, { method });
+	if (!response.ok && response.status !== 401) tell(await problemOf(response), "bad");
+	await loadDevices();
+}
+
+// on calls what is to happen with the element, which is disabled meanwhile if it is a button.
+function on(id, event, work) {
+	const element = $(id);
+	element.addEventListener(event, (e) => {
+		e.preventDefault();
+		busy(element.tagName === "FORM" ? e.submitter : element, () => work(element));
+	});
+}
+
+async function busy(button, work) {
+	if (button?.disabled) return;
+	if (button) button.disabled = true;
+	try {
+		await work();
+	} catch (err) {
+		const away = err instanceof UnavailableError || err instanceof TypeError;
+		tell(away ? "The server does not answer. You are still logged in; try again." : String(err), "bad");
+	} finally {
+		if (button) button.disabled = false;
+	}
+}
+
+async function problemOf(response) {
+	const body = await response.json().catch(() => null);
+	return body?.problem ?? `The server answered ${response.status}.`;
+}
+
+// What the page shows.
+
+function show(view) {
+	const changed = $(view).hidden;
+	$("login").hidden = view !== "login";
+	$("home").hidden = view !== "home";
+	$("who").hidden = view !== "home";
+	$("subject").textContent = me?.subject ?? "";
+	if (changed) (view === "login" ? $("login-form").elements.name : $("time-title")).focus();
+}
+
+function tell(text, kind = "") {
+	$("notice").hidden = text === "";
+	$("notice").className = "notice " + kind;
+	$("notice").textContent = text;
+}
+
+function showTimes() {
+	if (!me) return;
+	const now = Date.now();
+	showTime("access", me.expires_at - now, setting("access"), "run out; the next call refreshes");
+	showTime("idle", me.refresh_expires_at - now, setting("refresh"), "over");
+	$("last-left").textContent = me.session_ends_at ? duration(me.session_ends_at - now) : "no end";
+}
+
+function showTime(name, left, whole, over) {
+	$(name + "-left").textContent = left > 0 ? duration(left) : over;
+	$(name + "-bar").value = Math.min(1, Math.max(0, left / whole));
+}
+
+async function loadDevices() {
+	const response = await session.fetch("/api/devices").catch(() => null);
+	if (!response?.ok) return;
+	const items = (await response.json()).map((device) => {
+		const text = element("span", {}, element("strong", {}, device.name + (device.current ? ", this one" : "")),
+			element("small", {}, `${device.ip}, since ${clock(device.created_at)}, last refreshed ${clock(device.refreshed_at)}`));
+		const button = element("button", { type: "button", ariaLabel: `Sign out ${device.name}` }, "Sign out");
+		button.addEventListener("click", () => busy(button, () =>
+			device.current ? session.logout() : act("/api/devices/" + encodeURIComponent(device.id), "DELETE")));
+		return element("li", {}, text, button);
+	});
+	const focused = $("devices").contains(document.activeElement);
+	$("devices").replaceChildren(...items);
+	$("sign-out-others").disabled = items.length < 2;
+	if (focused) $("devices-title").closest("section").querySelector("button:not(:disabled)")?.focus();
+}
+
+async function loadEvents() {
+	if (document.hidden) return;
+	const response = await fetch("/demo/events?after=" + (events[0]?.number ?? 0)).catch(() => null);
+	if (!response?.ok) return;
+	const news = (await response.json()).filter((e) => e.number > (events[0]?.number ?? 0)).reverse();
+	if (news.length === 0) return;
+	events = news.concat(events).slice(0, 200);
+	showEvents();
+	if (me && news.some((e) => e.subject === me.subject)) loadDevices();
+}
+
+const shown = new Map(); // list items by the event's number
+
+function showEvents() {
+	$("log-empty").hidden = events.length > 0;
+	for (const e of events.toReversed()) {
+		let item = shown.get(e.number);
+		if (!item) {
+			item = element("li", {}, eventText(e), element("small", {}, `${clock(e.at)} · ${e.device} · session ${e.session_id.slice(0, 6)}`));
+			shown.set(e.number, item);
+			$("log").prepend(item);
+		}
+		item.classList.toggle("mine", e.session_id === me?.session_id);
+		item.classList.toggle("theft", e.kind === "reused");
+	}
+	while (shown.size > events.length) {
+		$("log").lastChild.remove();
+		shown.delete(shown.keys().next().value);
+	}
+}
+
+const reasons = {
+	logout: "logged out", revoked: "signed out", subject_revoked: "signed out with all others", replaced: "replaced by a new login",
+	max_sessions: "one login too many", denied: "refused", reuse: "theft",
+};
+
+function eventText(e) {
+	switch (e.kind) {
+	case "started": return `${e.subject} logged in.`;
+	case "refreshed": return `${e.subject} refreshed: token ${e.presented} is used up, ${e.presented + 1} is good.`;
+	case "replayed": return `${e.subject} refreshed with token ${e.presented} once more, in time: the same answer.`;
+	case "reused": return `Theft: somebody presented ${e.subject}'s token ${e.presented} when ${e.live} was good. The session is over.`;
+	case "revoked": return `${e.subject}'s session is over: ${reasons[e.reason] ?? e.reason}.`;
+	default: return `${e.subject}: ${e.kind}.`;
+	}
+}
+
+function element(tag, properties, ...children) {
+	const el = Object.assign(document.createElement(tag), properties);
+	el.append(...children);
+	return el;
+}
+
+function clock(time) {
+	return new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+}
+
+function duration(milliseconds) {
+	const s = Math.max(0, Math.round(milliseconds / 1000));
+	const two = (n) => String(n).padStart(2, "0");
+	const days = Math.floor(s / 86400);
+	const hours = Math.floor((s % 86400) / 3600);
+	const minutes = two(Math.floor((s % 3600) / 60)) + ":" + two(s % 60);
+	if (days > 0) return `${days} d ${two(hours)}:${minutes}`;
+	return hours > 0 ? `${hours}:${minutes}` : minutes;
+}
+
+setInterval(showTimes, 1000);
+setInterval(loadEvents, 1000);
+document.addEventListener("visibilitychange", loadEvents);
+loadEvents();
+session.info().catch(() => {
+	show("login");
+	tell("The server does not answer. Try again.", "bad");
+});

@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# Has spin search the model: every scene for errors, of which there must be none, every fault and every limit for the
+# claim that it breaks. Prints a table, and fails if anything comes out otherwise. A pattern as argument runs only what
+# matches: check.sh 'fault*'. JOBS searches run at once, LIMIT seconds each at most.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+for tool in spin cc; do
+	command -v "$tool" >/dev/null 2>&1 || {
+		echo "check: there is no $tool: run scripts/install-spin.sh, or as root: apt-get update && apt-get install -y --no-install-recommends spin gcc libc6-dev" >&2
+		exit 1
+	}
+done
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+only=${1:-*}
+jobs=${JOBS:-$(nproc)}
+n=0
+
+# run NAME CLAIM DEFINES… starts a search, at most $jobs at a time. The claim that breaks; none: nothing does.
+run() {
+	local name=$1
+	# shellcheck disable=SC2254
+	case $name in
+	$only) ;;
+	*) return ;;
+	esac
+	n=$((n + 1))
+	while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
+	search "$(printf '%s/%03d' "$work" "$n")" "$@" &
+}
+
+search() {
+	local dir=$1 name=$2 want=$3 verdict=ok got states seconds
+	shift 3
+	mkdir "$dir"
+	touch "$dir/out"
+	if ! (cd "$dir" && cp "$OLDPWD/session.pml" . && spin "$@" -a session.pml && cc -O1 -w -DSAFETY -DMEMLIM=4000 -o pan pan.c) >"$dir/build" 2>&1; then
+		cat "$dir/build" >&2
+		verdict='does not compile'
+	else
+		(cd "$dir" && timeout "${LIMIT:-1800}" ./pan -n -m100000 -w24 >out 2>&1) || true
+		rm -f "$dir/pan"
+	fi
+	got=$(sed -n 's/^pan:[0-9]*: assertion violated \([a-z_]*\).*/\1/p' "$dir/out" | head -n 1)
+	states=$(sed -n 's/^ *\([0-9]*\) states, stored.*/\1/p' "$dir/out")
+	seconds=$(sed -n 's/^pan: elapsed time \([0-9.]*\) seconds/\1/p' "$dir/out")
+	if [ -z "$states" ]; then
+		verdict='DID NOT FINISH'
+	elif grep -qE 'max search depth too small|Search not completed|out of memory' "$dir/out" && [ "$want" = none ]; then
+		verdict='NOT EXHAUSTIVE'
+	elif [ "$want" = none ]; then
+		grep -q 'errors: 0$' "$dir/out" || verdict="BREAKS $(grep -m1 '^pan:' "$dir/out")"
+	elif [ "$got" != "$want" ]; then
+		verdict="NOT FOUND, but: ${got:-$(grep -m1 -oE 'errors: .*|^pan:1:.*' "$dir/out")}"
+	fi
+	[ "$verdict" = ok ] || touch "$dir/failed"
+	printf '%-34s %-32s %10s %8s  %s\n' "$name" "${got:-nothing}" "${states:--}" "${seconds:--}" "$verdict" | tee "$dir/line"
+}
+
+printf '%-34s %-32s %10s %8s\n' "" breaks states seconds
+
+alone=(-DTICKS=6 -DFAILURES=2)
+instances=(-DTICKS=6 -DFAILURES=1 -DINSTANCES=2)
+failover=(-DTICKS=5 -DFAILURES=1 -DLOSSES=1 -DDEPTH=2)
+recovery=(-DTICKS=7 -DFAILURES=1 -DRECOVERY=3)
+strict=(-DGRACE=0 -DTABS=1 -DCALLS=5 -DTICKS=4 -DFAILURES=3)
+thief=(-DTHEFTS=2 -DCALLS=2 -DTICKS=4)
+thief_longer=(-DTHEFTS=3 -DTABS=1 -DCALLS=4 -DTICKS=4)
+thief_failures=(-DTHEFTS=2 -DTABS=1 -DCALLS=3 -DTICKS=4 -DFAILURES=2)
+thief_failover=(-DTHEFTS=2 -DTABS=1 -DCALLS=3 -DTICKS=4 -DLOSSES=1)
+thief_recovery=(-DTHEFTS=2 -DTABS=1 -DCALLS=3 -DTICKS=6 -DRECOVERY=3)
+thief_strict=(-DTHEFTS=2 -DTABS=1 -DCALLS=3 -DTICKS=3 -DGRACE=0 -DFAILURES=2)
+logout=(-DLOGOUTS=1 -DCALLS=3 -DTICKS=2 -DFAILURES=1 -DLOSSES=1 -DDEPTH=2)
+logout_instances=(-DLOGOUTS=1 -DTABS=1 -DCALLS=3 -DTICKS=2 -DFAILURES=1 -DLOSSES=1 -DINSTANCES=2)
+logout_thief=(-DLOGOUTS=1 -DTHEFTS=1 -DCALLS=2 -DTICKS=2 -DLOSSES=1)
+
+run "scene: alone" none "${alone[@]}"
+run "scene: two instances" none "${instances[@]}"
+run "scene: failover" none "${failover[@]}"
+run "scene: recovery" none "${recovery[@]}"
+run "scene: strict" none "${strict[@]}"
+run "scene: thief" none "${thief[@]}"
+run "scene: thief, longer" none "${thief_longer[@]}"
+run "scene: thief, failures" none "${thief_failures[@]}"
+run "scene: thief, failover" none "${thief_failover[@]}"
+run "scene: thief, recovery" none "${thief_recovery[@]}"
+run "scene: thief, strict" none "${thief_strict[@]}"
+run "scene: logout" none "${logout[@]}"
+run "scene: logout, two instances" none "${logout_instances[@]}"
+run "scene: logout, thief" none "${logout_thief[@]}"
+
+run "fault: no compare-and-swap" one_live_successor -DF_NO_CAS "${alone[@]}"
+run "fault: no compare-and-swap, logout" revocation_is_terminal -DF_NO_CAS -DLOGOUTS=1 -DTABS=1 -DCALLS=1 -DTICKS=0
+run "fault: swap compares no revocation" revocation_is_terminal -DF_VERSION_ONLY "${logout[@]}"
+run "fault: grace slides" thief_is_caught -DF_GRACE_SLIDES "${thief[@]}"
+run "fault: parent always accepted" thief_is_caught -DF_PARENT_ALWAYS "${thief[@]}"
+run "fault: grandparent accepted" thief_is_caught -DF_GRANDPARENT "${thief[@]}"
+run "fault: reuse does not revoke" nothing_works_after_the_end -DF_REUSE_SPARES "${thief[@]}"
+run "fault: no displacement" one_live_successor -DF_NOT_DISPLACED "${thief_recovery[@]}"
+run "fault: recovery slides" thief_has_lost_for_good -DF_RECOVERY_SLIDES "${thief_recovery[@]}"
+run "fault: WriteID not recognised" honest_client_stays_in -DF_NO_WRITE_ID "${strict[@]}"
+run "fault: outage not kept in mind" honest_client_stays_in -DF_NOT_DONE_AGAIN "${alone[@]}"
+run "fault: a lost race is reuse" honest_client_stays_in -DF_NO_RACE "${alone[@]}"
+run "fault: newer is reuse" honest_client_stays_in -DF_NO_HEAL "${failover[@]}"
+run "fault: heal revives" revocation_is_terminal -DF_HEAL_REVIVES "${logout[@]}"
+run "fault: deny list not asked" known_revocation_is_made_again -DF_NO_DENY "${logout[@]}"
+
+run "limit: tries again too late" honest_client_stays_in -DL_LATE "${alone[@]}"
+run "limit: refreshes at once" honest_client_stays_in -DL_EAGER "${alone[@]}"
+run "limit: takes replies too late" honest_client_stays_in -DL_PATIENT "${alone[@]}"
+run "limit: outage, other instance" honest_client_stays_in -DL_OTHER_INSTANCE -DINSTANCES=2 "${alone[@]}"
+run "limit: strict, reply lost" honest_client_stays_in -DL_REPLY_LOST "${strict[@]}"
+run "limit: strict, two tabs" honest_client_stays_in "${strict[@]/-DTABS=1/-DTABS=2}"
+run "limit: recovery, two at once" honest_client_stays_in -DL_STRADDLE "${recovery[@]}"
+run "limit: outage opens a token again" thief_has_lost_for_good -DL_DONE_AGAIN "${thief_failures[@]}"
+run "limit: within the grace" thief_has_lost_for_good -DL_WITHIN_GRACE "${thief[@]}"
+run "limit: write held back" honest_client_stays_in -DL_SLOW_WRITE "${alone[@]}"
+run "limit: lost, other instance" nothing_works_after_the_end -DL_REVOCATION_LOST "${logout_instances[@]}"
+wait
+
+if ! ls "$work"/*/line >/dev/null 2>&1; then
+	echo "check: nothing matches $only" >&2
+	exit 1
+fi
+if ls "$work"/*/failed >/dev/null 2>&1; then
+	echo "check: not as it should be:" >&2
+	cat $(ls "$work"/*/failed | sed 's/failed$/line/') >&2
+	exit 1
+fi
+echo "check: $n searches, all as they should be"

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Runs the OAuth clients of npm, pinned in clienttest/node, against the endpoints of sessionhttp.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+version=$(node --version 2>/dev/null || true)
+major=${version#v}
+major=${major%%.*}
+if [ "${major:-0}" -lt 20 ] || ! command -v npm >/dev/null 2>&1; then
+	echo "test-clients: Node.js 20 or later and npm are needed, and node here is ${version:-missing}: install them, on Debian with" >&2
+	echo "    apt-get update && apt-get install -y --no-install-recommends nodejs npm" >&2
+	exit 1
+fi
+
+go build -o .bin/clienttest ./clienttest
+export CLIENTTEST_SERVER="$PWD/.bin/clienttest"
+cd clienttest/node
+npm ci --no-progress
+timeout 300 node --test --test-reporter=spec

@@ -1,0 +1,123 @@
+package sessionhttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"strings"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// A Config says how the endpoints behave. The zero value serves programs that carry their tokens themselves.
+type Config struct {
+	// Prefix is the path of the endpoints as clients see it: "/auth" if empty. It begins with a slash, and does not end
+	// with one.
+	Prefix string
+
+	// Cookies lets browsers have their tokens in cookies. Other clients are served as without.
+	Cookies bool
+
+	// InsecureCookies makes cookies without Secure, so that they travel over plain HTTP where anybody can read them.
+	// It is for development on http://localhost, and for nothing else.
+	InsecureCookies bool
+
+	// CrossOrigin says which other origins may send requests that change something: none if nil. It is asked at
+	// each endpoint, at Login and Logout, and by Require where a cookie says who it is.
+	CrossOrigin *http.CrossOriginProtection
+
+	// Attributes returns what to remember of the device that a login or a refresh comes from; see
+	// [tokensession.WithAttributes]. Values are cut to 255 bytes of valid UTF-8.
+	Attributes func(*http.Request) map[string]string
+
+	// AuthenticateClient checks the secret of an OAuth client (RFC 6749 section 2.3.1), which is empty where the client
+	// sent none. If it is nil, clients are public: whoever sends a secret is refused. An error means that it could
+	// not tell. Which sessions are a client's is not its matter; see [tokensession.WithClient].
+	AuthenticateClient func(ctx context.Context, clientID, secret string) (bool, error)
+
+	// MayIntrospect says whether who sends the request may ask about tokens (RFC 7662). If it is nil, nobody may.
+	MayIntrospect func(*http.Request) bool
+
+	// OnError is told why a request was refused or failed, for a log. The error contains no token. The answer never
+	// contains the error.
+	OnError func(*http.Request, error)
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Prefix == "" {
+		c.Prefix = "/auth"
+	}
+	if c.Prefix[0] != '/' || c.Prefix == "/" || path.Clean(c.Prefix) != c.Prefix || strings.ContainsFunc(c.Prefix, notInPath) {
+		return c, fmt.Errorf("sessionhttp: Config.Prefix %q: must be a clean path like \"/auth\", of letters, digits and -._~/", c.Prefix)
+	}
+	if c.InsecureCookies && !c.Cookies {
+		return c, errors.New("sessionhttp: Config.InsecureCookies is set, and Cookies is not")
+	}
+	if c.CrossOrigin == nil {
+		c.CrossOrigin = http.NewCrossOriginProtection()
+	}
+	if c.OnError == nil {
+		c.OnError = func(*http.Request, error) {}
+	}
+	return c, nil
+}
+
+// notInPath reports characters that a cookie's Path or a pattern of a ServeMux could not have as they are.
+func notInPath(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._~/", r))
+}
+
+// Handlers are the endpoints and the middleware of one Manager. Make them with [New]; they are safe for concurrent use.
+type Handlers struct {
+	m   *tokensession.Manager
+	cfg Config
+
+	access, refresh cookie
+}
+
+// New returns the handlers of a Manager, or says which field of cfg is wrong.
+func New(m *tokensession.Manager, cfg Config) (*Handlers, error) {
+	if m == nil {
+		return nil, errors.New("sessionhttp: New: the Manager is nil")
+	}
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	h := &Handlers{m: m, cfg: cfg}
+	h.access, h.refresh = cfg.cookies()
+	return h, nil
+}
+
+// Mount puts the endpoints on a mux, under Config.Prefix: token, revoke, jwks.json; introspect, if somebody may; and
+// with cookies logout, session and session.js.
+func (h *Handlers) Mount(mux *http.ServeMux) {
+	mux.HandleFunc(h.cfg.Prefix+"/token", h.Token)
+	mux.HandleFunc(h.cfg.Prefix+"/revoke", h.Revoke)
+	mux.HandleFunc(h.cfg.Prefix+"/jwks.json", h.JWKS)
+	if h.cfg.MayIntrospect != nil {
+		mux.HandleFunc(h.cfg.Prefix+"/introspect", h.Introspect)
+	}
+	if h.cfg.Cookies {
+		mux.HandleFunc(h.cfg.Prefix+"/logout", h.LogoutEndpoint)
+		mux.HandleFunc(h.cfg.Prefix+"/session", h.Session)
+		mux.HandleFunc(h.cfg.Prefix+"/session.js", h.Script)
+	}
+}
+
+// attributes returns what the host wants to remember of a request's device, in a form that the Manager takes.
+func (h *Handlers) attributes(r *http.Request) map[string]string {
+	if h.cfg.Attributes == nil {
+		return nil
+	}
+	attributes := map[string]string{}
+	for name, value := range h.cfg.Attributes(r) {
+		if len(value) > 255 {
+			value = value[:255]
+		}
+		attributes[name] = strings.ReplaceAll(strings.ToValidUTF8(value, ""), "\x00", "")
+	}
+	return attributes
+}

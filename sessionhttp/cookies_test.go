@@ -1,0 +1,286 @@
+package sessionhttp_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+)
+
+// login logs a browser in and returns its cookies by name.
+func (s *site) login(opts ...tokensession.StartOption) map[string]*http.Cookie {
+	s.t.Helper()
+	w := httptest.NewRecorder()
+	_, err := s.h.Login(w, httptest.NewRequest(http.MethodPost, "/login", nil), "alice", opts...)
+	require.NoError(s.t, err)
+	return cookiesOf(s.t, w.Result())
+}
+
+func cookiesOf(t testing.TB, r *http.Response) map[string]*http.Cookie {
+	t.Helper()
+	cookies := map[string]*http.Cookie{}
+	for _, line := range r.Header["Set-Cookie"] {
+		c, err := http.ParseSetCookie(line)
+		require.NoError(t, err)
+		require.NotContains(t, cookies, c.Name, "set twice")
+		cookies[c.Name] = c
+	}
+	return cookies
+}
+
+func withCookies(cookies map[string]*http.Cookie, names ...string) func(*http.Request) {
+	return func(r *http.Request) {
+		for _, name := range names {
+			r.AddCookie(&http.Cookie{Name: name, Value: cookies[name].Value})
+		}
+	}
+}
+
+const accessCookie, refreshCookie = "__Host-access", "__Secure-refresh"
+
+func TestCookies_haveTheirAttributesWhenSetAndWhenDeleted(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true, Prefix: "/api/auth"})
+	cookies := s.login()
+	require.Len(t, cookies, 2)
+	refreshed := s.post("/api/auth/token", nil, withCookies(cookies, refreshCookie))
+	require.Equal(t, http.StatusOK, refreshed.StatusCode)
+	loggedOut := s.post("/api/auth/logout", nil, withCookies(cookies, accessCookie))
+	require.Equal(t, http.StatusOK, loggedOut.StatusCode)
+	ended := s.post("/api/auth/token", nil, withCookies(cookies, refreshCookie))
+	requireError(t, ended, http.StatusBadRequest, "invalid_grant")
+	for name, c := range map[string]struct {
+		cookies map[string]*http.Cookie
+		maxAge  int
+	}{"login": {cookies, 7 * 24 * 3600}, "refresh": {cookiesOf(t, refreshed), 7 * 24 * 3600}, "logout": {cookiesOf(t, loggedOut), -1}, "verdict": {cookiesOf(t, ended), -1}} {
+		require.Len(t, c.cookies, 2, name)
+		for cookie, path := range map[string]string{accessCookie: "/", refreshCookie: "/api/auth/token"} {
+			got := c.cookies[cookie]
+			require.NotNil(t, got, name)
+			require.Equal(t, c.maxAge < 0, got.Value == "", name)
+			require.Equal(t, &http.Cookie{Name: cookie, Value: got.Value, Path: path, MaxAge: c.maxAge, Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode, Raw: got.Raw}, got, name)
+		}
+	}
+}
+
+func TestCookies_insecureOnesHaveNoPrefixAndNoSecure(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true, InsecureCookies: true})
+	cookies := s.login()
+	require.Len(t, cookies, 2)
+	for _, name := range []string{"access", "refresh"} {
+		require.False(t, cookies[name].Secure)
+		require.True(t, cookies[name].HttpOnly)
+		require.Equal(t, http.SameSiteStrictMode, cookies[name].SameSite)
+	}
+	require.Equal(t, http.StatusOK, s.post("/auth/token", nil, withCookies(cookies, "refresh")).StatusCode)
+}
+
+// ASVS 3.3.4.
+func TestCookies_noTokenIsInABody(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	s.grant.Scope = "read"
+	cookies := s.login()
+	answer := s.post("/auth/token", nil, withCookies(cookies, refreshCookie))
+	next := cookiesOf(t, answer)
+	require.NotEqual(t, cookies[refreshCookie].Value, next[refreshCookie].Value)
+	access, err := s.m.Verify(next[accessCookie].Value)
+	require.NoError(t, err)
+	info := map[string]any{
+		"subject": "alice", "session_id": access.SessionID, "scope": "read",
+		"expires_in": float64(900), "refresh_expires_in": float64(7 * 24 * 3600), "session_ends_in": float64(30 * 24 * 3600),
+	}
+	require.Equal(t, info, jsonOf(t, answer), "and nothing else")
+
+	s.advance(time.Minute)
+	request := httptest.NewRequest(http.MethodGet, "/auth/session", nil)
+	withCookies(next, accessCookie)(request)
+	answer = s.do(request)
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	require.Equal(t, "no-store", answer.Header.Get("Cache-Control"))
+	info["expires_in"], info["refresh_expires_in"], info["session_ends_in"] = float64(840), float64(7*24*3600-60), float64(30*24*3600-60)
+	require.Equal(t, info, jsonOf(t, answer))
+}
+
+func TestCookies_stayInARaceAndInAnOutage(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	cookies := s.login()
+	first := cookiesOf(t, s.post("/auth/token", nil, withCookies(cookies, refreshCookie)))
+	second := cookiesOf(t, s.post("/auth/token", nil, withCookies(cookies, refreshCookie)))
+	require.Equal(t, first[refreshCookie].Value, second[refreshCookie].Value)
+
+	s.store.breaks(true)
+	for _, path := range []string{"/auth/token", "/auth/logout"} {
+		answer := s.post(path, nil, withCookies(first, refreshCookie, accessCookie))
+		require.Empty(t, answer.Header["Set-Cookie"])
+		requireError(t, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
+	}
+	s.store.breaks(false)
+	s.requireLive(first[refreshCookie].Value)
+}
+
+// A program's verdict is no browser's.
+func TestCookies_areClearedForACookiesTokenOnly(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	for _, answer := range []*http.Response{s.refresh("tsr_" + strings.Repeat("A", 64)), s.post("/auth/token", nil)} {
+		require.Empty(t, answer.Header["Set-Cookie"])
+		requireError(t, answer, http.StatusBadRequest, "invalid_grant")
+	}
+}
+
+func TestLogin_replacesTheBrowsersSession(t *testing.T) {
+	for name, later := range map[string]time.Duration{"fresh": 0, "expired access token": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, sessionhttp.Config{Cookies: true})
+			old, elsewhere := s.login(), s.login()
+			s.advance(later)
+			r := httptest.NewRequest(http.MethodPost, "/login", nil)
+			withCookies(old, accessCookie)(r)
+			w := httptest.NewRecorder()
+			session, err := s.h.Login(w, r, "alice")
+			require.NoError(t, err)
+			require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+			_, err = s.m.Refresh(ctx, old[refreshCookie].Value)
+			require.ErrorIs(t, err, tokensession.ErrRevoked)
+			s.requireLive(elsewhere[refreshCookie].Value)
+			access, err := s.m.Verify(cookiesOf(t, w.Result())[accessCookie].Value)
+			require.NoError(t, err)
+			require.Equal(t, session.ID, access.SessionID)
+		})
+	}
+}
+
+func TestLogin_garbageInTheCookieIsNoObstacle(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	for _, cookie := range []string{"__Host-access=x", "__Host-access=a; __Host-access=b", "=;;=;__Host-access"} {
+		r := httptest.NewRequest(http.MethodPost, "/login", nil)
+		r.Header.Set("Cookie", cookie)
+		_, err := s.h.Login(httptest.NewRecorder(), r, "alice")
+		require.NoError(t, err)
+	}
+}
+
+func TestLogin_setsNothingOnAnError(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	failing := func(edit func(*http.Request), subject string) error {
+		r := httptest.NewRequest(http.MethodPost, "/login", nil)
+		edit(r)
+		w := httptest.NewRecorder()
+		_, err := s.h.Login(w, r, subject)
+		require.Error(t, err)
+		require.Empty(t, w.Header()["Set-Cookie"])
+		return err
+	}
+	none := func(*http.Request) {}
+	require.ErrorIs(t, failing(header("Sec-Fetch-Site", "cross-site"), "alice"), sessionhttp.ErrCrossOrigin)
+	require.Error(t, failing(none, ""))
+	s.grant.Claims = map[string]any{"note": strings.Repeat("x", 4096)}
+	err := failing(none, "alice")
+	require.ErrorIs(t, err, tokensession.ErrUnavailable)
+	require.ErrorContains(t, err, "WithMaxAccessSize (4083)", "ASVS 3.3.5")
+	s.grant.Claims = nil
+	s.store.breaks(true)
+	require.ErrorIs(t, failing(none, "alice"), tokensession.ErrUnavailable)
+	s.store.breaks(false)
+	sessions, err := s.m.Sessions(ctx, "alice")
+	require.NoError(t, err)
+	require.Empty(t, sessions)
+
+	_, err = newSite(t, sessionhttp.Config{}).h.Login(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", nil), "alice")
+	require.ErrorContains(t, err, "Config.Cookies")
+}
+
+// A callback of an identity provider is a GET that comes from another site.
+func TestLogin_takesARedirect(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	r := httptest.NewRequest(http.MethodGet, "/callback?code=x", nil)
+	r.Header.Set("Sec-Fetch-Site", "cross-site")
+	_, err := s.h.Login(httptest.NewRecorder(), r, "alice")
+	require.NoError(t, err)
+}
+
+func TestLogin_bindsNoClientThatTheBrowserCouldNotName(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	cookies := s.login(tokensession.WithClient("app"))
+	require.Equal(t, http.StatusOK, s.post("/auth/token", nil, withCookies(cookies, refreshCookie)).StatusCode)
+}
+
+// A cookie that no browser would keep must not replace one that works.
+func TestToken_aCookieThatIsTooLongConsumesNothing(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	cookies := s.login()
+	s.grant.Claims = map[string]any{"note": strings.Repeat("x", 4096)}
+	answer := s.post("/auth/token", nil, withCookies(cookies, refreshCookie))
+	require.Empty(t, answer.Header["Set-Cookie"])
+	requireError(t, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
+	s.grant.Claims = map[string]any{"note": strings.Repeat("x", 2500)}
+	answer = s.post("/auth/token", nil, withCookies(cookies, refreshCookie))
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	for name, c := range cookiesOf(t, answer) {
+		require.LessOrEqual(t, len(name)+len(c.Value), 4096)
+	}
+}
+
+func TestLogout_endsTheSessionHoweverOldTheAccessToken(t *testing.T) {
+	for name, later := range map[string]time.Duration{"fresh": 0, "expired": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, sessionhttp.Config{Cookies: true})
+			cookies := s.login()
+			s.advance(later)
+			answer := s.post("/auth/logout", nil, withCookies(cookies, accessCookie))
+			require.Equal(t, http.StatusOK, answer.StatusCode)
+			require.JSONEq(t, `{}`, bodyOf(t, answer))
+			_, err := s.m.Refresh(ctx, cookies[refreshCookie].Value)
+			require.ErrorIs(t, err, tokensession.ErrRevoked)
+			again := s.post("/auth/logout", nil, withCookies(cookies, accessCookie))
+			require.Equal(t, http.StatusOK, again.StatusCode, "twice")
+		})
+	}
+}
+
+func TestLogout_withoutASessionOnlyClears(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	for _, edit := range []func(*http.Request){func(*http.Request) {}, header("Cookie", "__Host-access=garbage")} {
+		answer := s.post("/auth/logout", url.Values{}, edit)
+		require.Equal(t, http.StatusOK, answer.StatusCode)
+		require.Len(t, cookiesOf(t, answer), 2)
+	}
+}
+
+func TestLogout_refusesWhatIsNoLogout(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	cookies := s.login()
+	for name, c := range map[string]struct {
+		edit   func(*http.Request)
+		err    error
+		status int
+	}{
+		"GET":         {func(r *http.Request) { r.Method = http.MethodGet }, sessionhttp.ErrBadRequest, 405},
+		"cross-site":  {header("Sec-Fetch-Site", "cross-site"), sessionhttp.ErrCrossOrigin, 403},
+		"two cookies": {header("Cookie", "__Host-access=x"), sessionhttp.ErrBadRequest, 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer := s.post("/auth/logout", nil, withCookies(cookies, accessCookie), c.edit)
+			require.Equal(t, c.status, answer.StatusCode)
+			require.Empty(t, answer.Header["Set-Cookie"])
+			require.ErrorIs(t, s.causes[len(s.causes)-1], c.err)
+		})
+	}
+	s.requireLive(cookies[refreshCookie].Value)
+}
+
+func TestStatus_tellsErrorsApart(t *testing.T) {
+	for err, status := range map[error]int{
+		tokensession.ErrUnavailable: 503, tokensession.ErrInvalidToken: 401, tokensession.ErrExpired: 401, tokensession.ErrRevoked: 401,
+		tokensession.ErrDenied: 403, tokensession.ErrInvalidScope: 400, sessionhttp.ErrBadRequest: 400, sessionhttp.ErrCrossOrigin: 403,
+		&tokensession.ReuseError{}: 401, errors.New("x"): 500, errors.Join(tokensession.ErrUnavailable, tokensession.ErrDenied): 503,
+	} {
+		require.Equal(t, status, sessionhttp.Status(err), "%v", err)
+	}
+}

@@ -1,0 +1,116 @@
+package sessionhttp
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// What [Handlers.Login] and [Handlers.Logout] return beside the errors of package tokensession.
+var (
+	// ErrBadRequest means that the request is not one that a client of ours sends: a logout by GET, two cookies of one
+	// name. [Status] is 400.
+	ErrBadRequest = errors.New("sessionhttp: bad request")
+
+	// ErrCrossOrigin means that the request was made by a page of another origin. [Status] is 403.
+	ErrCrossOrigin = errors.New("sessionhttp: cross-origin request")
+)
+
+// An answer is what a client is told of an error: the status, and the error code of RFC 6749 section 5.2 where that has
+// one.
+type answer struct {
+	status int
+	code   string
+}
+
+var (
+	badRequest   = answer{http.StatusBadRequest, "invalid_request"}
+	unauthorized = answer{http.StatusUnauthorized, "invalid_token"}
+	notAllowed   = answer{http.StatusMethodNotAllowed, "invalid_request"}
+	unavailable  = answer{http.StatusServiceUnavailable, "temporarily_unavailable"}
+)
+
+// refreshAnswer says what a refresh's error means. Only the verdicts are invalid_grant, and they look alike.
+func refreshAnswer(err error) answer {
+	switch {
+	case errors.Is(err, tokensession.ErrUnavailable):
+		return unavailable
+	case errors.Is(err, tokensession.ErrInvalidScope):
+		return answer{http.StatusBadRequest, "invalid_scope"}
+	case isVerdict(err):
+		return answer{http.StatusBadRequest, "invalid_grant"}
+	case errors.Is(err, ErrBadRequest):
+		return badRequest
+	case errors.Is(err, ErrCrossOrigin):
+		return answer{http.StatusForbidden, "access_denied"}
+	default:
+		return answer{http.StatusInternalServerError, "server_error"}
+	}
+}
+
+// isVerdict reports whether an error says that a token is of no use any more.
+func isVerdict(err error) bool {
+	if errors.Is(err, tokensession.ErrUnavailable) {
+		return false
+	}
+	for _, verdict := range []error{tokensession.ErrInvalidToken, tokensession.ErrExpired, tokensession.ErrRevoked, tokensession.ErrDenied} {
+		if errors.Is(err, verdict) {
+			return true
+		}
+	}
+	return false
+}
+
+// accessAnswer says what the error of an access token means.
+func accessAnswer(err error) answer {
+	if isVerdict(err) {
+		return unauthorized
+	}
+	return refreshAnswer(err)
+}
+
+// Status returns the HTTP status for an error of [Handlers.Login], [Handlers.Logout] or a Manager, or one that
+// [Config.OnError] is told: 503 for ErrUnavailable, where a client should try again, 401 for a verdict about a token and
+// where there is none, 403 for ErrDenied, ErrCrossOrigin and a missing scope, 400 for ErrBadRequest and ErrInvalidScope,
+// and 500 for what only the program can have caused.
+func Status(err error) int {
+	switch {
+	case errors.Is(err, tokensession.ErrDenied) && isVerdict(err), errors.Is(err, errScope):
+		return http.StatusForbidden
+	case errors.Is(err, errNoToken), errors.Is(err, errClient):
+		return http.StatusUnauthorized
+	}
+	return accessAnswer(err).status
+}
+
+// refuse answers an error and tells the host its cause. It writes nothing of the request or the cause.
+func (h *Handlers) refuse(w http.ResponseWriter, r *http.Request, a answer, cause error) {
+	h.cfg.OnError(r, cause)
+	switch a.status {
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "1")
+	case http.StatusUnauthorized:
+		if w.Header().Get("WWW-Authenticate") == "" {
+			w.Header().Set("WWW-Authenticate", `Bearer error="`+a.code+`"`)
+		}
+	}
+	writeJSON(w, a.status, struct {
+		Error string `json:"error"`
+	}{a.code})
+}
+
+// writeJSON answers with v. An answer that no one can read any more is the client's loss.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// neverStored keeps what is answered out of caches (RFC 6749 section 5.1).
+func neverStored(w http.ResponseWriter) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Pragma", "no-cache")
+}

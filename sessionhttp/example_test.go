@@ -1,0 +1,93 @@
+package sessionhttp_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+)
+
+func newExampleManager() *tokensession.Manager {
+	key, err := tokensession.GenerateKey()
+	if err != nil {
+		panic(err)
+	}
+	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: "https://auth.example", Audience: []string{"https://api.example"}})
+	if err != nil {
+		panic(err)
+	}
+	m, err := tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{})
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
+func passwordIsRight(*http.Request) bool { return true }
+
+// A server whose browsers keep their tokens in cookies.
+func Example() {
+	sessions := newExampleManager()
+	mux := http.NewServeMux()
+
+	h, err := sessionhttp.New(sessions, sessionhttp.Config{Cookies: true})
+	if err != nil {
+		panic(err)
+	}
+	h.Mount(mux) // /auth/token, /auth/logout, /auth/session.js and more
+
+	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
+		if !passwordIsRight(r) {
+			http.Error(w, "wrong user or password", http.StatusForbidden)
+			return
+		}
+		if _, err := h.Login(w, r, "alice"); err != nil {
+			http.Error(w, "no login", sessionhttp.Status(err))
+			return
+		}
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+	})
+	mux.Handle("GET /api/me", h.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		access, _ := sessionhttp.FromContext(r.Context())
+		fmt.Fprintln(w, "hello", access.Subject)
+	})))
+
+	login := httptest.NewRecorder()
+	mux.ServeHTTP(login, httptest.NewRequest(http.MethodPost, "/login", nil))
+	r := httptest.NewRequest(http.MethodGet, "/api/me", nil)
+	for _, c := range login.Result().Cookies() {
+		if c.Path == "/" {
+			r.AddCookie(c)
+		}
+	}
+	me := httptest.NewRecorder()
+	mux.ServeHTTP(me, r)
+	fmt.Print(me.Body)
+	// Output: hello alice
+}
+
+// A program refreshes, and uses the new access token.
+func ExampleHandlers_Token() {
+	sessions := newExampleManager()
+	h, err := sessionhttp.New(sessions, sessionhttp.Config{})
+	if err != nil {
+		panic(err)
+	}
+	mux := http.NewServeMux()
+	h.Mount(mux)
+	tokens, err := sessions.Start(ctx, "alice")
+	if err != nil {
+		panic(err)
+	}
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokens.RefreshToken}}
+	r := httptest.NewRequest(http.MethodPost, "/auth/token", strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, r)
+	fmt.Println(w.Code, strings.Contains(w.Body.String(), `"token_type":"Bearer","expires_in":900,`))
+	// Output: 200 true
+}

@@ -1,0 +1,115 @@
+package sessionhttp
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+const (
+	maxBody  = 16 << 10 // in bytes: an access token and what else a form has
+	formType = "application/x-www-form-urlencoded"
+)
+
+var (
+	errNotPOST  = fmt.Errorf("%w: not a POST", ErrBadRequest)
+	errTooLarge = fmt.Errorf("%w: a body of more than %d bytes", ErrBadRequest, maxBody)
+)
+
+// readForm reads the parameters of a request to an endpoint of OAuth: a POST of the same origin, or of none, with a
+// form in its body, each parameter once and none in the URL. A request with no body has no parameters.
+func (h *Handlers) readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+	if r.Method != http.MethodPost {
+		return nil, errNotPOST
+	}
+	if err := h.cfg.CrossOrigin.Check(r); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCrossOrigin, err)
+	}
+	if r.URL.RawQuery != "" {
+		return nil, fmt.Errorf("%w: parameters in the URL", ErrBadRequest)
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, errTooLarge
+	case err != nil:
+		return nil, fmt.Errorf("%w: reading the body: %w", ErrBadRequest, err)
+	case len(body) == 0:
+		return url.Values{}, nil
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != formType {
+		return nil, fmt.Errorf("%w: the content type is not %s", ErrBadRequest, formType)
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, fmt.Errorf("%w: the body is no form", ErrBadRequest) // the cause would quote it
+	}
+	for _, values := range form {
+		if len(values) > 1 {
+			return nil, fmt.Errorf("%w: a repeated parameter", ErrBadRequest)
+		}
+	}
+	return form, nil
+}
+
+// refuseForm answers a request to an endpoint of OAuth that came to nothing.
+func (h *Handlers) refuseForm(w http.ResponseWriter, r *http.Request, err error) {
+	a := refreshAnswer(err)
+	switch {
+	case errors.Is(err, errNotPOST):
+		w.Header().Set("Allow", http.MethodPost)
+		a = notAllowed
+	case errors.Is(err, errTooLarge):
+		a.status = http.StatusRequestEntityTooLarge
+	case errors.Is(err, errClient):
+		a = answer{http.StatusUnauthorized, "invalid_client"}
+		w.Header().Set("WWW-Authenticate", "Basic")
+	}
+	h.refuse(w, r, a, err)
+}
+
+var errClient = errors.New("sessionhttp: client authentication failed")
+
+// client returns the OAuth client that sends the request, or "" if it does not say. The client's secret, if there is
+// one, has been checked.
+func (h *Handlers) client(r *http.Request, form url.Values) (string, error) {
+	id, secret := form.Get("client_id"), form.Get("client_secret")
+	switch headers := r.Header["Authorization"]; {
+	case len(headers) > 1:
+		return "", fmt.Errorf("%w: two Authorization headers", ErrBadRequest)
+	case len(headers) == 1 && hasScheme(headers[0], "Basic"):
+		user, password, ok := r.BasicAuth()
+		headerID, err1 := url.QueryUnescape(user) // RFC 6749 section 2.3.1
+		headerSecret, err2 := url.QueryUnescape(password)
+		switch {
+		case !ok || err1 != nil || err2 != nil:
+			return "", errClient
+		case form.Has("client_secret") || form.Has("client_id") && id != headerID:
+			return "", fmt.Errorf("%w: two client authentications", ErrBadRequest)
+		}
+		id, secret = headerID, headerSecret
+	}
+	if h.cfg.AuthenticateClient == nil {
+		if secret != "" {
+			return "", errClient
+		}
+		return id, nil
+	}
+	if id == "" && secret == "" {
+		return "", nil
+	}
+	ok, err := h.cfg.AuthenticateClient(r.Context(), id, secret)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%w: authenticating the client: %v", tokensession.ErrUnavailable, err)
+	case !ok:
+		return "", errClient
+	}
+	return id, nil
+}

@@ -1,0 +1,60 @@
+package sessionhttp
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// Introspect is the endpoint of RFC 7662 for those that Config.MayIntrospect lets in: a POST of token. It reads the
+// store, so that the answer for a revoked session's access token is {"active":false} at once, as it is for refresh
+// tokens and for anything else. Who may not gets 401.
+func (h *Handlers) Introspect(w http.ResponseWriter, r *http.Request) {
+	neverStored(w)
+	if h.cfg.MayIntrospect == nil || !h.cfg.MayIntrospect(r) {
+		h.refuse(w, r, unauthorized, fmt.Errorf("%w: introspection by somebody who may not", errClient))
+		return
+	}
+	form, err := h.readForm(w, r)
+	if err == nil && form.Get("token") == "" {
+		err = fmt.Errorf("%w: no token", ErrBadRequest)
+	}
+	if err != nil {
+		h.refuseForm(w, r, err)
+		return
+	}
+	access, err := h.m.VerifyLive(r.Context(), form.Get("token"))
+	switch {
+	case err == nil:
+		writeJSON(w, http.StatusOK, introspected(access))
+	case isVerdict(err):
+		writeJSON(w, http.StatusOK, introspection{})
+	default:
+		h.refuseForm(w, r, err)
+	}
+}
+
+// An introspection has the members of RFC 7662 section 2.2. Where a token is not active, it says nothing else.
+type introspection struct {
+	Active    bool     `json:"active"`
+	TokenType string   `json:"token_type,omitempty"`
+	Subject   string   `json:"sub,omitempty"`
+	ClientID  string   `json:"client_id,omitempty"`
+	Scope     string   `json:"scope,omitempty"`
+	Issuer    string   `json:"iss,omitempty"`
+	Audience  []string `json:"aud,omitempty"`
+	Expires   int64    `json:"exp,omitempty"`
+	IssuedAt  int64    `json:"iat,omitempty"`
+	ID        string   `json:"jti,omitempty"`
+	SessionID string   `json:"sid,omitempty"`
+	AuthTime  int64    `json:"auth_time,omitempty"`
+}
+
+func introspected(a tokensession.Access) introspection {
+	return introspection{
+		Active: true, TokenType: "Bearer", Subject: a.Subject, ClientID: a.ClientID, Scope: a.Scope, Issuer: a.Issuer,
+		Audience: a.Audience, Expires: a.ExpiresAt.Unix(), IssuedAt: a.IssuedAt.Unix(), ID: a.ID, SessionID: a.SessionID,
+		AuthTime: a.AuthTime.Unix(),
+	}
+}

@@ -1,0 +1,40 @@
+package sessionhttp
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// Revoke is the endpoint of RFC 7009: a POST of token, which is a refresh token or an access token, expired or not.
+// Its session ends. The answer is 200 and {} also for a token that is none of ours; 503 with Retry-After if the session
+// may still live. Other errors are as for [Handlers.Token].
+func (h *Handlers) Revoke(w http.ResponseWriter, r *http.Request) {
+	neverStored(w)
+	form, err := h.readForm(w, r)
+	if err == nil {
+		_, err = h.client(r, form)
+	}
+	if err == nil && form.Get("token") == "" {
+		err = fmt.Errorf("%w: no token", ErrBadRequest)
+	}
+	if err != nil {
+		h.refuseForm(w, r, err)
+		return
+	}
+	revoke := h.m.RevokeAccess
+	if isRefreshToken(form.Get("token")) {
+		revoke = h.m.RevokeToken
+	}
+	if err := revoke(r.Context(), form.Get("token")); err != nil && !errors.Is(err, tokensession.ErrInvalidToken) {
+		h.refuseForm(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, struct{}{})
+}
+
+// isRefreshToken tells the two kinds of tokens apart, whatever they are worth.
+func isRefreshToken(token string) bool { return strings.HasPrefix(token, "tsr_") }

@@ -1,0 +1,132 @@
+package sessionhttp_test
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+)
+
+// RFC 7009 section 2.2: exactly 200, with a JSON body, also where there was nothing to revoke.
+func TestRevoke_endsTheSessionOfEitherToken(t *testing.T) {
+	for name, of := range map[string]func(tokensession.Tokens) string{
+		"refresh token": func(t tokensession.Tokens) string { return t.RefreshToken },
+		"access token":  func(t tokensession.Tokens) string { return t.AccessToken },
+	} {
+		for _, hint := range []string{"", "refresh_token", "access_token", "nonsense"} {
+			t.Run(name+", hint "+hint, func(t *testing.T) {
+				s := newSite(t, sessionhttp.Config{})
+				tokens, other := s.start(), s.start()
+				s.advance(time.Hour) // the access token has expired
+				form := url.Values{"token": {of(tokens)}, "token_type_hint": {hint}}
+				for range 2 {
+					answer := s.post("/auth/revoke", form)
+					require.Equal(t, http.StatusOK, answer.StatusCode)
+					require.Equal(t, "application/json", answer.Header.Get("Content-Type"))
+					require.Equal(t, "no-store", answer.Header.Get("Cache-Control"))
+					require.JSONEq(t, `{}`, bodyOf(t, answer))
+				}
+				_, err := s.m.Refresh(ctx, tokens.RefreshToken)
+				require.ErrorIs(t, err, tokensession.ErrRevoked)
+				s.requireLive(other.RefreshToken)
+			})
+		}
+	}
+}
+
+func TestRevoke_unknownTokensAreNoError(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{})
+	tokens := s.start()
+	for _, token := range []string{"x", "tsr_x", tokens.RefreshToken + "A", tokens.AccessToken[1:], "a.b.c", "<script>"} {
+		answer := s.post("/auth/revoke", url.Values{"token": {token}})
+		require.Equal(t, http.StatusOK, answer.StatusCode)
+		require.JSONEq(t, `{}`, bodyOf(t, answer))
+	}
+	s.requireLive(tokens.RefreshToken)
+}
+
+func TestRevoke_refusesBadRequests(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{})
+	tokens := s.start()
+	good := url.Values{"token": {tokens.RefreshToken}}
+	requireError(t, s.post("/auth/revoke", nil), http.StatusBadRequest, "invalid_request")
+	requireError(t, s.post("/auth/revoke", url.Values{"token": {""}}), http.StatusBadRequest, "invalid_request")
+	requireError(t, s.post("/auth/revoke", url.Values{"token": {tokens.RefreshToken, tokens.RefreshToken}}), http.StatusBadRequest, "invalid_request")
+	requireError(t, s.post("/auth/revoke?token="+tokens.RefreshToken, nil), http.StatusBadRequest, "invalid_request")
+	requireError(t, s.post("/auth/revoke", good, header("Sec-Fetch-Site", "cross-site")), http.StatusForbidden, "access_denied")
+	requireError(t, s.post("/auth/revoke", good, func(r *http.Request) { r.Method = http.MethodGet }), http.StatusMethodNotAllowed, "invalid_request")
+	requireError(t, s.post("/auth/revoke", good, func(r *http.Request) { r.SetBasicAuth("app", "secret") }), http.StatusUnauthorized, "invalid_client")
+	s.requireLive(tokens.RefreshToken)
+}
+
+// A store that is down must not look like a logout that worked.
+func TestRevoke_anOutageIsNoSuccess(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{})
+	tokens := s.start()
+	s.store.breaks(true)
+	for _, token := range []string{tokens.RefreshToken, tokens.AccessToken} {
+		answer := s.post("/auth/revoke", url.Values{"token": {token}})
+		require.Equal(t, "1", answer.Header.Get("Retry-After"))
+		requireError(t, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
+	}
+}
+
+func TestIntrospect_saysWhatATokenIs(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{MayIntrospect: func(r *http.Request) bool { return r.Header.Get("X-Service") == "api" }})
+	s.grant.Scope = "read"
+	tokens := s.start(tokensession.WithClient("app"))
+	api := header("X-Service", "api")
+	form := url.Values{"token": {tokens.AccessToken}}
+	access, err := s.m.Verify(tokens.AccessToken)
+	require.NoError(t, err)
+
+	answer := s.post("/auth/introspect", form, api)
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	require.Equal(t, "no-store", answer.Header.Get("Cache-Control"))
+	now := s.clock().Unix()
+	require.Equal(t, map[string]any{
+		"active": true, "token_type": "Bearer", "sub": "alice", "client_id": "app", "scope": "read", "iss": "https://auth.example",
+		"aud": []any{"https://api.example"}, "exp": float64(now + 900), "iat": float64(now), "auth_time": float64(now),
+		"jti": access.ID, "sid": tokens.Session.ID,
+	}, jsonOf(t, answer))
+
+	for _, token := range []string{tokens.RefreshToken, "x", "a.b.c", tokens.AccessToken + "A"} {
+		answer := s.post("/auth/introspect", url.Values{"token": {token}}, api)
+		require.Equal(t, http.StatusOK, answer.StatusCode)
+		require.JSONEq(t, `{"active":false}`, bodyOf(t, answer))
+	}
+	requireError(t, s.post("/auth/introspect", form), http.StatusUnauthorized, "invalid_token")
+	requireError(t, s.post("/auth/introspect", nil, api), http.StatusBadRequest, "invalid_request")
+	requireError(t, s.post("/auth/introspect", form, api, func(r *http.Request) { r.Method = http.MethodGet }), http.StatusMethodNotAllowed, "invalid_request")
+	s.store.breaks(true)
+	requireError(t, s.post("/auth/introspect", form, api), http.StatusServiceUnavailable, "temporarily_unavailable")
+	s.store.breaks(false)
+
+	// Another instance revokes: it shows at once.
+	other, err := tokensession.New(newSigner(t), s.store, tokensession.Config{Now: s.clock})
+	require.NoError(t, err)
+	require.NoError(t, other.Revoke(context.Background(), tokens.Session.ID))
+	require.JSONEq(t, `{"active":false}`, bodyOf(t, s.post("/auth/introspect", form, api)))
+}
+
+func newSigner(t testing.TB) *tokensession.AccessSigner {
+	key, err := tokensession.GenerateKey()
+	require.NoError(t, err)
+	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: "https://auth.example", Audience: []string{"https://api.example"}})
+	require.NoError(t, err)
+	return signer
+}
+
+func TestIntrospect_isForNobodyUnlessTheHostSaysSo(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{})
+	form := url.Values{"token": {s.start().AccessToken}}
+	require.Equal(t, http.StatusNotFound, s.post("/auth/introspect", form).StatusCode)
+	s.mux.HandleFunc("/introspect", s.h.Introspect)
+	requireError(t, s.post("/introspect", form), http.StatusUnauthorized, "invalid_token")
+}

@@ -1,0 +1,127 @@
+package sessionhttp
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// Token is the endpoint that refreshes (RFC 6749 section 6): a POST of grant_type=refresh_token and refresh_token, and
+// client_id and scope if the client likes. With cookies, a POST without refresh_token takes the one in the cookie and
+// sets new cookies; its answer has no token. It must be at Config.Prefix + "/token".
+//
+// The answer is 200, or 400 with one of the errors of RFC 6749 section 5.2, of which invalid_grant alone says that
+// the login is over; 401 for an OAuth client's wrong secret, 403 for a page of another origin, 405, 413 for more than
+// 16 KiB, and 503 with Retry-After where the same token should be tried again.
+func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
+	neverStored(w)
+	form, err := h.readForm(w, r)
+	if err != nil {
+		h.refuseForm(w, r, err)
+		return
+	}
+	grant, err := h.readGrant(r, form)
+	if err != nil {
+		h.refuseForm(w, r, err)
+		return
+	}
+	if grant.kind != "" && grant.kind != "refresh_token" {
+		h.refuse(w, r, answer{http.StatusBadRequest, "unsupported_grant_type"}, fmt.Errorf("%w: a grant type that is not refresh_token", ErrBadRequest))
+		return
+	}
+	tokens, err := h.m.Refresh(r.Context(), grant.token, grant.options...)
+	switch {
+	case err != nil:
+		if grant.fromCookie && isVerdict(err) {
+			h.clearCookies(w)
+		}
+		h.refuseForm(w, r, err)
+	case grant.fromCookie:
+		h.setCookies(w, tokens)
+		writeJSON(w, http.StatusOK, h.describe(tokens.Session, tokens.AccessExpiresAt, tokens.Scope))
+	default:
+		h.WriteTokens(w, tokens)
+	}
+}
+
+// A refreshGrant is what a request to Token asks for.
+type refreshGrant struct {
+	kind       string // grant_type, which only a request with the token in a cookie can do without
+	token      string
+	fromCookie bool
+	options    []tokensession.RefreshOption
+}
+
+func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, error) {
+	g := refreshGrant{kind: form.Get("grant_type"), token: form.Get("refresh_token")}
+	client, err := h.client(r, form)
+	if err != nil {
+		return g, err
+	}
+	cookie, err := h.refresh.read(r)
+	switch {
+	case err != nil:
+		return g, err
+	case cookie != "" && form.Has("refresh_token"):
+		return g, fmt.Errorf("%w: a refresh token in the body and one in a cookie", ErrBadRequest)
+	case cookie != "":
+		g.token, g.fromCookie = cookie, true
+		g.options = append(g.options, tokensession.WithMaxAccessSize(h.access.room()))
+	case h.cfg.Cookies && len(form) == 0: // a browser whose cookie is gone
+		return g, fmt.Errorf("%w: no refresh token in a cookie", tokensession.ErrInvalidToken)
+	case g.kind == "":
+		return g, fmt.Errorf("%w: no grant_type", ErrBadRequest)
+	case g.token == "" && g.kind == "refresh_token":
+		return g, fmt.Errorf("%w: no refresh_token", ErrBadRequest)
+	}
+	if attributes := h.attributes(r); len(attributes) > 0 {
+		g.options = append(g.options, tokensession.WithAttributes(attributes))
+	}
+	g.options = append(g.options, tokensession.WithClient(client), tokensession.WithScope(form.Get("scope")))
+	return g, nil
+}
+
+// WriteTokens answers a client that is no browser with its tokens (RFC 6749 section 5.1): what a host's own login does
+// after [tokensession.Manager.Start].
+func (h *Handlers) WriteTokens(w http.ResponseWriter, tokens tokensession.Tokens) {
+	neverStored(w)
+	now := h.m.Now()
+	writeJSON(w, http.StatusOK, struct {
+		AccessToken      string `json:"access_token"`
+		TokenType        string `json:"token_type"`
+		ExpiresIn        int64  `json:"expires_in"`
+		RefreshToken     string `json:"refresh_token"`
+		RefreshExpiresIn int64  `json:"refresh_expires_in"`
+		Scope            string `json:"scope,omitempty"`
+	}{tokens.AccessToken, "Bearer", seconds(tokens.AccessExpiresAt, now), tokens.RefreshToken, seconds(tokens.RefreshExpiresAt, now), tokens.Scope})
+}
+
+// seconds returns how long it is until t, rounded up, and not less than 0.
+func seconds(t, now time.Time) int64 {
+	return max(0, int64((t.Sub(now)+time.Second-1)/time.Second))
+}
+
+// A sessionInfo tells a browser of its session what is no secret. Times are in seconds from now.
+type sessionInfo struct {
+	Subject          string `json:"subject"`
+	SessionID        string `json:"session_id"`
+	Scope            string `json:"scope,omitempty"`
+	ExpiresIn        int64  `json:"expires_in"`                // until the access token has to be refreshed
+	RefreshExpiresIn int64  `json:"refresh_expires_in"`        // until the session ends unless refreshed
+	SessionEndsIn    int64  `json:"session_ends_in,omitempty"` // until it ends whatever happens
+}
+
+func (h *Handlers) describe(s tokensession.Session, accessExpiresAt time.Time, scope string) sessionInfo {
+	now := h.m.Now()
+	info := sessionInfo{
+		Subject: s.Subject, SessionID: s.ID, Scope: scope,
+		ExpiresIn: seconds(accessExpiresAt, now), RefreshExpiresIn: seconds(s.ExpiresAt, now),
+	}
+	if !s.MaxExpiresAt.IsZero() {
+		info.SessionEndsIn = seconds(s.MaxExpiresAt, now)
+	}
+	return info
+}

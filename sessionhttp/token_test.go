@@ -1,0 +1,294 @@
+package sessionhttp_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+)
+
+// RFC 6749 section 5.1, and what clients insist on.
+func TestToken_answersWithTokens(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{})
+	s.grant.Scope = "read write"
+	tokens := s.start()
+	answer := s.refresh(tokens.RefreshToken)
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	require.Equal(t, "application/json", answer.Header.Get("Content-Type"))
+	require.Equal(t, "no-store", answer.Header.Get("Cache-Control"))
+	require.Empty(t, answer.Header["Set-Cookie"])
+	body := jsonOf(t, answer)
+	require.Equal(t, "Bearer", body["token_type"])
+	require.Equal(t, float64(900), body["expires_in"])
+	require.Equal(t, float64(7*24*3600), body["refresh_expires_in"])
+	require.Equal(t, "read write", body["scope"])
+	require.NotEqual(t, tokens.RefreshToken, body["refresh_token"])
+	access, err := s.m.Verify(body["access_token"].(string))
+	require.NoError(t, err)
+	require.Equal(t, tokens.Session.ID, access.SessionID)
+	s.requireLive(body["refresh_token"].(string))
+}
+
+// A lifetime of 900 seconds is not told as 899 because the clock is between two seconds.
+func TestToken_tellsLifetimesInWholeSeconds(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{})
+	s.advance(500 * time.Millisecond)
+	body := jsonOf(t, s.refresh(s.start().RefreshToken))
+	require.Equal(t, float64(900), body["expires_in"])
+	require.Equal(t, float64(7*24*3600), body["refresh_expires_in"])
+}
+
+func TestToken_leavesOutAScopeThatIsNone(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{})
+	require.NotContains(t, jsonOf(t, s.refresh(s.start().RefreshToken)), "scope")
+}
+
+func TestToken_narrowsTheScope(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{})
+	s.grant.Scope = "read write"
+	tokens := s.start()
+	form := refreshForm(tokens.RefreshToken)
+	form.Set("scope", "read admin")
+	requireError(t, s.post("/auth/token", form), http.StatusBadRequest, "invalid_scope")
+	form.Set("scope", "read")
+	require.Equal(t, "read", jsonOf(t, s.post("/auth/token", form))["scope"])
+}
+
+// One body for all, so that nobody learns what a token was.
+func TestToken_saysTheSameOfEveryTokenThatIsOver(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{})
+	expired := s.start()
+	s.advance(7 * 24 * time.Hour)
+	revoked, reused, bound := s.start(), s.start(), s.start(tokensession.WithClient("app"))
+	require.NoError(t, s.m.RevokeToken(ctx, revoked.RefreshToken))
+	_, err := s.m.Refresh(ctx, reused.RefreshToken)
+	require.NoError(t, err)
+	s.advance(time.Minute)
+	for name, token := range map[string]string{
+		"unknown": "tsr_" + strings.Repeat("A", 64), "no token": "x", "an access token": revoked.AccessToken, "expired": expired.RefreshToken,
+		"revoked": revoked.RefreshToken, "reused": reused.RefreshToken, "another client's": bound.RefreshToken,
+		"markup": "<script>", "longer": bound.RefreshToken + "A",
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer := s.refresh(token)
+			require.Empty(t, answer.Header["WWW-Authenticate"])
+			requireError(t, answer, http.StatusBadRequest, "invalid_grant")
+		})
+	}
+}
+
+func TestToken_deniedIsInvalidGrant(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{})
+	m := denyingManager(t, s)
+	h, err := sessionhttp.New(m, sessionhttp.Config{})
+	require.NoError(t, err)
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodPost, "/auth/token", strings.NewReader(refreshForm(s.start().RefreshToken).Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	h.Token(w, r)
+	requireError(t, w.Result(), http.StatusBadRequest, "invalid_grant")
+}
+
+// denyingManager is one on the site's store whose authorizer refuses everybody.
+func denyingManager(t *testing.T, s *site) *tokensession.Manager {
+	key, err := tokensession.GenerateKey()
+	require.NoError(t, err)
+	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: "i", Audience: []string{"a"}})
+	require.NoError(t, err)
+	m, err := tokensession.New(signer, s.store, tokensession.Config{
+		Now: s.clock,
+		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+			return tokensession.Grant{}, tokensession.ErrDenied
+		},
+	})
+	require.NoError(t, err)
+	return m
+}
+
+func TestToken_anOutageIsNoVerdict(t *testing.T) {
+	for _, cfg := range []sessionhttp.Config{{}, {Cookies: true}} {
+		s := newSite(t, cfg)
+		tokens := s.start()
+		s.store.breaks(true)
+		var answer *http.Response
+		if cfg.Cookies {
+			answer = s.post("/auth/token", nil, header("Cookie", "__Secure-refresh="+tokens.RefreshToken))
+		} else {
+			answer = s.refresh(tokens.RefreshToken)
+		}
+		require.Equal(t, "1", answer.Header.Get("Retry-After"))
+		require.Empty(t, answer.Header["Set-Cookie"])
+		requireError(t, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
+		require.ErrorIs(t, s.causes[0], errStoreDown, "the host learns the cause")
+		s.store.breaks(false)
+		s.requireLive(tokens.RefreshToken)
+	}
+}
+
+// Each is refused with the documented status, and consumes nothing.
+func TestToken_refusesBadRequests(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	tokens := s.start()
+	token := tokens.RefreshToken
+	with := func(add url.Values) url.Values {
+		form := refreshForm(token)
+		maps.Copy(form, add)
+		return form
+	}
+	good := with(nil)
+	path := func(p string) func(*http.Request) {
+		return func(r *http.Request) { r.URL, _ = url.Parse(p) }
+	}
+	method := func(m string) func(*http.Request) {
+		return func(r *http.Request) { r.Method = m }
+	}
+	contentType := func(v string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("Content-Type", v) }
+	}
+	none := func(*http.Request) {}
+	for name, c := range map[string]struct {
+		form   url.Values
+		edit   func(*http.Request)
+		status int
+		code   string
+	}{
+		"GET":                      {good, method("GET"), 405, "invalid_request"},
+		"HEAD":                     {good, method("HEAD"), 405, "invalid_request"},
+		"PUT":                      {good, method("PUT"), 405, "invalid_request"},
+		"DELETE":                   {good, method("DELETE"), 405, "invalid_request"},
+		"lower-case post":          {good, method("post"), 405, "invalid_request"},
+		"token in the URL":         {url.Values{"grant_type": {"refresh_token"}}, path("/auth/token?refresh_token=" + token), 400, "invalid_request"},
+		"any parameter in the URL": {good, path("/auth/token?x=1"), 400, "invalid_request"},
+		"JSON":                     {good, contentType("application/json"), 400, "invalid_request"},
+		"multipart":                {good, contentType("multipart/form-data; boundary=x"), 400, "invalid_request"},
+		"no content type":          {good, contentType(""), 400, "invalid_request"},
+		"garbage content type":     {good, contentType("///;;"), 400, "invalid_request"},
+		"repeated token":           {with(url.Values{"refresh_token": {token, token}}), none, 400, "invalid_request"},
+		"repeated grant_type":      {with(url.Values{"grant_type": {"refresh_token", "refresh_token"}}), none, 400, "invalid_request"},
+		"repeated unknown":         {with(url.Values{"x": {"1", "2"}}), none, 400, "invalid_request"},
+		"no grant_type":            {url.Values{"refresh_token": {token}}, none, 400, "invalid_request"},
+		"no token":                 {url.Values{"grant_type": {"refresh_token"}}, none, 400, "invalid_request"},
+		"empty token":              {with(url.Values{"refresh_token": {""}}), none, 400, "invalid_request"},
+		"password grant":           {with(url.Values{"grant_type": {"password"}}), none, 400, "unsupported_grant_type"},
+		"grant type in other case": {with(url.Values{"grant_type": {"Refresh_Token"}}), none, 400, "unsupported_grant_type"},
+		"huge body":                {with(url.Values{"x": {strings.Repeat("x", 1<<20)}}), none, 413, "invalid_request"},
+		"token in body and cookie": {good, header("Cookie", "__Secure-refresh="+token), 400, "invalid_request"},
+		"two cookies of one name":  {nil, header("Cookie", "__Secure-refresh="+token+"; __Secure-refresh="+token), 400, "invalid_request"},
+		"no cookie":                {nil, none, 400, "invalid_grant"},
+		"cookie by its other name": {nil, header("Cookie", "refresh="+token), 400, "invalid_grant"},
+		"another site's page":      {good, header("Sec-Fetch-Site", "cross-site"), 403, "access_denied"},
+		"another origin's page":    {good, header("Origin", "https://evil.example"), 403, "access_denied"},
+		"sibling's page and cookie": {nil, func(r *http.Request) {
+			r.Header.Set("Sec-Fetch-Site", "same-site")
+			r.Header.Set("Cookie", "__Secure-refresh="+token)
+		}, 403, "access_denied"},
+		"secret of a public client": {with(url.Values{"client_id": {"app"}, "client_secret": {"x"}}), none, 401, "invalid_client"},
+		"two Authorization headers": {good, func(r *http.Request) { r.SetBasicAuth("a", ""); r.Header.Add("Authorization", "Basic Og==") }, 400, "invalid_request"},
+		"two client ids":            {with(url.Values{"client_id": {"app"}}), func(r *http.Request) { r.SetBasicAuth("other", "") }, 400, "invalid_request"},
+		"secrets in two places":     {with(url.Values{"client_secret": {"x"}}), func(r *http.Request) { r.SetBasicAuth("app", "x") }, 400, "invalid_request"},
+		"garbage credentials":       {good, header("Authorization", "Basic ???"), 401, "invalid_client"},
+		"badly escaped credentials": {good, func(r *http.Request) { r.SetBasicAuth("%zz", "") }, 401, "invalid_client"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.told()
+			answer := s.post("/auth/token", c.form, c.edit)
+			require.Empty(t, answer.Header["Set-Cookie"])
+			require.Equal(t, c.status == 405, answer.Header.Get("Allow") == "POST")
+			require.Equal(t, c.code == "invalid_client", answer.Header.Get("WWW-Authenticate") == "Basic")
+			requireError(t, answer, c.status, c.code)
+			require.Empty(t, s.told(), "a session was changed")
+			for _, cause := range s.causes {
+				require.NotContains(t, cause.Error(), token[4:])
+			}
+		})
+	}
+	for name, body := range map[string]string{"semicolon": "grant_type=refresh_token;refresh_token=" + token, "bad escape": "refresh_token=%zz" + token} {
+		t.Run(name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodPost, "/auth/token", strings.NewReader(body))
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			requireError(t, s.do(r), 400, "invalid_request")
+			require.NotContains(t, s.causes[len(s.causes)-1].Error(), token[4:])
+		})
+	}
+	s.requireLive(token)
+}
+
+func TestToken_takesAFormWithACharset(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{})
+	answer := s.refresh(s.start().RefreshToken, func(r *http.Request) {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=UTF-8")
+	})
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+}
+
+func TestToken_namesThePublicClient(t *testing.T) {
+	for name, edit := range map[string]func(url.Values, *http.Request){
+		"in the form":            func(form url.Values, _ *http.Request) { form.Set("client_id", "my app") },
+		"in the header, escaped": func(_ url.Values, r *http.Request) { r.SetBasicAuth("my+app", "") },
+		"in both": func(form url.Values, r *http.Request) {
+			form.Set("client_id", "my app")
+			r.SetBasicAuth("my%20app", "")
+		},
+		"beside an empty form secret": func(form url.Values, _ *http.Request) { form.Set("client_id", "my app"); form.Set("client_secret", "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, sessionhttp.Config{})
+			tokens := s.start(tokensession.WithClient("my app"))
+			requireError(t, s.refresh(tokens.RefreshToken), http.StatusBadRequest, "invalid_grant")
+			form := refreshForm(tokens.RefreshToken)
+			r := httptest.NewRequest(http.MethodPost, "/auth/token", nil)
+			edit(form, r)
+			answer := s.post("/auth/token", form, func(sent *http.Request) { maps.Copy(sent.Header, r.Header) })
+			require.Equal(t, http.StatusOK, answer.StatusCode)
+		})
+	}
+}
+
+func TestToken_asksTheHostForAClientsSecret(t *testing.T) {
+	failing := errors.New("no database")
+	s := newSite(t, sessionhttp.Config{AuthenticateClient: func(_ context.Context, id, secret string) (bool, error) {
+		if id == "broken" {
+			return false, failing
+		}
+		return id == "app" && secret == "s3cret", nil
+	}})
+	tokens := s.start(tokensession.WithClient("app"))
+	form := refreshForm(tokens.RefreshToken)
+	basic := func(id, secret string) func(*http.Request) {
+		return func(r *http.Request) { r.SetBasicAuth(id, secret) }
+	}
+	requireError(t, s.post("/auth/token", form, basic("app", "wrong")), http.StatusUnauthorized, "invalid_client")
+	requireError(t, s.post("/auth/token", form, basic("app", "")), http.StatusUnauthorized, "invalid_client")
+	requireError(t, s.post("/auth/token", form, basic("other", "s3cret")), http.StatusUnauthorized, "invalid_client")
+	requireError(t, s.post("/auth/token", form, basic("broken", "s3cret")), http.StatusServiceUnavailable, "temporarily_unavailable")
+	requireError(t, s.post("/auth/token", form), http.StatusBadRequest, "invalid_grant")
+	require.Equal(t, http.StatusOK, s.post("/auth/token", form, basic("app", "s3cret")).StatusCode)
+	form = refreshForm(tokens.RefreshToken)
+	form.Set("client_id", "app")
+	form.Set("client_secret", "s3cret")
+	require.Equal(t, http.StatusOK, s.post("/auth/token", form).StatusCode)
+}
+
+func TestToken_remembersTheDevice(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Attributes: func(r *http.Request) map[string]string {
+		return map[string]string{"agent": r.UserAgent(), "ip": r.RemoteAddr}
+	}})
+	tokens := s.start()
+	answer := s.refresh(tokens.RefreshToken, header("User-Agent", "\xffBrowser\x00"+strings.Repeat("é", 500)))
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	sessions, err := s.m.Sessions(ctx, "alice")
+	require.NoError(t, err)
+	require.Regexp(t, "^Browseré+$", sessions[0].Attributes["agent"])
+	require.LessOrEqual(t, len(sessions[0].Attributes["agent"]), 255)
+	require.NotEmpty(t, sessions[0].Attributes["ip"])
+}

@@ -1,0 +1,104 @@
+package sessionhttp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// A TokenFile is a [TokenStore] in a file that only its owner can read. A save replaces the file in one step, and is on
+// the disk when it returns, so several processes may share the file: each refreshes with the newest tokens there are,
+// and of two that refresh at once, the grace period serves both.
+//
+// Saving the zero Tokens removes the file: a logout. The Session of the tokens is not kept.
+type TokenFile struct{ path string }
+
+var _ TokenStore = (*TokenFile)(nil)
+
+// NewTokenFile returns the store in the named file. The file need not exist; its directory must.
+func NewTokenFile(path string) *TokenFile { return &TokenFile{path} }
+
+// tokenFile is the file's content.
+type tokenFile struct {
+	AccessToken      string    `json:"access_token"`
+	AccessExpiresAt  time.Time `json:"access_expires_at,omitzero"`
+	RefreshToken     string    `json:"refresh_token"`
+	RefreshExpiresAt time.Time `json:"refresh_expires_at,omitzero"`
+	Scope            string    `json:"scope,omitempty"`
+}
+
+// Load reads the file. It returns [ErrNoTokens] if there is none.
+func (f *TokenFile) Load(context.Context) (tokensession.Tokens, error) {
+	data, err := os.ReadFile(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return tokensession.Tokens{}, fmt.Errorf("%w: %w", ErrNoTokens, err)
+	}
+	if err != nil {
+		return tokensession.Tokens{}, err
+	}
+	var content tokenFile
+	if err := json.Unmarshal(data, &content); err != nil {
+		return tokensession.Tokens{}, fmt.Errorf("%s holds no tokens but something else", f.path) // err may quote it
+	}
+	tokens := tokensession.Tokens{
+		AccessToken: content.AccessToken, AccessExpiresAt: content.AccessExpiresAt,
+		RefreshToken: content.RefreshToken, RefreshExpiresAt: content.RefreshExpiresAt, Scope: content.Scope,
+	}
+	if noTokens(tokens) {
+		return tokensession.Tokens{}, fmt.Errorf("%w in %s", ErrNoTokens, f.path)
+	}
+	return tokens, nil
+}
+
+// Save replaces the file.
+func (f *TokenFile) Save(_ context.Context, tokens tokensession.Tokens) error {
+	if noTokens(tokens) {
+		if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return syncDirectory(filepath.Dir(f.path))
+	}
+	data, err := json.Marshal(tokenFile{
+		AccessToken: tokens.AccessToken, AccessExpiresAt: tokens.AccessExpiresAt,
+		RefreshToken: tokens.RefreshToken, RefreshExpiresAt: tokens.RefreshExpiresAt, Scope: tokens.Scope,
+	})
+	if err != nil {
+		return err
+	}
+	temporary, err := os.CreateTemp(filepath.Dir(f.path), "."+filepath.Base(f.path)+".*") // with mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = temporary.Write(data)
+	if err == nil {
+		err = temporary.Sync()
+	}
+	err = errors.Join(err, temporary.Close())
+	if err == nil {
+		err = os.Rename(temporary.Name(), f.path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temporary.Name()))
+	}
+	return syncDirectory(filepath.Dir(f.path))
+}
+
+// syncDirectory makes a rename survive a power failure: the tokens before it are consumed.
+func syncDirectory(path string) error {
+	if runtime.GOOS == "windows" { // which cannot, and need not
+		return nil
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

@@ -1,0 +1,122 @@
+package sessionhttp_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+)
+
+func TestTokenFile_givesBackWhatItGot(t *testing.T) {
+	at := time.Date(2026, 3, 1, 9, 30, 0, 123456789, time.UTC)
+	for _, tokens := range []tokensession.Tokens{
+		{AccessToken: "a", AccessExpiresAt: at, RefreshToken: "r", RefreshExpiresAt: at.Add(time.Hour), Scope: "read write"},
+		{AccessToken: "a"},
+		{RefreshToken: "r"},
+	} {
+		dir := t.TempDir()
+		file := sessionhttp.NewTokenFile(filepath.Join(dir, "tokens"))
+		require.NoError(t, file.Save(t.Context(), tokensession.Tokens{AccessToken: "older"}))
+		require.NoError(t, file.Save(t.Context(), tokens))
+		got, err := sessionhttp.NewTokenFile(filepath.Join(dir, "tokens")).Load(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, tokens, got)
+		info, err := os.Stat(filepath.Join(dir, "tokens"))
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o600), info.Mode())
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Len(t, entries, 1, "nothing is left behind")
+
+		require.NoError(t, file.Save(t.Context(), tokensession.Tokens{}), "a logout")
+		require.NoError(t, file.Save(t.Context(), tokensession.Tokens{}), "another one")
+		_, err = file.Load(t.Context())
+		require.ErrorIs(t, err, sessionhttp.ErrNoTokens)
+		entries, err = os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Empty(t, entries)
+	}
+}
+
+func TestTokenFile_tellsAbsentFromBroken(t *testing.T) {
+	for content, absent := range map[string]bool{
+		"{}":                              true,
+		`{"access_token":""}`:             true,
+		"":                                false,
+		"secret":                          false,
+		`{"access_token":`:                false,
+		`{"access_token":1234567890}`:     false,
+		`{"access_token":"a","secret`:     false,
+		`{"access_expires_at":"secret"}`:  false,
+		`{"refresh_token":["tsr_secret"]`: false,
+	} {
+		path := filepath.Join(t.TempDir(), "tokens")
+		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+		_, err := sessionhttp.NewTokenFile(path).Load(t.Context())
+		require.Error(t, err)
+		require.Equal(t, absent, errors.Is(err, sessionhttp.ErrNoTokens), content)
+		require.NotContains(t, err.Error(), "secret")
+		require.NotContains(t, err.Error(), "1234567890")
+	}
+	_, err := sessionhttp.NewTokenFile(t.TempDir()).Load(t.Context())
+	require.Error(t, err)
+	require.NotErrorIs(t, err, sessionhttp.ErrNoTokens, "a directory")
+}
+
+func TestTokenFile_keepsTheOldTokensIfItCannotSave(t *testing.T) {
+	dir := t.TempDir()
+	err := sessionhttp.NewTokenFile(filepath.Join(dir, "missing", "tokens")).Save(t.Context(), tokensession.Tokens{AccessToken: "a"})
+	require.ErrorIs(t, err, os.ErrNotExist)
+
+	occupied := filepath.Join(dir, "occupied")
+	require.NoError(t, os.MkdirAll(filepath.Join(occupied, "x"), 0o700))
+	require.Error(t, sessionhttp.NewTokenFile(occupied).Save(t.Context(), tokensession.Tokens{AccessToken: "a"}))
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "no temporary file stays")
+}
+
+// A reader sees old tokens or new ones, never half of them.
+func TestTokenFile_replacesInOneStep(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens")
+	tokensOf := func(writer, n int) tokensession.Tokens {
+		text := strings.Repeat(fmt.Sprintf("%d.%d/", writer, n), 500)
+		return tokensession.Tokens{AccessToken: text, RefreshToken: text}
+	}
+	require.NoError(t, sessionhttp.NewTokenFile(path).Save(t.Context(), tokensOf(0, 0)))
+	ctx, stop := context.WithCancel(t.Context())
+	var readers, writers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() {
+			for ctx.Err() == nil {
+				tokens, err := sessionhttp.NewTokenFile(path).Load(ctx)
+				if err != nil || tokens.AccessToken != tokens.RefreshToken {
+					t.Errorf("half a file, or none: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for writer := range 3 {
+		writers.Go(func() {
+			for n := range 50 {
+				if err := sessionhttp.NewTokenFile(path).Save(ctx, tokensOf(writer, n)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	stop()
+	readers.Wait()
+}

@@ -1,0 +1,68 @@
+package sessionhttp_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+)
+
+var askedAt = time.Date(2026, 3, 1, 9, 30, 0, 0, time.UTC)
+
+func TestParseTokens(t *testing.T) {
+	in := func(d time.Duration) time.Time { return askedAt.Add(d) }
+	for body, want := range map[string]tokensession.Tokens{
+		`{"access_token":"a","token_type":"Bearer","expires_in":900,"refresh_token":"r","scope":"x","refresh_expires_in":604800}`: {
+			AccessToken: "a", AccessExpiresAt: in(15 * time.Minute), RefreshToken: "r", RefreshExpiresAt: in(7 * 24 * time.Hour), Scope: "x"},
+		`{"access_token":"a","token_type":"bearer"}`:                                                               {AccessToken: "a"},
+		`{"access_token":"a","token_type":"BEARER","expires_in":"900","refresh_token":null}`:                       {AccessToken: "a", AccessExpiresAt: in(15 * time.Minute)},
+		`{"access_token":"a","token_type":"Bearer","expires_in":0.5}`:                                              {AccessToken: "a", AccessExpiresAt: in(time.Second / 2)},
+		`{"access_token":"a","token_type":"Bearer","expires_in":0}`:                                                {AccessToken: "a"},
+		`{"access_token":"a","token_type":"Bearer","expires_in":-1}`:                                               {AccessToken: "a"},
+		`{"access_token":"a","token_type":"Bearer","expires_in":null,"refresh_expires_in":["soon"],"scope":["x"]}`: {AccessToken: "a"},
+		`{"access_token":"a","token_type":"Bearer","expires_in":"NaN"}`:                                            {AccessToken: "a"},
+		`{"access_token":"a","token_type":"Bearer","expires_in":1e300}`:                                            {AccessToken: "a", AccessExpiresAt: in(10 * 365 * 24 * time.Hour)},
+	} {
+		got, err := sessionhttp.ParseTokens([]byte(body), askedAt)
+		require.NoError(t, err, body)
+		require.Equal(t, want, got, body)
+	}
+	for _, body := range []string{
+		"", "null", "[]", "{}", "<html>", `"secret"`, `{"access_token":"secret"}`, `{"access_token":"secret","token_type":"Bearer"`,
+		`{"access_token":"","token_type":"Bearer"}`, `{"access_token":12345,"token_type":"Bearer"}`,
+		`{"access_token":"secret","token_type":"DPoP"}`, `{"access_token":"secret","token_type":"Bearer","refresh_token":12345}`,
+		`{"access_token":"secret\r\nX: y","token_type":"Bearer"}`, `{"access_token":"secret token","token_type":"Bearer"}`,
+		`{"access_token":"sécret","token_type":"Bearer"}`, `{"access_token":"a","token_type":"Bearer","refresh_token":"secret\u0000"}`,
+		`{"access_token":"secret","token_type":"Bearer"} secret`, `{"error":"invalid_grant","error_description":"secret"}`,
+	} {
+		got, err := sessionhttp.ParseTokens([]byte(body), askedAt)
+		require.Error(t, err, body)
+		require.Zero(t, got)
+		require.NotContains(t, err.Error(), "secret")
+		require.NotContains(t, err.Error(), "12345")
+	}
+}
+
+// FuzzParseTokens: what is accepted can be sent in a header and expires after it was asked for, within what is sane.
+func FuzzParseTokens(f *testing.F) {
+	f.Add([]byte(`{"access_token":"a","token_type":"Bearer","expires_in":900,"refresh_token":"r","refresh_expires_in":604800}`))
+	f.Add([]byte(`{"ACCESS_TOKEN":"a","token_type":"bearer","expires_in":"1e9"}`))
+	f.Add([]byte(`{"access_token":"\u007f","token_type":"Bearer","expires_in":-0.0}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		tokens, err := sessionhttp.ParseTokens(body, askedAt)
+		if err != nil {
+			require.Zero(t, tokens)
+			return
+		}
+		require.NotEmpty(t, tokens.AccessToken)
+		for _, c := range tokens.AccessToken + tokens.RefreshToken {
+			require.True(t, '!' <= c && c <= '~', "%q", c)
+		}
+		for _, at := range []time.Time{tokens.AccessExpiresAt, tokens.RefreshExpiresAt} {
+			require.True(t, at.IsZero() || !at.Before(askedAt) && at.Before(askedAt.AddDate(10, 0, 1)), "%v", at)
+		}
+	})
+}

@@ -1,0 +1,115 @@
+package sessionhttp_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+)
+
+// A command-line tool that keeps its tokens in a file. The user has logged in some days ago; the access token is long
+// expired.
+func ExampleTransport() {
+	server := exampleServer() // stands for https://auth.example
+	defer server.Close()
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	store := sessionhttp.NewTokenFile(filepath.Join(dir, "tokens.json"))
+
+	// The login: its answer, in the form of OAuth 2, is saved.
+	asked := time.Now().Add(-72 * time.Hour)
+	resp, err := http.Post(server.URL+"/login", "", nil)
+	if err != nil {
+		panic(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil {
+		panic(err)
+	}
+	tokens, err := sessionhttp.ParseTokens(body, asked)
+	if err != nil {
+		panic(err)
+	}
+	if err := store.Save(context.Background(), tokens); err != nil {
+		panic(err)
+	}
+
+	// Each run of the program.
+	transport, err := sessionhttp.NewTransport(server.URL+"/auth/token", store, sessionhttp.TransportConfig{
+		OnSessionEnd: func(error) { fmt.Println("please log in again") },
+	})
+	if err != nil {
+		panic(err)
+	}
+	defer transport.Wait(context.Background()) // before it exits
+	client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
+
+	get := func(path string) {
+		resp, err := client.Get(server.URL + path)
+		switch {
+		case errors.Is(err, sessionhttp.ErrSessionEnded), errors.Is(err, sessionhttp.ErrNoTokens):
+			fmt.Println("not logged in")
+		case err != nil: // tokensession.ErrUnavailable, among others: the tokens stay
+			fmt.Println("try again later:", err)
+		default:
+			defer resp.Body.Close()
+			body, _ := io.ReadAll(resp.Body)
+			fmt.Println(resp.StatusCode, string(body))
+		}
+	}
+	get("/me")
+	get("/me")
+	get("/kick") // an administrator ends the session
+	get("/me")
+	// Output:
+	// 200 alice, with refresh 1
+	// 200 alice, with refresh 1
+	// 200 done
+	// please log in again
+	// not logged in
+}
+
+// exampleServer logs everybody in as alice.
+func exampleServer() *httptest.Server {
+	sessions := newExampleManager()
+	h, err := sessionhttp.New(sessions, sessionhttp.Config{})
+	if err != nil {
+		panic(err)
+	}
+	refreshes := 0
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
+		tokens, err := sessions.Start(r.Context(), "alice")
+		if err != nil {
+			panic(err)
+		}
+		h.WriteTokens(w, tokens)
+	})
+	mux.HandleFunc("POST /auth/token", func(w http.ResponseWriter, r *http.Request) {
+		refreshes++
+		h.Token(w, r)
+	})
+	mux.Handle("GET /me", h.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		access, _ := sessionhttp.FromContext(r.Context())
+		fmt.Fprintf(w, "%s, with refresh %d", access.Subject, refreshes)
+	})))
+	mux.Handle("GET /kick", h.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		access, _ := sessionhttp.FromContext(r.Context())
+		if err := sessions.Revoke(r.Context(), access.SessionID); err != nil {
+			panic(err)
+		}
+		fmt.Fprint(w, "done")
+	})))
+	return httptest.NewServer(mux)
+}

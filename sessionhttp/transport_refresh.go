@@ -1,0 +1,342 @@
+package sessionhttp
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+const (
+	// retryWindow is how long after the first attempt the last one begins. The first may have been applied although its
+	// answer was lost, and then the token is good for the 10 seconds of the usual grace period.
+	retryWindow = 8 * time.Second
+
+	retryAttempts = 5
+	retryPause    = 200 * time.Millisecond // before the second attempt; doubled for each further one
+
+	failurePause      = time.Second      // after a refresh that failed for now
+	failurePauseEarly = 15 * time.Second // and while the access token can still be used
+	savePause         = 5 * time.Second  // between attempts to save what could not be saved
+
+	// storeTimeout is the time a store has when no request waits for it.
+	storeTimeout = 10 * time.Second
+)
+
+// A clientFlight is a refresh that runs, for all requests that wait for it. Its results are there once done is closed.
+type clientFlight struct {
+	stale  string // the access token to get away from
+	settle bool   // no refresh: only to save what could not be saved
+
+	done    chan struct{}
+	tokens  tokensession.Tokens
+	err     error
+	notices []func() // what the program is told, when the flight is over for others
+}
+
+// clientUnsaved are tokens that the store would not take.
+type clientUnsaved struct {
+	tokens tokensession.Tokens
+	held   string // the refresh token that the store has instead: any other is newer than tokens
+	err    error
+	pause  clientPause // before saving is tried again
+}
+
+// refresh returns tokens with another access token than the stale one. The context ends the wait, not the refresh.
+func (c *clientCore) refresh(ctx context.Context, stale string) (tokensession.Tokens, error) {
+	for {
+		f, mine := c.join(stale, false)
+		if err := f.wait(ctx); err != nil {
+			return tokensession.Tokens{}, err
+		}
+		if mine || !f.settle && (f.err != nil || f.tokens.AccessToken != stale) {
+			return f.tokens, f.err
+		}
+	}
+}
+
+// settleNow tries again to save what could not be saved.
+func (c *clientCore) settleNow(ctx context.Context) error {
+	f, _ := c.join("", true)
+	if err := f.wait(ctx); err != nil {
+		return err
+	}
+	return f.err
+}
+
+// Wait returns when no refresh is running and its tokens are saved. A program calls it before it exits: a request that
+// was cancelled may have left a refresh behind. It is bounded by the context, and by about 15 seconds and the time the store takes. The error is the
+// context's, or says why there are tokens that cannot be saved.
+func (t *Transport) Wait(ctx context.Context) error {
+	c := t.core()
+	for {
+		c.state.mu.Lock()
+		f, unsaved := c.state.flight, c.state.unsaved
+		c.state.mu.Unlock()
+		if f == nil && unsaved == nil {
+			return nil
+		}
+		f, mine := c.join("", true)
+		if err := f.wait(ctx); err != nil {
+			return err
+		}
+		if mine {
+			return f.err
+		}
+	}
+}
+
+func (f *clientFlight) wait(ctx context.Context) error {
+	select {
+	case <-f.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("sessionhttp: waiting for new tokens: %w", context.Cause(ctx))
+	}
+}
+
+// join returns the flight that is under way, or begins one: that is the caller's own.
+func (c *clientCore) join(stale string, settle bool) (f *clientFlight, mine bool) {
+	s := &c.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flight != nil {
+		return s.flight, false
+	}
+	f = &clientFlight{stale: stale, settle: settle, done: make(chan struct{})}
+	s.flight = f
+	go c.fly(f)
+	return f, true
+}
+
+func (c *clientCore) fly(f *clientFlight) {
+	defer close(f.done)
+	if f.settle {
+		f.err = c.settled(f)
+	} else {
+		f.tokens, f.err = c.renew(f)
+	}
+	c.state.mu.Lock()
+	c.state.flight = nil
+	c.state.mu.Unlock()
+	for _, notice := range f.notices { // after that, so that they may use the Transport
+		notice()
+	}
+}
+
+// renew refreshes until there is an answer that settles it, or it has to wait for longer than requests should.
+func (c *clientCore) renew(f *clientFlight) (tokensession.Tokens, error) {
+	var (
+		tokens  tokensession.Tokens
+		held    string // the refresh token in the store
+		retry   clientRetry
+		answer  clientAnswer
+		refused string
+	)
+	for {
+		latest, latestHeld, err := c.settle(f, false) // each time: another process may have been faster
+		switch {
+		case err == nil:
+			tokens, held = latest, latestHeld
+		case retry.attempts == 0 || answer.refused || errors.Is(err, ErrNoTokens):
+			return tokensession.Tokens{}, err
+		} // else an answer may be lost, for which the time is short
+		if tokens.AccessToken != f.stale && !expired(tokens, c.now()) {
+			return tokens, nil
+		}
+		if tokens.RefreshToken == "" && !expired(tokens, c.now()) {
+			return tokens, nil // refused somewhere, but there is no other
+		}
+		if err := c.hopeless(f, tokens, refused, retry.attempts == 0); err != nil {
+			return tokensession.Tokens{}, err
+		}
+		if retry.attempts >= retryAttempts {
+			return tokensession.Tokens{}, c.fail(f, tokens.RefreshToken, answer)
+		}
+		retry.begin(tokens.RefreshToken, c.now())
+		answer = c.ask(tokens.RefreshToken)
+		switch {
+		case answer.granted:
+			if kept, ok := c.keep(f, held, tokens, answer); ok {
+				return kept, nil
+			}
+			answer.err = errors.New("the store's tokens were replaced again and again by expired ones")
+		case answer.refused:
+			refused = tokens.RefreshToken // unless the store has another one by now, that is it
+		default:
+			pause, ok := retry.pause(answer, c.now())
+			if !ok {
+				return tokensession.Tokens{}, c.fail(f, tokens.RefreshToken, answer)
+			}
+			time.Sleep(pause) // which nothing shortens: a request that is cancelled leaves, and others wait
+		}
+	}
+}
+
+// hopeless returns why there is no use in presenting the refresh token, if there is none.
+func (c *clientCore) hopeless(f *clientFlight, tokens tokensession.Tokens, refused string, first bool) error {
+	s := &c.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var err error
+	switch {
+	case sessionKey(tokens) == s.ended:
+		return ErrSessionEnded
+	case tokens.RefreshToken == "":
+		err = fmt.Errorf("%w: the access token has expired and there is no refresh token", ErrSessionEnded)
+	case tokens.RefreshToken == refused:
+		err = fmt.Errorf("%w: the token endpoint answered invalid_grant", ErrSessionEnded)
+	case first && tokens.RefreshToken == s.failed.refreshToken && !s.failed.any.over(c.now()):
+		return s.failed.err
+	default:
+		return nil
+	}
+	s.ended = sessionKey(tokens)
+	f.notices = append(f.notices, func() { c.cfg.OnSessionEnd(err) })
+	return err
+}
+
+// fail remembers that a refresh failed for now.
+func (c *clientCore) fail(f *clientFlight, refreshToken string, answer clientAnswer) error {
+	err := clientUnavailable("refreshing the tokens", answer.err)
+	pause := failurePause/2 + rand.N(failurePause/2)
+	now := c.now()
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	c.state.failed = clientFailure{refreshToken: refreshToken, err: err,
+		any: pauseFor(max(pause, answer.retryAfter), now), early: pauseFor(max(failurePauseEarly, answer.retryAfter), now)}
+	f.notices = append(f.notices, func() { c.cfg.OnError(err) })
+	return err
+}
+
+// load returns the tokens to use: the store's, or those that it would not take.
+func (c *clientCore) load(ctx context.Context) (tokensession.Tokens, error) {
+	tokens, err := c.loadStore(ctx)
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	if u := c.state.unsaved; u != nil && !errors.Is(err, ErrNoTokens) && (err != nil || tokens.RefreshToken == u.held) {
+		return u.tokens, nil
+	}
+	return tokens, err
+}
+
+func (c *clientCore) loadStore(ctx context.Context) (tokensession.Tokens, error) {
+	tokens, err := c.store.Load(ctx)
+	switch {
+	case errors.Is(err, ErrNoTokens):
+		return tokensession.Tokens{}, err
+	case err != nil:
+		return tokensession.Tokens{}, clientUnavailable("loading the tokens", err)
+	case noTokens(tokens):
+		return tokensession.Tokens{}, ErrNoTokens
+	}
+	return tokens, nil
+}
+
+// settle is load for a flight, and the refresh token that the store has. It saves what could not be saved before, if it
+// is time or urgent, or forgets it if the store has been given something newer. Only flights do this, one at a time.
+func (c *clientCore) settle(f *clientFlight, urgent bool) (tokens tokensession.Tokens, held string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	c.state.mu.Lock()
+	u := c.state.unsaved
+	c.state.mu.Unlock()
+	tokens, err = c.loadStore(ctx)
+	if u == nil {
+		return tokens, tokens.RefreshToken, err
+	}
+	if errors.Is(err, ErrNoTokens) || err == nil && tokens.RefreshToken != u.held {
+		c.setUnsaved(nil)
+		return tokens, tokens.RefreshToken, err
+	}
+	if (urgent || u.pause.over(c.now())) && c.save(ctx, f, u.held, u.tokens) {
+		return u.tokens, u.tokens.RefreshToken, nil
+	}
+	return u.tokens, u.held, nil
+}
+
+// settled returns why there are tokens that cannot be saved.
+func (c *clientCore) settled(f *clientFlight) error {
+	_, _, err := c.settle(f, true)
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	if c.state.unsaved == nil {
+		return nil
+	}
+	return errors.Join(err, c.state.unsaved.err)
+}
+
+// keep saves what a refresh gave, unless the store has been given something else since: a login, a logout, or what
+// another process got for the same refresh token. It may not be overwritten, and is no older.
+func (c *clientCore) keep(f *clientFlight, held string, old tokensession.Tokens, answer clientAnswer) (tokensession.Tokens, bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	current, err := c.loadStore(ctx)
+	if errors.Is(err, ErrNoTokens) || err == nil && current.RefreshToken != held {
+		return tokensession.Tokens{}, false
+	}
+	next := answer.tokens
+	next.Session = old.Session
+	next.Scope = cmp.Or(next.Scope, old.Scope) // what is not said has not changed (RFC 6749 section 5.1)
+	if next.RefreshToken == "" {               // it stays the same (RFC 6749 section 6)
+		next.RefreshToken, next.RefreshExpiresAt = old.RefreshToken, old.RefreshExpiresAt
+	}
+	c.state.mu.Lock()
+	c.state.lifetime = answer.lifetime
+	c.state.mu.Unlock()
+	c.save(ctx, f, held, next)
+	return next, true
+}
+
+// save reports whether the store has taken the tokens. If not, they are kept here.
+func (c *clientCore) save(ctx context.Context, f *clientFlight, held string, tokens tokensession.Tokens) bool {
+	err := c.store.Save(ctx, tokens)
+	if err == nil {
+		c.setUnsaved(nil)
+		return true
+	}
+	err = clientUnavailable("saving the tokens", err)
+	c.setUnsaved(&clientUnsaved{tokens: tokens, held: held, err: err, pause: pauseFor(savePause, c.now())})
+	f.notices = append(f.notices, func() { c.cfg.OnError(err) })
+	return false
+}
+
+func (c *clientCore) setUnsaved(u *clientUnsaved) {
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	c.state.unsaved = u
+}
+
+// A clientRetry says when to present a refresh token again.
+type clientRetry struct {
+	refreshToken string
+	attempts     int
+	last         time.Time // when the last attempt may begin
+	inDoubt      bool      // an attempt may have been applied although there was no answer
+}
+
+func (r *clientRetry) begin(refreshToken string, now time.Time) {
+	r.attempts++
+	if r.refreshToken != refreshToken {
+		r.refreshToken, r.last, r.inDoubt = refreshToken, now.Add(retryWindow), false
+	}
+}
+
+// pause returns how long to wait before the next attempt, if there is to be one.
+func (r *clientRetry) pause(answer clientAnswer, now time.Time) (time.Duration, bool) {
+	r.inDoubt = r.inDoubt || answer.inDoubt
+	if answer.final || r.attempts >= retryAttempts {
+		return 0, false
+	}
+	longest := retryPause << (r.attempts - 1)
+	pause := answer.retryAfter + longest/2 + rand.N(longest/2)
+	left := r.last.Sub(now)
+	if pause > left && r.inDoubt && left > 0 {
+		return left, true // even where the server asks for more: later, the token may count as stolen
+	}
+	return pause, pause <= left
+}

@@ -1,0 +1,338 @@
+package sessionhttp_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+)
+
+const (
+	clientAuthURL = "https://auth.example/token"
+	clientAPIURL  = "https://auth.example/api"
+)
+
+// A clientWorld is a Manager behind a token endpoint and an API, both of which a test can disturb, and what a Transport
+// told its program.
+type clientWorld struct {
+	t      testing.TB
+	m      *tokensession.Manager
+	h      *sessionhttp.Handlers
+	start  tokensession.Tokens
+	memory *sessionhttp.TokenMemory
+
+	mu        sync.Mutex
+	fault     func(n int, w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) // of the n-th refresh, from 1
+	api       func(w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter))
+	presented []string // refresh tokens
+	at        []time.Time
+	calls     []string // access tokens that the API got
+	ended     []error
+	errs      []error
+
+	open atomic.Int64 // response bodies of the in-memory base
+}
+
+func newClientWorld(t testing.TB) *clientWorld {
+	t.Helper()
+	return newClientWorldOf(t, tokensession.Config{})
+}
+
+func newClientWorldOf(t testing.TB, cfg tokensession.Config) *clientWorld {
+	t.Helper()
+	key, err := tokensession.GenerateKey()
+	require.NoError(t, err)
+	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: "https://auth.example", Audience: []string{"api"}})
+	require.NoError(t, err)
+	m, err := tokensession.New(signer, tokensession.NewMemoryStore(), cfg)
+	require.NoError(t, err)
+	h, err := sessionhttp.New(m, sessionhttp.Config{})
+	require.NoError(t, err)
+	w := &clientWorld{t: t, m: m, h: h, memory: &sessionhttp.TokenMemory{}}
+	w.start = w.login()
+	require.NoError(t, w.memory.Save(t.Context(), w.start))
+	return w
+}
+
+func (w *clientWorld) login() tokensession.Tokens {
+	w.t.Helper()
+	tokens, err := w.m.Start(context.Background(), "alice")
+	require.NoError(w.t, err)
+	return tokens
+}
+
+// config tells the world.
+func (w *clientWorld) config(base http.RoundTripper) sessionhttp.TransportConfig {
+	return sessionhttp.TransportConfig{
+		Base:         base,
+		OnSessionEnd: func(err error) { w.mu.Lock(); defer w.mu.Unlock(); w.ended = append(w.ended, err) },
+		OnError:      func(err error) { w.mu.Lock(); defer w.mu.Unlock(); w.errs = append(w.errs, err) },
+	}
+}
+
+// transport makes one on the world's in-memory network.
+func (w *clientWorld) transport(store sessionhttp.TokenStore) *sessionhttp.Transport {
+	w.t.Helper()
+	transport, err := sessionhttp.NewTransport(clientAuthURL, store, w.config(clientNetwork{w, w}))
+	require.NoError(w.t, err)
+	return transport
+}
+
+func (w *clientWorld) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/token" {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		form, _ := url.ParseQuery(string(body))
+		r.Form, r.PostForm = form, form // for faults; the endpoint reads the body itself
+		w.mu.Lock()
+		w.presented, w.at = append(w.presented, form.Get("refresh_token")), append(w.at, time.Now())
+		n, fault := len(w.presented), w.fault
+		w.mu.Unlock()
+		serve := func(rw http.ResponseWriter) {
+			w.h.Token(rw, r.WithContext(context.WithoutCancel(r.Context()))) // the server may learn late that nobody waits
+		}
+		if fault != nil {
+			fault(n, rw, r, serve)
+			return
+		}
+		serve(rw)
+		return
+	}
+	w.mu.Lock()
+	w.calls = append(w.calls, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
+	api := w.api
+	w.mu.Unlock()
+	serve := func(rw http.ResponseWriter) {
+		w.h.Require(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			access, _ := sessionhttp.FromContext(r.Context())
+			body, _ := io.ReadAll(r.Body)
+			fmt.Fprintf(rw, "%s: %s", access.Subject, body)
+		})).ServeHTTP(rw, r)
+	}
+	if api != nil {
+		api(rw, r, serve)
+		return
+	}
+	serve(rw)
+}
+
+func clientJSON(rw http.ResponseWriter, status int, v any) {
+	rw.Header().Set("Content-Type", "application/json")
+	rw.WriteHeader(status)
+	_ = json.NewEncoder(rw).Encode(v)
+}
+
+func (w *clientWorld) setFault(fault func(n int, rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter))) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fault = fault
+}
+
+// setStatus makes the token endpoint answer with a status; 0 ends it.
+func (w *clientWorld) setStatus(status int, header ...string) {
+	if status == 0 {
+		w.setFault(nil)
+		return
+	}
+	w.setFault(func(_ int, rw http.ResponseWriter, _ *http.Request, _ func(http.ResponseWriter)) {
+		if len(header) == 2 {
+			rw.Header().Set(header[0], header[1])
+		}
+		rw.WriteHeader(status)
+	})
+}
+
+func (w *clientWorld) setAPI(api func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter))) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.api = api
+}
+
+func (w *clientWorld) refreshes() int { w.mu.Lock(); defer w.mu.Unlock(); return len(w.presented) }
+func (w *clientWorld) apiCalls() int  { w.mu.Lock(); defer w.mu.Unlock(); return len(w.calls) }
+func (w *clientWorld) toldOfEnd() []error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]error(nil), w.ended...)
+}
+func (w *clientWorld) toldErrors() []error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]error(nil), w.errs...)
+}
+
+// requireAlive shows that the session lives and that the store has its newest tokens, and goes on from there.
+func (w *clientWorld) requireAlive(store sessionhttp.TokenStore) {
+	w.t.Helper()
+	require.Empty(w.t, w.toldOfEnd())
+	tokens, err := store.Load(context.Background())
+	require.NoError(w.t, err)
+	tokens, err = w.m.Refresh(context.Background(), tokens.RefreshToken)
+	require.NoError(w.t, err, "the refresh token in the store")
+	require.NoError(w.t, store.Save(context.Background(), tokens))
+}
+
+// clientNetwork is an in-memory network: a handler that panics with ErrAbortHandler has lost the connection.
+type clientNetwork struct {
+	w *clientWorld
+	h http.Handler
+}
+
+func (n clientNetwork) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := req.Context().Err(); err != nil {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, err
+	}
+	type outcome struct {
+		resp *http.Response
+		err  error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		if req.Body != nil {
+			defer req.Body.Close()
+		}
+		defer func() {
+			if recover() != nil {
+				done <- outcome{err: io.ErrUnexpectedEOF}
+			}
+		}()
+		rec := httptest.NewRecorder()
+		served := req.Clone(req.Context())
+		if served.Body == nil {
+			served.Body = http.NoBody
+		}
+		n.h.ServeHTTP(rec, served)
+		done <- outcome{resp: rec.Result()}
+	}()
+	select {
+	case o := <-done:
+		if o.resp != nil {
+			n.w.open.Add(1)
+			o.resp.Body = &clientBody{ReadCloser: o.resp.Body, open: &n.w.open}
+		}
+		return o.resp, o.err
+	case <-req.Context().Done():
+		return nil, req.Context().Err()
+	}
+}
+
+// clientBody counts the open ones.
+type clientBody struct {
+	io.ReadCloser
+	open *atomic.Int64
+	once sync.Once
+}
+
+func (b *clientBody) Close() error {
+	b.once.Do(func() { b.open.Add(-1) })
+	return b.ReadCloser.Close()
+}
+
+// roundTripFunc is a base.
+type clientBase func(*http.Request) (*http.Response, error)
+
+func (f clientBase) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// clientGet returns the API's answer to a GET.
+func clientGet(ctx context.Context, rt http.RoundTripper, url string) (int, string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := (&http.Client{Transport: rt}).Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body), err
+}
+
+func requireGet(t testing.TB, rt http.RoundTripper) {
+	t.Helper()
+	status, body, err := clientGet(context.Background(), rt, clientAPIURL)
+	require.NoError(t, err)
+	require.Equal(t, 200, status, body)
+}
+
+// clientBubble runs a test whose time passes by itself; it ends when all goroutines have, and no body may be open then.
+func clientBubble(t *testing.T, cfg tokensession.Config, f func(t *testing.T, w *clientWorld)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newClientWorldOf(t, cfg)
+		f(t, w)
+		pass(time.Minute) // what the server still does for requests that nobody waits for
+		synctest.Wait()
+		require.Zero(t, w.open.Load(), "response bodies left open")
+	})
+}
+
+// pass lets time pass.
+func pass(d time.Duration) { <-time.After(d) }
+
+// A clientStore is a store that a test can listen to and break.
+type clientStore struct {
+	sessionhttp.TokenStore
+	mu       sync.Mutex
+	loadErr  error
+	saveErr  error
+	beforeSv func()
+	saves    int
+}
+
+func (s *clientStore) set(loadErr, saveErr error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loadErr, s.saveErr = loadErr, saveErr
+}
+
+func (s *clientStore) Load(ctx context.Context) (tokensession.Tokens, error) {
+	s.mu.Lock()
+	err := s.loadErr
+	s.mu.Unlock()
+	if err != nil {
+		return tokensession.Tokens{}, err
+	}
+	return s.TokenStore.Load(ctx)
+}
+
+func (s *clientStore) Save(ctx context.Context, tokens tokensession.Tokens) error {
+	s.mu.Lock()
+	err, before := s.saveErr, s.beforeSv
+	s.saves++
+	s.mu.Unlock()
+	if before != nil {
+		before()
+	}
+	if err != nil {
+		return err
+	}
+	return s.TokenStore.Save(ctx, tokens)
+}
+
+func loaded(t testing.TB, store sessionhttp.TokenStore) tokensession.Tokens {
+	t.Helper()
+	tokens, err := store.Load(context.Background())
+	require.NoError(t, err)
+	return tokens
+}
+
+var errClientDisk = fmt.Errorf("no space left on device")
