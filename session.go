@@ -114,9 +114,7 @@ type Manager struct {
 
 	denied timedSet // sessions whose access tokens are refused although they have not expired
 
-	// unanswered are the WriteIDs of refreshes that may have been applied although the call returned ErrUnavailable.
-	// Their successors were given to nobody.
-	unanswered timedSet
+	unanswered doubts
 }
 
 // New returns a Manager, or says which field of cfg is wrong.
@@ -299,8 +297,11 @@ func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...Refr
 		return Tokens{}, invalid("malformed refresh token")
 	}
 	tokens, err := r.run(ctx)
-	if !r.inDoubt.IsZero() && errors.Is(err, ErrUnavailable) {
-		m.unanswered.add(r.writeID, r.inDoubt, m.now())
+	switch {
+	case err == nil && r.pending.Kind != EventReplayed:
+		m.unanswered.settle(tokens.Session.ID)
+	case errors.Is(err, ErrUnavailable) && !r.inDoubt.IsZero():
+		m.unanswered.add(r.token.handle.sessionID(), r.writeID, r.inDoubt, r.presented, m.now())
 	}
 	return tokens, err
 }
@@ -372,7 +373,7 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 		return r.end(ctx, rec, EventRevoked)
 	}
 	what := r.decide(rec)
-	if r.token.generation == rec.Predecessor && r.unanswered.has(rec.WriteID, r.presented) {
+	if r.token.generation == rec.Predecessor && r.unanswered.found(rec.ID, rec.WriteID, r.now()) {
 		what = r.again(&rec, what)
 	}
 	switch what {
