@@ -55,6 +55,7 @@ bench-stores: servers
 # Refreshes over loopback HTTP beside a handler that only signs, and Require beside the bare handler.
 bench-http:
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkHTTP' -timeout 30m .
+
 # Everything beside the libraries that one would take instead. Writes the tables and the figure of the README's comparison.
 bench-peers: servers
 	scripts/bench-peers.sh
