@@ -4,7 +4,6 @@ package browsertest
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"net/url"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 )
@@ -103,22 +101,12 @@ func (s *server) kill() {
 	s.cmd = nil
 }
 
-// A once is a channel that can be closed more than once.
-type once struct {
-	sync.Once
-	c chan struct{}
-}
-
-func newOnce() *once { return &once{c: make(chan struct{})} }
-
-func (o *once) close() { o.Do(func() { close(o.c) }) }
-
 // wait waits for what another goroutine has to do.
 func wait(t *testing.T, c <-chan struct{}, what string) {
 	t.Helper()
 	select {
 	case <-c:
-	case <-time.After(30 * time.Second):
-		t.Fatal(fmt.Sprintf("waited 30 seconds for %s", what))
+	case <-time.After(time.Minute):
+		t.Fatalf("waited a minute for %s", what)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	cdruntime "github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/storage"
 	"github.com/chromedp/cdproto/target"
@@ -29,7 +30,7 @@ type browser struct {
 
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(chromium, 90*time.Second)
+	ctx, cancel := context.WithTimeout(chromium, 3*time.Minute)
 	t.Cleanup(cancel)
 	b := &browser{t: t, ctx: ctx}
 	var err error
@@ -107,6 +108,15 @@ func (tab *tab) run(actions ...chromedp.Action) {
 	}
 }
 
+// before has a script run on each page before its own.
+func (tab *tab) before(script string) {
+	tab.t.Helper()
+	tab.run(chromedp.ActionFunc(func(ctx context.Context) error {
+		_, err := page.AddScriptToEvaluateOnNewDocument(script).Do(ctx)
+		return err
+	}))
+}
+
 // eval runs the body of an async function, in which session is the page's and UnavailableError its error, and returns
 // what that returns.
 func (tab *tab) eval(body string) any {
@@ -140,7 +150,7 @@ func (tab *tab) until(expression string) {
 	tab.t.Helper()
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		if v, err := tab.tryJS(expression); err == nil && v == true {
 			return
@@ -149,7 +159,7 @@ func (tab *tab) until(expression string) {
 		case <-tick.C:
 		case <-deadline:
 			text, _ := tab.tryJS(`document.body.innerText`)
-			tab.t.Fatalf("waited 30 seconds for %s\non a page that says:\n%v", expression, text)
+			tab.t.Fatalf("waited a minute for %s\non a page that says:\n%v", expression, text)
 		}
 	}
 }
@@ -157,15 +167,6 @@ func (tab *tab) until(expression string) {
 func (tab *tab) sees(text string) {
 	tab.t.Helper()
 	tab.until(fmt.Sprintf(`document.body.innerText.includes(%q)`, text))
-}
-
-func (tab *tab) text() string {
-	tab.t.Helper()
-	v, err := tab.tryJS(`document.body.innerText`)
-	if err != nil {
-		tab.t.Fatal(err)
-	}
-	return v.(string)
 }
 
 // click clicks the visible button of that name, when it can be.
