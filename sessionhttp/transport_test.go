@@ -574,7 +574,7 @@ func TestTransport_withoutTokens(t *testing.T) {
 		require.Zero(t, w.refreshes())
 
 		// A refresh token alone is enough, and so is a server that does not rotate.
-		require.NoError(t, none.Save(t.Context(), tokensession.Tokens{RefreshToken: w.start.RefreshToken}))
+		require.NoError(t, none.Save(t.Context(), tokensession.Tokens{RefreshToken: w.start.RefreshToken, Scope: "read"}))
 		w.setFault(func(_ int, rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
 			rec := httptest.NewRecorder()
 			serve(rec)
@@ -588,6 +588,7 @@ func TestTransport_withoutTokens(t *testing.T) {
 		got := loaded(t, &none)
 		require.Equal(t, w.start.RefreshToken, got.RefreshToken)
 		require.Zero(t, got.AccessExpiresAt)
+		require.Equal(t, "read", got.Scope, "what is not said has not changed")
 		pass(24 * time.Hour)
 		w.setFault(nil)
 		_, _, err = clientGet(t.Context(), transport, clientAPIURL)
