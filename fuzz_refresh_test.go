@@ -75,3 +75,24 @@ func TestRandom_neverRepeats(t *testing.T) {
 		t.Error("a random id or key is too short")
 	}
 }
+
+// A byte that is the same in a thousand handles is no random one.
+func TestRandom_fillsEveryByte(t *testing.T) {
+	for name, next := range map[string]func() []byte{
+		"handle":   func() []byte { h := newHandle(); return h[:] },
+		"key":      func() []byte { return randomBytes(32) },
+		"randomID": func() []byte { return []byte(randomID()) },
+	} {
+		first, differs := next(), map[int]bool{}
+		for range 1000 {
+			for i, b := range next() {
+				if b != first[i] {
+					differs[i] = true
+				}
+			}
+		}
+		if len(differs) != len(first) {
+			t.Errorf("%s: %d of %d bytes are random", name, len(differs), len(first))
+		}
+	}
+}

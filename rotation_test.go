@@ -210,6 +210,17 @@ func TestRefresh_neverExtendsTheAbsoluteEnd(t *testing.T) {
 	}
 }
 
+// A session that was never refreshed has had no refresh that could have cut its end.
+func TestStart_beginsWithAnEndThatIsNotBeyondTheAbsoluteOne(t *testing.T) {
+	w := newWorld(t, tokensession.Config{MaxLifetime: time.Hour})
+	tokens := w.start()
+	require.Equal(t, tokens.Session.CreatedAt.Add(time.Hour), tokens.RefreshExpiresAt)
+	w.clock.advance(time.Hour)
+	w.unchanged(tokens.Session.ID, func() {
+		require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrExpired)
+	})
+}
+
 func TestRefresh_unlimitedSessionLivesAsLongAsItIsRefreshed(t *testing.T) {
 	w := newWorld(t, tokensession.Config{MaxLifetime: tokensession.Unlimited})
 	tokens := w.start()

@@ -123,6 +123,22 @@ func TestRevokeAccess_refusesWhatIsNoAccessTokenOfOurs(t *testing.T) {
 	require.ErrorIs(t, w.m.RevokeAccess(context.Background(), tokens.AccessToken), tokensession.ErrUnavailable)
 }
 
+// Else who holds a key that leaked, and was retired for that, could log everybody out.
+func TestRevokeAccess_refusesATokenOfARetiredKey(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	next, err := tokensession.GenerateKey()
+	require.NoError(t, err)
+	require.NoError(t, w.signer.Rotate(next, w.clock.Now()))
+	w.clock.advance(15*time.Minute - micro)
+	_, err = w.m.SessionID(tokens.AccessToken)
+	require.NoError(t, err)
+	w.clock.advance(micro)
+	w.unchanged(tokens.Session.ID, func() {
+		require.ErrorIs(t, w.m.RevokeAccess(context.Background(), tokens.AccessToken), tokensession.ErrInvalidToken)
+	})
+}
+
 func TestManagerJWKS_isTheSignersAtTheManagersTime(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	require.Equal(t, string(w.signer.JWKS()), string(w.m.JWKS()))

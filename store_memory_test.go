@@ -114,6 +114,44 @@ func TestMemoryStore_sweepsWhatSwapShortened(t *testing.T) {
 	}
 }
 
+// Many expiries that are moved up, in any order, among many that are not.
+func TestMemoryStore_sweepsExactlyWhatSwapShortened(t *testing.T) {
+	const records = 4096
+	store := tokensession.NewMemoryStore()
+	var all []tokensession.Record
+	for n := range records {
+		all = append(all, memoryRecord(fmt.Sprint(n), fmt.Sprint("subject ", n%7), epoch, time.Hour+time.Duration(rand.IntN(1e6))*time.Second))
+		mustCreate(t, store, all[n])
+	}
+	rand.Shuffle(records, func(i, j int) { all[i], all[j] = all[j], all[i] })
+	shortened, kept := all[:records/2], all[records/2:]
+	for _, rec := range shortened {
+		rec.Version, rec.WriteID, rec.ExpiresAt = 2, "second", epoch.Add(time.Duration(1+rand.IntN(3000))*time.Second)
+		if err := store.Swap(t.Context(), rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := store.Sweep(t.Context(), epoch.Add(time.Hour-1), records); n != len(shortened) || err != nil {
+		t.Errorf("Sweep: %d, %v; want %d", n, err, len(shortened))
+	}
+	for _, rec := range kept {
+		if _, err := store.Load(t.Context(), rec.ID); err != nil {
+			t.Fatalf("Load of one whose expiry was not moved: %v", err)
+		}
+	}
+}
+
+// A copy of another store, say.
+func TestMemoryStore_tellsOfARecordThatWasRevokedWhenItWasCreated(t *testing.T) {
+	store := tokensession.NewMemoryStore()
+	rec := memoryRecord("revoked", "alice", epoch, time.Hour)
+	rec.RevokedAt, rec.RevokeReason = epoch.Add(time.Minute), tokensession.ReasonLogout
+	mustCreate(t, store, rec)
+	if told, err := store.RevokedSince(t.Context(), rec.RevokedAt); err != nil || len(told) != 1 || told[0].SessionID != rec.ID {
+		t.Errorf("RevokedSince: %v, %v; want one", told, err)
+	}
+}
+
 func TestMemoryStore_cutsTimeOfRevocationToMicroseconds(t *testing.T) {
 	store := tokensession.NewMemoryStore()
 	mustCreate(t, store, memoryRecord("one", "alice", epoch, time.Hour))

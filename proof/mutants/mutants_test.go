@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	_ "github.com/seed67bc9b7f/tokensession" // its files are read below: a change of them must have the test run again
 )
 
 // The list cannot rot: what a change of the core moves away is missed by the next run of the tests.
