@@ -1,8 +1,12 @@
-.PHONY: test test-clients test-browser screenshot webapp lint proofs bench bench-stores bench-http fuzz servers quickstart model mutants
+.PHONY: test test-clients test-browser screenshot webapp lint proofs bench bench-stores bench-http fuzz servers quickstart model mutants bench-peers soak vectors
 
 # Every module's tests with the race detector. The stores' tests start their own servers.
-test: servers
+test: servers vectors
 	go test -race -timeout 30m work
+
+# Wycheproof's test vectors for JWS and JWK. Their module asks for a newer Go than the workspace does.
+vectors:
+	cd vectors && GOWORK=off go test -count=1 ./...
 
 # The OAuth clients of npm against the endpoints of sessionhttp. Needs Node.js 20 or later and npm.
 test-clients:
@@ -25,10 +29,18 @@ webapp:
 proofs: servers
 	cd proof && TOKENSESSION_PROOF_ROUNDS=1000 go test -count=1 -timeout 30m -v -run '^TestTwoProcesses$$' ./manager
 
+# 64 clients on each durable store in faults of all kinds, 15 minutes each, and then random games against a model for 10;
+# or TOKENSESSION_SOAK=1m make soak. Prints the figures as a table. Without the race detector, under which make test runs
+# a short one.
+soak: servers
+	cd proof && TOKENSESSION_SOAK=$${TOKENSESSION_SOAK:-15m} go test -count=1 -timeout 6h -v -run '^TestSoak$$' ./manager
+	cd statetest && TOKENSESSION_STATETEST=$${TOKENSESSION_STATETEST:-10m} go test -race -count=1 -timeout 2h -v .
+
 # The model of the protocol: every order of its steps, and the faults that it must find.
 model:
 	scripts/install-spin.sh
 	proof/model/check.sh
+
 # Plants the faults of proof/mutants/faults.txt in the core, one at a time, and shows which test notices each. Some by
 # their names: make mutants FAULTS="accept-n-minus-2 issuer-by-prefix".
 mutants:
@@ -56,6 +68,9 @@ bench-stores: servers
 # Refreshes over loopback HTTP beside a handler that only signs, and Require beside the bare handler.
 bench-http:
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkHTTP' -timeout 30m .
+# Everything beside the libraries that one would take instead. Writes the tables and the figure of the README's comparison.
+bench-peers: servers
+	scripts/bench-peers.sh
 
 # Each fuzz target for a minute.
 fuzz:

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/lestrrat-go/jwx/v2/jws"
 )
 
 const (
@@ -341,11 +339,7 @@ func (k Key) sign(data []byte) (signature []byte, err error) {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	signer, err := jws.NewSigner(k.alg)
-	if err != nil {
-		return nil, err
-	}
-	signature, err = signer.Sign(data, k.private())
+	signature, err = k.signer.Sign(data, k.private())
 	if err == nil && len(signature) != k.size {
 		err = fmt.Errorf("signature of %d bytes, want %d", len(signature), k.size)
 	}
@@ -393,7 +387,7 @@ func (c AccessConfig) authenticate(ring *keyring, token string) (*verifiedToken,
 	}
 	header, rest, _ := strings.Cut(token, ".")
 	payload, signature, ok := strings.Cut(rest, ".")
-	if !ok || !isBase64URL(payload) || !isBase64URL(signature) {
+	if !ok || strings.IndexByte(rest, '\n') >= 0 || strings.IndexByte(rest, '\r') >= 0 { // Go's decoder skips them
 		return nil, invalid("not three parts of base64url")
 	}
 	key := ring.byHeader[header]

@@ -75,6 +75,17 @@ func TestAccessToken_neverHasTheSameID(t *testing.T) {
 	}
 }
 
+// The claim is optional (RFC 9068 section 2.2.1): an issuer that is not us may leave it out.
+func TestAccess_withoutAuthTimeHasNone(t *testing.T) {
+	k := testKeyFor("EdDSA")
+	b := newAccessBench(t, k, tokensession.AccessConfig{}, tokensession.Config{})
+	for claim, want := range map[string]time.Time{`"auth_time"`: {}, `"auth_time":0`: time.Unix(0, 0).UTC(), `"auth_time":1`: time.Unix(1, 0).UTC()} {
+		access, err := b.manager.Verify(k.forge(k.header(), claimsWith(claim)))
+		require.NoError(t, err, claim)
+		require.Equal(t, want, access.AuthTime, claim)
+	}
+}
+
 func TestAccess_keepsAuthTimeThroughRefreshes(t *testing.T) {
 	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
 	login := forgeTime.Add(-time.Minute)

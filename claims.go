@@ -1,7 +1,6 @@
 package tokensession
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,26 +22,24 @@ var reservedClaims = map[string]bool{
 
 // standardClaims are the claims with a meaning of ours, in the order in which they are written.
 type standardClaims struct {
-	Issuer   string   `json:"iss"`
-	Subject  string   `json:"sub"`
-	Audience audience `json:"aud"`
-	Expires  int64    `json:"exp"`
-	IssuedAt int64    `json:"iat"`
-	ID       string   `json:"jti"`
-	ClientID string   `json:"client_id,omitempty"`
-	Session  string   `json:"sid"`
-	AuthTime int64    `json:"auth_time"`
-	Scope    string   `json:"scope,omitempty"`
+	Issuer   string `json:"iss"`
+	Subject  string `json:"sub"`
+	Audience any    `json:"aud"` // see audienceClaim
+	Expires  int64  `json:"exp"`
+	IssuedAt int64  `json:"iat"`
+	ID       string `json:"jti"`
+	ClientID string `json:"client_id,omitempty"`
+	Session  string `json:"sid"`
+	AuthTime int64  `json:"auth_time"`
+	Scope    string `json:"scope,omitempty"`
 }
 
-// An audience of one is written as a string (RFC 7519 section 4.1.3).
-type audience []string
-
-func (a audience) MarshalJSON() ([]byte, error) {
-	if len(a) == 1 {
-		return json.Marshal(a[0])
+// audienceClaim is the value of aud: an audience of one is written as a string (RFC 7519 section 4.1.3).
+func audienceClaim(audience []string) any {
+	if len(audience) == 1 {
+		return audience[0]
 	}
-	return json.Marshal([]string(a))
+	return audience
 }
 
 // marshal returns the claims as an object, with the grant's behind them. What it returns, parseClaims accepts.
@@ -97,6 +94,14 @@ func (c claims) find(name string) (string, bool) {
 	return "", false
 }
 
+func (c claims) names() []string {
+	var list []string
+	for _, m := range c {
+		list = append(list, m.name)
+	}
+	return list
+}
+
 // A claimReader takes claims by name and type. It keeps the first error, and goes on with zero values.
 type claimReader struct {
 	claims claims
@@ -140,12 +145,12 @@ func (r *claimReader) audience() []string {
 	if s, ok := unquote(raw); ok {
 		return []string{s}
 	}
-	if raw == "" || raw[0] != '[' {
+	elements, ok := splitArray(raw)
+	if !ok {
 		r.fail(errors.New("aud is neither a string nor an array"))
-		return nil
 	}
 	var list []string
-	for element, rest := nextElement(raw[1:]); element != ""; element, rest = nextElement(rest) {
+	for _, element := range elements {
 		s, ok := unquote(element)
 		if !ok {
 			r.fail(errors.New("aud has an element that is no string"))
@@ -160,12 +165,6 @@ func (r *claimReader) audience() []string {
 // here nor in a nested object, no two names here that differ only in case, and no name that is a reserved claim's
 // but for its case.
 func parseObject(data []byte) (claims, error) {
-	if len(data) == 0 || data[0] != '{' || data[len(data)-1] != '}' || !utf8.Valid(data) || !json.Valid(data) {
-		return nil, errors.New("not exactly one JSON object in UTF-8")
-	}
-	if hasLoneSurrogate(data) {
-		return nil, errors.New("a string with half a surrogate pair")
-	}
 	members, err := splitObject(string(data))
 	if err != nil {
 		return nil, err
@@ -173,7 +172,7 @@ func parseObject(data []byte) (claims, error) {
 	folded := make([]string, 0, 16)
 	for _, m := range members {
 		name := foldName(m.name)
-		if reservedClaims[name] && m.name != name {
+		if m.name != name && reservedClaims[name] {
 			return nil, errors.New("a reserved name in another case")
 		}
 		folded = append(folded, name)
@@ -182,86 +181,6 @@ func parseObject(data []byte) (claims, error) {
 		return nil, errors.New("two names that differ in case only, if at all")
 	}
 	return members, nil
-}
-
-// splitObject returns the members of a JSON object. Their names are not compared; those of the objects inside are.
-func splitObject(object string) (claims, error) {
-	members := make(claims, 0, 12)
-	for element, rest := nextElement(object[1:]); element != ""; element, rest = nextElement(rest) {
-		end := stringEnd(element)
-		name, _ := unquote(element[:end])
-		value := trimLeft(trimLeft(element[end:])[1:])
-		if err := checkNested(value); err != nil {
-			return nil, err
-		}
-		members = append(members, member{name, value})
-	}
-	return members, nil
-}
-
-// checkNested looks for a name that stands twice in an object in value, however deep.
-func checkNested(value string) error {
-	switch value[0] {
-	case '{':
-		members, err := splitObject(value)
-		if err != nil {
-			return err
-		}
-		names := make([]string, 0, 16)
-		for _, m := range members {
-			names = append(names, m.name)
-		}
-		if hasDuplicate(names) {
-			return errors.New("a name twice in one object")
-		}
-	case '[':
-		for element, rest := nextElement(value[1:]); element != ""; element, rest = nextElement(rest) {
-			if err := checkNested(element); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// nextElement returns the member or element that the inside of a valid JSON object or array begins with, and what is
-// behind it and its comma. At the closing bracket it returns "".
-func nextElement(inside string) (element, rest string) {
-	depth := 0
-	for i := 0; i < len(inside); i++ {
-		switch c := inside[i]; {
-		case c == '"':
-			i += stringEnd(inside[i:]) - 1
-		case c == '{' || c == '[':
-			depth++
-		case depth == 0 && (c == ',' || c == '}' || c == ']'):
-			rest = inside[i:]
-			if c == ',' {
-				rest = rest[1:]
-			}
-			return trimLeft(strings.TrimRight(inside[:i], jsonSpace)), rest
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return "", ""
-}
-
-const jsonSpace = " \t\r\n"
-
-func trimLeft(s string) string { return strings.TrimLeft(s, jsonSpace) }
-
-// stringEnd returns the length of the JSON string that s begins with.
-func stringEnd(s string) int {
-	for i := 1; i < len(s); i++ {
-		switch s[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
-	return len(s)
 }
 
 // unquote decodes a JSON string that is known to be valid. It reports false for any other value.
@@ -275,39 +194,6 @@ func unquote(raw string) (string, bool) {
 	var s string
 	err := json.Unmarshal([]byte(raw), &s)
 	return s, err == nil
-}
-
-// hasLoneSurrogate reports whether a \u escape of valid JSON names half a surrogate pair.
-func hasLoneSurrogate(data []byte) bool {
-	for i := bytes.IndexByte(data, '\\'); i >= 0 && i < len(data); i++ {
-		if data[i] != '\\' {
-			continue
-		}
-		i++
-		if data[i] != 'u' {
-			continue
-		}
-		switch half := escapedUnit(data[i+1:]); {
-		case half >= 0xDC00 && half <= 0xDFFF:
-			return true
-		case half >= 0xD800 && half <= 0xDBFF:
-			rest := data[i+5:]
-			if len(rest) < 6 || rest[0] != '\\' || rest[1] != 'u' {
-				return true
-			}
-			if low := escapedUnit(rest[2:]); low < 0xDC00 || low > 0xDFFF {
-				return true
-			}
-			i += 6
-		}
-		i += 4
-	}
-	return false
-}
-
-func escapedUnit(hex []byte) uint64 {
-	n, _ := strconv.ParseUint(string(hex[:4]), 16, 16)
-	return n
 }
 
 // hasDuplicate compares pairwise while that is cheaper than a map.

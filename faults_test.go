@@ -178,6 +178,26 @@ func TestRefresh_writeThatLandsAfterItGaveUpIsNoTheft(t *testing.T) {
 	}
 }
 
+// The client tries again and again, and the store answers reads and refuses writes: the one write that was applied must
+// not be forgotten among those that were not.
+func TestRefresh_afterAnOutageThatRefusesWritesForHoursTheTokenWorks(t *testing.T) {
+	for mode, cfg := range modes {
+		t.Run(mode, func(t *testing.T) {
+			w := newWorld(t, cfg)
+			tokens := w.start()
+			w.fails(tokens.RefreshToken)
+			w.store.breaks(fault{call: callSwap})
+			for range 100 {
+				w.clock.advance(50 * time.Second)
+				requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), errStoreDown)
+			}
+			w.store.set(nil)
+			w.requireLive(w.refresh(tokens.RefreshToken))
+			require.Zero(t, w.events.count(tokensession.EventReused))
+		})
+	}
+}
+
 // fails makes a refresh fail after its write was applied.
 func (w *world) fails(token string) {
 	w.t.Helper()

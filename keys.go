@@ -33,6 +33,7 @@ const (
 type Key struct {
 	verifyKey
 	private hidden // crypto.Signer, or []byte for HMAC
+	signer  jws.Signer
 }
 
 // A hidden value prints as the address of a function. It is for where fmt does not call Format: in the unexported fields
@@ -83,7 +84,10 @@ func newKey(k crypto.Signer, alg jwa.SignatureAlgorithm) (Key, error) {
 			return Key{}, fmt.Errorf("tokensession: RSA key: %w", err)
 		}
 	}
-	key := Key{verifyKey: public, private: hide(k)}
+	key, err := signingKey(public, hide(k))
+	if err != nil {
+		return Key{}, err
+	}
 	probe := []byte("tokensession key probe")
 	signature, err := key.sign(probe)
 	if err != nil {
@@ -93,6 +97,15 @@ func newKey(k crypto.Signer, alg jwa.SignatureAlgorithm) (Key, error) {
 		return Key{}, fmt.Errorf("tokensession: %s key: its signature does not verify with its public key", public.alg)
 	}
 	return key, nil
+}
+
+// signingKey adds what signing needs.
+func signingKey(public verifyKey, private hidden) (Key, error) {
+	signer, err := jws.NewSigner(public.alg)
+	if err != nil {
+		return Key{}, fmt.Errorf("tokensession: %w", err)
+	}
+	return Key{public, private, signer}, nil
 }
 
 // NewHMACKey returns a key for HS256 from a random secret of 32 bytes or more (RFC 7518 section 3.2). Whoever can verify
@@ -110,7 +123,7 @@ func NewHMACKey(secret []byte) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("tokensession: %w", err)
 	}
-	return Key{verifyKey{alg: jwa.HS256, id: id, size: 32, public: hide(secret), verifier: verifier}, hide(secret)}, nil
+	return signingKey(verifyKey{alg: jwa.HS256, id: id, size: 32, public: hide(secret), verifier: verifier}, hide(secret))
 }
 
 // ParseKeyPEM reads one private key in PKCS #8, PKCS #1 or SEC 1 form, not encrypted.

@@ -59,35 +59,37 @@ func (t refreshToken) authentic(keys [][]byte) bool {
 
 // newRefreshToken makes the token of a generation. The same arguments always make the same token.
 func newRefreshToken(key []byte, h handle, generation uint64) string {
-	var b [handleSize + 8 + macSize]byte
-	copy(b[:], h[:])
-	binary.BigEndian.PutUint64(b[handleSize:], generation)
 	mac := refreshMAC(key, h, generation)
-	copy(b[handleSize+8:], mac[:])
-	return refreshPrefix + base64.RawURLEncoding.EncodeToString(b[:])
+	b := make([]byte, 0, handleSize+8+macSize)
+	b = append(binary.BigEndian.AppendUint64(append(b, h[:]...), generation), mac[:]...)
+	token := append(make([]byte, 0, refreshSize), refreshPrefix...)
+	return string(base64.RawURLEncoding.AppendEncode(token, b))
 }
 
 func refreshMAC(key []byte, h handle, generation uint64) (mac [macSize]byte) {
+	b := append(make([]byte, 0, 64), refreshLabel...)
+	b = binary.BigEndian.AppendUint64(append(b, h[:]...), generation)
 	w := hmac.New(sha256.New, key)
-	w.Write([]byte(refreshLabel))
-	w.Write(h[:])
-	w.Write(binary.BigEndian.AppendUint64(nil, generation))
-	copy(mac[:], w.Sum(nil))
+	w.Write(b)
+	copy(mac[:], w.Sum(b[:0]))
 	return mac
 }
 
 // sessionID is the session's public name. Nobody can go back from it to the handle.
 func (h handle) sessionID() string {
-	w := sha256.New()
-	w.Write([]byte(sessionIDLabel))
-	w.Write(h[:])
-	return base64.RawURLEncoding.EncodeToString(w.Sum(nil)[:16])
+	b := append(make([]byte, 0, 64), sessionIDLabel...)
+	sum := sha256.Sum256(append(b, h[:]...))
+	return encodeID(sum[:16])
 }
 
 func newHandle() handle { return handle(randomBytes(handleSize)) }
 
 // randomID returns 128 random bits as 22 characters.
-func randomID() string { return base64.RawURLEncoding.EncodeToString(randomBytes(16)) }
+func randomID() string { return encodeID(randomBytes(16)) }
+
+func encodeID(b []byte) string {
+	return string(base64.RawURLEncoding.AppendEncode(make([]byte, 0, 22), b))
+}
 
 func randomBytes(n int) []byte {
 	b := make([]byte, n)

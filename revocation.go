@@ -23,7 +23,7 @@ const (
 	sweepBatch    = 1000
 )
 
-// A timedSet holds ids, each until a time. Reading it takes no lock and allocates nothing.
+// A timedSet holds ids, each until the latest time it was added for. Reading it takes no lock and allocates nothing.
 type timedSet struct {
 	ids       sync.Map     // id → until when, in microseconds
 	nextPurge atomic.Int64 // in microseconds
@@ -33,7 +33,12 @@ func (s *timedSet) add(id string, until, now time.Time) {
 	if !until.After(now) {
 		return
 	}
-	s.ids.Store(id, until.UnixMicro())
+	for {
+		known, there := s.ids.LoadOrStore(id, until.UnixMicro())
+		if !there || known.(int64) >= until.UnixMicro() || s.ids.CompareAndSwap(id, known, until.UnixMicro()) {
+			break
+		}
+	}
 	if next := s.nextPurge.Load(); now.UnixMicro() >= next && s.nextPurge.CompareAndSwap(next, now.Add(time.Minute).UnixMicro()) {
 		s.purge(now)
 	}
@@ -68,10 +73,6 @@ func (m *Manager) denyPeriod() time.Duration {
 // that the store does not know is [ErrNotFound].
 func (m *Manager) Revoke(ctx context.Context, sessionID string) error {
 	_, err := m.revoke(ctx, sessionID, ReasonRevoked)
-	if errors.Is(err, ErrNotFound) && isSessionID(sessionID) {
-		// The record may be lost, and access tokens of the session may not be.
-		m.deny(sessionID, m.now())
-	}
 	return err
 }
 
@@ -200,6 +201,9 @@ func (m *Manager) revoke(ctx context.Context, sessionID string, reason Reason) (
 	for range maxAttempts {
 		rec, err := m.load(ctx, sessionID)
 		switch {
+		case errors.Is(err, ErrNotFound) && isSessionID(sessionID):
+			m.deny(sessionID, m.now()) // the record may be lost, and access tokens of the session may not be
+			return false, err
 		case err != nil:
 			return false, err
 		case rec.WriteID == writeID:
@@ -217,6 +221,9 @@ func (m *Manager) revoke(ctx context.Context, sessionID string, reason Reason) (
 			m.ended(ctx, next)
 			return true, nil
 		}
+	}
+	if errors.Is(lastErr, ErrNotFound) { // which Load denies: no verdict either
+		lastErr = fmt.Errorf("the store finds the session and cannot change it: %v", lastErr)
 	}
 	return false, unavailable("revoking session "+sessionID, lastErr)
 }
@@ -254,7 +261,7 @@ func (m *Manager) follow(ctx context.Context, store RevocationFeed) {
 	every(ctx, feedInterval, func() {
 		now := m.now()
 		since := read.Add(-feedOverlap)
-		all := now.Sub(readAll) >= readAllInterval
+		all := now.Sub(readAll) >= readAllInterval || now.Before(readAll) // the clock was put back
 		if all {
 			since = now.Add(-m.denyPeriod())
 		}
@@ -289,12 +296,13 @@ func (m *Manager) pull(ctx context.Context, store RevocationFeed, since time.Tim
 	return nil
 }
 
-// sweep drops expired records in batches, so that no statement holds up the others.
+// sweep drops expired records in batches, so that no statement holds up the others. They may live a little longer by
+// the clock of another instance.
 func (m *Manager) sweep(ctx context.Context, store Sweeper) {
 	every(ctx, sweepInterval, func() {
 		for n := sweepBatch; n >= sweepBatch && ctx.Err() == nil; {
 			var err error
-			if n, err = store.Sweep(ctx, m.now(), sweepBatch); err != nil && ctx.Err() == nil {
+			if n, err = store.Sweep(ctx, m.now().Add(-clockSkew), sweepBatch); err != nil && ctx.Err() == nil {
 				m.emit(ctx, Event{Kind: EventSweepFailed, Err: err})
 				return
 			}

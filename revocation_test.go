@@ -151,3 +151,38 @@ func TestRevokeSubject_countsOnlyWhatItEnded(t *testing.T) {
 	w.requireDead(ended, elsewhere)
 	require.ErrorIs(t, w.refreshError(dropped.RefreshToken), tokensession.ErrInvalidToken)
 }
+
+// A store that contradicts itself is broken: a logout that did not happen must not look like one of a session that is
+// over already.
+func TestRevoke_isUnavailableWhereTheStoreFindsASessionAndCannotChangeIt(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+		if call == callSwap {
+			return tokensession.ErrNotFound
+		}
+		return apply()
+	})
+	ctx := context.Background()
+	_, subjectErr := w.m.RevokeSubject(ctx, "alice")
+	_, startErr := w.m.Start(ctx, "alice", tokensession.Replacing(tokens.Session.ID))
+	for what, err := range map[string]error{
+		"Revoke":        w.m.Revoke(ctx, tokens.Session.ID),
+		"RevokeToken":   w.m.RevokeToken(ctx, tokens.RefreshToken),
+		"RevokeSubject": subjectErr,
+		"Replacing":     startErr,
+	} {
+		require.ErrorIs(t, err, tokensession.ErrUnavailable, what)
+		require.NotErrorIs(t, err, tokensession.ErrNotFound, what)
+	}
+}
+
+// A failover lost the record of the session that a login replaces. Its access token is still about.
+func TestReplacing_refusesTheAccessTokenOfASessionThatTheStoreLost(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	old := w.start()
+	w.store.inner = tokensession.NewMemoryStore()
+	w.start(tokensession.Replacing(old.Session.ID))
+	_, err := w.m.Verify(old.AccessToken)
+	require.ErrorIs(t, err, tokensession.ErrRevoked)
+}

@@ -89,6 +89,29 @@ func TestRotate_publishesThenSignsThenRetires(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// Two Managers share a signer, say one for browsers and one for machines: a key lives as long as the longer tokens.
+func TestRotate_keepsAKeyForTheLongestTokensItSigned(t *testing.T) {
+	for name, other := range map[string]time.Duration{"before": 2 * time.Hour, "after": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			k1 := testKeyFor("EdDSA")
+			b := newAccessBench(t, k1, tokensession.AccessConfig{}, tokensession.Config{AccessTTL: time.Hour})
+			second, err := tokensession.New(b.signer, tokensession.NewMemoryStore(), tokensession.Config{Now: b.clock.Now, AccessTTL: other})
+			require.NoError(t, err)
+			tokens, verify := b.start(t), b.manager.Verify
+			if other > time.Hour {
+				tokens, err = second.Start(context.Background(), "bob")
+				require.NoError(t, err)
+				verify = second.Verify
+			}
+			require.NoError(t, b.signer.Rotate(testKeyFor("ES256").key, b.clock.t))
+			b.clock.t = tokens.AccessExpiresAt.Add(-time.Microsecond)
+			_, err = verify(tokens.AccessToken)
+			require.NoError(t, err)
+			require.Contains(t, kids(t, b.signer.JWKS()), k1.key.ID())
+		})
+	}
+}
+
 // TestRotate_asksNothingOfAnUnhurriedVerifier: one that fetched the JWKS before a rotation, and again at any time
 // between Rotate and signFrom, never meets a token that it cannot verify.
 func TestRotate_asksNothingOfAnUnhurriedVerifier(t *testing.T) {
@@ -214,6 +237,27 @@ func TestRetire_ofAKeyThatHasNotSigned(t *testing.T) {
 		require.NoError(t, err, "hour %d", h)
 	}
 	require.Equal(t, []string{keys[2].key.ID()}, kids(t, b.signer.JWKS()))
+}
+
+// TestRetire_ofTheKeyThatSigns lets its successor sign at once and not the key before it, which verifiers may have
+// forgotten.
+func TestRetire_ofTheKeyThatSigns(t *testing.T) {
+	for name, since := range map[string]time.Duration{"for an hour": time.Hour, "since this moment": 0} {
+		t.Run(name, func(t *testing.T) {
+			keys := testKeys()
+			b := newAccessBench(t, keys[0], tokensession.AccessConfig{}, tokensession.Config{})
+			signFrom := forgeTime.Add(time.Hour)
+			require.NoError(t, b.signer.Rotate(keys[1].key, signFrom))
+			require.NoError(t, b.signer.Rotate(keys[2].key, signFrom.Add(5*time.Hour)))
+			b.clock.t = signFrom.Add(since)
+			leaked := b.start(t)
+			require.Equal(t, keys[1].key.ID(), kidOf(t, leaked.AccessToken))
+			require.NoError(t, b.signer.Retire(keys[1].key.ID()))
+			_, err := b.manager.Verify(leaked.AccessToken)
+			require.ErrorIs(t, err, tokensession.ErrInvalidToken)
+			require.Equal(t, keys[2].key.ID(), kidOf(t, b.start(t).AccessToken))
+		})
+	}
 }
 
 func TestSetKeys_replacesTheSet(t *testing.T) {

@@ -114,9 +114,7 @@ type Manager struct {
 
 	denied timedSet // sessions whose access tokens are refused although they have not expired
 
-	// unanswered are the WriteIDs of refreshes that may have been applied although the call returned ErrUnavailable.
-	// Their successors were given to nobody.
-	unanswered timedSet
+	unanswered doubts
 }
 
 // New returns a Manager, or says which field of cfg is wrong.
@@ -281,7 +279,7 @@ func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string
 // a [*ReuseError] that it has been ended now because the token was consumed before, and [ErrDenied] that it has been
 // ended now because the authorizer says so. [ErrInvalidScope] is about a [WithScope] only.
 func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...RefreshOption) (Tokens, error) {
-	r := refresh{Manager: m, writeID: randomID(), endID: randomID(), presented: m.now()}
+	r := refresh{Manager: m, writeID: randomID(), presented: m.now()}
 	for _, opt := range opts {
 		opt.applyRefresh(&r.options)
 	}
@@ -299,8 +297,11 @@ func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...Refr
 		return Tokens{}, invalid("malformed refresh token")
 	}
 	tokens, err := r.run(ctx)
-	if !r.inDoubt.IsZero() && errors.Is(err, ErrUnavailable) {
-		m.unanswered.add(r.writeID, r.inDoubt, m.now())
+	switch {
+	case err == nil && r.pending.Kind != EventReplayed:
+		m.unanswered.settle(tokens.Session.ID)
+	case errors.Is(err, ErrUnavailable) && !r.inDoubt.IsZero():
+		m.unanswered.add(r.token.handle.sessionID(), r.writeID, r.inDoubt, r.presented, m.now())
 	}
 	return tokens, err
 }
@@ -334,7 +335,7 @@ type refresh struct {
 	token   refreshToken
 	options refreshOptions
 	writeID string
-	endID   string // the WriteID where it ends the session instead: a store may take two writes with one for the same
+	endID   string // where it ends the session instead: a store may take two writes with one WriteID for the same
 
 	// When the token was presented. The periods are measured to it, and from the write of its successor: however long
 	// the store, the authorizer or the signer takes, two refreshes that raced are no theft.
@@ -363,7 +364,7 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 		return Tokens{}, invalid("forged refresh token")
 	case rec.ClientID != "" && rec.ClientID != r.options.clientID:
 		return Tokens{}, invalid("refresh token of another client")
-	case rec.WriteID == r.endID, rec.WriteID == r.writeID && !ending: // an attempt failed only in appearance
+	case ending && rec.WriteID == r.endID, !ending && rec.WriteID == r.writeID: // an attempt failed only in appearance
 		return r.finish(ctx, rec)
 	case ending && rec.RevokedAt.IsZero():
 		return r.end(ctx, rec, r.pending.Kind)
@@ -372,7 +373,7 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 		return r.end(ctx, rec, EventRevoked)
 	}
 	what := r.decide(rec)
-	if r.token.generation == rec.Predecessor && r.unanswered.has(rec.WriteID, r.presented) {
+	if r.token.generation == rec.Predecessor && r.unanswered.found(rec.ID, rec.WriteID, r.now()) {
 		what = r.again(&rec, what)
 	}
 	switch what {
@@ -467,6 +468,9 @@ var endedFor = map[EventKind]Reason{EventReused: ReasonReuse, EventDenied: Reaso
 // end writes a revocation, which the caller's going away does not stop.
 func (r *refresh) end(ctx context.Context, rec Record, kind EventKind) (Tokens, error) {
 	r.pending = Event{Kind: kind, Presented: r.token.generation, Live: rec.Generation}
+	if r.endID == "" {
+		r.endID = randomID()
+	}
 	detached, cancel := detach(ctx)
 	defer cancel()
 	return r.write(detached, rec.revoke(r.now(), endedFor[kind]), r.endID)
@@ -549,7 +553,7 @@ func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Tim
 	}
 	expires := earlier(now.Add(m.cfg.AccessTTL), sessionEnd).Unix()
 	token, err := m.signer.sign(standardClaims{
-		Issuer: m.signer.cfg.Issuer, Subject: s.Subject, Audience: grant.Audience,
+		Issuer: m.signer.cfg.Issuer, Subject: s.Subject, Audience: audienceClaim(grant.Audience),
 		Expires: expires, IssuedAt: now.Unix(), ID: randomID(),
 		ClientID: s.ClientID, Session: s.ID, AuthTime: s.AuthTime.Unix(), Scope: grant.Scope,
 	}, grant.Claims, now)
@@ -566,12 +570,20 @@ func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Tim
 func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
 	return Tokens{
 		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,
-		RefreshToken: newRefreshToken(m.tokenKeys(rec)[0], h, rec.Generation), RefreshExpiresAt: rec.ExpiresAt,
+		RefreshToken: newRefreshToken(m.tokenKey(rec), h, rec.Generation), RefreshExpiresAt: rec.ExpiresAt,
 		Scope: issued.scope, Session: rec.Session(),
 	}
 }
 
-// tokenKeys returns the keys of the session's refresh tokens: the first one signs, all verify.
+// tokenKey returns the key that makes the session's refresh tokens.
+func (m *Manager) tokenKey(rec Record) []byte {
+	if hostKeys := m.refreshKeys(); len(hostKeys) > 0 {
+		return deriveKey(hostKeys[0], rec.Key)
+	}
+	return rec.Key
+}
+
+// tokenKeys returns the keys that may have made the session's refresh tokens.
 func (m *Manager) tokenKeys(rec Record) [][]byte {
 	hostKeys := m.refreshKeys()
 	if len(hostKeys) == 0 {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,9 +27,28 @@ const pool = 16
 
 // A rival is a store on a server, and the cheapest write that can be made there through the same driver and pool.
 type rival struct {
-	store tokensession.RefreshStore
-	sent  *atomic.Int64                   // what the client wrote to its connections, counted in writes
-	floor func(client int) (write func()) // prepares the row or key of a client
+	store  tokensession.RefreshStore
+	server *servers.Process
+	sent   *atomic.Int64                   // what the client wrote to its connections, counted in writes
+	floor  func(client int) (write func()) // prepares the row or key of a client
+}
+
+// spent is what has been used until now of the writes to connections and of processors' time.
+type spent struct {
+	sent           int64
+	client, server time.Duration
+}
+
+func (r rival) spent() spent {
+	var self syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &self)
+	return spent{r.sent.Load(), time.Duration(self.Utime.Nano() + self.Stime.Nano()), r.server.CPUTime()}
+}
+
+func (s *spent) add(from, to spent) {
+	s.sent += to.sent - from.sent
+	s.client += to.client - from.client
+	s.server += to.server - from.server
 }
 
 // BenchmarkStore_refresh runs refreshes through a Manager in turns with the floor: a prepared UPDATE of one row by its
@@ -62,12 +82,15 @@ func compare(b *testing.B, r rival, clients int) {
 	run(refreshes, 300*time.Millisecond) // connects, prepares, warms up
 	run(writes, 300*time.Millisecond)
 	var ours, floor timings
+	var oursSpent, floorSpent spent
 	for b.Loop() {
 		for range 6 {
+			before := r.spent()
 			floor.add(run(writes, 500*time.Millisecond))
-			before := r.sent.Load()
+			between := r.spent()
 			ours.add(run(refreshes, 500*time.Millisecond))
-			ours.sent += r.sent.Load() - before
+			floorSpent.add(before, between)
+			oursSpent.add(between, r.spent())
 		}
 	}
 	b.ReportMetric(0, "ns/op") // of everything together: no use
@@ -77,7 +100,13 @@ func compare(b *testing.B, r rival, clients int) {
 	b.ReportMetric(floor.rate(), "floor-ops/s")
 	b.ReportMetric(ours.rate(), "refresh-ops/s")
 	b.ReportMetric(ours.rate()/floor.rate(), "throughput-ratio")
-	b.ReportMetric(float64(ours.sent)/float64(len(ours.each)), "sent/refresh")
+	n, floorN := float64(len(ours.each)), float64(len(floor.each))
+	b.ReportMetric(float64(oursSpent.sent)/n, "sent/refresh")
+	// What processors do is what bounds the throughput once all are busy. It is steadier than time on a busy machine.
+	b.ReportMetric(float64(floorSpent.client)/floorN, "floor-client-cpu-ns")
+	b.ReportMetric(float64(floorSpent.server)/floorN, "floor-server-cpu-ns")
+	b.ReportMetric(float64(oursSpent.client)/n, "refresh-client-cpu-ns")
+	b.ReportMetric(float64(oursSpent.server)/n, "refresh-server-cpu-ns")
 }
 
 func managerOn(tb testing.TB, store tokensession.RefreshStore) *tokensession.Manager {
@@ -135,12 +164,13 @@ func (c *countingConn) Write(b []byte) (int, error) {
 
 func postgresRival(tb testing.TB, opts servers.PostgresOptions) rival {
 	tb.Helper()
-	db, sent := openPostgres(tb, servers.StartPostgres(tb, opts).DSN)
+	server := servers.StartPostgres(tb, opts)
+	db, sent := openPostgres(tb, server.DSN)
 	_, err := db.ExecContext(ctx, "CREATE TABLE floor (id text PRIMARY KEY, n bigint NOT NULL) WITH (fillfactor = 80)")
 	check(tb, err)
 	update, err := db.PrepareContext(ctx, "UPDATE floor SET n = n + $1 WHERE id = $2")
 	check(tb, err)
-	return rival{store: migrated(tb, db), sent: sent, floor: func(client int) func() {
+	return rival{store: migrated(tb, db), server: server.Process, sent: sent, floor: func(client int) func() {
 		id := fmt.Sprintf("client %d", client)
 		_, err := db.ExecContext(ctx, "INSERT INTO floor VALUES ($1, 0) ON CONFLICT DO NOTHING", id)
 		check(tb, err)
@@ -176,11 +206,12 @@ func migrated(tb testing.TB, db *sql.DB) *sqlstore.Store {
 func redisRival(tb testing.TB, appendFsync string) rival {
 	tb.Helper()
 	sent, dial := countingDialer()
-	client := servers.StartRedis(tb, servers.RedisOptions{AppendFsync: appendFsync}).Client(&redis.Options{PoolSize: pool, Dialer: dial})
+	server := servers.StartRedis(tb, servers.RedisOptions{AppendFsync: appendFsync})
+	client := server.Client(&redis.Options{PoolSize: pool, Dialer: dial})
 	store, err := redisstore.New(client, redisstore.Config{})
 	check(tb, err)
 	set := redis.NewScript("return redis.call('SET', KEYS[1], ARGV[1])")
-	return rival{store: store, sent: sent, floor: func(n int) func() {
+	return rival{store: store, server: server.Process, sent: sent, floor: func(n int) func() {
 		keys := []string{fmt.Sprintf("floor %d", n)}
 		return func() {
 			if err := set.Run(ctx, client, keys, "x").Err(); err != nil {

@@ -10,7 +10,6 @@ import (
 type timings struct {
 	each    []time.Duration
 	elapsed time.Duration
-	sent    int64
 }
 
 func (t *timings) add(other timings) {

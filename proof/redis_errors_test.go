@@ -203,9 +203,8 @@ func TestRedisErrors_damagedSession(t *testing.T) {
 	}{
 		"no key field":  {func(key string) error { return client.HDel(ctx, key, "key").Err() }, "field key is missing", true},
 		"no revoked_at": {func(key string) error { return client.HDel(ctx, key, "revoked_at").Err() }, "another program", false},
-		"no version":    {func(key string) error { return client.HDel(ctx, key, "version").Err() }, "missing", false},
-		"no write_id":   {func(key string) error { return client.HDel(ctx, key, "write_id").Err() }, "missing", false},
-		"bad time":      {func(key string) error { return client.HSet(ctx, key, "expires_at", "soon").Err() }, "soon", true},
+		"no write":      {func(key string) error { return client.HDel(ctx, key, "write").Err() }, "missing", false},
+		"bad time":      {func(key string) error { return client.HSet(ctx, key, "created_at", "soon").Err() }, "soon", true},
 		"another hash": {func(key string) error {
 			return errors.Join(client.Del(ctx, key).Err(), client.HSet(ctx, key, "a", "b").Err())
 		}, "missing", false},
@@ -231,7 +230,7 @@ func TestRedisErrors_damagedSession(t *testing.T) {
 			says = "another program"
 		}
 		redisCouldNotTell(t, name+": Swap", store.Swap(ctx, redisRotated(rec)), says)
-		if name != "no revoked_at" && name != "no version" {
+		if name != "no revoked_at" {
 			other := rec
 			other.WriteID = redisID()
 			redisCouldNotTell(t, name+": Create", store.Create(ctx, other), says)

@@ -53,11 +53,11 @@ func TestRedisStore_keepsEveryBitOfARecord(t *testing.T) {
 
 func TestRedisStore_comparesVersionsOf64Bits(t *testing.T) {
 	store, _ := redisStore(t, redisClient(t, servers.RedisAddr(t), nil), redisstore.Config{})
-	for _, version := range []uint64{1, 9, 1 << 53, 1<<53 + 1, 1<<64 - 3} {
+	for _, version := range []uint64{3, 9, 10, 1 << 53, 1<<53 + 1, 1<<64 - 3} {
 		rec := newRedisRecord("alice")
 		rec.Version = version
 		redisCreate(t, store, rec)
-		for _, other := range []uint64{version - 1, version, version + 2} {
+		for _, other := range []uint64{version - 1, version, version + 2, 2} { // 10 begins as 1 does
 			next := redisRotated(rec)
 			next.Version = other
 			if err := store.Swap(t.Context(), next); !errors.Is(err, tokensession.ErrConflict) {
@@ -117,7 +117,8 @@ func TestRedisStore_showsOperatorsPlainFields(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"subject": "alice", "created_at": "2026-01-02T03:04:05.000006Z", "attr:ip": "192.0.2.1",
-		"version": "1", "revoked_at": "", "generation": "0",
+		"revoked_at": "", "write": "1 " + rec.WriteID,
+		"chain": fmt.Sprintf("0 0 - %d %d", rec.RotatedAt.UnixMicro(), rec.ExpiresAt.UnixMicro()),
 	} {
 		if fields[name] != want {
 			t.Errorf("%s is %q, want %q", name, fields[name], want)

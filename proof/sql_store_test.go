@@ -106,7 +106,7 @@ func TestSQLStore_keepsTheContract(t *testing.T) {
 		for _, options := range dsns[server.dialect] {
 			t.Run("DSN "+options, func(t *testing.T) {
 				t.Parallel()
-				db := server.open(t, withDSNOptions(dsn, options))
+				db := server.open(t, withDSNOptions(dsn, server.namesIsolation(t, dsn, options)))
 				table := newSQLTable()
 				store := server.migrated(t, db, table)
 				storetest.Run(t, func(t *testing.T) tokensession.RefreshStore {
@@ -116,6 +116,22 @@ func TestSQLStore_keepsTheContract(t *testing.T) {
 			})
 		}
 	})
+}
+
+// namesIsolation returns the options with MySQL's name of a variable that has another one in MariaDB before 11.
+func (s sqlServer) namesIsolation(t *testing.T, dsn, options string) string {
+	t.Helper()
+	if !strings.Contains(options, "tx_isolation") {
+		return options
+	}
+	var version string
+	if err := s.open(t, dsn).QueryRowContext(t.Context(), "SELECT VERSION()").Scan(&version); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(version, "MariaDB") {
+		return options
+	}
+	return strings.Replace(options, "tx_isolation", "transaction_isolation", 1)
 }
 
 var sqlTables atomic.Int64

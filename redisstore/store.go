@@ -120,7 +120,7 @@ func (s *Store) Create(ctx context.Context, rec tokensession.Record) error {
 	if err != nil {
 		return err
 	}
-	args := append([]any{rec.WriteID, w.dropAt}, fields...)
+	args := append([]any{writeOf(rec), w.dropAt}, fields...)
 	switch status, err := createScript.Run(ctx, s.client, []string{w.key}, args...).Text(); {
 	case err != nil:
 		return failure("create session", w.key, err)
@@ -183,8 +183,8 @@ func (s *Store) Swap(ctx context.Context, next tokensession.Record) error {
 
 // swap sends the fields, and the digest of those that are not among them.
 func (s *Store) swap(ctx context.Context, next tokensession.Record, w write, digest string, fields []any) (string, error) {
-	args := make([]any, 0, 5+len(fields))
-	args = append(args, strconv.FormatUint(next.Version-1, 10), strconv.FormatUint(next.Version, 10), next.WriteID, w.dropAt, digest)
+	args := make([]any, 0, 4+len(fields))
+	args = append(args, strconv.FormatUint(next.Version-1, 10)+" ", writeOf(next), w.dropAt, digest)
 	return swapScript.Run(ctx, s.client, []string{w.key}, append(args, fields...)...).Text()
 }
 

@@ -81,7 +81,7 @@ func TestToken_saysTheSameOfEveryTokenThatIsOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer := s.refresh(token)
-			require.Empty(t, answer.Header["WWW-Authenticate"])
+			require.Empty(t, answer.Header.Values("WWW-Authenticate"))
 			requireError(t, answer, http.StatusBadRequest, "invalid_grant")
 		})
 	}

@@ -5,9 +5,11 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/proof/servers"
+	"github.com/seed67bc9b7f/tokensession/redisstore"
 )
 
 // A pairOfServers is a primary and an asynchronous replica that the sessions can fail over to.
@@ -139,6 +141,46 @@ func testStaleReplica(t *testing.T, pair pairOfServers) {
 	}
 	stranger := newManager(t, pair.place.open(t, access{dial: proxy.dial}), tokensession.Config{Now: clock.Now})
 	wantDead(t, stranger, loggedOut.RefreshToken, tokensession.ErrRevoked) // because the others wrote it again
+}
+
+// TestSentinelPromotesReplica: the master is killed under load, and Sentinel promotes a replica, to which the client goes
+// by itself. The tokens that the replica has never seen heal their sessions, and nobody is logged out.
+func TestSentinelPromotesReplica(t *testing.T) {
+	master := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "everysec"})
+	replica := master.StartReplica()
+	sentinel := servers.StartSentinel(t, master, 1)
+	client := redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: servers.SentinelMaster, SentinelAddrs: []string{sentinel.Addr}, ContextTimeoutEnabled: true,
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	store, err := redisstore.New(client, redisstore.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	happened, clock := new(events), newClock()
+	m := newManager(t, store, tokensession.Config{Now: clock.Now, OnEvent: happened.add})
+
+	clients := newCrowd(t, m, crashClients)
+	master.AwaitReplicas(1)
+	clients.work()
+	clients.awaitProgress(10)
+	replica.Partition()
+	clients.awaitProgress(5) // this is lost
+	master.Kill()
+	clients.awaitOutage()
+	clock.advance(pastGrace)
+	clients.awaitProgress(10)
+	clients.rest()
+	clients.allLive()
+	happened.none(t, tokensession.EventReused, tokensession.EventRevoked)
+	if n := happened.count(tokensession.EventHealed); n != crashClients {
+		t.Errorf("%d sessions were healed, want %d", n, crashClients)
+	}
+	if err := store.Check(context.Background()); err != nil {
+		t.Errorf("Check, of the promoted replica: %v", err)
+	}
+	done, failed := clients.totals()
+	t.Logf("%d refreshes, %d calls without a verdict", done, failed)
 }
 
 // follow keeps the manager's deny list in step until the test ends.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 func processAttributes(spec Spec) *syscall.SysProcAttr {
@@ -36,4 +37,18 @@ func alive(pid int) bool {
 	}
 	_, rest, _ := bytes.Cut(stat, []byte(") "))
 	return len(rest) > 0 && rest[0] != 'Z' && rest[0] != 'X'
+}
+
+// cpuTime returns how long the threads of a process have run, or zero if the kernel does not tell.
+func cpuTime(pid int) time.Duration {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	var all time.Duration
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		if fields := bytes.Fields(text); len(fields) > 0 {
+			nanoseconds, _ := strconv.ParseInt(string(fields[0]), 10, 64)
+			all += time.Duration(nanoseconds)
+		}
+	}
+	return all
 }

@@ -1,15 +1,15 @@
 -- Adds a record, unless there is one. A repeat of the write that added it is told OK.
 --
 -- KEYS[1]   the record
--- ARGV[1]   its write_id
+-- ARGV[1]   its write field
 -- ARGV[2]   when Redis drops it, Unix milliseconds
 -- ARGV[3..] its fields: name, value, name, value ...
 
-local write_id = redis.call('HGET', KEYS[1], 'write_id')
-if write_id == ARGV[1] then
+local write = redis.call('HGET', KEYS[1], 'write')
+if write == ARGV[1] then
   return 'OK'
 end
-if write_id then
+if write then
   return 'EXISTS'
 end
 if redis.call('EXISTS', KEYS[1]) == 1 then

@@ -5,40 +5,38 @@
 -- sees that they are what they were.
 --
 -- KEYS[1]   the record
--- ARGV[1]   the version before
--- ARGV[2]   the new version
--- ARGV[3]   the new write_id
--- ARGV[4]   when Redis drops the record, Unix milliseconds
--- ARGV[5]   the digest of the fields that are not in ARGV[6..]; empty if all are
--- ARGV[6..] the new fields: name, value, name, value ...
+-- ARGV[1]   how its write field has to begin: with the version before
+-- ARGV[2]   the new write field: version and write ID
+-- ARGV[3]   when Redis drops the record, Unix milliseconds
+-- ARGV[4]   the digest of the fields that are not in ARGV[5..]; empty if all are
+-- ARGV[5..] the new fields: name, value, name, value ...
 
-local version, write_id, revoked_at, digest, indexed_until = unpack(
-  redis.call('HMGET', KEYS[1], 'version', 'write_id', 'revoked_at', 'digest', 'indexed_until'))
-if not (version and write_id and revoked_at and digest and indexed_until) then
+local write, revoked_at, digest, indexed_until = unpack(
+  redis.call('HMGET', KEYS[1], 'write', 'revoked_at', 'digest', 'indexed_until'))
+if not (write and revoked_at and digest and indexed_until) then
   if redis.call('EXISTS', KEYS[1]) == 0 then
     return 'NOT_FOUND'
   end
   return 'DAMAGED'
 end
-if version == ARGV[2] and write_id == ARGV[3] then
+if write == ARGV[2] then
   return 'OK'
 end
-if version ~= ARGV[1] or revoked_at ~= '' then
+if string.sub(write, 1, #ARGV[1]) ~= ARGV[1] or revoked_at ~= '' then
   return 'CONFLICT'
 end
 
--- DEL and PERSIST need no memory, and after one of them the script may write where memory is short: a refresh takes no
--- more of it.
-if ARGV[5] == '' then
-  redis.call('DEL', KEYS[1])
-elseif digest ~= ARGV[5] or tonumber(ARGV[4]) > tonumber(indexed_until) then
+if ARGV[4] == '' then
+  redis.call('DEL', KEYS[1]) -- needs no memory, and after it the script may write where memory is short
+  -- In parts, because Lua's unpack is limited to some thousand values.
+  for i = 5, #ARGV, 1000 do
+    redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV)))
+  end
+elseif digest ~= ARGV[4] or tonumber(ARGV[3]) > tonumber(indexed_until) then
   return 'INCOMPLETE' -- other fields change too, or the record would outlive its entry in the subject's index
-else
-  redis.call('PERSIST', KEYS[1])
+elseif type(redis.pcall('HSET', KEYS[1], unpack(ARGV, 5))) == 'table' then -- an error: is memory short?
+  redis.call('PERSIST', KEYS[1]) -- as DEL above; a refresh takes no more memory than there is
+  redis.call('HSET', KEYS[1], unpack(ARGV, 5))
 end
--- In parts, because Lua's unpack is limited to some thousand values.
-for i = 6, #ARGV, 1000 do
-  redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV)))
-end
-redis.call('PEXPIREAT', KEYS[1], ARGV[4])
+redis.call('PEXPIREAT', KEYS[1], ARGV[3])
 return 'OK'

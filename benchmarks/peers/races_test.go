@@ -1,0 +1,42 @@
+package peers
+
+import (
+	"testing"
+)
+
+// TestRaces_endAsPromised plays each story with tokensession. What the others do is measured, not asserted.
+func TestRaces_endAsPromised(t *testing.T) {
+	type row map[string]outcome
+	want := map[string]row{
+		"tokensession": {
+			"parallel":    {answered: 32, live: 1, honest: true},
+			"retry":       {live: 1, honest: true},
+			"late-retry":  {}, // the reply was dropped for longer than the grace period
+			"two-back":    {},
+			"fork":        {},
+			"thief-first": {},
+		},
+		"tokensession-recovery": {
+			// The consumed token works in place of its successor, never beside it: that makes two when each is tried alone.
+			"parallel":    {answered: 32, live: 2, honest: true},
+			"retry":       {live: 2, honest: true},
+			"late-retry":  {live: 2, honest: true},
+			"two-back":    {},
+			"fork":        {},
+			"thief-first": {},
+		},
+		"tokensession-strict": { // says that a race and a lost reply end the session
+			"parallel": {answered: 1}, "retry": {}, "late-retry": {}, "two-back": {}, "fork": {}, "thief-first": {},
+		},
+	}
+	for _, c := range contenders() {
+		for _, st := range stories {
+			got := st.play(c)
+			expected, ours := want[c.name][st.name]
+			t.Logf("%s, %s: %+v", c.name, st.name, got)
+			if ours && got != expected {
+				t.Errorf("%s, %s: %+v, want %+v", c.name, st.name, got, expected)
+			}
+		}
+	}
+}
