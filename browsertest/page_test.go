@@ -37,7 +37,9 @@ func TestPage_fitsItsScreen(t *testing.T) {
 		}
 	}
 	theme := func(name string) chromedp.Action {
-		return emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}})
+		return emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{
+			{Name: "prefers-color-scheme", Value: name}, {Name: "prefers-reduced-motion", Value: "reduce"},
+		})
 	}
 	page.run(chromedp.EmulateViewport(1200, 800), theme("light"))
 	keep("login-wide")
