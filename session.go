@@ -279,7 +279,7 @@ func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string
 // a [*ReuseError] that it has been ended now because the token was consumed before, and [ErrDenied] that it has been
 // ended now because the authorizer says so. [ErrInvalidScope] is about a [WithScope] only.
 func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...RefreshOption) (Tokens, error) {
-	r := refresh{Manager: m, writeID: randomID(), endID: randomID(), presented: m.now()}
+	r := refresh{Manager: m, writeID: randomID(), presented: m.now()}
 	for _, opt := range opts {
 		opt.applyRefresh(&r.options)
 	}
@@ -335,7 +335,7 @@ type refresh struct {
 	token   refreshToken
 	options refreshOptions
 	writeID string
-	endID   string // the WriteID where it ends the session instead: a store may take two writes with one for the same
+	endID   string // where it ends the session instead: a store may take two writes with one WriteID for the same
 
 	// When the token was presented. The periods are measured to it, and from the write of its successor: however long
 	// the store, the authorizer or the signer takes, two refreshes that raced are no theft.
@@ -364,7 +364,7 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 		return Tokens{}, invalid("forged refresh token")
 	case rec.ClientID != "" && rec.ClientID != r.options.clientID:
 		return Tokens{}, invalid("refresh token of another client")
-	case rec.WriteID == r.endID, rec.WriteID == r.writeID && !ending: // an attempt failed only in appearance
+	case ending && rec.WriteID == r.endID, !ending && rec.WriteID == r.writeID: // an attempt failed only in appearance
 		return r.finish(ctx, rec)
 	case ending && rec.RevokedAt.IsZero():
 		return r.end(ctx, rec, r.pending.Kind)
@@ -468,6 +468,9 @@ var endedFor = map[EventKind]Reason{EventReused: ReasonReuse, EventDenied: Reaso
 // end writes a revocation, which the caller's going away does not stop.
 func (r *refresh) end(ctx context.Context, rec Record, kind EventKind) (Tokens, error) {
 	r.pending = Event{Kind: kind, Presented: r.token.generation, Live: rec.Generation}
+	if r.endID == "" {
+		r.endID = randomID()
+	}
 	detached, cancel := detach(ctx)
 	defer cancel()
 	return r.write(detached, rec.revoke(r.now(), endedFor[kind]), r.endID)
@@ -567,12 +570,20 @@ func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Tim
 func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
 	return Tokens{
 		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,
-		RefreshToken: newRefreshToken(m.tokenKeys(rec)[0], h, rec.Generation), RefreshExpiresAt: rec.ExpiresAt,
+		RefreshToken: newRefreshToken(m.tokenKey(rec), h, rec.Generation), RefreshExpiresAt: rec.ExpiresAt,
 		Scope: issued.scope, Session: rec.Session(),
 	}
 }
 
-// tokenKeys returns the keys of the session's refresh tokens: the first one signs, all verify.
+// tokenKey returns the key that makes the session's refresh tokens.
+func (m *Manager) tokenKey(rec Record) []byte {
+	if hostKeys := m.refreshKeys(); len(hostKeys) > 0 {
+		return deriveKey(hostKeys[0], rec.Key)
+	}
+	return rec.Key
+}
+
+// tokenKeys returns the keys that may have made the session's refresh tokens.
 func (m *Manager) tokenKeys(rec Record) [][]byte {
 	hostKeys := m.refreshKeys()
 	if len(hostKeys) == 0 {
