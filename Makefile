@@ -1,4 +1,4 @@
-.PHONY: test test-clients lint proofs bench bench-stores bench-http fuzz servers quickstart model mutants bench-peers soak vectors
+.PHONY: test test-clients test-browser screenshot webapp lint proofs bench bench-stores bench-http fuzz servers quickstart model mutants bench-peers soak vectors
 
 # Every module's tests with the race detector. The stores' tests start their own servers.
 test: servers vectors
@@ -11,6 +11,19 @@ vectors:
 # The OAuth clients of npm against the endpoints of sessionhttp. Needs Node.js 20 or later and npm.
 test-clients:
 	scripts/test-clients.sh
+
+# The browser's script, by itself in Node.js and in Chromium on the pages of the web application.
+test-browser:
+	scripts/test-browser.sh
+
+# Pictures of the web application in .bin/screenshots, and the README's among them.
+screenshot:
+	scripts/install-chromium.sh
+	cd browsertest && go test -tags browser -count=1 -run '^TestPage_fitsItsScreen$$' . -screenshots ../.bin/screenshots
+	cp .bin/screenshots/webapp.png docs/webapp.png
+
+webapp:
+	go run ./examples/webapp
 
 # Two processes race for one token on each store, a thousand rounds instead of a hundred.
 proofs: servers
@@ -55,6 +68,7 @@ bench-stores: servers
 # Refreshes over loopback HTTP beside a handler that only signs, and Require beside the bare handler.
 bench-http:
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkHTTP' -timeout 30m .
+
 # Everything beside the libraries that one would take instead. Writes the tables and the figure of the README's comparison.
 bench-peers: servers
 	scripts/bench-peers.sh

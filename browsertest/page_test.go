@@ -13,6 +13,7 @@ import (
 
 // Widths in CSS pixels: WCAG 2.2's smallest (1.4.10), and a desktop's.
 func TestPage_fitsItsScreen(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, false)
 	b := newBrowser(t)
 	page := b.open(s.url)
@@ -27,12 +28,18 @@ func TestPage_fitsItsScreen(t *testing.T) {
 		}
 		var png []byte
 		page.run(chromedp.FullScreenshot(&png, 100))
-		if err := os.WriteFile(filepath.Join(*screenshots, name+".png"), png, 0o644); err != nil {
+		err := os.MkdirAll(*screenshots, 0o755)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(*screenshots, name+".png"), png, 0o644)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	theme := func(name string) chromedp.Action {
-		return emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}})
+		return emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{
+			{Name: "prefers-color-scheme", Value: name}, {Name: "prefers-reduced-motion", Value: "reduce"},
+		})
 	}
 	page.run(chromedp.EmulateViewport(1200, 800), theme("light"))
 	keep("login-wide")
@@ -56,4 +63,10 @@ func TestPage_fitsItsScreen(t *testing.T) {
 	keep("theft-dark")
 	page.run(theme("light"))
 	keep("theft")
+
+	page.logIn("alice")
+	page.click("Send")
+	page.sees("said alice")
+	page.until(`[...document.querySelectorAll("#log li")].length === 7`)
+	keep("webapp") // the README's
 }

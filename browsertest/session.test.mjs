@@ -391,6 +391,21 @@ test("a login waits for a refresh, so that the old session's end is not the new 
 	assert.deepEqual(tab.events, ["end none", "update"]);
 });
 
+test("a 401 of before the login does not refresh the new session", async () => {
+	const [tab, other] = [open(), open()];
+	let answer;
+	server["/auth/session"] = () => new Promise((resolve) => (answer = () => resolve(refused())));
+	const asked = other.info();
+	await settle();
+	server["/auth/session"] = () => alive();
+	server["/auth/token"] = () => alive();
+	await tab.login(async () => json(200, {}));
+	await heard(other, "update");
+	answer();
+	assert.equal((await asked).subject, "alice");
+	assert.equal(count("POST /auth/token"), 0);
+});
+
 test("a login that failed tells nothing, and one that threw rejects and blocks nobody", async () => {
 	const tab = open();
 	assert.equal((await tab.login(async () => json(401, {}))).status, 401);

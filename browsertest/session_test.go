@@ -20,6 +20,7 @@ const callTheAPI = `const r = await session.fetch("/api/echo", {method: "POST", 
 	return r.status + " " + (r.ok ? (await r.json()).text : "");`
 
 func TestCookies_areAsPromisedAndNoTokenReachesAScript(t *testing.T) {
+	t.Parallel()
 	for _, secure := range []bool{false, true} {
 		t.Run(map[bool]string{false: "http", true: "https"}[secure], func(t *testing.T) {
 			p := startProxy(t, startServer(t, secure))
@@ -96,6 +97,7 @@ func (b *browser) checkCookies(secure bool) map[string]string {
 }
 
 func TestTabs_refreshOnceForAll(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t, startServer(t, false))
 	b := newBrowser(t)
 	tabs := []*tab{b.open(p.url)}
@@ -145,6 +147,7 @@ func inAll(tabs []*tab, body string) []any {
 
 // Without locks and channels, each tab refreshes for itself, with the same token.
 func TestTabs_withoutLocksStayLoggedIn(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t, startServer(t, false))
 	b := newBrowser(t)
 	var tabs []*tab
@@ -166,6 +169,7 @@ func TestTabs_withoutLocksStayLoggedIn(t *testing.T) {
 }
 
 func TestKilledServer_leavesEverybodyLoggedIn(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, false)
 	b := newBrowser(t)
 	page, other := b.open(s.url), b.open(s.url)
@@ -213,6 +217,7 @@ func TestKilledServer_leavesEverybodyLoggedIn(t *testing.T) {
 }
 
 func TestRefresh_survivesWhatGoesWrong(t *testing.T) {
+	t.Parallel()
 	status := func(code int, body string) fault {
 		return func(w http.ResponseWriter, _ *http.Request, _ func() *httptest.ResponseRecorder) {
 			w.Header().Set("Content-Type", "application/json")
@@ -263,6 +268,7 @@ func TestRefresh_survivesWhatGoesWrong(t *testing.T) {
 }
 
 func TestRefresh_waitsForASlowReplyAndAsksAgain(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t, startServer(t, false))
 	b := newBrowser(t)
 	page := b.open(p.url)
@@ -292,6 +298,7 @@ func TestRefresh_waitsForASlowReplyAndAsksAgain(t *testing.T) {
 }
 
 func TestRefresh_ofAPageThatGoesAwayStillBringsTheCookies(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t, startServer(t, false))
 	b := newBrowser(t)
 	page := b.open(p.url)
@@ -326,6 +333,7 @@ func TestRefresh_ofAPageThatGoesAwayStillBringsTheCookies(t *testing.T) {
 }
 
 func TestLogout_isOneForAllTabs(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t, startServer(t, false))
 	b := newBrowser(t)
 	page, other := b.open(p.url), b.open(p.url)
@@ -354,6 +362,7 @@ func TestLogout_isOneForAllTabs(t *testing.T) {
 }
 
 func TestDevices_areSignedOut(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t, startServer(t, false))
 	laptop, phone := newBrowser(t), newBrowser(t)
 	page, elsewhere := laptop.open(p.url), phone.open(p.url)
@@ -378,6 +387,7 @@ func TestDevices_areSignedOut(t *testing.T) {
 }
 
 func TestStolenToken_endsTheSessionInAllTabsAndNoOther(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t, startServer(t, false))
 	victim, bystander := newBrowser(t), newBrowser(t)
 	page, other := victim.open(p.url), victim.open(p.url)
@@ -401,6 +411,7 @@ func TestStolenToken_endsTheSessionInAllTabsAndNoOther(t *testing.T) {
 
 // A tab that is left alone warns and then ends by itself. The times are the shortest that go with the grace period.
 func TestIdleSession_warnsAndEnds(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t, startServer(t, false, "-access", "11s", "-refresh", "12s"))
 	b := newBrowser(t)
 	page := b.open(p.url)
@@ -416,6 +427,7 @@ func TestIdleSession_warnsAndEnds(t *testing.T) {
 }
 
 func TestExpiredAccessToken_isRefreshedBeforeTheCall(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t, startServer(t, false, "-access", "11s"))
 	b := newBrowser(t)
 	page := b.open(p.url)
@@ -434,6 +446,7 @@ func TestExpiredAccessToken_isRefreshedBeforeTheCall(t *testing.T) {
 }
 
 func TestPage_worksWithTheKeyboardAlone(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, false)
 	page := newBrowser(t).open(s.url)
 	page.until(`document.activeElement.name === "name"`)

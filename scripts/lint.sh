@@ -21,8 +21,8 @@ for mod in $(git ls-files 'go.mod' '*/go.mod'); do
 	echo "lint: module $dir"
 	(cd "$dir" && go mod tidy -diff) || fail "$dir: go mod tidy -diff"
 	[ "$dir" != tools ] || continue
-	(cd "$dir" && go vet ./...) || fail "$dir: go vet"
-	(cd "$dir" && "$OLDPWD/.bin/staticcheck" ./...) || fail "$dir: staticcheck"
+	(cd "$dir" && go vet -tags browser ./...) || fail "$dir: go vet"
+	(cd "$dir" && "$OLDPWD/.bin/staticcheck" -tags browser ./...) || fail "$dir: staticcheck"
 	if ! report=$(cd "$dir" && timeout 300 "$OLDPWD/.bin/govulncheck" ./... 2>&1); then
 		if grep -qiE 'vuln\.go\.dev|fetching vulnerabilities' <<<"$report" && ! grep -q '^Vulnerability #' <<<"$report"; then
 			echo "lint: $dir: govulncheck: the vulnerability database cannot be reached; not checked"

@@ -66,7 +66,8 @@ export class Session extends EventTarget {
 	#channel;
 
 	#info; // undefined: not known yet; null: nobody is logged in
-	#ended = 0; // when that became known
+	#ends = 0; // counts how often it became so
+	#ended = 0; // when it did last
 	#turn = 0; // counts refreshes, logins and logouts in all tabs
 	#failure; // the error of the last turn, if it came to nothing
 	#recovering; // the refresh that this tab's callers wait for
@@ -115,12 +116,14 @@ export class Session extends EventTarget {
 
 	async info() {
 		const asked = Date.now();
+		const ends = this.#ends;
 		const response = await this.fetch(this.#url("session"), { cache: "no-store" }).catch((err) => {
 			throw err instanceof UnavailableError ? err : unavailable(null, err);
 		});
 		if (this.#info === null && response.status === 401) return null;
 		const body = await response.json().catch(() => null);
 		if (!response.ok || !isInfo(body)) throw unavailable(response);
+		if (this.#ends !== ends) return this.#info; // the answer is of before
 		const news = this.#info?.session_id !== body.session_id;
 		const message = { kind: "seen", info: dated(body), asked };
 		if (news) this.#tell(message);
@@ -134,7 +137,11 @@ export class Session extends EventTarget {
 	}
 
 	async login(send) {
-		const response = await this.#alone(send);
+		const response = await this.#alone(async () => {
+			const answer = await send();
+			if (answer.ok) this.#tell({ kind: "login" });
+			return answer;
+		});
 		if (response.ok) await this.info();
 		return response;
 	}
@@ -234,7 +241,7 @@ export class Session extends EventTarget {
 	}
 
 	#hear({ kind, info, asked, reason, failure }) {
-		if (asked <= this.#ended) return; // it was so
+		if (asked < this.#ended) return; // it was so
 		if (kind !== "seen") {
 			this.#turn++;
 			this.#failure = failure;
@@ -246,6 +253,7 @@ export class Session extends EventTarget {
 		} else if (kind === "ended" && this.#info !== null) {
 			if (this.#info === undefined && reason === "ended") reason = "none";
 			this.#info = null;
+			this.#ends++;
 			this.#ended = Date.now();
 			this.#raise("end", { reason });
 		}

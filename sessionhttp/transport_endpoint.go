@@ -94,19 +94,21 @@ func readAnswer(resp *http.Response, body []byte, asked, now time.Time) clientAn
 	return answer
 }
 
-// errorCode returns a space and an answer's error code (RFC 6749 section 5.2), or "" if that is nothing that could be
-// one. Nothing else of the answer is told: it may echo the token.
+// errorCode returns a space and an answer's error code, if it is one of OAuth's (RFC 6749 section 5.2). Nothing else of
+// the answer is told: it may echo the token.
 func errorCode(body []byte) string {
 	var answer struct {
 		Error string `json:"error"`
 	}
-	if json.Unmarshal(body, &answer) != nil || answer.Error == "" || len(answer.Error) > 32 {
+	if json.Unmarshal(body, &answer) != nil {
 		return ""
 	}
-	if strings.Trim(answer.Error, "abcdefghijklmnopqrstuvwxyz_") != "" {
-		return ""
+	switch answer.Error {
+	case "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope",
+		"temporarily_unavailable", "server_error":
+		return " " + answer.Error
 	}
-	return " " + answer.Error
+	return ""
 }
 
 // readRetryAfter reads the header in both its forms (RFC 9110 section 10.2.3).

@@ -53,7 +53,7 @@ func TestTransport_refreshesShortlyBeforeExpiry(t *testing.T) {
 			require.Equal(t, before.RefreshToken, w.presented[len(w.presented)-1])
 			require.Equal(t, loaded(t, w.memory).AccessToken, w.calls[len(w.calls)-1])
 			require.Equal(t, "read", loaded(t, w.memory).Scope)
-			require.Equal(t, before.Session, loaded(t, w.memory).Session, "stays what the program saved")
+			require.Equal(t, w.start.Session, loaded(t, w.memory).Session, "stays what the program saved")
 			require.Equal(t, time.Now().Add(15*time.Minute).UTC(), loaded(t, w.memory).AccessExpiresAt)
 			require.Equal(t, time.Now().Add(7*24*time.Hour).UTC(), loaded(t, w.memory).RefreshExpiresAt)
 		}
@@ -388,24 +388,67 @@ func TestTransport_honoursRetryAfter(t *testing.T) {
 
 // Later, the token would be taken for a stolen one.
 func TestTransport_aLostAnswerIsAskedForInTimeEvenIfTheServerIsBusy(t *testing.T) {
+	for name, lose := range lostAnswers {
+		t.Run(name, func(t *testing.T) {
+			clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+				transport := w.transport(w.memory)
+				pass(time.Hour)
+				w.setFault(func(n int, rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+					switch n {
+					case 1:
+						lose(rw, r, serve)
+					case 2:
+						rw.Header().Set("Retry-After", "60")
+						rw.WriteHeader(503)
+					default:
+						serve(rw)
+					}
+				})
+				requireGet(t, transport)
+				require.Len(t, w.at, 3)
+				require.Equal(t, 8*time.Second, w.at[2].Sub(w.at[0]), "as late as possible")
+				w.requireAlive(w.memory)
+			})
+		})
+	}
+}
+
+// While the token is good, there is no hurry.
+func TestTransport_pausesAfterAnEarlyRefreshThatFailed(t *testing.T) {
+	for _, c := range []struct {
+		header   string
+		pause    time.Duration
+		attempts int
+	}{
+		{"", 14 * time.Second, 5},
+		{"40", 40 * time.Second, 1},
+	} {
+		clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+			transport := w.transport(w.memory)
+			w.setStatus(503, "Retry-After", c.header)
+			pass(14 * time.Minute)
+			requireGet(t, transport)
+			for end := time.Now().Add(c.pause); time.Now().Before(end); pass(time.Second) {
+				requireGet(t, transport)
+				require.Equal(t, c.attempts, w.refreshes())
+			}
+			w.setStatus(0)
+			pass(2 * time.Second)
+			requireGet(t, transport)
+			require.Equal(t, c.attempts+1, w.refreshes())
+			w.requireAlive(w.memory)
+		})
+	}
+}
+
+func TestTransport_readsNoEndlessAnswer(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		transport := w.transport(w.memory)
 		pass(time.Hour)
-		w.setFault(func(n int, rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
-			switch n {
-			case 1:
-				lostAnswers["connection lost"](rw, r, serve)
-			case 2:
-				rw.Header().Set("Retry-After", "60")
-				rw.WriteHeader(503)
-			default:
-				serve(rw)
-			}
-		})
-		requireGet(t, transport)
-		require.Len(t, w.at, 3)
-		require.Greater(t, w.at[2].Sub(w.at[1]), 7*time.Second, "as late as possible")
-		w.requireAlive(w.memory)
+		w.setFault(answer(200, strings.Repeat(" ", 200<<10)+`{"access_token":"a","token_type":"Bearer"}`))
+		_, _, err := clientGet(t.Context(), transport, clientAPIURL)
+		require.ErrorIs(t, err, tokensession.ErrUnavailable)
+		require.Equal(t, w.start, loaded(t, w.memory))
 	})
 }
 
@@ -457,6 +500,31 @@ func TestTransport_tellsOnceThatTheSessionHasEnded(t *testing.T) {
 	}
 }
 
+// A request that was under way when the session ended.
+func TestTransport_aLateRefusalAsksForNoSecondVerdict(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		transport := w.transport(w.memory)
+		w.setAPI(func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+			if r.URL.RawQuery == "slow" {
+				pass(time.Minute)
+			}
+			serve(rw)
+		})
+		require.NoError(t, w.m.Revoke(t.Context(), w.start.Session.ID))
+		late := make(chan error)
+		go func() {
+			_, _, err := clientGet(context.Background(), transport, clientAPIURL+"?slow")
+			late <- err
+		}()
+		synctest.Wait()
+		_, _, err := clientGet(t.Context(), transport, clientAPIURL)
+		require.ErrorIs(t, err, sessionhttp.ErrSessionEnded)
+		require.ErrorIs(t, <-late, sessionhttp.ErrSessionEnded)
+		require.Equal(t, 1, w.refreshes())
+		require.Len(t, w.toldOfEnd(), 1)
+	})
+}
+
 func TestTransport_callbacksMayUseIt(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		var transport *sessionhttp.Transport
@@ -506,7 +574,7 @@ func TestTransport_withoutTokens(t *testing.T) {
 		require.Zero(t, w.refreshes())
 
 		// A refresh token alone is enough, and so is a server that does not rotate.
-		require.NoError(t, none.Save(t.Context(), tokensession.Tokens{RefreshToken: w.start.RefreshToken}))
+		require.NoError(t, none.Save(t.Context(), tokensession.Tokens{RefreshToken: w.start.RefreshToken, Scope: "read"}))
 		w.setFault(func(_ int, rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
 			rec := httptest.NewRecorder()
 			serve(rec)
@@ -520,6 +588,7 @@ func TestTransport_withoutTokens(t *testing.T) {
 		got := loaded(t, &none)
 		require.Equal(t, w.start.RefreshToken, got.RefreshToken)
 		require.Zero(t, got.AccessExpiresAt)
+		require.Equal(t, "read", got.Scope, "what is not said has not changed")
 		pass(24 * time.Hour)
 		w.setFault(nil)
 		_, _, err = clientGet(t.Context(), transport, clientAPIURL)
@@ -763,6 +832,28 @@ func TestTransport_whatCannotBeSavedIsKeptAndSavedLater(t *testing.T) {
 	})
 }
 
+// A request that needs new tokens just when old ones are being saved gets new ones.
+func TestTransport_refreshesAfterALateSave(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		store := &clientStore{TokenStore: w.memory}
+		transport := w.transport(store)
+		store.set(nil, errClientDisk)
+		pass(time.Hour)
+		requireGet(t, transport)
+		store.set(nil, nil)
+		store.beforeSv = func() { pass(time.Second) }
+		pass(time.Hour)
+		waited := make(chan error)
+		go func() { waited <- transport.Wait(context.Background()) }()
+		synctest.Wait()
+		requireGet(t, transport)
+		require.NoError(t, <-waited)
+		require.Equal(t, 2, w.refreshes())
+		require.Len(t, w.calls, 2, "nothing was sent with another token")
+		w.requireAlive(w.memory)
+	})
+}
+
 func TestTransport_waitSavesWhatCouldNotBeSaved(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		store := &clientStore{TokenStore: w.memory}
@@ -870,11 +961,22 @@ func TestTransport_whatCannotBeSavedGivesWayToALoginOrLogout(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		store := &clientStore{TokenStore: w.memory}
 		transport := w.transport(store)
-		for _, next := range []tokensession.Tokens{w.login(), {}} {
+		for _, logout := range []bool{false, true} {
 			pass(15 * time.Minute)
+			next := w.login()
+			if logout {
+				next = tokensession.Tokens{}
+			}
 			store.set(nil, errClientDisk)
 			requireGet(t, transport)
 			require.NoError(t, w.memory.Save(t.Context(), next))
+			_, _, err := clientGet(t.Context(), transport, clientAPIURL)
+			if next.AccessToken != "" {
+				require.NoError(t, err)
+				require.Equal(t, next.AccessToken, w.calls[len(w.calls)-1])
+			} else {
+				require.ErrorIs(t, err, sessionhttp.ErrNoTokens)
+			}
 			store.set(nil, nil)
 			require.NoError(t, transport.Wait(t.Context()))
 			got, _ := w.memory.Load(t.Context())

@@ -109,6 +109,7 @@ bit thief_has_lost_for_good = 1;
 bit nothing_works_after_the_end = 1;
 bit known_revocation_is_made_again = 1;
 bit revocation_is_terminal = 1;
+bit assumptions_leave_room = 1;  /* not a claim: what is assumed of the client never stops it and the clock */
 
 #define AS_DISPLACED 1
 #define AS_CAUGHT 2
@@ -135,11 +136,7 @@ bit ended;               /* somebody was told that the session is over */
 #else
 #define IN_DOUBT(id) (unanswered[0] & (1 << (id)))
 #endif
-#ifdef L_DONE_AGAIN
-#define MAY_BE_DONE_AGAIN false
-#else
 #define MAY_BE_DONE_AGAIN (!stored.revoked && (WRITER_RUNS || IN_DOUBT(stored.writeID)))
-#endif
 
 /*
  * What is assumed of an honest client that is alone; with a thief or a logout the claims hold of any client.
@@ -173,6 +170,11 @@ bit ended;               /* somebody was told that the session is over */
 #endif
 #define IS_FRESH(token) ((token) >= stored.generation || now + 1 < stored.rotatedAt + GRACE)
 #define WORKS(token) (IS_FRESH(token) || now + 1 < stored.consumedAt + RECOVERY || TOLD_TO_COME_LATER)
+#ifdef L_PATIENT
+#define TRIES_AGAIN (WORKS(jar) || !(REFRESH_IS_DUE))  /* a late reply looks like a new token */
+#else
+#define TRIES_AGAIN WORKS(jar)
+#endif
 #define ARRIVES(tab) (underWay[tab] == 0 || (underWay[tab] - 1 >= jar && WORKS(underWay[tab] - 1)) || \
 	(IS_FRESH(underWay[tab] - 1) && now + 1 < jarSince + GRACE))
 #if !HONEST_ONLY || GRACE == 0 || defined(L_LATE)
@@ -184,9 +186,9 @@ bit ended;               /* somebody was told that the session is over */
 #define CROSSES (now + 1 == stored.rotatedAt + GRACE && !TABS_IDLE)
 #endif
 #if TABS > 1
-#define TIME_MAY_PASS (stored.revoked || (WORKS(jar) && ARRIVES(0) && ARRIVES(1) && !CROSSES))
+#define TIME_MAY_PASS (stored.revoked || (TRIES_AGAIN && ARRIVES(0) && ARRIVES(1) && !CROSSES))
 #else
-#define TIME_MAY_PASS (stored.revoked || (WORKS(jar) && ARRIVES(0) && !CROSSES))
+#define TIME_MAY_PASS (stored.revoked || (TRIES_AGAIN && ARRIVES(0) && !CROSSES))
 #endif
 #endif
 
@@ -590,9 +592,14 @@ inline age(rec) {
 inline forget(who) { barred[who] = barred[who] & (AS_DENIED | (AS_ENDED * ended)) }
 
 #ifdef L_WITHIN_GRACE
-#define IS_SHUT true
+#define GRACE_IS_OVER true
 #else
-#define IS_SHUT (now >= stored.made + GRACE)
+#define GRACE_IS_OVER (now >= stored.made + GRACE)
+#endif
+#ifdef L_DONE_AGAIN
+#define IS_SHUT (GRACE_IS_OVER)
+#else
+#define IS_SHUT (GRACE_IS_OVER && !MAY_BE_DONE_AGAIN)
 #endif
 
 /* Time, and failovers. */
@@ -602,11 +609,14 @@ proctype World() {
 #endif
 end_world:
 	do
+#if HONEST_ONLY
+	:: atomic { timeout && now < END && calls < CALLS -> assumptions_leave_room = 0; assert(assumptions_leave_room) }
+#endif
 	:: atomic { now < END && TIME_MAY_PASS ->
 		now++;
 #if THEFTS > 0
 		shutOut = shutOut || (stolen && THIEF_IDLE && !stored.revoked && (held >> stored.generation) == 0 &&
-			IS_SHUT && !MAY_BE_DONE_AGAIN &&
+			IS_SHUT &&
 			(RECOVERY == 0 || (now >= stored.spent + RECOVERY && TABS_IDLE) || !(held & (1 << stored.predecessor))));
 #endif
 		jarSince = (now >= jarSince + GRACE -> 0 : jarSince);
