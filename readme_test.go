@@ -13,7 +13,7 @@ import (
 
 // Every piece of Go in the README is a part of a checked example, but for how deep it is indented.
 func TestREADME_snippetsAreExamples(t *testing.T) {
-	examples := unindent(read(t, "example_test.go"))
+	examples := unindent(read(t, "example_test.go") + read(t, "sessionhttp/example_test.go"))
 	snippets := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1)
 	require.NotEmpty(t, snippets)
 	for _, s := range snippets {
@@ -21,9 +21,9 @@ func TestREADME_snippetsAreExamples(t *testing.T) {
 	}
 }
 
-// Every test and make target that the README names exists.
+// Every test and make target that the README and SECURITY.md name exists.
 func TestREADME_namesExist(t *testing.T) {
-	readme := read(t, "README.md")
+	readme := read(t, "README.md") + read(t, "SECURITY.md")
 	var tests strings.Builder
 	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, "_test.go") {
