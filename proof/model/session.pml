@@ -143,8 +143,8 @@ bit ended;               /* somebody was told that the session is over */
  *
  * It refreshes when its access token is used up, which lives longer than the grace: not at once. It takes no reply to a
  * request that is older than the grace. A token that has been consumed works no longer when its period closes; until
- * then each request with it has arrived, and the client has tried again and got its successor, or was told to come later.
- * With a recovery period, none of its requests goes on while the grace closes.
+ * then each request with it has arrived, and the client has tried again and got its successor, or was told to come
+ * later. With a recovery period, none of its requests goes on while the grace closes.
  */
 #if HONEST_ONLY && !defined(L_EAGER)
 #define REFRESH_IS_DUE (now >= jarSince + GRACE)
