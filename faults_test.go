@@ -415,6 +415,23 @@ func TestRevokeSubject_atOneStrokeEndsAccessThoughTheReplyWasLost(t *testing.T) 
 	}
 }
 
+// A takenStore has a record of somebody else under whatever ID a login comes up with.
+type takenStore struct{ tokensession.RefreshStore }
+
+func (s takenStore) Create(ctx context.Context, rec tokensession.Record) error {
+	rec.Subject, rec.WriteID = "bob", "AAAAAAAAAAAAAAAAAAAAAA"
+	return errors.Join(s.RefreshStore.Create(ctx, rec), tokensession.ErrExists)
+}
+
+func TestStart_doesNotTakeAnothersRecordForItsOwn(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	m := w.manager(takenStore{w.memory}, tokensession.Config{}, w.events)
+	tokens, err := m.Start(context.Background(), "alice")
+	require.ErrorIs(t, err, tokensession.ErrUnavailable)
+	require.Zero(t, tokens)
+	require.Empty(t, w.events.all())
+}
+
 // A store need not recognize a write that it has applied already: the Manager looks.
 func TestStart_findsTheSessionWhoseReplyWasLost(t *testing.T) {
 	for name, second := range map[string]error{"lost again": errStoreDown, "exists": tokensession.ErrExists} {
