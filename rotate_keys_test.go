@@ -201,10 +201,12 @@ func TestRetire_atOnce(t *testing.T) {
 	require.ErrorContains(t, b.signer.Retire(k1.key.ID()), "rotate to another first")
 	require.ErrorIs(t, b.signer.Retire("unknown"), tokensession.ErrNotFound)
 	require.NoError(t, b.signer.Rotate(k2.key, forgeTime.Add(time.Hour)))
+	_, err := b.manager.Verify(leaked.AccessToken)
+	require.NoError(t, err, "and so it is in the cache again, which Rotate has emptied")
 	require.NoError(t, b.signer.Retire(k1.key.ID()))
 
 	require.Equal(t, []string{k2.key.ID()}, kids(t, b.signer.JWKS()))
-	_, err := b.manager.Verify(leaked.AccessToken)
+	_, err = b.manager.Verify(leaked.AccessToken)
 	require.ErrorIs(t, err, tokensession.ErrInvalidToken)
 	now := b.start(t)
 	require.Equal(t, k2.key.ID(), kidOf(t, now.AccessToken), "the next key signs at once, before its time")
