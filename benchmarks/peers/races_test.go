@@ -4,7 +4,8 @@ import (
 	"testing"
 )
 
-// TestRaces_endAsPromised plays each story with tokensession. What the others do is measured, not asserted.
+// TestRaces_endAsPromised plays each story with tokensession. What the others do is measured elsewhere, not asserted; and
+// the race detector finds races in some of them.
 func TestRaces_endAsPromised(t *testing.T) {
 	type row map[string]outcome
 	want := map[string]row{
@@ -29,14 +30,23 @@ func TestRaces_endAsPromised(t *testing.T) {
 			"parallel": {answered: 1}, "retry": {}, "late-retry": {}, "two-back": {}, "fork": {}, "thief-first": {},
 		},
 	}
+	played := 0
 	for _, c := range contenders() {
+		if want[c.name] == nil {
+			continue
+		}
+		played++
 		for _, st := range stories {
-			got := st.play(c)
-			expected, ours := want[c.name][st.name]
-			t.Logf("%s, %s: %+v", c.name, st.name, got)
-			if ours && got != expected {
+			expected, ok := want[c.name][st.name]
+			if !ok {
+				t.Fatalf("%s, %s: nothing is expected of it", c.name, st.name)
+			}
+			if got := st.play(c); got != expected {
 				t.Errorf("%s, %s: %+v, want %+v", c.name, st.name, got, expected)
 			}
 		}
+	}
+	if played != len(want) {
+		t.Errorf("%d contenders of ours, want %d", played, len(want))
 	}
 }
