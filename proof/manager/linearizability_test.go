@@ -117,9 +117,15 @@ func (s sessionState) refresh(c call, strict bool) []effect {
 		if !strict {
 			all = append(all, effect{s, answer{verdict: "ok", generation: s.live, tag: s.tag}})
 		}
-		if s.unanswered {
-			s.live = s.consumed
-			all = append(all, s.rotate(c))
+		switch {
+		case s.unanswered && strict: // done again later: the successor, which somebody may have, is displaced
+			again := s
+			again.live, again.unanswered, again.tag = s.live+1, false, c.tag
+			all = append(all, effect{again, answer{verdict: "ok", generation: again.live, tag: c.tag}})
+		case s.unanswered: // done again within the grace period, with the same successor
+			again := s
+			again.live = s.consumed
+			all = append(all, again.rotate(c))
 		}
 		if !strict {
 			return all

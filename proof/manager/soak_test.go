@@ -38,6 +38,9 @@ const (
 	// less the difference of the clocks, is not promised to stay in. None has to wait for it: see world.leap.
 	soakGrace = 10 * time.Minute
 
+	// soakPatience is how much longer a short soak goes on, on a slow machine, until each fault has happened.
+	soakPatience = time.Minute
+
 	// clockStep is how far a step takes an instance's clock from the right time, so that two can differ by twice that.
 	clockStep = 2 * time.Second
 )

@@ -76,12 +76,20 @@ func (w *world) judge() {
 			w.t.Errorf("%d %s, want none", n, what)
 		}
 	}
+	for _, what := range w.missing() {
+		w.t.Errorf("no %s: nothing was shown", what)
+	}
+}
+
+// missing names what has to have happened and has not.
+func (w *world) missing() (all []string) {
 	for what, n := range map[string]int64{
 		"refreshes": w.refreshes.Load(), "calls without a verdict": w.unanswered.Load(), "thefts": w.thefts.Load(), "revocations told to the other instance": w.toldElsewhere.Load(),
 		"kills": w.kills.Load(), "connections cut": w.cuts.Load(), "replies lost": w.lost.Load(), "clock steps": w.steps.Load(), "leaps": w.leaps.Load(),
 	} {
 		if n == 0 {
-			w.t.Errorf("no %s: nothing was shown", what)
+			all = append(all, what)
 		}
 	}
+	return all
 }

@@ -33,7 +33,7 @@ func (w *world) disturb(d time.Duration) {
 		in.step.set()
 		w.steps.Add(1)
 	})
-	for time.Now().Before(end) {
+	for time.Now().Before(end) || len(w.missing()) > 0 && time.Now().Before(end.Add(soakPatience)) {
 		if time.Now().After(nextKill) {
 			w.faults.kill()
 			nextKill = time.Now().Add(between/2 + rand.N(between))
