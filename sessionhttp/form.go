@@ -69,7 +69,7 @@ func (h *Handlers) refuseForm(w http.ResponseWriter, r *http.Request, err error)
 		a.status = http.StatusRequestEntityTooLarge
 	case errors.Is(err, errClient):
 		a = answer{http.StatusUnauthorized, "invalid_client"}
-		w.Header().Set("WWW-Authenticate", "Basic")
+		w.Header().Set("WWW-Authenticate", `Basic realm="token"`) // RFC 7617 asks for a realm
 	}
 	h.refuse(w, r, a, err)
 }

@@ -204,7 +204,7 @@ func TestToken_refusesBadRequests(t *testing.T) {
 			answer := s.post("/auth/token", c.form, c.edit)
 			require.Empty(t, answer.Header["Set-Cookie"])
 			require.Equal(t, c.status == 405, answer.Header.Get("Allow") == "POST")
-			require.Equal(t, c.code == "invalid_client", answer.Header.Get("WWW-Authenticate") == "Basic")
+			require.Equal(t, c.code == "invalid_client", answer.Header.Get("WWW-Authenticate") == `Basic realm="token"`)
 			requireError(t, answer, c.status, c.code)
 			require.Empty(t, s.told(), "a session was changed")
 			for _, cause := range s.causes {
