@@ -271,7 +271,8 @@ func (s *AccessSigner) unlessRetired(checked *verifiedToken, now time.Time) (*ve
 
 // sign returns the claims as a token signed with the key whose time it is.
 func (s *AccessSigner) sign(c standardClaims, extra map[string]any, now time.Time) (string, error) {
-	payload, err := c.marshal(extra)
+	var scratch [512]byte
+	payload, err := c.marshal(scratch[:0], extra)
 	if err != nil {
 		return "", err
 	}

@@ -99,7 +99,7 @@ func TestVerify_remembersNoTokenThatWasRefused(t *testing.T) {
 	require.NoError(t, err)
 	now := time.Unix(1_000_000, 0)
 	token, err := s.sign(standardClaims{
-		Issuer: "issuer", Subject: "alice", Audience: "audience", Expires: now.Unix() + 60, IssuedAt: now.Unix(), ID: "j", Session: "s",
+		Issuer: "issuer", Subject: "alice", Audience: []string{"audience"}, Expires: now.Unix() + 60, IssuedAt: now.Unix(), ID: "j", Session: "s",
 	}, nil, now)
 	require.NoError(t, err)
 	remembered := func() bool { return s.keys.Load().cache.get(token) != nil }

@@ -20,33 +20,23 @@ var reservedClaims = map[string]bool{
 	"client_id": true, "sid": true, "auth_time": true, "scope": true,
 }
 
-// standardClaims are the claims with a meaning of ours, in the order in which they are written.
+// standardClaims are the claims with a meaning of ours.
 type standardClaims struct {
-	Issuer   string `json:"iss"`
-	Subject  string `json:"sub"`
-	Audience any    `json:"aud"` // see audienceClaim
-	Expires  int64  `json:"exp"`
-	IssuedAt int64  `json:"iat"`
-	ID       string `json:"jti"`
-	ClientID string `json:"client_id,omitempty"`
-	Session  string `json:"sid"`
-	AuthTime int64  `json:"auth_time"`
-	Scope    string `json:"scope,omitempty"`
+	Issuer, Subject   string
+	Audience          []string
+	Expires, IssuedAt int64
+	ID                string
+	ClientID          string // not written if empty
+	Session           string
+	AuthTime          int64
+	Scope             string // not written if empty
 }
 
-// audienceClaim is the value of aud: an audience of one is written as a string (RFC 7519 section 4.1.3).
-func audienceClaim(audience []string) any {
-	if len(audience) == 1 {
-		return audience[0]
-	}
-	return audience
-}
-
-// marshal returns the claims as an object, with the grant's behind them. What it returns, parseClaims accepts.
-func (c standardClaims) marshal(extra map[string]any) ([]byte, error) {
-	b, err := json.Marshal(c)
-	if err != nil || len(extra) == 0 {
-		return b, err
+// marshal returns the claims as an object in the memory of b, with the grant's behind them. parseObject accepts it.
+func (c standardClaims) marshal(b []byte, extra map[string]any) ([]byte, error) {
+	b = c.append(b[:0])
+	if len(extra) == 0 {
+		return b, nil
 	}
 	for name := range extra {
 		switch {
@@ -65,6 +55,46 @@ func (c standardClaims) marshal(extra map[string]any) ([]byte, error) {
 		return nil, fmt.Errorf("claims: %w", err)
 	}
 	return b, nil
+}
+
+func (c standardClaims) append(b []byte) []byte {
+	b = appendQuoted(append(b, `{"iss":`...), c.Issuer)
+	b = appendQuoted(append(b, `,"sub":`...), c.Subject)
+	b = appendAudience(append(b, `,"aud":`...), c.Audience)
+	b = strconv.AppendInt(append(b, `,"exp":`...), c.Expires, 10)
+	b = strconv.AppendInt(append(b, `,"iat":`...), c.IssuedAt, 10)
+	b = appendQuoted(append(b, `,"jti":`...), c.ID)
+	if c.ClientID != "" {
+		b = appendQuoted(append(b, `,"client_id":`...), c.ClientID)
+	}
+	b = appendQuoted(append(b, `,"sid":`...), c.Session)
+	b = strconv.AppendInt(append(b, `,"auth_time":`...), c.AuthTime, 10)
+	if c.Scope != "" {
+		b = appendQuoted(append(b, `,"scope":`...), c.Scope)
+	}
+	return append(b, '}')
+}
+
+// appendAudience writes an audience of one as a string (RFC 7519 section 4.1.3).
+func appendAudience(b []byte, audience []string) []byte {
+	if len(audience) == 1 {
+		return appendQuoted(b, audience[0])
+	}
+	for i, a := range audience {
+		b = appendQuoted(append(b, "[,"[min(i, 1)]), a)
+	}
+	return append(b, ']')
+}
+
+// appendQuoted writes a JSON string: as it is, if it is ASCII with nothing to escape.
+func appendQuoted(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			quoted, _ := json.Marshal(s) // a string has no error
+			return append(b, quoted...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
 }
 
 // claims are the members of a token's payload, whose values are valid JSON. They share its memory.

@@ -38,6 +38,26 @@ func TestParseObject_splitsWhatIsStrict(t *testing.T) {
 	}
 }
 
+func TestStandardClaims_areJSONWhateverTheyHold(t *testing.T) {
+	for c := range rune(0x3000) {
+		for _, text := range []string{string(c), "a" + string(c) + `b"\</script>`} {
+			b, err := standardClaims{
+				Issuer: text, Subject: text, Audience: []string{text, text}, ID: text, ClientID: text, Session: text, Scope: text,
+				Expires: 2, IssuedAt: 1, AuthTime: 3,
+			}.marshal(nil, nil)
+			require.NoError(t, err)
+			var got map[string]any
+			require.NoError(t, json.Unmarshal(b, &got), "%s", b)
+			require.Equal(t, map[string]any{
+				"iss": text, "sub": text, "aud": []any{text, text}, "jti": text, "client_id": text, "sid": text, "scope": text,
+				"exp": 2.0, "iat": 1.0, "auth_time": 3.0,
+			}, got)
+			_, err = parseObject(b)
+			require.NoError(t, err, "%s", b)
+		}
+	}
+}
+
 func TestParseObject_isAsDeepAsJSONGets(t *testing.T) {
 	nested := func(n int) []byte {
 		return []byte(`{"x":` + strings.Repeat("[", n) + strings.Repeat("]", n) + `}`)

@@ -553,7 +553,7 @@ func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Tim
 	}
 	expires := earlier(now.Add(m.cfg.AccessTTL), sessionEnd).Unix()
 	token, err := m.signer.sign(standardClaims{
-		Issuer: m.signer.cfg.Issuer, Subject: s.Subject, Audience: audienceClaim(grant.Audience),
+		Issuer: m.signer.cfg.Issuer, Subject: s.Subject, Audience: grant.Audience,
 		Expires: expires, IssuedAt: now.Unix(), ID: randomID(),
 		ClientID: s.ClientID, Session: s.ID, AuthTime: s.AuthTime.Unix(), Scope: grant.Scope,
 	}, grant.Claims, now)
