@@ -143,7 +143,8 @@ func refreshTable(r *results) string {
 	}
 	return "**Refresh in process**, each on its store in memory, without HTTP. tokensession: access tokens of 15 minutes with nine claims,\n" +
 		"10 seconds of grace. fosite v0.49, its refresh grant on `MemoryStore`: an hour, rotation, no grace; in the row of HS256 its\n" +
-		"default, an opaque HMAC token. gin-jwt v3: an hour, five claims, HS256 by default and RSA; it keeps no family.\n\n" + markdown(rows)
+		"default, an opaque HMAC token. gin-jwt v3: an hour, five claims, HS256 by default and RSA; it keeps no family.\n" +
+		"With RS256 nearly all of it is the signature, and none is ahead by more than the signature varies.\n\n" + markdown(rows)
 }
 
 func (r *results) count(name, unit string) string {
