@@ -133,7 +133,22 @@ func TestRequire_scope(t *testing.T) {
 		if status == 403 {
 			require.Equal(t, `Bearer error="insufficient_scope", scope="read write"`, answer.Header.Get("WWW-Authenticate"))
 			requireError(t, answer, 403, "insufficient_scope")
+			require.Equal(t, 403, sessionhttp.Status(s.causes[len(s.causes)-1]))
 		}
+	}
+}
+
+func TestRequire_statusOfWhatTheHostIsToldIsTheAnswers(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{})
+	s.protect()
+	for name, edit := range map[string]func(*http.Request){
+		"no token": func(*http.Request) {}, "garbage": bearer("garbage"), "another scheme": header("Authorization", "Digest x"),
+		"two headers": func(r *http.Request) { r.Header["Authorization"] = []string{"Bearer a", "Bearer b"} },
+	} {
+		told := len(s.causes)
+		answer := s.call(edit)
+		require.Len(t, s.causes, told+1, name)
+		require.Equal(t, answer.StatusCode, sessionhttp.Status(s.causes[told]), name)
 	}
 }
 

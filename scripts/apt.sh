@@ -1,0 +1,28 @@
+# To be sourced: apt_install, and the name of the script, and Debian packages that are missing. Without root it prints
+# the command that installs them. Services that come with them are not started.
+apt_install() {
+	name=$1
+	shift
+	if [ $# -eq 0 ]; then return; fi
+	if ! command -v apt-get >/dev/null 2>&1; then
+		echo "$name: missing: $*, and there is no apt-get: install them with this system's tool" >&2
+		exit 1
+	fi
+	if [ "$(id -u)" -ne 0 ]; then
+		echo "$name: missing: $*: run this as root:" >&2
+		echo "    apt-get update && apt-get install -y --no-install-recommends $*" >&2
+		exit 1
+	fi
+
+	made=
+	trap 'if [ -n "$made" ]; then rm -f /usr/sbin/policy-rc.d; fi' EXIT
+	if [ ! -e /usr/sbin/policy-rc.d ]; then
+		made=1
+		printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+		chmod +x /usr/sbin/policy-rc.d
+	fi
+	DEBIAN_FRONTEND=noninteractive
+	export DEBIAN_FRONTEND
+	apt-get update -q
+	apt-get install -q -y --no-install-recommends "$@"
+}
