@@ -250,23 +250,15 @@ func (s *AccessSigner) verify(token string, now time.Time) (*verifiedToken, erro
 	if err != nil {
 		return nil, err
 	}
-	return s.unlessRetired(checked, now)
-}
-
-// authenticate is verify for a token whose time may be over.
-func (s *AccessSigner) authenticate(token string, now time.Time) (*verifiedToken, error) {
-	checked, err := s.cfg.authenticate(s.keys.Load(), token)
-	if err != nil {
-		return nil, err
-	}
-	return s.unlessRetired(checked, now)
-}
-
-func (s *AccessSigner) unlessRetired(checked *verifiedToken, now time.Time) (*verifiedToken, error) {
 	if checked.key.retired(now, s.retention()) {
 		return nil, invalid("signed with a retired key")
 	}
 	return checked, nil
+}
+
+// authenticate is verify for a token whose time may be over, and that of its key.
+func (s *AccessSigner) authenticate(token string) (*verifiedToken, error) {
+	return s.cfg.authenticate(s.keys.Load(), token)
 }
 
 // sign returns the claims as a token signed with the key whose time it is.

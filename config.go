@@ -30,8 +30,7 @@ const (
 	maxAttributesSize = 4096 // bytes of names and values together
 )
 
-// A Config says how sessions live. The zero value is a good one for browsers and mobile applications. [New] copies and
-// validates it.
+// A Config says how sessions live. The zero value is a good one for browsers. [New] copies and validates it.
 type Config struct {
 	// AccessTTL is how long an access token is good for: 15 minutes if 0, from 1 second to 24 hours. It never outlives
 	// its session. Revocations are remembered for this long and a little more: where it is made shorter, a session

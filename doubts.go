@@ -36,7 +36,7 @@ func (d *doubts) add(sessionID, writeID string, until, presented, now time.Time)
 	if d.sessions == nil {
 		d.sessions = make(map[string]doubt)
 	}
-	if !now.Before(d.nextPurge) {
+	if !now.Before(d.nextPurge) || now.Before(d.nextPurge.Add(-inFlight)) { // the clock was put back
 		d.nextPurge = now.Add(inFlight)
 		for id, s := range d.sessions {
 			if !now.Before(s.until) {

@@ -19,7 +19,8 @@ var (
 	// or its absolute end.
 	ErrExpired = errors.New("tokensession: expired")
 
-	// ErrRevoked means that the token is genuine and its session was ended before its time.
+	// ErrRevoked means that the token is genuine and its session was ended before its time. Where it is known why, the
+	// error is a [*RevokedError] or a [*ReuseError].
 	ErrRevoked = errors.New("tokensession: session revoked")
 
 	// ErrReused means that a refresh token consumed earlier was presented again, so that two parties hold the session,
@@ -35,7 +36,8 @@ var (
 	ErrInvalidScope = errors.New("tokensession: invalid scope")
 
 	// ErrUnavailable means that no verdict was reached: the store, the signer or the authorizer failed, or the context
-	// ended. It wraps the cause. Nothing was consumed; the same token should be tried again.
+	// ended. It wraps the cause. Nothing was consumed; the same token should be tried again, unless the client has got
+	// a newer one meanwhile.
 	ErrUnavailable = errors.New("tokensession: unavailable")
 )
 
@@ -50,6 +52,19 @@ var (
 	// ErrConflict means that Swap found another version than the one it was to replace, or a revoked record.
 	ErrConflict = errors.New("tokensession: version conflict")
 )
+
+// A RevokedError is an [ErrRevoked] that says why the session was ended.
+type RevokedError struct {
+	SessionID string
+	Reason    Reason
+}
+
+func (e *RevokedError) Error() string {
+	return fmt.Sprintf("%v: session %s: %s", ErrRevoked, e.SessionID, e.Reason)
+}
+
+// Is makes a RevokedError an [ErrRevoked].
+func (e *RevokedError) Is(target error) bool { return target == ErrRevoked }
 
 // A ReuseError reports that a consumed refresh token was presented again outside what the grace and recovery periods
 // allow. The session is revoked by the time the error is returned. errors.Is finds both [ErrReused] and [ErrRevoked].

@@ -10,7 +10,8 @@ import (
 type EventKind string
 
 // The kinds of events. A call emits one for each session it changed, and none for a token that is invalid or expired.
-// One that returns [ErrUnavailable] emits none, though its write may turn out to have been applied.
+// Where it returns [ErrUnavailable], the write that it could not tell of may turn out to have been applied, and there
+// is no event of that.
 const (
 	EventStarted   EventKind = "started"   // a login
 	EventRefreshed EventKind = "refreshed" // a refresh with the live token

@@ -324,6 +324,33 @@ func TestStart_leavesNoSessionThatCountsAfterAFault(t *testing.T) {
 	}
 }
 
+// A user goes away during the login on a second device, and logs in there again: neither the first device nor the
+// lost login may count.
+func TestStart_whoseCallerGoesAwayLeavesNoSessionThatCounts(t *testing.T) {
+	w := newWorld(t, tokensession.Config{MaxSessions: 2})
+	phone := w.start()
+	w.clock.advance(time.Minute)
+	w.events.take()
+	ctx, cancel := context.WithCancel(context.Background())
+	w.store.set(func(ctx context.Context, call storeCall, apply func() error) error {
+		if call == callCreate {
+			defer cancel()
+			return errors.Join(apply(), context.Canceled)
+		}
+		return errors.Join(ctx.Err(), apply())
+	})
+	_, err := w.m.Start(ctx, "alice")
+	require.ErrorIs(t, err, tokensession.ErrUnavailable)
+	w.store.set(nil)
+	require.Empty(t, w.events.take(), "of a session that nobody has heard of")
+	sessions, err := w.m.Sessions(context.Background(), "alice")
+	require.NoError(t, err)
+	require.Len(t, sessions, 1)
+	w.clock.advance(time.Minute)
+	w.requireLive(w.start())
+	w.requireLive(phone)
+}
+
 // fosite CVE-2020-15223: an error of the store on revocation was not told.
 func TestRevoke_saysSoWhenItCouldNotAndCanBeTriedAgain(t *testing.T) {
 	ctx := context.Background()

@@ -264,10 +264,16 @@ func newVerifyKey(public crypto.PublicKey, alg jwa.SignatureAlgorithm) (verifyKe
 		default:
 			return k, errors.New("ECDSA key: the curve must be P-256, P-384 or P-521")
 		}
+		if public.X == nil || public.Y == nil {
+			return k, errors.New("ECDSA public key: it has no point")
+		}
 		if _, err := public.ECDH(); err != nil {
 			return k, fmt.Errorf("ECDSA public key: %w", err)
 		}
 	case *rsa.PublicKey:
+		if public.N == nil {
+			return k, errors.New("RSA key: it has no modulus")
+		}
 		if bits := public.N.BitLen(); bits < minRSABits {
 			return k, fmt.Errorf("RSA key of %d bits: cannot be shorter than %d", bits, minRSABits)
 		}

@@ -16,8 +16,13 @@ const (
 	feedOverlap  = time.Minute // for commits that were late, and instances' clocks
 	clockSkew    = time.Minute
 
+	// lateRefresh is how long after its session's end a refresh may still be under way that was presented before.
+	lateRefresh = time.Hour
+
 	// A commit may be later and a clock more wrong than feedOverlap; such a revocation is found after this.
 	readAllInterval = time.Minute
+
+	purgeInterval = time.Minute
 
 	sweepInterval = time.Minute
 	sweepBatch    = 1000
@@ -39,7 +44,9 @@ func (s *timedSet) add(id string, until, now time.Time) {
 			break
 		}
 	}
-	if next := s.nextPurge.Load(); now.UnixMicro() >= next && s.nextPurge.CompareAndSwap(next, now.Add(time.Minute).UnixMicro()) {
+	next := s.nextPurge.Load()
+	due := now.UnixMicro() >= next || now.UnixMicro() < next-purgeInterval.Microseconds() // the clock was put back
+	if due && s.nextPurge.CompareAndSwap(next, now.Add(purgeInterval).UnixMicro()) {
 		s.purge(now)
 	}
 }
@@ -59,13 +66,14 @@ func (s *timedSet) purge(now time.Time) {
 	})
 }
 
-// deny puts a revoked session on the deny list, for as long as an access token of it may live.
+// deny puts a revoked session on the deny list, for as long as an access token of it may live. The clock that revoked
+// may be behind that of the instance that made the token by as much as the leeway, which comes to the token's life, too.
 func (m *Manager) deny(sessionID string, revokedAt time.Time) {
 	m.denied.add(sessionID, revokedAt.Add(m.denyPeriod()), m.now())
 }
 
 func (m *Manager) denyPeriod() time.Duration {
-	return m.cfg.AccessTTL + m.signer.cfg.Leeway + clockSkew
+	return m.cfg.AccessTTL + 2*m.signer.cfg.Leeway + clockSkew
 }
 
 // Revoke ends a session: its refresh token is dead when Revoke returns, and its access tokens are refused by this
@@ -121,14 +129,20 @@ func (m *Manager) RevokeSubject(ctx context.Context, subject string, keep ...str
 	if err := checkText("subject", subject, maxNameSize); err != nil {
 		return 0, err
 	}
-	records, err := m.list(ctx, subject)
+	records, err := m.listed(ctx, subject)
 	if err != nil {
 		return 0, err
 	}
-	records = slices.DeleteFunc(records, func(r Record) bool { return slices.Contains(keep, r.ID) })
+	since := m.now().Add(-lateRefresh)
+	records = slices.DeleteFunc(records, func(r Record) bool { return !r.live(since) || slices.Contains(keep, r.ID) })
 	if shortcut, ok := m.store.(SubjectRevoker); ok {
 		return m.revokeAtOnce(ctx, shortcut, subject, keep, records)
 	}
+	return m.revokeAll(ctx, records)
+}
+
+// revokeAll ends one session after the other.
+func (m *Manager) revokeAll(ctx context.Context, records []Record) (int, error) {
 	n := 0
 	var failed error
 	for _, rec := range records {
@@ -146,10 +160,10 @@ func (m *Manager) RevokeSubject(ctx context.Context, subject string, keep ...str
 
 // revokeAtOnce has the store end the sessions. Those listed before are what it may have ended if it cannot tell.
 func (m *Manager) revokeAtOnce(ctx context.Context, store SubjectRevoker, subject string, keep []string, listed []Record) (int, error) {
-	writeID, now := randomID(), m.now()
+	writeID := randomID()
 	var records []Record
 	err := m.retry(ctx, func() (err error) {
-		records, err = store.RevokeSubject(ctx, subject, keep, now, ReasonSubjectRevoked, writeID)
+		records, err = store.RevokeSubject(ctx, subject, keep, m.now(), ReasonSubjectRevoked, writeID)
 		return err
 	})
 	if err != nil {
@@ -161,7 +175,9 @@ func (m *Manager) revokeAtOnce(ctx context.Context, store SubjectRevoker, subjec
 	for _, rec := range records {
 		m.ended(ctx, rec)
 	}
-	return len(records), nil
+	now := m.now()
+	n, err := m.revokeAll(ctx, slices.DeleteFunc(listed, func(r Record) bool { return r.live(now) })) // the store leaves these
+	return len(records) + n, err
 }
 
 // Sessions returns the subject's live sessions, newest login first.
@@ -179,12 +195,9 @@ func (m *Manager) Sessions(ctx context.Context, subject string) ([]Session, erro
 
 // list returns the subject's live records, oldest login first.
 func (m *Manager) list(ctx context.Context, subject string) ([]Record, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, unavailable("listing the subject's sessions", err)
-	}
-	records, err := m.store.List(ctx, subject)
+	records, err := m.listed(ctx, subject)
 	if err != nil {
-		return nil, unavailable("listing the subject's sessions", err)
+		return nil, err
 	}
 	now := m.now()
 	records = slices.DeleteFunc(records, func(r Record) bool { return !r.live(now) })
@@ -192,8 +205,30 @@ func (m *Manager) list(ctx context.Context, subject string) ([]Record, error) {
 	return records, nil
 }
 
-// revoke ends a session and reports whether it was this call that did. It ends when the store says so.
+// listed returns the subject's records.
+func (m *Manager) listed(ctx context.Context, subject string) ([]Record, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, unavailable("listing the subject's sessions", err)
+	}
+	records, err := m.store.List(ctx, subject)
+	if err != nil {
+		return nil, unavailable("listing the subject's sessions", err)
+	}
+	return records, nil
+}
+
+// revoke ends a session, tells the host, and reports whether it was this call that ended it.
 func (m *Manager) revoke(ctx context.Context, sessionID string, reason Reason) (bool, error) {
+	rec, ended, err := m.end(ctx, sessionID, reason)
+	if ended {
+		m.ended(ctx, rec)
+	}
+	return ended, err
+}
+
+// end ends a session and returns it, and whether it was this call that ended it. It is over when the store says so: one
+// that has expired is revoked like others, or a refresh that was presented before its end might go through after it.
+func (m *Manager) end(ctx context.Context, sessionID string, reason Reason) (rec Record, ended bool, err error) {
 	writeID := randomID()
 	var lastErr error
 	for range maxAttempts {
@@ -201,34 +236,30 @@ func (m *Manager) revoke(ctx context.Context, sessionID string, reason Reason) (
 		switch {
 		case errors.Is(err, ErrNotFound) && isSessionID(sessionID):
 			m.deny(sessionID, m.now()) // the record may be lost, and access tokens of the session may not be
-			return false, err
+			return Record{}, false, err
 		case err != nil:
-			return false, err
-		case rec.WriteID == writeID:
-			m.ended(ctx, rec)
-			return true, nil
+			return Record{}, false, err
 		case !rec.RevokedAt.IsZero():
 			m.deny(rec.ID, rec.RevokedAt)
-			return false, nil
-		case !rec.live(m.now()):
-			return false, nil
+			return rec, rec.WriteID == writeID && rec.RevokedAt.Before(rec.ExpiresAt), nil
 		}
-		next := rec.revoke(m.now(), reason)
-		next.WriteID = writeID
-		if lastErr = m.store.Swap(ctx, next); lastErr == nil {
-			m.ended(ctx, next)
-			return true, nil
+		rec = rec.revoke(m.now(), reason)
+		rec.WriteID = writeID
+		if lastErr = m.store.Swap(ctx, rec); lastErr == nil {
+			m.deny(rec.ID, rec.RevokedAt)
+			return rec, rec.RevokedAt.Before(rec.ExpiresAt), nil
 		}
 	}
 	if errors.Is(lastErr, ErrNotFound) { // which Load denies: no verdict either
 		lastErr = fmt.Errorf("the store finds the session and cannot change it: %v", lastErr)
 	}
-	return false, unavailable("revoking session "+sessionID, lastErr)
+	return Record{}, false, unavailable("revoking session "+sessionID, lastErr)
 }
 
-// ended denies a session that was just revoked, and tells the host.
+// ended denies a session that was just revoked, and tells the host. What the store took long to revoke may have been
+// refreshed meanwhile.
 func (m *Manager) ended(ctx context.Context, rec Record) {
-	m.deny(rec.ID, rec.RevokedAt)
+	m.deny(rec.ID, m.now())
 	m.emit(ctx, Event{Kind: EventRevoked, Session: rec.Session()})
 }
 

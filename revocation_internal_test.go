@@ -30,6 +30,23 @@ func TestTimedSet_holdsEachUntilItsTime(t *testing.T) {
 	require.True(t, s.has("long", begin.Add(time.Hour)))
 }
 
+// A clock that was a year ahead for a moment does not keep either from dropping what is over.
+func TestPurge_goesOnAfterTheClockWasPutBack(t *testing.T) {
+	now := decisionTime
+	ahead := now.AddDate(1, 0, 0)
+	var s timedSet
+	var d doubts
+	s.add("ahead", ahead.Add(time.Minute), ahead)
+	d.add("ahead", "w", ahead.Add(time.Minute), ahead, ahead)
+	for i := range 1000 {
+		now = now.Add(time.Second)
+		s.add(fmt.Sprint(i), now.Add(time.Minute), now)
+		d.add(fmt.Sprint(i), "w", now.Add(time.Minute), now, now)
+	}
+	require.Less(t, s.size(), 125)
+	require.Less(t, len(d.sessions), 125)
+}
+
 // It holds no more than what matters and what a minute adds, however long the process runs.
 func TestTimedSet_dropsWhatIsOver(t *testing.T) {
 	var s timedSet

@@ -80,7 +80,7 @@ func TestRevoke_isRememberedUntilTheLastTokenIsRefusedAnyway(t *testing.T) {
 	for name, c := range map[string]struct{ leeway, behind time.Duration }{
 		"leeway": {leeway: 5 * time.Minute},
 		"revoked by an instance whose clock is behind":  {behind: 59 * time.Second},
-		"with leeway, by one whose clock is far behind": {leeway: 5 * time.Minute, behind: 59 * time.Second},
+		"with leeway, by one whose clock is far behind": {leeway: 5 * time.Minute, behind: 5*time.Minute + 59*time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			access := accessConfig
@@ -111,6 +111,104 @@ func TestRevoke_isRememberedUntilTheLastTokenIsRefusedAnyway(t *testing.T) {
 			require.ErrorIs(t, err, tokensession.ErrExpired)
 		})
 	}
+}
+
+// An access token lives for the leeway beyond its session's end: the logout is to end it.
+func TestLogout_afterTheSessionsEndEndsTheAccessToken(t *testing.T) {
+	access := accessConfig
+	access.Leeway = time.Minute
+	signer, err := tokensession.NewAccessSigner(testKeyFor("EdDSA").key, access)
+	require.NoError(t, err)
+	clock := newClock()
+	m, err := tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{Now: clock.Now, MaxLifetime: time.Hour})
+	require.NoError(t, err)
+	for name, logout := range map[string]func(tokens tokensession.Tokens) error{
+		"by the refresh token": func(tokens tokensession.Tokens) error { return m.RevokeToken(ctx, tokens.RefreshToken) },
+		"by the access token":  func(tokens tokensession.Tokens) error { return m.RevokeAccess(ctx, tokens.AccessToken) },
+	} {
+		tokens, err := m.Start(ctx, "alice")
+		require.NoError(t, err)
+		clock.advance(50 * time.Minute)
+		tokens, err = m.Refresh(ctx, tokens.RefreshToken)
+		require.NoError(t, err)
+		clock.advance(10*time.Minute + time.Second)
+		_, err = m.Verify(tokens.AccessToken)
+		require.NoError(t, err, name)
+		require.NoError(t, logout(tokens), name)
+		_, err = m.Verify(tokens.AccessToken)
+		require.ErrorIs(t, err, tokensession.ErrRevoked, name)
+	}
+}
+
+// The store hangs for two minutes before it revokes, or fails: what was refreshed meanwhile is denied for as long as it
+// lives, here and by who reads the feed.
+func TestRevokeSubject_thatTakesLongDeniesWhatWasRefreshedMeanwhile(t *testing.T) {
+	for name, outcome := range map[string]error{"revokes": nil, "fails": errStoreDown} {
+		w := newWorld(t, tokensession.Config{})
+		store := &slowStrokeStore{spyStore: w.store, memory: w.memory}
+		w.m = w.manager(store, tokensession.Config{}, w.events)
+		first := w.start()
+		var last tokensession.Tokens
+		store.before = func() error {
+			w.clock.advance(119 * time.Second)
+			last = w.refresh(first.RefreshToken)
+			w.clock.advance(time.Second)
+			return outcome
+		}
+		_, err := w.m.RevokeSubject(ctx, "alice")
+		require.NoError(t, err)
+		if outcome != nil {
+			require.WithinDuration(t, w.clock.Now(), w.record(first.Session.ID).RevokedAt, micro, "what the feed tells")
+		}
+		for ; w.clock.Now().Before(last.AccessExpiresAt); w.clock.advance(time.Second) {
+			_, err := w.m.Verify(last.AccessToken)
+			require.ErrorIs(t, err, tokensession.ErrRevoked, name)
+		}
+	}
+}
+
+// A slowStrokeStore does something before it revokes for the first time.
+type slowStrokeStore struct {
+	*spyStore
+	memory *tokensession.MemoryStore
+	before func() error
+}
+
+func (s *slowStrokeStore) RevokeSubject(ctx context.Context, subject string, keep []string, at time.Time, reason tokensession.Reason, writeID string) ([]tokensession.Record, error) {
+	if f := s.before; f != nil {
+		s.before = nil
+		if err := f(); err != nil {
+			return nil, err
+		}
+	}
+	return s.memory.RevokeSubject(ctx, subject, keep, at, reason, writeID)
+}
+
+// A host that logs errors, and gives a token to the wrong one of two functions.
+func TestRevoke_ofATokenDoesNotPrintIt(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	for _, token := range []string{tokens.RefreshToken, tokens.AccessToken} {
+		err := w.m.Revoke(ctx, token)
+		require.ErrorIs(t, err, tokensession.ErrNotFound)
+		for i := range len(token) - 8 {
+			require.NotContains(t, err.Error(), token[i:i+8])
+		}
+	}
+}
+
+func TestRevokedError_saysWhy(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	old := w.start()
+	w.start(tokensession.Replacing(old.Session.ID))
+	var revoked *tokensession.RevokedError
+	err := w.refreshError(old.RefreshToken)
+	require.ErrorIs(t, err, tokensession.ErrRevoked)
+	require.ErrorAs(t, err, &revoked)
+	require.Equal(t, tokensession.RevokedError{SessionID: old.Session.ID, Reason: tokensession.ReasonReplaced}, *revoked)
+	_, err = w.other(tokensession.Config{}).VerifyLive(ctx, old.AccessToken)
+	require.ErrorAs(t, err, &revoked)
+	require.Equal(t, tokensession.ReasonReplaced, revoked.Reason)
 }
 
 // The record is dropped between the two looks that a logout takes at it: there is nothing left to end.

@@ -123,19 +123,29 @@ func TestRevokeAccess_refusesWhatIsNoAccessTokenOfOurs(t *testing.T) {
 	require.ErrorIs(t, w.m.RevokeAccess(context.Background(), tokens.AccessToken), tokensession.ErrUnavailable)
 }
 
-// Else who holds a key that leaked, and was retired for that, could log everybody out.
-func TestRevokeAccess_refusesATokenOfARetiredKey(t *testing.T) {
+// A browser comes back long after the key was rotated, and logs out. But who holds a key that leaked, and was retired
+// for that, cannot log everybody out.
+func TestRevokeAccess_takesATokenOfARotatedKeyAndNoneOfARetiredOne(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	tokens := w.start()
 	next, err := tokensession.GenerateKey()
 	require.NoError(t, err)
 	require.NoError(t, w.signer.Rotate(next, w.clock.Now()))
-	w.clock.advance(15*time.Minute - micro)
-	_, err = w.m.SessionID(tokens.AccessToken)
+	w.clock.advance(time.Second)
+	late := w.start() // with the new key
+	w.clock.advance(24 * time.Hour)
+	_, err = w.m.Verify(tokens.AccessToken)
+	require.Error(t, err)
+	require.NotContains(t, string(w.m.JWKS()), testKeyFor("EdDSA").key.ID(), "its key has retired by itself")
+	require.NoError(t, w.m.RevokeAccess(context.Background(), tokens.AccessToken))
+	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
+
+	third, err := tokensession.GenerateKey()
 	require.NoError(t, err)
-	w.clock.advance(micro)
-	w.unchanged(tokens.Session.ID, func() {
-		require.ErrorIs(t, w.m.RevokeAccess(context.Background(), tokens.AccessToken), tokensession.ErrInvalidToken)
+	require.NoError(t, w.signer.Rotate(third, w.clock.Now()))
+	require.NoError(t, w.signer.Retire(next.ID()))
+	w.unchanged(late.Session.ID, func() {
+		require.ErrorIs(t, w.m.RevokeAccess(context.Background(), late.AccessToken), tokensession.ErrInvalidToken)
 	})
 }
 

@@ -158,13 +158,13 @@ func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption
 	if err != nil {
 		return Tokens{}, err
 	}
-	if err := m.create(ctx, rec); err != nil {
-		return Tokens{}, err
+	if err = m.create(ctx, rec); err == nil {
+		err = m.makeRoom(ctx, rec, o.replacing)
 	}
-	if err := m.makeRoom(ctx, rec, o.replacing); err != nil {
+	if err != nil {
 		detached, cancel := detach(ctx)
 		defer cancel()
-		_, _ = m.revoke(detached, rec.ID, ReasonRevoked) // nobody will get its tokens
+		_, _, _ = m.end(detached, rec.ID, ReasonRevoked) // it may be there, and nobody gets its tokens
 		return Tokens{}, err
 	}
 	m.emit(ctx, Event{Kind: EventStarted, Session: rec.Session()})
@@ -341,7 +341,8 @@ type refresh struct {
 	// the store, the authorizer or the signer takes, two refreshes that raced are no theft.
 	presented time.Time
 
-	wasLive bool         // when an earlier attempt looked
+	stood   bool         // an earlier attempt found that the token may have a successor
+	reached uint64       // the generation that the session had reached then: beyond it, others have been faster
 	inDoubt time.Time    // until when what a write that may have been applied made live lives; zero: there was none
 	pending Event        // what the last write was to do
 	issued  *accessToken // kept for the next attempt, so that nobody is asked twice
@@ -376,12 +377,15 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 	if r.token.generation == rec.Predecessor && r.unanswered.found(rec.ID, rec.WriteID, r.now()) {
 		what = r.again(&rec, what)
 	}
+	if !r.stood && (what == rotated || what == healed || what == recovered) {
+		r.stood, r.reached = true, max(rec.Generation, r.token.generation)
+	}
 	switch what {
 	case raced:
 		return Tokens{}, unavailable("refreshing", errors.New("others have refreshed the session twice in the meantime"))
 	case revoked:
 		r.deny(rec.ID, rec.RevokedAt)
-		return Tokens{}, fmt.Errorf("%w: session %s: %s", ErrRevoked, rec.ID, rec.RevokeReason)
+		return Tokens{}, &RevokedError{rec.ID, rec.RevokeReason}
 	case expired:
 		return Tokens{}, fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
 	case reused:
@@ -391,11 +395,11 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 	}
 }
 
-// decide is rules.decide for a call that may have lost a race. If the token was live when the call first looked, then
-// it was presented in time, however long the store took: it is answered as within the grace period, or, where that is
-// no longer possible, with no verdict. Without a grace period, losing a race is reuse.
+// decide is rules.decide for a call that may have lost a race. If the token could have a successor when the call first
+// looked, then it was presented in time, however long the store took: it is answered as within the grace period, or,
+// where that is no longer possible, with no verdict. Without a grace period, losing a race is reuse.
 func (r *refresh) decide(rec Record) outcome {
-	lost := r.wasLive && r.rules.grace > 0 && r.token.generation < rec.Generation
+	lost := r.stood && r.rules.grace > 0 && rec.Generation > r.reached
 	at := r.presented
 	if lost && at.After(rec.RotatedAt) {
 		at = rec.RotatedAt
@@ -404,7 +408,6 @@ func (r *refresh) decide(rec Record) outcome {
 	if lost && what == reused {
 		return raced
 	}
-	r.wasLive = r.wasLive || what == rotated || what == healed
 	return what
 }
 
@@ -416,7 +419,6 @@ func (r *refresh) again(rec *Record, what outcome) outcome {
 	switch {
 	case what == replayed && rec.Generation == rec.Predecessor+1:
 		rec.Generation--
-		r.wasLive = true
 		return rotated
 	case what == reused:
 		return recovered
@@ -506,7 +508,7 @@ func (r *refresh) finish(ctx context.Context, rec Record) (Tokens, error) {
 	case EventDenied:
 		return Tokens{}, fmt.Errorf("%w: session %s", ErrDenied, rec.ID)
 	case EventRevoked:
-		return Tokens{}, fmt.Errorf("%w: session %s: %s", ErrRevoked, rec.ID, rec.RevokeReason)
+		return Tokens{}, &RevokedError{rec.ID, rec.RevokeReason}
 	}
 	return r.tokens(rec, r.token.handle, r.issued), nil
 }
@@ -626,17 +628,19 @@ func (m *Manager) VerifyLive(ctx context.Context, accessToken string) (Access, e
 		return Access{}, err
 	case !rec.RevokedAt.IsZero():
 		m.deny(rec.ID, rec.RevokedAt)
-		return Access{}, fmt.Errorf("%w: session %s: %s", ErrRevoked, rec.ID, rec.RevokeReason)
+		return Access{}, &RevokedError{rec.ID, rec.RevokeReason}
 	case !rec.live(m.now()):
 		return Access{}, fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
 	}
 	return access, nil
 }
 
-// SessionID returns which session an access token is of, whether or not the token has expired or its session has been
-// revoked. It lets nobody in: it is for a logout, and for [Replacing]. The error is [ErrInvalidToken].
+// SessionID returns which session an access token is of, whether or not the token has expired, its session has been
+// revoked, or the key that signed it has been rotated away; not if that was retired ([AccessSigner.Retire]) or is one
+// that this process never had. It lets nobody in: it is for a logout, and for [Replacing]. The error is
+// [ErrInvalidToken].
 func (m *Manager) SessionID(accessToken string) (string, error) {
-	checked, err := m.signer.authenticate(accessToken, m.cfg.Now())
+	checked, err := m.signer.authenticate(accessToken)
 	if err != nil {
 		return "", err
 	}
@@ -655,7 +659,7 @@ func (m *Manager) load(ctx context.Context, id string) (Record, error) {
 		return Record{}, unavailable("loading the session", err)
 	}
 	if !isSessionID(id) { // which not every store could look for
-		return Record{}, fmt.Errorf("%w: %.64q is no session id", ErrNotFound, id)
+		return Record{}, fmt.Errorf("%w: no session id, but %d bytes of something else", ErrNotFound, len(id)) // a token?
 	}
 	rec, err := m.store.Load(ctx, id)
 	if errors.Is(err, ErrNotFound) {

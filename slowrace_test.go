@@ -2,6 +2,7 @@ package tokensession_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -55,6 +56,85 @@ func TestRefresh_thatLosesARaceSlowly(t *testing.T) {
 				require.NoError(t, err, "the other tab lives")
 			}
 		})
+	}
+}
+
+// The same for a token that could be recovered: the reply was lost, and an application that comes back asks twice.
+func TestRefresh_thatLosesARaceOfRecoveriesSlowly(t *testing.T) {
+	for refreshes, want := range map[int]error{1: nil, 2: tokensession.ErrUnavailable} {
+		var meanwhile func()
+		w := newWorld(t, tokensession.Config{RecoveryPeriod: time.Hour, Authorize: onceAuthorizing(&meanwhile)})
+		first := w.start()
+		w.refresh(first.RefreshToken) // the reply is lost
+		w.clock.advance(time.Minute)
+		other := first
+		meanwhile = func() {
+			for range refreshes {
+				other = w.refresh(other.RefreshToken)
+			}
+			w.clock.advance(5 * time.Minute)
+		}
+		slow, err := w.m.Refresh(ctx, first.RefreshToken)
+		require.ErrorIs(t, err, want)
+		if want == nil {
+			require.Equal(t, other.RefreshToken, slow.RefreshToken)
+		}
+		w.requireLive(other)
+	}
+}
+
+// onceAuthorizing allows everything, and calls f the next time that it is asked.
+func onceAuthorizing(f *func()) tokensession.Authorizer {
+	return func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+		if g := *f; g != nil {
+			*f = nil
+			g()
+		}
+		return tokensession.Grant{}, nil
+	}
+}
+
+// A session is ended just after its time was over, by a refresh's clock or for that of another instance, while a
+// refresh is under way that was presented before: nothing may come of that.
+func TestRevoke_atTheSessionsEndStopsARefreshThatWasPresentedBefore(t *testing.T) {
+	for name, revoke := range map[string]func(m *tokensession.Manager, tokens tokensession.Tokens) error{
+		"Revoke": func(m *tokensession.Manager, tokens tokensession.Tokens) error {
+			return m.Revoke(ctx, tokens.Session.ID)
+		},
+		"RevokeToken": func(m *tokensession.Manager, tokens tokensession.Tokens) error {
+			return m.RevokeToken(ctx, tokens.RefreshToken)
+		},
+		"RevokeAccess": func(m *tokensession.Manager, tokens tokensession.Tokens) error {
+			return m.RevokeAccess(ctx, tokens.AccessToken)
+		},
+		"RevokeSubject": func(m *tokensession.Manager, _ tokensession.Tokens) error {
+			n, err := m.RevokeSubject(ctx, "alice")
+			require.Zero(t, n, "it had expired")
+			return err
+		},
+	} {
+		for kind, store := range map[string]tokensession.RefreshStore{
+			"one by one": struct{ tokensession.RefreshStore }{tokensession.NewMemoryStore()}, "at one stroke": tokensession.NewMemoryStore(),
+		} {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				var meanwhile func()
+				events := &eventLog{}
+				clock := newClock()
+				m := newManager(t, store, tokensession.Config{Now: clock.Now, OnEvent: events.add, Authorize: onceAuthorizing(&meanwhile)})
+				tokens, err := m.Start(ctx, "alice")
+				require.NoError(t, err)
+				clock.advance(7*24*time.Hour - 10*time.Millisecond)
+				meanwhile = func() {
+					clock.advance(20 * time.Millisecond)
+					require.NoError(t, revoke(m, tokens))
+				}
+				_, err = m.Refresh(ctx, tokens.RefreshToken)
+				if !errors.Is(err, tokensession.ErrInvalidToken) { // the record has been dropped already
+					require.ErrorIs(t, err, tokensession.ErrRevoked)
+				}
+				require.Zero(t, events.count(tokensession.EventRevoked), "it had expired")
+			})
+		}
 	}
 }
 

@@ -30,8 +30,8 @@ const (
 // A MemoryStore is a [RefreshStore] in the memory of one process: for tests, and for servers that may log everybody out
 // when they restart. It is a [Sweeper], a [RevocationFeed] and a [SubjectRevoker] too.
 //
-// It has neither a goroutine nor a clock. The time it goes by is that of the write at hand: the newest of the record's
-// CreatedAt, RotatedAt and RevokedAt. Each write drops a few records that have expired by then, so that no more are
+// It has neither a goroutine nor a clock. The time it goes by is that of the write at hand: the newer of the record's
+// RotatedAt and RevokedAt. Each write drops a few records that have expired by then, so that no more are
 // held than sessions live, even where Sweep is never called.
 type MemoryStore struct {
 	seed     maphash.Seed
@@ -465,15 +465,13 @@ func (f *memoryFeed) tidy(now int64) {
 	f.tidied = len(f.log)
 }
 
-// writeTime is the time that a record was written, as far as the record tells.
+// writeTime is the time that a record was written, as far as the record tells. CreatedAt does not: a Manager moves it
+// past that of an older session where a clock was ahead.
 func writeTime(rec Record) time.Time {
-	newest := rec.CreatedAt
-	for _, t := range []time.Time{rec.RotatedAt, rec.RevokedAt} {
-		if t.After(newest) {
-			newest = t
-		}
+	if rec.RevokedAt.After(rec.RotatedAt) {
+		return rec.RevokedAt
 	}
-	return newest
+	return rec.RotatedAt
 }
 
 // clampedMicros is [micros] for times that need not be in the years 1 to 9999.

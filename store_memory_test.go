@@ -72,6 +72,31 @@ func TestMemoryStore_dropsExpiredRecordsOnLaterWrites(t *testing.T) {
 	}
 }
 
+// A Manager with MaxSessions puts a login behind those that were made while a clock was ahead. Nobody else's session, nor
+// the word of a revocation, may go before its time for that.
+func TestMemoryStore_doesNotGoByCreatedAt(t *testing.T) {
+	store := tokensession.NewMemoryStore()
+	mustCreate(t, store, memoryRecord("live", "alice", epoch, time.Hour))
+	revoked := memoryRecord("revoked", "carol", epoch, time.Hour)
+	revoked.RevokedAt, revoked.RevokeReason = epoch, tokensession.ReasonLogout
+	mustCreate(t, store, revoked)
+	for i := range 300 {
+		rec := memoryRecord(fmt.Sprint(i), "bob", epoch, 48*time.Hour)
+		rec.CreatedAt = epoch.Add(30 * time.Hour)
+		if i >= 200 {
+			rec.RevokedAt, rec.RevokeReason = epoch, tokensession.ReasonMaxSessions
+		}
+		mustCreate(t, store, rec)
+	}
+	if _, err := store.Load(t.Context(), "live"); err != nil {
+		t.Errorf("the record that lives: %v", err)
+	}
+	revocations, err := store.RevokedSince(t.Context(), epoch)
+	if err != nil || len(revocations) != 101 {
+		t.Errorf("%d revocations, %v; want 101", len(revocations), err)
+	}
+}
+
 func TestMemoryStore_keepsWhatSwapProlonged(t *testing.T) {
 	ctx := context.Background()
 	store := tokensession.NewMemoryStore()
