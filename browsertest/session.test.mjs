@@ -391,6 +391,50 @@ test("a login waits for a refresh, so that the old session's end is not the new 
 	assert.deepEqual(tab.events, ["end none", "update"]);
 });
 
+test("a login drops the requests of a refresh that was given up, in every tab", async () => {
+	useFakeTime();
+	const signals = [];
+	server["/auth/token"] = ({ signal }) => {
+		signals.push(signal);
+		return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+	};
+	server["/auth/session"] = () => alive({ session_id: "s2" });
+	const [tab, other] = [open(), open()];
+	const rejected = Promise.all([tab, other].map((t) => assert.rejects(t.refresh(), UnavailableError)));
+	await pass(19_000); // they take turns
+	await pass(19_000);
+	await rejected;
+	assert.ok(signals.length >= 4 && !signals.some((s) => s.aborted), "an answer that is late still counts");
+	const dropped = () => signals.filter((s) => s.aborted).length;
+	let before = 0;
+	const login = tab.login(async () => {
+		before = dropped();
+		return json(200, {});
+	});
+	await pass(500);
+	await login;
+	mock.timers.reset();
+	await heard(other, "update");
+	assert.equal(before, signals.length / 2, "this tab's, before the login's answer can bring cookies");
+	assert.equal(dropped(), signals.length);
+});
+
+test("a login elsewhere, without locks, lets a refresh begin anew", async () => {
+	useFakeTime();
+	server["/auth/token"] = ({ signal }) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+	const tab = open();
+	const refreshed = tab.refresh();
+	await pass(100);
+	server["/auth/token"] = () => alive({ session_id: "s2" });
+	const without = new BroadcastChannel(`tokensession /${number}/`);
+	without.postMessage({ kind: "login", at: Date.now() });
+	for (let i = 0; i < 100 && count("POST /auth/token") < 2; i++) {
+		await new Promise((resolve) => timeout(resolve, 10));
+		await pass(50);
+	}
+	assert.equal((await refreshed).session_id, "s2");
+});
+
 test("a 401 of before the login does not refresh the new session", async () => {
 	const [tab, other] = [open(), open()];
 	let answer;

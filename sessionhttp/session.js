@@ -71,7 +71,7 @@ export class Session extends EventTarget {
 	#turn = 0; // counts refreshes, logins and logouts in all tabs
 	#failure; // the error of the last turn, if it came to nothing
 	#recovering; // the refresh that this tab's callers wait for
-	#attempts; // aborts the requests of refreshes that were given up
+	#attempts; // aborts the requests that are under way, also those of refreshes that were given up
 	#warned = 0; // which end there was a warning of
 	#timer;
 
@@ -138,6 +138,7 @@ export class Session extends EventTarget {
 
 	async login(send) {
 		const response = await this.#alone(async () => {
+			this.#abandon(); // before there are cookies that a late answer could replace
 			const answer = await send();
 			if (answer.ok) this.#tell({ kind: "login" });
 			return answer;
@@ -195,18 +196,16 @@ export class Session extends EventTarget {
 	// Sends a request until there is an answer that settles the matter: a body that is good, or null for the verdict.
 	// One without an answer is not given up when the next one is sent, for an answer that is late still brings cookies.
 	async #persist(endpoint, good) {
-		this.#attempts ??= new AbortController();
 		const began = Date.now();
 		const sent = [];
 		for (let pause = 250; ; pause *= 2) {
-			sent.push(this.#post(endpoint, good, this.#attempts.signal));
+			sent.push(this.#post(endpoint, good));
 			const answer = await Promise.race([
 				Promise.any(sent).then((body) => ({ body }), ({ errors }) => ({ err: errors.at(-1) })),
 				sleep(slow, { err: unavailable() }),
 			]);
 			if (!answer.err) {
-				this.#attempts.abort();
-				this.#attempts = undefined;
+				this.#abandon();
 				return answer.body;
 			}
 			const wait = Math.max(pause * (0.5 + Math.random()), answer.err.retryAfter);
@@ -215,8 +214,15 @@ export class Session extends EventTarget {
 		}
 	}
 
+	// Drops the requests that are under way: what they would bring is of before something that has happened since.
+	#abandon() {
+		this.#attempts?.abort();
+		this.#attempts = undefined;
+	}
+
 	// With keepalive, the cookies arrive even if the page goes away before the answer.
-	async #post(endpoint, good, signal) {
+	async #post(endpoint, good) {
+		const { signal } = (this.#attempts ??= new AbortController());
 		let response, body;
 		try {
 			response = await fetch(this.#url(endpoint), {
@@ -246,6 +252,7 @@ export class Session extends EventTarget {
 			this.#turn++;
 			this.#failure = failure;
 		}
+		if (kind === "login" || kind === "ended") this.#abandon();
 		if (failure) return;
 		if (info) {
 			this.#info = info;
