@@ -281,6 +281,55 @@ test("an answer that comes after the next attempt was sent still counts", async 
 	assert.equal((await response).status, 200);
 });
 
+test("a refusal is noticed while an earlier attempt hangs", async () => {
+	useFakeTime();
+	expired();
+	const answers = [() => new Promise(() => {}), () => json(503, {}, { "Retry-After": "1" }), server["/auth/token"]];
+	server["/auth/token"] = () => answers.shift()();
+	let status;
+	open().fetch(`${origin}/api`).then((response) => (status = response.status));
+	await pass(6000); // 4 s of silence, and pauses of less than 0.4 s and of 1 s
+	assert.equal(status, 200);
+});
+
+test("an attempt in doubt is made again in time, whatever Retry-After asks for", async () => {
+	for (const [name, first] of [["no answer", () => { throw new TypeError("Failed to fetch"); }], ["500", () => json(500, {})]]) {
+		number++;
+		sent = [];
+		useFakeTime();
+		expired();
+		const answers = [first, () => json(503, {}, { "Retry-After": "30" }), server["/auth/token"]];
+		server["/auth/token"] = () => answers.shift()();
+		const response = open().fetch(`${origin}/api`);
+		await pass(7500);
+		assert.equal(count("POST /auth/token"), 2, name);
+		await pass(1000);
+		assert.equal((await response).status, 200, name);
+		mock.timers.reset();
+	}
+});
+
+test("a late answer is not waited for until the next attempt", async () => {
+	useFakeTime();
+	let answered = false;
+	let first;
+	server["/api"] = () => (answered ? json(200, {}) : refused());
+	server["/auth/token"] = () => {
+		if (first) return json(503, {}, { "Retry-After": "30" });
+		return new Promise((resolve) => (first = () => {
+			answered = true;
+			resolve(alive());
+		}));
+	};
+	let status;
+	open().fetch(`${origin}/api`).then((response) => (status = response.status));
+	await pass(5000);
+	first();
+	await pass(100);
+	assert.equal(status, 200);
+	assert.equal(count("POST /auth/token"), 2);
+});
+
 test("an access token that has run out is refreshed before the request", async () => {
 	useFakeTime();
 	server["/auth/session"] = () => alive({ expires_in: 60 });

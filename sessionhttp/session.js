@@ -53,6 +53,7 @@ export class UnavailableError extends Error {
 	name = "UnavailableError";
 	transient = true; // whether trying again at once may help
 	retryAfter = 0; // in milliseconds, if the server says
+	status = 0; // what the server answered, if it did
 }
 
 /** The session of the endpoints beside a URL. Pages use the one that is exported as session. */
@@ -196,21 +197,26 @@ export class Session extends EventTarget {
 	// Sends a request until there is an answer that settles the matter: a body that is good, or null for the verdict.
 	// One without an answer is not given up when the next one is sent, for an answer that is late still brings cookies.
 	async #persist(endpoint, good) {
-		const began = Date.now();
-		const sent = [];
+		const last = Date.now() + patience;
+		let inDoubt = false; // an attempt may have been applied
+		let settle;
+		const settled = new Promise((resolve) => (settle = resolve));
 		for (let pause = 250; ; pause *= 2) {
-			sent.push(this.#post(endpoint, good));
-			const answer = await Promise.race([
-				Promise.any(sent).then((body) => ({ body }), ({ errors }) => ({ err: errors.at(-1) })),
-				sleep(slow, { err: unavailable() }),
-			]);
-			if (!answer.err) {
+			const newest = this.#post(endpoint, good).then((body) => (settle({ body }), settled), (err) => ({ err }));
+			let answer = await Promise.race([settled, newest, sleep(slow, { err: unavailable() })]);
+			const { err } = answer;
+			if (err) {
+				inDoubt ||= err.status !== 503 && err.status !== 429;
+				const left = last - Date.now();
+				let wait = Math.max(pause * (0.5 + Math.random()), err.retryAfter);
+				if (inDoubt && left > 0) wait = Math.min(wait, left); // later, the token may count as stolen
+				if (!err.transient || wait > left) throw err;
+				answer = await Promise.race([settled, sleep(wait)]);
+			}
+			if (answer) {
 				this.#abandon();
 				return answer.body;
 			}
-			const wait = Math.max(pause * (0.5 + Math.random()), answer.err.retryAfter);
-			if (!answer.err.transient || Date.now() + wait > began + patience) throw answer.err;
-			await sleep(wait);
 		}
 	}
 
@@ -308,6 +314,7 @@ function dated({ expires_in, refresh_expires_in, session_ends_in, ...info }) {
 function unavailable(response, cause) {
 	const err = new UnavailableError(response ? `the server answered ${response.status}` : "the server did not answer", { cause });
 	if (response) {
+		err.status = response.status;
 		err.transient = response.ok || response.status >= 500 || response.status === 408 || response.status === 429;
 		err.retryAfter = (Number(response.headers.get("Retry-After")) || 0) * second;
 	}
