@@ -17,7 +17,7 @@ globalThis.BroadcastChannel = class extends Channel {
 const timeout = setTimeout;
 globalThis.setTimeout = (...args) => {
 	const timer = timeout(...args);
-	return args[1] > 60_000 ? timer.unref() : timer;
+	return args[1] > 20_000 ? timer.unref() : timer;
 };
 
 const folder = mkdtempSync(join(tmpdir(), "tokensession-"));
@@ -506,6 +506,46 @@ test("a login that failed tells nothing, and one that threw rejects and blocks n
 	assert.deepEqual(tab.events, []);
 	expired();
 	assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
+});
+
+test("a login may use the session's fetch, and gets the 401", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ expires_in: 60 });
+	server["/auth/token"] = () => alive({ session_id: "s2" });
+	const tab = open();
+	await tab.info();
+	server["/login"] = refused;
+	for (const age of [0, 60_000]) { // with an access token that looks good, and with one that has run out
+		await pass(age);
+		let status;
+		tab.login(() => tab.fetch(`${origin}/login`, { method: "POST", body: "wrong" })).then((response) => (status = response.status));
+		await pass(1000);
+		assert.equal(status, 401);
+	}
+	assert.deepEqual(sent, ["GET /auth/session", "POST /login", "POST /login"]);
+	const refreshed = tab.refresh();
+	await pass(100);
+	assert.equal((await refreshed).session_id, "s2", "the login is over");
+});
+
+test("a login that hangs gives up the lock, and still counts when it comes", async () => {
+	useFakeTime();
+	expired();
+	server["/auth/session"] = () => alive({ session_id: "s2" });
+	const tab = open();
+	let answer;
+	const login = tab.login(() => new Promise((resolve) => (answer = () => resolve(json(200, {})))));
+	await pass(1000);
+	let status;
+	tab.refresh().then(() => tab.fetch(`${origin}/api`)).then((response) => (status = response.status));
+	await pass(28_000);
+	assert.equal(count("POST /auth/token"), 0);
+	await pass(2000);
+	assert.equal(status, 200);
+	answer();
+	assert.equal((await login).status, 200);
+	assert.deepEqual(tab.events, ["update", "update"]);
+	assert.equal((await tab.info()).session_id, "s2");
 });
 
 test("a caller that gives up waits no longer", async () => {

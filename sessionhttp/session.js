@@ -15,7 +15,9 @@
 //     info()              Who is logged in, and until when; null if nobody is.
 //     refresh()           Refreshes now, and returns what info does.
 //     login(send)         Calls send, which makes the host's login request and returns its response, while no tab
-//                         refreshes, so that no late answer about an old session undoes it. Then it calls info.
+//                         refreshes, so that no late answer about an old session undoes it. Then it calls info. The
+//                         others wait for 30 seconds at most; this tab's fetch does not refresh meanwhile, but returns
+//                         the 401. Do not call refresh or logout in send.
 //     logout()            Ends the session and clears the cookies.
 //
 // An info is {subject, session_id, scope, expires_at, refresh_expires_at, session_ends_at}: when the access token has
@@ -44,6 +46,7 @@ const second = 1000;
 const patience = 8 * second; // for the last attempt to begin: the grace period, 10 s by default, with room to spare
 const slow = 4 * second; // without an answer, so that a connection may be dead
 const margin = 2 * second; // of the access token's life that is not used
+const longestLogin = 30 * second; // that others wait for
 const settling = 50; // for a message to reach the other tabs before the lock does
 
 const sleep = (milliseconds, value) => new Promise((resolve) => setTimeout(resolve, milliseconds, value));
@@ -72,6 +75,7 @@ export class Session extends EventTarget {
 	#turn = 0; // counts refreshes, logins and logouts in all tabs
 	#failure; // the error of the last turn, if it came to nothing
 	#recovering; // the refresh that this tab's callers wait for
+	#loggingIn = false; // whether this tab has the lock for a login, which must not wait for a refresh
 	#attempts; // aborts the requests that are under way, also those of refreshes that were given up
 	#warned = 0; // which end there was a warning of
 	#timer;
@@ -96,7 +100,7 @@ export class Session extends EventTarget {
 		if (new URL(request.url).origin !== this.#base.origin) return fetch(request);
 		const replayable = !(init?.body instanceof ReadableStream);
 		let spare = 2; // the second one is for when it was another tab that refreshed, and that did not help
-		if (this.#info && Date.now() > this.#info.expires_at - margin) {
+		if (this.#info && !this.#loggingIn && Date.now() > this.#info.expires_at - margin) {
 			await unlessAborted(request.signal, this.#recover(this.#turn)).catch((err) => {
 				if (request.signal.aborted || Date.now() > (this.#info?.expires_at ?? 0)) throw err;
 			});
@@ -106,7 +110,7 @@ export class Session extends EventTarget {
 			const turn = this.#turn;
 			const again = replayable && spare > 0 ? request.clone() : null;
 			const response = await fetch(request);
-			if (response.status !== 401 || spare === 0) return response;
+			if (response.status !== 401 || spare === 0 || this.#loggingIn) return response;
 			const here = await unlessAborted(request.signal, this.#recover(turn));
 			if (this.#info === null || !again) return response;
 			response.body?.cancel().catch(() => {});
@@ -138,12 +142,18 @@ export class Session extends EventTarget {
 	}
 
 	async login(send) {
-		const response = await this.#alone(async () => {
+		let sending;
+		await this.#alone(async () => {
 			this.#abandon(); // before there are cookies that a late answer could replace
-			const answer = await send();
-			if (answer.ok) this.#tell({ kind: "login" });
-			return answer;
+			this.#loggingIn = true;
+			sending = (async () => {
+				const response = await send();
+				if (response.ok) this.#tell({ kind: "login" });
+				return response;
+			})();
+			await Promise.race([sending, sleep(longestLogin)]).finally(() => (this.#loggingIn = false));
 		});
+		const response = await sending;
 		if (response.ok) await this.info();
 		return response;
 	}
