@@ -187,6 +187,36 @@ test("the verdict ends the session, once, in every tab", async () => {
 	assert.equal(other.events.filter((e) => e.startsWith("end")).join(), "end ended");
 });
 
+test("a verdict about a session that a login has replaced is not the new one's", async () => {
+	server["/auth/session"] = () => alive();
+	const tab = open();
+	await tab.info();
+	const answers = [over, () => alive({ session_id: "s2" })]; // the second request brings the login's cookie
+	server["/auth/token"] = () => answers.shift()();
+	assert.equal((await tab.refresh()).session_id, "s2");
+	assert.deepEqual(tab.events, ["update", "update"]);
+});
+
+test("a verdict that cannot be had twice is none", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive();
+	const tab = open();
+	await tab.info();
+	let asked = 0;
+	server["/auth/token"] = () => (++asked === 1 ? over() : json(503, {}, { "Retry-After": "60" }));
+	const rejected = assert.rejects(tab.refresh(), UnavailableError);
+	await pass(100);
+	await rejected;
+	assert.deepEqual(tab.events, ["update"]);
+	assert.equal(asked, 2);
+});
+
+test("a logout takes the first answer", async () => {
+	server["/auth/logout"] = over;
+	await open().logout();
+	assert.deepEqual(sent, ["POST /auth/logout"]);
+});
+
 test("a page that knows of no session is told that there is none", async () => {
 	server["/auth/session"] = refused;
 	server["/auth/token"] = over;
@@ -423,6 +453,7 @@ test("a login waits for a refresh, so that the old session's end is not the new 
 	const order = [];
 	let answer;
 	server["/auth/token"] = () => new Promise((resolve) => (answer = () => {
+		server["/auth/token"] = over;
 		order.push("old session is over");
 		resolve(over());
 	}));
@@ -606,7 +637,7 @@ test("when the end should have come, it asks the server", async () => {
 	server["/auth/token"] = over;
 	await pass(62_000);
 	assert.equal(tab.events.at(-1), "end ended");
-	assert.ok(count("POST /auth/token") <= 4, `${count("POST /auth/token")} refreshes`);
+	assert.ok(count("POST /auth/token") <= 6, `${count("POST /auth/token")} refreshes`);
 });
 
 test("fetch can be passed on", async () => {

@@ -34,10 +34,11 @@
 //
 // What ends a login
 //
-// Only the server's verdict does: 400 and invalid_grant. Whatever else goes wrong with a refresh (no network, no answer
-// in time, 503, another 5xx) is tried again with the same cookie for some seconds, while the server still takes a
-// refresh whose answer got lost for the same one. Then the call rejects with an UnavailableError and everybody is as
-// logged in as before. The caller tries again later.
+// Only the server's verdict does: 400 and invalid_grant, twice, for a login may have changed the cookies while the first
+// request was under way. Whatever else goes wrong with a refresh (no network, no answer in time, 503, another 5xx) is
+// tried again with the same cookie for some seconds, while the server still takes a refresh whose answer got lost for
+// the same one. Then the call rejects with an UnavailableError and everybody is as logged in as before. The caller
+// tries again later.
 //
 // One refresh serves all tabs, by navigator.locks and a BroadcastChannel. Where these are missing, tabs refresh at the
 // same time, which the server's grace period makes harmless. Nothing is kept in any storage.
@@ -182,6 +183,8 @@ export class Session extends EventTarget {
 		let body;
 		try {
 			body = await this.#persist("token", isInfo);
+			// The verdict may be about a session that a login without this script has replaced meanwhile: ask with its cookie.
+			body ??= await this.#persist("token", isInfo);
 		} catch (err) {
 			this.#tell({ kind: "failed", failure: err.message });
 			throw err;
