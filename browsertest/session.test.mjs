@@ -54,13 +54,17 @@ const over = () => json(400, { error: "invalid_grant" });
 const refused = () => json(401, { error: "invalid_token" });
 const count = (what) => sent.filter((s) => s === what).length;
 
-// open is a tab. It notes the events in events.
+// open is a tab. It notes the events in events, the updates' subjects in subjects, and what other tabs tell it in told.
 function open() {
 	const tab = new Session(`${origin}/${number}/session.js`);
 	tab.events = [];
 	for (const type of ["update", "warning", "end"]) {
 		tab.addEventListener(type, (e) => tab.events.push(type === "end" ? `end ${e.detail.reason}` : type));
 	}
+	tab.subjects = [];
+	tab.addEventListener("update", (e) => tab.subjects.push(e.detail.subject));
+	tab.told = [];
+	if (globalThis.BroadcastChannel) channels.at(-1).addEventListener("message", (e) => tab.told.push(e.data.kind));
 	return tab;
 }
 
@@ -86,6 +90,11 @@ async function pass(milliseconds, step = milliseconds < 20_000 ? 50 : 1000) {
 async function heard(tab, event) {
 	for (let i = 0; i < 1000 && tab.events.at(-1) !== event; i++) await new Promise((resolve) => setTimeout(resolve, 10));
 	assert.equal(tab.events.at(-1), event);
+}
+// told waits until a tab has been told of what raises no event.
+async function told(tab, kind) {
+	for (let i = 0; i < 1000 && !tab.told.includes(kind); i++) await new Promise((resolve) => setTimeout(resolve, 10));
+	assert.ok(tab.told.includes(kind));
 }
 const useFakeTime = () => mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_700_000_000_000 });
 
@@ -528,6 +537,65 @@ test("a 401 of before the login does not refresh the new session", async () => {
 	answer();
 	assert.equal((await asked).subject, "alice");
 	assert.equal(count("POST /auth/token"), 0);
+});
+
+test("an answer of before a login elsewhere is not taken for the new session's", async () => {
+	for (const before of ["alice", "nobody"]) {
+		number++;
+		const [tab, other] = [open(), open()];
+		if (before === "alice") {
+			server["/auth/session"] = () => alive();
+		} else {
+			server["/auth/session"] = refused;
+			server["/auth/token"] = over;
+		}
+		await tab.info();
+		let answer;
+		server["/auth/session"] = () => new Promise((resolve) => (answer = () => resolve(alive())));
+		const asked = tab.info();
+		await settle();
+		let seen; // the other tab's info, whose news are late
+		server["/auth/session"] = () => new Promise((resolve) => (seen = () => resolve(alive({ session_id: "s2", subject: "bob" }))));
+		const login = other.login(async () => json(200, {}));
+		await told(tab, "login");
+		server["/auth/session"] = () => alive({ session_id: "s2", subject: "bob" });
+		answer();
+		assert.equal((await asked).subject, "bob", before);
+		seen();
+		await login;
+		assert.ok(tab.subjects.slice(1).every((subject) => subject === "bob"), `${before}: ${tab.subjects}`);
+	}
+});
+
+test("news of a login are not of before it, however late a tab hears", async () => {
+	useFakeTime();
+	const tab = open();
+	const channel = new BroadcastChannel(`tokensession /${number}/`);
+	const now = Date.now();
+	mock.timers.tick(5000);
+	channel.postMessage({ kind: "ended", reason: "logout", at: now });
+	channel.postMessage({ kind: "login", at: now + 1000 });
+	channel.postMessage({ kind: "seen", asked: now + 1000, info: { session_id: "s2", expires_at: now + 1e6, refresh_expires_at: now + 1e6 } });
+	mock.timers.reset();
+	await heard(tab, "update");
+	assert.deepEqual(tab.events, ["end logout", "update"]);
+});
+
+test("a request that waits for a login elsewhere goes again", async () => {
+	server["/auth/session"] = refused;
+	server["/auth/token"] = over;
+	const tab = open();
+	await tab.info();
+	let answer;
+	server["/api"] = () => new Promise((resolve) => (answer = () => resolve(refused())));
+	const response = tab.fetch(`${origin}/api`);
+	await settle();
+	const channel = new BroadcastChannel(`tokensession /${number}/`);
+	channel.postMessage({ kind: "login", at: Date.now() });
+	await told(tab, "login");
+	server["/api"] = () => json(200, {});
+	answer();
+	assert.equal((await response).status, 200);
 });
 
 test("a login that failed tells nothing, and one that threw rejects and blocks nobody", async () => {

@@ -71,8 +71,8 @@ export class Session extends EventTarget {
 	#channel;
 
 	#info; // undefined: not known yet; null: nobody is logged in
-	#ends = 0; // counts how often it became so
-	#ended = 0; // when it did last
+	#changes = 0; // counts logins and ends
+	#changed = 0; // when the last one was
 	#turn = 0; // counts refreshes, logins and logouts in all tabs
 	#failure; // the error of the last turn, if it came to nothing
 	#recovering; // the refresh that this tab's callers wait for
@@ -122,14 +122,14 @@ export class Session extends EventTarget {
 
 	async info() {
 		const asked = Date.now();
-		const ends = this.#ends;
+		const changes = this.#changes;
 		const response = await this.fetch(this.#url("session"), { cache: "no-store" }).catch((err) => {
 			throw err instanceof UnavailableError ? err : unavailable(null, err);
 		});
 		if (this.#info === null && response.status === 401) return null;
 		const body = await response.json().catch(() => null);
 		if (!response.ok || !isInfo(body)) throw unavailable(response);
-		if (this.#ends !== ends) return this.#info; // the answer is of before
+		if (this.#changes !== changes) return this.#info === null ? null : this.info(); // the answer may be of before
 		const news = this.#info?.session_id !== body.session_id;
 		const message = { kind: "seen", info: dated(body), asked };
 		if (news) this.#tell(message);
@@ -261,27 +261,32 @@ export class Session extends EventTarget {
 	}
 
 	#tell(message) {
+		message.at = Date.now(); // others may hear it later
 		this.#channel?.postMessage(message);
 		this.#hear(message);
 	}
 
-	#hear({ kind, info, asked, reason, failure }) {
-		if (asked < this.#ended) return; // it was so
+	#hear({ kind, at, info, asked, reason, failure }) {
+		if (asked < this.#changed) return; // it was so
 		if (kind !== "seen") {
 			this.#turn++;
 			this.#failure = failure;
 		}
-		if (kind === "login" || kind === "ended") this.#abandon();
 		if (failure) return;
+		if (kind === "login" || kind === "ended") {
+			this.#abandon();
+			this.#changes++;
+			this.#changed = at;
+		}
 		if (info) {
 			this.#info = info;
 			this.#raise("update", info);
 		} else if (kind === "ended" && this.#info !== null) {
 			if (this.#info === undefined && reason === "ended") reason = "none";
 			this.#info = null;
-			this.#ends++;
-			this.#ended = Date.now();
 			this.#raise("end", { reason });
+		} else if (kind === "login") {
+			this.#info ??= undefined; // whoever it is, not nobody
 		}
 		this.#watch();
 	}
