@@ -167,6 +167,30 @@ test("a route that always refuses is asked twice, and nobody is logged out", asy
 	assert.deepEqual(tab.events, ["update"]);
 });
 
+test("a request goes again twice if the token of another tab's refresh is no good any more", async () => {
+	let refreshes = 0;
+	server["/auth/token"] = () => {
+		refreshes++;
+		return alive();
+	};
+	for (const good of [2, Infinity]) { // the refresh after which the API answers
+		number++;
+		refreshes = 0;
+		const [tab, other] = [open(), open()];
+		let answer;
+		server["/api"] = () => new Promise((resolve) => (answer = () => resolve(refused())));
+		sent = [];
+		const response = tab.fetch(`${origin}/api`);
+		await settle();
+		await other.refresh();
+		await told(tab, "refreshed");
+		server["/api"] = () => (refreshes >= good ? json(200, {}) : refused());
+		answer();
+		assert.equal((await response).status, good === 2 ? 200 : 401);
+		assert.deepEqual(sent, ["GET /api", "POST /auth/token", "GET /api", "POST /auth/token", "GET /api"]);
+	}
+});
+
 test("other origins are left alone", async () => {
 	server["/api"] = refused;
 	assert.equal((await open().fetch("http://localhost:2/api")).status, 401);

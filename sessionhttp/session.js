@@ -10,7 +10,8 @@
 // Methods
 //
 //     fetch(input, init)  As fetch. When the answer is 401, or would be because the access token has run out, it
-//                         refreshes and sends the request again, once. A body that is a ReadableStream cannot be sent
+//                         refreshes and sends the request again: once, or twice if the first time it was another tab
+//                         that had refreshed, and that did not help. A body that is a ReadableStream cannot be sent
 //                         again: then the caller gets the 401, and may. Requests to other origins go as they are.
 //     info()              Who is logged in, and until when; null if nobody is.
 //     refresh()           Refreshes now, and returns what info does.
