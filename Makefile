@@ -1,4 +1,4 @@
-.PHONY: test test-clients test-browser screenshot webapp lint proofs bench bench-stores bench-http fuzz servers quickstart model mutants bench-peers soak vectors
+.PHONY: test test-clients test-browser screenshot webapp lint proofs bench bench-stores bench-http fuzz servers quickstart model mutants bench-peers soak vectors coverage
 
 # Every module's tests with the race detector. The stores' tests start their own servers.
 test: servers vectors
@@ -72,6 +72,11 @@ bench-http:
 # Everything beside the libraries that one would take instead. Writes the tables and the figure of the README's comparison.
 bench-peers: servers
 	scripts/bench-peers.sh
+
+# Which statements of the two packages that hold secrets no test of theirs reaches: go tool cover -html .bin/coverage.out
+coverage:
+	mkdir -p .bin
+	go test -coverprofile .bin/coverage.out . ./sessionhttp
 
 # Each fuzz target for a minute.
 fuzz:

@@ -324,6 +324,35 @@ func TestStart_leavesNoSessionThatCountsAfterAFault(t *testing.T) {
 	}
 }
 
+// The new session is there, and the ones beyond MaxSessions cannot be found or ended: then there is no login.
+func TestStart_thatCannotMakeRoomLeavesNoSession(t *testing.T) {
+	for name, breaks := range map[string]func(call storeCall, n int) bool{
+		"found": func(call storeCall, n int) bool { return call == callList && n == 2 },
+		"ended": func(call storeCall, _ int) bool { return call == callSwap },
+	} {
+		w := newWorld(t, tokensession.Config{MaxSessions: 1})
+		old := w.start()
+		w.events.take()
+		calls := map[storeCall]int{}
+		w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+			if calls[call]++; breaks(call, calls[call]) {
+				return errStoreDown
+			}
+			return apply()
+		})
+		_, err := w.m.Start(context.Background(), "alice")
+		requireUnavailableFor(t, err, errStoreDown)
+		w.store.set(nil)
+		require.Empty(t, w.events.take(), name)
+		w.requireLive(old)
+		sessions, err := w.m.Sessions(context.Background(), "alice")
+		require.NoError(t, err)
+		if name == "found" {
+			require.Len(t, sessions, 1)
+		}
+	}
+}
+
 // A user goes away during the login on a second device, and logs in there again: neither the first device nor the
 // lost login may count.
 func TestStart_whoseCallerGoesAwayLeavesNoSessionThatCounts(t *testing.T) {

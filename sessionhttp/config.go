@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/seed67bc9b7f/tokensession"
@@ -28,8 +30,9 @@ type Config struct {
 	// each endpoint, at Login and Logout, and by Require where a cookie says who it is.
 	CrossOrigin *http.CrossOriginProtection
 
-	// Attributes returns what to remember of the device that a login or a refresh comes from; see
-	// [tokensession.WithAttributes]. Values are cut to 255 bytes of valid UTF-8.
+	// Attributes returns what to remember of the device that a login or a refresh comes from, under the same names each
+	// time; see [tokensession.WithAttributes]. Values are cut to 255 bytes of valid UTF-8, and to less where the names
+	// are many, so that there is room for all; of more than 32 names, the first in the order of the alphabet count.
 	Attributes func(*http.Request) map[string]string
 
 	// AuthenticateClient checks the secret of an OAuth client (RFC 6749 section 2.3.1), which is empty where the client
@@ -113,12 +116,22 @@ func (h *Handlers) attributes(r *http.Request) map[string]string {
 	if h.cfg.Attributes == nil {
 		return nil
 	}
+	given := h.cfg.Attributes(r)
+	names := slices.Sorted(maps.Keys(given))
+	names = names[:min(len(names), maxAttributes)]
+	room := maxAttributesSize - len(strings.Join(names, ""))
 	attributes := map[string]string{}
-	for name, value := range h.cfg.Attributes(r) {
-		if len(value) > 255 {
-			value = value[:255]
-		}
+	for _, name := range names {
+		value := given[name]
+		value = value[:min(len(value), maxAttribute, max(0, room/len(names)))]
 		attributes[name] = strings.ReplaceAll(strings.ToValidUTF8(value, ""), "\x00", "")
 	}
 	return attributes
 }
+
+// What the Manager takes of attributes, and how long one may be here.
+const (
+	maxAttributes     = 32
+	maxAttributesSize = 4096
+	maxAttribute      = 255
+)

@@ -51,7 +51,8 @@ func (c cookie) write(w http.ResponseWriter, value string, maxAge int) {
 }
 
 // read returns the cookie's value, "" if there is none. Two cookies of one name mean that somebody else, on a sibling
-// domain or another path, has set one of them.
+// domain or another path, has set one of them. White space beyond ASCII is a part of the name: a browser knows no prefix
+// behind it, and lets anybody set the cookie.
 func (c cookie) read(r *http.Request) (string, error) {
 	if c.name == "" {
 		return "", nil
@@ -62,7 +63,7 @@ func (c cookie) read(r *http.Request) (string, error) {
 		for line != "" {
 			var pair string
 			pair, line, _ = strings.Cut(line, ";")
-			if name, value, _ := strings.Cut(strings.TrimSpace(pair), "="); name == c.name {
+			if name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "="); name == c.name {
 				found = value
 				n++
 			}
@@ -88,8 +89,13 @@ func (h *Handlers) clearCookies(w http.ResponseWriter) {
 }
 
 // Login starts a session for a subject that the host has authenticated, and sets its cookies; the rest of the answer is
-// the host's. A session that the browser had before ends (ASVS 7.2.4). Options are as for [tokensession.Manager.Start],
-// but that no client is bound. On an error nothing is set; [Status] says what to answer.
+// the host's. A session that the browser had before ends (ASVS 7.2.4), if the request has its cookie: where another site
+// sends the browser here, as an identity provider does, it has none, for the cookies are SameSite=Strict. Options are as
+// for [tokensession.Manager.Start], but that no client is bound. On an error nothing is set; [Status] says what to
+// answer.
+//
+// A page that uses the module of [Handlers.Script] makes its login request by session.login. Else the answer to a
+// refresh that another tab has under way may come after the login's, and put the old session's cookies back.
 //
 // Before the password is checked, the host's login limits how often that may be tried.
 func (h *Handlers) Login(w http.ResponseWriter, r *http.Request, subject string, opts ...tokensession.StartOption) (tokensession.Session, error) {

@@ -2,6 +2,7 @@ package sessionhttp_test
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -125,6 +126,19 @@ func TestCookies_stayInARaceAndInAnOutage(t *testing.T) {
 	s.requireLive(first[refreshCookie].Value)
 }
 
+// The browser has logged in again while a tab's refresh was under way: what comes of that must not undo the login.
+func TestCookies_stayWhenALoginHasReplacedTheSession(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	old := s.login()
+	r := httptest.NewRequest(http.MethodPost, "/login", nil)
+	withCookies(old, accessCookie)(r)
+	_, err := s.h.Login(httptest.NewRecorder(), r, "alice")
+	require.NoError(t, err)
+	answer := s.post("/auth/token", nil, withCookies(old, refreshCookie))
+	require.Empty(t, answer.Header["Set-Cookie"])
+	requireError(t, answer, http.StatusBadRequest, "invalid_grant")
+}
+
 // A program's verdict is no browser's.
 func TestCookies_areClearedForACookiesTokenOnly(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Cookies: true})
@@ -241,6 +255,27 @@ func TestLogout_endsTheSessionHoweverOldTheAccessToken(t *testing.T) {
 			again := s.post("/auth/logout", nil, withCookies(cookies, accessCookie))
 			require.Equal(t, http.StatusOK, again.StatusCode, "twice")
 		})
+	}
+}
+
+func TestLogout_endsTheSessionHoweverOldTheKey(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	for path, edit := range map[string]func(*http.Request, string){
+		"/auth/logout": func(r *http.Request, access string) { r.Header.Set("Cookie", "__Host-access="+access) },
+		"/auth/revoke": func(r *http.Request, access string) {
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			r.Body = io.NopCloser(strings.NewReader("token=" + access))
+		},
+	} {
+		cookies := s.login()
+		next, err := tokensession.GenerateKey()
+		require.NoError(t, err)
+		require.NoError(t, s.signer.Rotate(next, s.clock()))
+		s.advance(24 * time.Hour)
+		answer := s.post(path, nil, func(r *http.Request) { edit(r, cookies[accessCookie].Value) })
+		require.Equal(t, http.StatusOK, answer.StatusCode, path)
+		_, err = s.m.Refresh(ctx, cookies[refreshCookie].Value)
+		require.ErrorIs(t, err, tokensession.ErrRevoked, path)
 	}
 }
 

@@ -90,7 +90,7 @@ func (h *Handlers) client(r *http.Request, form url.Values) (string, error) {
 		switch {
 		case !ok || err1 != nil || err2 != nil:
 			return "", errClient
-		case form.Has("client_secret") || form.Has("client_id") && id != headerID:
+		case secret != "" || id != "" && id != headerID: // empty ones count as omitted (RFC 6749 section 3.2)
 			return "", fmt.Errorf("%w: two client authentications", ErrBadRequest)
 		}
 		id, secret = headerID, headerSecret

@@ -26,6 +26,7 @@ var (
 		"/auth/session.js", "/auth/jwks.json", "/api", "/api/live"}
 	changingPaths = fuzzedPaths[:3]
 	uncachedPaths = fuzzedPaths[:5]
+	accessPaths   = []string{"/auth/session", "/api", "/api/live"} // which take access tokens
 )
 
 // Whatever is sent, the answer is a documented one, and the session is as it was unless the request was a good one that
@@ -239,7 +240,8 @@ func (s *fuzzedSite) requireDocumented(t *testing.T, r *http.Request, w *httptes
 	require.NoError(t, d.Decode(&answer))
 	require.Contains(t, []string{"invalid_request", "invalid_grant", "invalid_client", "invalid_scope", "invalid_token",
 		"unsupported_grant_type", "access_denied", "insufficient_scope"}, answer.Error)
-	require.Equal(t, w.Code == http.StatusUnauthorized || answer.Error == "insufficient_scope", w.Header().Get("WWW-Authenticate") != "")
+	challenged := w.Code == http.StatusUnauthorized || answer.Error == "insufficient_scope" || w.Code == http.StatusBadRequest && slices.Contains(accessPaths, r.URL.Path)
+	require.Equal(t, challenged, w.Header().Get("WWW-Authenticate") != "")
 }
 
 // requireChange requires that a good request did what it is for, and nothing else.

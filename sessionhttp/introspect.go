@@ -13,6 +13,7 @@ import (
 func (h *Handlers) Introspect(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
 	if h.cfg.MayIntrospect == nil || !h.cfg.MayIntrospect(r) {
+		w.Header().Set("WWW-Authenticate", "Bearer")
 		h.refuse(w, r, unauthorized, fmt.Errorf("%w: introspection by somebody who may not", errClient))
 		return
 	}

@@ -109,6 +109,8 @@ func (h *Handlers) refuseAccess(w http.ResponseWriter, r *http.Request, q requir
 	case errors.Is(err, errNoToken):
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		a = unauthorized
+	case errors.Is(err, ErrBadRequest):
+		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_request"`)
 	case errors.Is(err, errScope):
 		a = answer{http.StatusForbidden, "insufficient_scope"}
 		w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope", scope="`+strings.Join(q.scope, " ")+`"`)

@@ -57,6 +57,7 @@ func TestRequire_letsInWithOneToken(t *testing.T) {
 			header("Sec-Fetch-Site", "cross-site")(r)
 			r.Method = http.MethodPost
 		},
+		"cookie beside one that looks like it": header("Cookie", "\u00a0__Host-access=x; __Host-access="+tokens.AccessToken),
 		"cookie and a POST of one's own": func(r *http.Request) {
 			header("Cookie", "__Host-access="+tokens.AccessToken)(r)
 			header("Sec-Fetch-Site", "same-origin")(r)
@@ -79,29 +80,30 @@ func TestRequire_refuses(t *testing.T) {
 	tokens := s.start()
 	require.NoError(t, s.m.Revoke(ctx, gone.Session.ID))
 	cookie := func(token string) func(*http.Request) { return header("Cookie", "__Host-access="+token) }
-	const bare, bad = "Bearer", `Bearer error="invalid_token"`
+	const bare, bad, wrong = "Bearer", `Bearer error="invalid_token"`, `Bearer error="invalid_request"`
 	for name, c := range map[string]struct {
 		edits     []func(*http.Request)
 		status    int
 		challenge string
 	}{
-		"nothing":                   {nil, 401, bare},
-		"token in the URL":          {[]func(*http.Request){func(r *http.Request) { r.URL.RawQuery = "access_token=" + tokens.AccessToken }}, 401, bare},
-		"a password":                {[]func(*http.Request){func(r *http.Request) { r.SetBasicAuth("a", "b") }}, 401, bare},
-		"scheme alone":              {[]func(*http.Request){header("Authorization", "Bearer")}, 401, bare},
-		"scheme and a space":        {[]func(*http.Request){header("Authorization", "Bearer ")}, 401, bad},
-		"refresh token":             {[]func(*http.Request){bearer(tokens.RefreshToken)}, 401, bad},
-		"garbage":                   {[]func(*http.Request){bearer("\xff\"><script>")}, 401, bad},
-		"expired":                   {[]func(*http.Request){bearer(expired.AccessToken)}, 401, bad},
-		"revoked":                   {[]func(*http.Request){bearer(gone.AccessToken)}, 401, bad},
-		"trailing space":            {[]func(*http.Request){bearer(tokens.AccessToken + " ")}, 401, bad},
-		"two headers":               {[]func(*http.Request){bearer(tokens.AccessToken), bearer(tokens.AccessToken)}, 400, ""},
-		"header and cookie":         {[]func(*http.Request){bearer(tokens.AccessToken), cookie(tokens.AccessToken)}, 400, ""},
-		"two cookies":               {[]func(*http.Request){cookie(tokens.AccessToken + "; __Host-access=x")}, 400, ""},
-		"two cookies in two lines":  {[]func(*http.Request){cookie(tokens.AccessToken), cookie(tokens.AccessToken)}, 400, ""},
-		"bad cookie":                {[]func(*http.Request){cookie("x")}, 401, bad},
-		"cookie, another site POST": {[]func(*http.Request){cookie(tokens.AccessToken), header("Sec-Fetch-Site", "cross-site"), func(r *http.Request) { r.Method = http.MethodPost }}, 403, ""},
-		"cookie, sibling's DELETE":  {[]func(*http.Request){cookie(tokens.AccessToken), header("Sec-Fetch-Site", "same-site"), func(r *http.Request) { r.Method = http.MethodDelete }}, 403, ""},
+		"nothing":                           {nil, 401, bare},
+		"token in the URL":                  {[]func(*http.Request){func(r *http.Request) { r.URL.RawQuery = "access_token=" + tokens.AccessToken }}, 401, bare},
+		"a password":                        {[]func(*http.Request){func(r *http.Request) { r.SetBasicAuth("a", "b") }}, 401, bare},
+		"scheme alone":                      {[]func(*http.Request){header("Authorization", "Bearer")}, 401, bare},
+		"scheme and a space":                {[]func(*http.Request){header("Authorization", "Bearer ")}, 401, bad},
+		"refresh token":                     {[]func(*http.Request){bearer(tokens.RefreshToken)}, 401, bad},
+		"garbage":                           {[]func(*http.Request){bearer("\xff\"><script>")}, 401, bad},
+		"expired":                           {[]func(*http.Request){bearer(expired.AccessToken)}, 401, bad},
+		"revoked":                           {[]func(*http.Request){bearer(gone.AccessToken)}, 401, bad},
+		"trailing space":                    {[]func(*http.Request){bearer(tokens.AccessToken + " ")}, 401, bad},
+		"two headers":                       {[]func(*http.Request){bearer(tokens.AccessToken), bearer(tokens.AccessToken)}, 400, wrong},
+		"header and cookie":                 {[]func(*http.Request){bearer(tokens.AccessToken), cookie(tokens.AccessToken)}, 400, wrong},
+		"two cookies":                       {[]func(*http.Request){cookie(tokens.AccessToken + "; __Host-access=x")}, 400, wrong},
+		"two cookies in two lines":          {[]func(*http.Request){cookie(tokens.AccessToken), cookie(tokens.AccessToken)}, 400, wrong},
+		"a name a browser lets anybody set": {[]func(*http.Request){cookie(""), header("Cookie", "\u2000__Host-access="+tokens.AccessToken)}, 401, bare},
+		"bad cookie":                        {[]func(*http.Request){cookie("x")}, 401, bad},
+		"cookie, another site POST":         {[]func(*http.Request){cookie(tokens.AccessToken), header("Sec-Fetch-Site", "cross-site"), func(r *http.Request) { r.Method = http.MethodPost }}, 403, ""},
+		"cookie, sibling's DELETE":          {[]func(*http.Request){cookie(tokens.AccessToken), header("Sec-Fetch-Site", "same-site"), func(r *http.Request) { r.Method = http.MethodDelete }}, 403, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer := s.call(c.edits...)

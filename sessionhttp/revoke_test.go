@@ -101,7 +101,9 @@ func TestIntrospect_saysWhatATokenIs(t *testing.T) {
 		require.Equal(t, http.StatusOK, answer.StatusCode)
 		require.JSONEq(t, `{"active":false}`, bodyOf(t, answer))
 	}
-	requireError(t, s.post("/auth/introspect", form), http.StatusUnauthorized, "invalid_token")
+	answer = s.post("/auth/introspect", form)
+	require.Equal(t, "Bearer", answer.Header.Get("WWW-Authenticate"), "no credentials were looked at")
+	requireError(t, answer, http.StatusUnauthorized, "invalid_token")
 	requireError(t, s.post("/auth/introspect", nil, api), http.StatusBadRequest, "invalid_request")
 	requireError(t, s.post("/auth/introspect", form, api, func(r *http.Request) { r.Method = http.MethodGet }), http.StatusMethodNotAllowed, "invalid_request")
 	s.store.breaks(true)

@@ -23,11 +23,12 @@ var ctx = context.Background()
 
 // A site is a server with sessions, its clock, and a store that can be down.
 type site struct {
-	t     testing.TB
-	h     *sessionhttp.Handlers
-	m     *tokensession.Manager
-	store *fragileStore
-	mux   *http.ServeMux
+	t      testing.TB
+	h      *sessionhttp.Handlers
+	m      *tokensession.Manager
+	store  *fragileStore
+	mux    *http.ServeMux
+	signer *tokensession.AccessSigner
 
 	mu     sync.Mutex
 	now    time.Time
@@ -55,6 +56,7 @@ func newSiteOf(t testing.TB, cfg sessionhttp.Config, mcfg tokensession.Config) *
 		defer s.mu.Unlock()
 		s.events = append(s.events, e.Kind)
 	}
+	s.signer = signer
 	s.m, err = tokensession.New(signer, s.store, mcfg)
 	require.NoError(t, err)
 	cfg.OnError = func(_ *http.Request, cause error) {

@@ -1,6 +1,7 @@
 package sessionhttp
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -35,7 +36,7 @@ func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 	tokens, err := h.m.Refresh(r.Context(), grant.token, grant.options...)
 	switch {
 	case err != nil:
-		if grant.fromCookie && isVerdict(err) {
+		if grant.fromCookie && isVerdict(err) && !replaced(err) {
 			h.clearCookies(w)
 		}
 		h.refuseForm(w, r, err)
@@ -45,6 +46,13 @@ func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.WriteTokens(w, tokens)
 	}
+}
+
+// replaced reports whether the session was ended by a login in the same browser: by now, the cookies may be the new
+// session's.
+func replaced(err error) bool {
+	var revoked *tokensession.RevokedError
+	return errors.As(err, &revoked) && revoked.Reason == tokensession.ReasonReplaced
 }
 
 // A refreshGrant is what a request to Token asks for.
@@ -65,7 +73,7 @@ func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, er
 	switch {
 	case err != nil:
 		return g, err
-	case cookie != "" && form.Has("refresh_token"):
+	case cookie != "" && g.token != "":
 		return g, fmt.Errorf("%w: a refresh token in the body and one in a cookie", ErrBadRequest)
 	case cookie != "":
 		g.token, g.fromCookie = cookie, true

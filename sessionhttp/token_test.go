@@ -3,6 +3,7 @@ package sessionhttp_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -162,32 +163,33 @@ func TestToken_refusesBadRequests(t *testing.T) {
 		status int
 		code   string
 	}{
-		"GET":                      {good, method("GET"), 405, "invalid_request"},
-		"HEAD":                     {good, method("HEAD"), 405, "invalid_request"},
-		"PUT":                      {good, method("PUT"), 405, "invalid_request"},
-		"DELETE":                   {good, method("DELETE"), 405, "invalid_request"},
-		"lower-case post":          {good, method("post"), 405, "invalid_request"},
-		"token in the URL":         {url.Values{"grant_type": {"refresh_token"}}, path("/auth/token?refresh_token=" + token), 400, "invalid_request"},
-		"any parameter in the URL": {good, path("/auth/token?x=1"), 400, "invalid_request"},
-		"JSON":                     {good, contentType("application/json"), 400, "invalid_request"},
-		"multipart":                {good, contentType("multipart/form-data; boundary=x"), 400, "invalid_request"},
-		"no content type":          {good, contentType(""), 400, "invalid_request"},
-		"garbage content type":     {good, contentType("///;;"), 400, "invalid_request"},
-		"repeated token":           {with(url.Values{"refresh_token": {token, token}}), none, 400, "invalid_request"},
-		"repeated grant_type":      {with(url.Values{"grant_type": {"refresh_token", "refresh_token"}}), none, 400, "invalid_request"},
-		"repeated unknown":         {with(url.Values{"x": {"1", "2"}}), none, 400, "invalid_request"},
-		"no grant_type":            {url.Values{"refresh_token": {token}}, none, 400, "invalid_request"},
-		"no token":                 {url.Values{"grant_type": {"refresh_token"}}, none, 400, "invalid_request"},
-		"empty token":              {with(url.Values{"refresh_token": {""}}), none, 400, "invalid_request"},
-		"password grant":           {with(url.Values{"grant_type": {"password"}}), none, 400, "unsupported_grant_type"},
-		"grant type in other case": {with(url.Values{"grant_type": {"Refresh_Token"}}), none, 400, "unsupported_grant_type"},
-		"huge body":                {with(url.Values{"x": {strings.Repeat("x", 1<<20)}}), none, 413, "invalid_request"},
-		"token in body and cookie": {good, header("Cookie", "__Secure-refresh="+token), 400, "invalid_request"},
-		"two cookies of one name":  {nil, header("Cookie", "__Secure-refresh="+token+"; __Secure-refresh="+token), 400, "invalid_request"},
-		"no cookie":                {nil, none, 400, "invalid_grant"},
-		"cookie by its other name": {nil, header("Cookie", "refresh="+token), 400, "invalid_grant"},
-		"another site's page":      {good, header("Sec-Fetch-Site", "cross-site"), 403, "access_denied"},
-		"another origin's page":    {good, header("Origin", "https://evil.example"), 403, "access_denied"},
+		"GET":                                {good, method("GET"), 405, "invalid_request"},
+		"HEAD":                               {good, method("HEAD"), 405, "invalid_request"},
+		"PUT":                                {good, method("PUT"), 405, "invalid_request"},
+		"DELETE":                             {good, method("DELETE"), 405, "invalid_request"},
+		"lower-case post":                    {good, method("post"), 405, "invalid_request"},
+		"token in the URL":                   {url.Values{"grant_type": {"refresh_token"}}, path("/auth/token?refresh_token=" + token), 400, "invalid_request"},
+		"any parameter in the URL":           {good, path("/auth/token?x=1"), 400, "invalid_request"},
+		"JSON":                               {good, contentType("application/json"), 400, "invalid_request"},
+		"multipart":                          {good, contentType("multipart/form-data; boundary=x"), 400, "invalid_request"},
+		"no content type":                    {good, contentType(""), 400, "invalid_request"},
+		"garbage content type":               {good, contentType("///;;"), 400, "invalid_request"},
+		"repeated token":                     {with(url.Values{"refresh_token": {token, token}}), none, 400, "invalid_request"},
+		"repeated grant_type":                {with(url.Values{"grant_type": {"refresh_token", "refresh_token"}}), none, 400, "invalid_request"},
+		"repeated unknown":                   {with(url.Values{"x": {"1", "2"}}), none, 400, "invalid_request"},
+		"no grant_type":                      {url.Values{"refresh_token": {token}}, none, 400, "invalid_request"},
+		"no token":                           {url.Values{"grant_type": {"refresh_token"}}, none, 400, "invalid_request"},
+		"empty token":                        {with(url.Values{"refresh_token": {""}}), none, 400, "invalid_request"},
+		"password grant":                     {with(url.Values{"grant_type": {"password"}}), none, 400, "unsupported_grant_type"},
+		"grant type in other case":           {with(url.Values{"grant_type": {"Refresh_Token"}}), none, 400, "unsupported_grant_type"},
+		"huge body":                          {with(url.Values{"x": {strings.Repeat("x", 1<<20)}}), none, 413, "invalid_request"},
+		"token in body and cookie":           {good, header("Cookie", "__Secure-refresh="+token), 400, "invalid_request"},
+		"two cookies of one name":            {nil, header("Cookie", "__Secure-refresh="+token+"; __Secure-refresh="+token), 400, "invalid_request"},
+		"a cookie's name behind white space": {nil, header("Cookie", "\u3000__Secure-refresh="+token), 400, "invalid_grant"},
+		"no cookie":                          {nil, none, 400, "invalid_grant"},
+		"cookie by its other name":           {nil, header("Cookie", "refresh="+token), 400, "invalid_grant"},
+		"another site's page":                {good, header("Sec-Fetch-Site", "cross-site"), 403, "access_denied"},
+		"another origin's page":              {good, header("Origin", "https://evil.example"), 403, "access_denied"},
 		"sibling's page and cookie": {nil, func(r *http.Request) {
 			r.Header.Set("Sec-Fetch-Site", "same-site")
 			r.Header.Set("Cookie", "__Secure-refresh="+token)
@@ -277,6 +279,45 @@ func TestToken_asksTheHostForAClientsSecret(t *testing.T) {
 	form.Set("client_id", "app")
 	form.Set("client_secret", "s3cret")
 	require.Equal(t, http.StatusOK, s.post("/auth/token", form).StatusCode)
+}
+
+// RFC 6749 section 3.2: parameters without a value are as if they were not sent.
+func TestToken_takesEmptyParametersForNone(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	form := refreshForm(s.start().RefreshToken)
+	for _, name := range []string{"client_id", "client_secret", "scope", "x"} {
+		form.Set(name, "")
+	}
+	require.Equal(t, http.StatusOK, s.post("/auth/token", form, func(r *http.Request) { r.SetBasicAuth("app", "") }).StatusCode)
+	cookies := s.login()
+	form = url.Values{"grant_type": {""}, "refresh_token": {""}}
+	require.Equal(t, http.StatusOK, s.post("/auth/token", form, withCookies(cookies, refreshCookie)).StatusCode)
+}
+
+// Whatever a client sends, what the host makes of it never keeps a session from being refreshed.
+func TestToken_remembersNoMoreThanThereIsRoomFor(t *testing.T) {
+	var given map[string]string
+	s := newSite(t, sessionhttp.Config{Cookies: true, Attributes: func(*http.Request) map[string]string { return given }})
+	for _, names := range []int{1, 15, 16, 17, 32, 33, 100} {
+		given = nil
+		s.advance(time.Second)
+		cookies := s.login()
+		for _, size := range []int{5000, 0, 1, 100, 255, 256} {
+			given = map[string]string{}
+			for i := range names {
+				given[fmt.Sprintf("header %03d", i)] = strings.Repeat("é", size)
+			}
+			answer := s.post("/auth/token", nil, withCookies(cookies, refreshCookie))
+			require.Equal(t, http.StatusOK, answer.StatusCode, "%d names, %d characters", names, size)
+			cookies = cookiesOf(t, answer)
+			sessions, err := s.m.Sessions(ctx, "alice")
+			require.NoError(t, err)
+			require.Len(t, sessions[0].Attributes, min(names, 32))
+			if names <= 15 && size == 100 {
+				require.Equal(t, given["header 000"], sessions[0].Attributes["header 000"])
+			}
+		}
+	}
 }
 
 func TestToken_remembersTheDevice(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
@@ -16,15 +17,19 @@ import (
 
 // A TokenFile is a [TokenStore] in a file that only its owner can read. A save replaces the file in one step, and is on
 // the disk when it returns, so several processes may share the file: each refreshes with the newest tokens there are,
-// and of two that refresh at once, the grace period serves both.
+// and of two that refresh at once, the grace period serves both. A process that logs in or out while another is about to
+// save a refresh may lose to it; within one process, that share the TokenFile, never.
 //
 // Saving the zero Tokens removes the file: a logout. The Session of the tokens is not kept.
-type TokenFile struct{ path string }
+type TokenFile struct {
+	path string
+	mu   sync.Mutex // held while the file is changed
+}
 
-var _ TokenStore = (*TokenFile)(nil)
+var _ TokenSwapper = (*TokenFile)(nil)
 
 // NewTokenFile returns the store in the named file. The file need not exist; its directory must.
-func NewTokenFile(path string) *TokenFile { return &TokenFile{path} }
+func NewTokenFile(path string) *TokenFile { return &TokenFile{path: path} }
 
 // tokenFile is the file's content.
 type tokenFile struct {
@@ -60,6 +65,26 @@ func (f *TokenFile) Load(context.Context) (tokensession.Tokens, error) {
 
 // Save replaces the file.
 func (f *TokenFile) Save(_ context.Context, tokens tokensession.Tokens) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.save(tokens)
+}
+
+// Swap replaces the file if it holds that refresh token.
+func (f *TokenFile) Swap(ctx context.Context, held string, tokens tokensession.Tokens) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old, err := f.Load(ctx)
+	switch {
+	case errors.Is(err, ErrNoTokens) || err == nil && old.RefreshToken != held:
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	return true, f.save(tokens)
+}
+
+func (f *TokenFile) save(tokens tokensession.Tokens) error {
 	if noTokens(tokens) {
 		if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -177,10 +177,10 @@ func (c *clientCore) tokens(ctx context.Context) (tokensession.Tokens, error) {
 	case ended:
 		return tokensession.Tokens{}, ErrSessionEnded
 	case expired(tokens, now):
-		return c.refresh(ctx, tokens.AccessToken)
+		return c.refresh(ctx, tokens.AccessToken, false)
 	case early:
-		next, err := c.refresh(ctx, tokens.AccessToken)
-		if errors.Is(err, tokensession.ErrUnavailable) && !expired(tokens, c.now()) {
+		next, err := c.refresh(ctx, tokens.AccessToken, true)
+		if (errors.Is(err, tokensession.ErrUnavailable) || errors.Is(err, errTakesLong)) && !expired(tokens, c.now()) {
 			return tokens, nil
 		}
 		return next, err
@@ -201,7 +201,7 @@ func (c *clientCore) afterRefusal(ctx context.Context, origin, refused string) (
 	if last.accessToken == refused && !last.pause.over(c.now()) {
 		return refused, nil
 	}
-	tokens, err := c.refresh(ctx, refused)
+	tokens, err := c.refresh(ctx, refused, false)
 	if err != nil {
 		return "", err
 	}

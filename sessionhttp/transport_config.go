@@ -27,7 +27,8 @@ type TransportConfig struct {
 
 	// RefreshBefore is how long before its expiry an access token is refreshed: 1 minute if 0, and never more than a
 	// quarter of its lifetime, as far as that is known. A request that finds the token in this state waits for the
-	// refresh; if it fails for now, the request goes with the token there is, and others do so for some time.
+	// refresh, for a second at most. If it takes longer or fails for now, the request goes with the token there is, and
+	// after a failure others do so for some time.
 	RefreshBefore time.Duration
 
 	// RefreshTimeout is how long one attempt to refresh may take: 4 seconds if 0, 7 at most. There may be five, and

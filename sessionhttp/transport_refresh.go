@@ -23,12 +23,16 @@ const (
 	failurePauseEarly = 15 * time.Second // and while the access token can still be used
 	savePause         = 5 * time.Second  // between attempts to save what could not be saved
 
+	// earlyWait is how long a request waits for a refresh that it could do without.
+	earlyWait = time.Second
+
 	// storeTimeout is the time a store has when no request waits for it.
 	storeTimeout = 10 * time.Second
 )
 
 // A clientFlight is a refresh that runs, for all requests that wait for it. Its results are there once done is closed.
 type clientFlight struct {
+	began  time.Time
 	stale  string // the access token to get away from
 	settle bool   // no refresh: only to save what could not be saved
 
@@ -46,11 +50,15 @@ type clientUnsaved struct {
 	pause  clientPause // before saving is tried again
 }
 
-// refresh returns tokens with another access token than the stale one. The context ends the wait, not the refresh.
-func (c *clientCore) refresh(ctx context.Context, stale string) (tokensession.Tokens, error) {
+// errTakesLong is why a request no longer waits for a refresh that it can do without.
+var errTakesLong = errors.New("the refresh takes long")
+
+// refresh returns tokens with another access token than the stale one. The context ends the wait, not the refresh; so
+// does, with errTakesLong, earlyWait from when the refresh began, if it is early.
+func (c *clientCore) refresh(ctx context.Context, stale string, early bool) (tokensession.Tokens, error) {
 	for {
 		f, mine := c.join(stale, false)
-		if err := f.wait(ctx); err != nil {
+		if err := f.waitFor(ctx, early); err != nil {
 			return tokensession.Tokens{}, err
 		}
 		if mine || !f.settle && (f.err != nil || f.tokens.AccessToken != stale) {
@@ -90,6 +98,15 @@ func (t *Transport) Wait(ctx context.Context) error {
 	}
 }
 
+func (f *clientFlight) waitFor(ctx context.Context, early bool) error {
+	if early {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, f.began.Add(earlyWait), errTakesLong)
+		defer cancel()
+	}
+	return f.wait(ctx)
+}
+
 func (f *clientFlight) wait(ctx context.Context) error {
 	select {
 	case <-f.done:
@@ -107,7 +124,7 @@ func (c *clientCore) join(stale string, settle bool) (f *clientFlight, mine bool
 	if s.flight != nil {
 		return s.flight, false
 	}
-	f = &clientFlight{stale: stale, settle: settle, done: make(chan struct{})}
+	f = &clientFlight{began: time.Now(), stale: stale, settle: settle, done: make(chan struct{})}
 	s.flight = f
 	go c.fly(f)
 	return f, true
@@ -253,10 +270,17 @@ func (c *clientCore) settle(f *clientFlight, urgent bool) (tokens tokensession.T
 		c.setUnsaved(nil)
 		return tokens, tokens.RefreshToken, err
 	}
-	if (urgent || u.pause.over(c.now())) && c.save(ctx, f, u.held, u.tokens) {
-		return u.tokens, u.tokens.RefreshToken, nil
+	if !urgent && !u.pause.over(c.now()) {
+		return u.tokens, u.held, nil
 	}
-	return u.tokens, u.held, nil
+	switch saved, err := c.save(ctx, f, u.held, u.tokens); {
+	case saved:
+		return u.tokens, u.tokens.RefreshToken, nil
+	case err != nil:
+		return u.tokens, u.held, nil
+	}
+	tokens, err = c.loadStore(ctx)
+	return tokens, tokens.RefreshToken, err
 }
 
 // settled returns why there are tokens that cannot be saved.
@@ -288,21 +312,27 @@ func (c *clientCore) keep(f *clientFlight, held string, old tokensession.Tokens,
 	c.state.mu.Lock()
 	c.state.lifetime = answer.lifetime
 	c.state.mu.Unlock()
-	c.save(ctx, f, held, next)
-	return next, true
+	saved, err := c.save(ctx, f, held, next)
+	return next, saved || err != nil
 }
 
-// save reports whether the store has taken the tokens. If not, they are kept here.
-func (c *clientCore) save(ctx context.Context, f *clientFlight, held string, tokens tokensession.Tokens) bool {
-	err := c.store.Save(ctx, tokens)
+// save reports whether the store has taken the tokens. It has not if it has been given others since; if there is an
+// error, they are kept here.
+func (c *clientCore) save(ctx context.Context, f *clientFlight, held string, tokens tokensession.Tokens) (saved bool, err error) {
+	if store, ok := c.store.(TokenSwapper); ok {
+		saved, err = store.Swap(ctx, held, tokens)
+	} else {
+		err = c.store.Save(ctx, tokens)
+		saved = err == nil
+	}
 	if err == nil {
 		c.setUnsaved(nil)
-		return true
+		return saved, nil
 	}
 	err = clientUnavailable("saving the tokens", err)
 	c.setUnsaved(&clientUnsaved{tokens: tokens, held: held, err: err, pause: pauseFor(savePause, c.now())})
 	f.notices = append(f.notices, func() { c.cfg.OnError(err) })
-	return false
+	return false, err
 }
 
 func (c *clientCore) setUnsaved(u *clientUnsaved) {

@@ -428,6 +428,7 @@ func TestTransport_pausesAfterAnEarlyRefreshThatFailed(t *testing.T) {
 			w.setStatus(503, "Retry-After", c.header)
 			pass(14 * time.Minute)
 			requireGet(t, transport)
+			require.NoError(t, transport.Wait(t.Context()))
 			for end := time.Now().Add(c.pause); time.Now().Before(end); pass(time.Second) {
 				requireGet(t, transport)
 				require.Equal(t, c.attempts, w.refreshes())
@@ -439,6 +440,87 @@ func TestTransport_pausesAfterAnEarlyRefreshThatFailed(t *testing.T) {
 			w.requireAlive(w.memory)
 		})
 	}
+}
+
+// A request that could go as it is does not wait long for a token endpoint that hangs, and does not fail for it.
+func TestTransport_doesNotWaitLongForARefreshThatIsEarly(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		transport := w.transport(w.memory)
+		w.setFault(func(_ int, _ http.ResponseWriter, r *http.Request, _ func(http.ResponseWriter)) { <-r.Context().Done() })
+		pass(14*time.Minute + 10*time.Second)
+		for i := range 20 {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			began := time.Now()
+			status, _, err := clientGet(ctx, transport, clientAPIURL)
+			cancel()
+			require.NoError(t, err)
+			require.Equal(t, http.StatusOK, status)
+			require.LessOrEqual(t, time.Since(began), time.Second)
+			if i > 0 && i < 4 {
+				require.Zero(t, time.Since(began), "the refresh has had its second")
+			}
+			pass(time.Second)
+		}
+		w.setFault(nil)
+		require.NoError(t, transport.Wait(t.Context()))
+		w.requireAlive(w.memory)
+	})
+}
+
+// The program logs in as somebody else, or out, in the moment in which the Transport saves a refresh.
+func TestTransport_neverSavesOverALoginOrALogout(t *testing.T) {
+	for name, log := range map[string]func(w *clientWorld) tokensession.Tokens{
+		"login":  func(w *clientWorld) tokensession.Tokens { return w.login() },
+		"logout": func(*clientWorld) tokensession.Tokens { return tokensession.Tokens{} },
+	} {
+		for kind, inner := range map[string]func(t *testing.T) sessionhttp.TokenSwapper{
+			"memory": func(*testing.T) sessionhttp.TokenSwapper { return &sessionhttp.TokenMemory{} },
+			"file":   func(t *testing.T) sessionhttp.TokenSwapper { return sessionhttp.NewTokenFile(t.TempDir() + "/tokens") },
+		} {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				w := newClientWorld(t)
+				store := inner(t)
+				require.NoError(t, store.Save(t.Context(), w.start))
+				saved := log(w)
+				transport := w.transport(&interruptedStore{store, func() { require.NoError(t, store.Save(t.Context(), saved)) }})
+				w.setAPI(func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+					if r.Header.Get("Authorization") == "Bearer "+w.start.AccessToken {
+						rw.WriteHeader(http.StatusUnauthorized)
+						return
+					}
+					serve(rw)
+				})
+				_, _, err := clientGet(t.Context(), transport, clientAPIURL)
+				if name == "login" {
+					require.NoError(t, err)
+				} else {
+					require.ErrorIs(t, err, sessionhttp.ErrNoTokens)
+				}
+				require.NoError(t, transport.Wait(t.Context()))
+				now, err := store.Load(t.Context())
+				if name == "login" {
+					require.NoError(t, err)
+				} else {
+					require.ErrorIs(t, err, sessionhttp.ErrNoTokens)
+				}
+				require.Equal(t, saved.RefreshToken, now.RefreshToken)
+			})
+		}
+	}
+}
+
+// An interruptedStore does something just before a swap, once.
+type interruptedStore struct {
+	sessionhttp.TokenSwapper
+	before func()
+}
+
+func (s *interruptedStore) Swap(ctx context.Context, held string, tokens tokensession.Tokens) (bool, error) {
+	if f := s.before; f != nil {
+		s.before = nil
+		f()
+	}
+	return s.TokenSwapper.Swap(ctx, held, tokens)
 }
 
 func TestTransport_readsNoEndlessAnswer(t *testing.T) {

@@ -44,6 +44,7 @@ type session struct {
 	expires     time.Time
 	end         time.Time
 	revoked     bool
+	closed      bool // revoked after its time was over, if it was still there
 }
 
 type access struct {
@@ -83,6 +84,15 @@ func must(t *rapid.T, err error) {
 }
 
 func (s *session) over(now time.Time) bool { return s.revoked || !now.Before(s.expires) }
+
+// revoke ends the session.
+func (s *session) revoke(now time.Time) {
+	if s.over(now) {
+		s.closed = true
+	} else {
+		s.revoked = true
+	}
+}
 
 func (s *model) of(subject string) []*session {
 	var live []*session
@@ -126,8 +136,8 @@ func (s *model) Start(t *rapid.T) {
 	must(t, err)
 	x := &session{id: tokens.Session.ID, subject: subject, created: tokens.Session.CreatedAt, parent: -1, end: s.now.Add(s.cfg.MaxLifetime)}
 	s.renewed(x)
-	if replaced != nil && !replaced.over(s.now) {
-		replaced.revoked = true
+	if replaced != nil {
+		replaced.revoke(s.now)
 	}
 	s.sessions = append(s.sessions, x)
 	s.handedOut(t, x, tokens)
@@ -152,7 +162,7 @@ func (s *model) Refresh(t *rapid.T) {
 	case x.revoked && s.now.Before(x.expires):
 		wants(t, err, tokensession.ErrRevoked)
 	case x.over(s.now): // the store may have dropped it
-		if !errors.Is(err, tokensession.ErrExpired) && !errors.Is(err, tokensession.ErrInvalidToken) && !(x.revoked && errors.Is(err, tokensession.ErrRevoked)) {
+		if !errors.Is(err, tokensession.ErrExpired) && !errors.Is(err, tokensession.ErrInvalidToken) && !((x.revoked || x.closed) && errors.Is(err, tokensession.ErrRevoked)) {
 			t.Fatalf("after the end: %v", err)
 		}
 	case n == x.live:
@@ -204,7 +214,7 @@ func (s *model) Revoke(t *rapid.T) {
 	} else if err := s.m.Revoke(ctx, x.id); err != nil && !(over && errors.Is(err, tokensession.ErrNotFound)) {
 		t.Fatal(err)
 	}
-	x.revoked = x.revoked || !over
+	x.revoke(s.now)
 }
 
 func (s *model) RevokeSubject(t *rapid.T) {
@@ -221,8 +231,10 @@ func (s *model) RevokeSubject(t *rapid.T) {
 	if n != len(live)-len(keep) {
 		t.Fatalf("ended %d of %d but %d", n, len(live), len(keep))
 	}
-	for _, x := range live {
-		x.revoked = x.revoked || !slices.Contains(keep, x.id)
+	for _, x := range s.sessions {
+		if x.subject == subject && !slices.Contains(keep, x.id) {
+			x.revoke(s.now)
+		}
 	}
 }
 

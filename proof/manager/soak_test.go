@@ -77,6 +77,7 @@ func (w *world) soak(d time.Duration) {
 	w.t.Helper()
 	before := w.baseline()
 	w.open()
+	w.began = time.Now()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	var running, clients, leaping sync.WaitGroup
@@ -91,7 +92,6 @@ func (w *world) soak(d time.Duration) {
 	done := make(chan struct{})
 	leaping.Go(func() { w.leapEvery(min(3*time.Second, d/16), done) })
 
-	w.began = time.Now()
 	w.disturb(d)
 	close(w.over)
 	clients.Wait()

@@ -84,7 +84,7 @@ func (w *world) judge() {
 // missing names what has to have happened and has not.
 func (w *world) missing() (all []string) {
 	for what, n := range map[string]int64{
-		"refreshes": w.refreshes.Load(), "calls without a verdict": w.unanswered.Load(), "thefts": w.thefts.Load(), "revocations told to the other instance": w.toldElsewhere.Load(),
+		"refreshes": w.refreshes.Load(), "calls without a verdict": w.unanswered.Load(), "thefts": w.thefts.Load(), "fair part of the revocations told to the other instance": w.toldElsewhere.Load() * 4 / max(1, w.revocations.Load()),
 		"kills": w.kills.Load(), "connections cut": w.cuts.Load(), "replies lost": w.lost.Load(), "clock steps": w.steps.Load(), "leaps": w.leaps.Load(),
 	} {
 		if n == 0 {

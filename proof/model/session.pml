@@ -218,7 +218,7 @@ bit ended;               /* somebody was told that the session is over */
 #ifdef F_NO_RACE
 #define LOST false
 #else
-#define LOST (wasLive && GRACE > 0 && token < live)
+#define LOST (reached > 0 && GRACE > 0 && live >= reached)
 #endif
 
 inline decide() {
@@ -237,7 +237,8 @@ inline decide() {
 			fi
 		fi
 	fi;
-	wasLive = (what == ROTATED || what == HEALED -> 1 : wasLive);
+	/* One more than session.go has: 0 is that the token has not stood. */
+	reached = (reached > 0 -> reached : (what == ROTATED || what == HEALED -> token + 1 : (what == RECOVERED -> live + 1 : 0)));
 	at = 0
 }
 
@@ -359,7 +360,7 @@ inline answer(with) {
 inline done() {
 	running[me] = 0; barred[me] = 0;
 	token = 0; presented = 0; sentAt = 0; instance = 0; id = 0; what = 0; live = 0;
-	version = 0; predecessor = 0; consumedAt = 0; wasLive = 0; inDoubt = 0; ending = 0
+	version = 0; predecessor = 0; consumedAt = 0; reached = 0; inDoubt = 0; ending = 0
 }
 
 inline verdict() {
@@ -391,8 +392,8 @@ inline choose_instance() {
 }
 
 proctype Holder(byte me) {
-	byte token, presented, sentAt, instance, id, what, live, at, version, predecessor, consumedAt;
-	bit wasLive, inDoubt, ending;
+	byte token, presented, sentAt, instance, id, what, live, at, version, predecessor, consumedAt, reached;
+	bit inDoubt, ending;
 
 #if THEFTS > 0
 	if
