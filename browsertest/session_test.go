@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -315,7 +316,7 @@ func TestRefresh_ofAPageThatGoesAwayStillBringsTheCookies(t *testing.T) {
 	})
 	page.eval(`session.refresh().catch(() => {})`)
 	wait(t, arrived, "the refresh")
-	page.run(chromedp.Navigate("about:blank"))
+	page.close()
 	close(gone)
 	wait(t, answered, "the answer")
 	p.fail(nil)
@@ -329,6 +330,52 @@ func TestRefresh_ofAPageThatGoesAwayStillBringsTheCookies(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the new refresh token has not arrived")
 		}
+	}
+}
+
+// A login by a form of the host, without the script, in one tab while another refreshes with the old session's cookie.
+func TestLogin_withoutTheScriptIsNotUndoneByARefresh(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, startServer(t, false))
+	b := newBrowser(t)
+	page, other := b.open(p.url), b.open(p.url)
+	page.logIn("alice")
+	other.sees("Logged in as alice")
+	before := len(p.exchanges("/auth/token"))
+	arrived, loggedIn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	p.fail(func(w http.ResponseWriter, r *http.Request, forward func() *httptest.ResponseRecorder) {
+		once.Do(func() {
+			close(arrived)
+			wait(t, loggedIn, "the login")
+		})
+		reply(w, forward())
+	})
+	refreshed := make(chan any, 1)
+	go func() {
+		v, err := other.try(`return (await session.refresh())?.subject`)
+		refreshed <- []any{v, err}
+	}()
+	wait(t, arrived, "the refresh")
+	if got := page.eval(`return (await fetch("/login", {method: "POST", body: new URLSearchParams({name: "bob", password: "staple my stapler"})})).status`); got != 200.0 {
+		t.Fatalf("the login: %v", got)
+	}
+	close(loggedIn)
+	if got := fmt.Sprint(<-refreshed); got != fmt.Sprint([]any{"bob", nil}) {
+		t.Errorf("the refresh with the old session's cookie: %s", got)
+	}
+	for i, tab := range []*tab{page, other} {
+		tab.sees("Logged in as bob")
+		if got := tab.eval(callTheAPI); got != "200 hello" {
+			t.Errorf("tab %d: %v", i, got)
+		}
+	}
+	var statuses []int
+	for _, e := range p.exchanges("/auth/token")[before:] {
+		statuses = append(statuses, e.status)
+	}
+	if want := []int{400, 200}; !slices.Equal(statuses, want) {
+		t.Errorf("the refreshes were answered %v, not %v", statuses, want)
 	}
 }
 

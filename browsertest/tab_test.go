@@ -108,6 +108,14 @@ func (tab *tab) run(actions ...chromedp.Action) {
 	}
 }
 
+// close closes the tab, as its user would.
+func (tab *tab) close() {
+	tab.t.Helper()
+	if err := chromedp.Cancel(tab.ctx); err != nil {
+		tab.t.Fatal(err)
+	}
+}
+
 // before has a script run on each page before its own.
 func (tab *tab) before(script string) {
 	tab.t.Helper()
