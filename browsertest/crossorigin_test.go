@@ -29,6 +29,7 @@ func TestOtherOrigins_areRefused(t *testing.T) {
 	}))
 	defer theirs.Close()
 
+	page := b.open("about:blank")
 	attacks := 0
 	for _, from := range []string{theirs.URL, strings.Replace(theirs.URL, "127.0.0.1", "localhost", 1)} {
 		sameSite := strings.Contains(from, "localhost")
@@ -44,7 +45,7 @@ func TestOtherOrigins_areRefused(t *testing.T) {
 			if sameSite {
 				want = to.status
 			}
-			page := b.open(from + "/?to=" + to.path)
+			page.run(chromedp.Navigate(from + "/?to=" + to.path))
 			body := "null"
 			if to.path == "/login" {
 				body = `new URLSearchParams({name: "bob", password: "staple my stapler"})`
