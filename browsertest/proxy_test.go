@@ -23,6 +23,7 @@ type proxy struct {
 	mu    sync.Mutex
 	seen  []exchange
 	fault fault
+	down  string // a path that is answered 502
 }
 
 // An exchange is a request and its answer.
@@ -63,8 +64,12 @@ func startProxy(t *testing.T, s *server) *proxy {
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
-	fault := p.fault
+	fault, down := p.fault, p.down
 	p.mu.Unlock()
+	if r.URL.Path == down {
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
 	forward := func() *httptest.ResponseRecorder {
 		rec := httptest.NewRecorder()
 		p.forward.ServeHTTP(rec, r)
@@ -91,6 +96,13 @@ func (p *proxy) fail(f fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.fault = f
+}
+
+// takeDown has a path fail from now on; "" ends that.
+func (p *proxy) takeDown(path string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = path
 }
 
 // exchanges returns what there has been at a path.

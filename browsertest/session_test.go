@@ -217,6 +217,31 @@ func TestKilledServer_leavesEverybodyLoggedIn(t *testing.T) {
 	}
 }
 
+func TestPage_thatCannotTellWhoIsLoggedInAsksNobodyToLogIn(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, startServer(t, false))
+	b := newBrowser(t)
+	page := b.open(p.url)
+	page.logIn("alice")
+	p.takeDown("/auth/session")
+	page.run(chromedp.Reload())
+	page.sees("The server cannot be reached. Trying again")
+	if page.eval(`return document.getElementById("login").checkVisibility()`) != false {
+		t.Error("there is a login form")
+	}
+	p.takeDown("")
+	page.sees("Logged in as alice")
+	page.until(`document.getElementById("notice").hidden`)
+
+	page.click("Log out")
+	page.sees("You have logged out")
+	p.takeDown("/auth/session")
+	page.run(chromedp.Reload())
+	page.sees("The server cannot be reached. Trying again")
+	p.takeDown("")
+	page.until(`document.getElementById("login").checkVisibility() && document.getElementById("notice").hidden`)
+}
+
 func TestRefresh_survivesWhatGoesWrong(t *testing.T) {
 	t.Parallel()
 	status := func(code int, body string) fault {

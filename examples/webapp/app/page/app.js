@@ -235,7 +235,19 @@ setInterval(showTimes, 1000);
 setInterval(loadEvents, 1000);
 document.addEventListener("visibilitychange", loadEvents);
 loadEvents();
-session.info().catch(() => {
-	show("login");
-	tell("The server does not answer. Try again.", "bad");
-});
+start();
+
+// Before the server has said that nobody is logged in, nobody is asked to log in.
+async function start() {
+	for (let tries = 1; ; tries++) {
+		try {
+			if (await session.info()) return; // and the event has told
+			show("login");
+			if (tries > 1) tell("");
+			return;
+		} catch {
+			if (!me) tell("The server cannot be reached. Trying again …", "bad");
+			await new Promise((resolve) => setTimeout(resolve, 2000));
+		}
+	}
+}
