@@ -498,6 +498,34 @@ func TestIdleSession_warnsAndEnds(t *testing.T) {
 	}
 }
 
+func TestShort_isFastMotionAndBack(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, false)
+	b := newBrowser(t)
+	page := b.open(s.url)
+	page.logIn("alice")
+	id := page.eval(`return (await session.info()).session_id`)
+	for _, step := range []struct{ link, there, seconds string }{
+		{"Watch it in fast motion", "Back to real time", "20"},
+		{"Back to real time", "Watch it in fast motion", "900"},
+	} {
+		if _, err := page.tryJS(fmt.Sprintf(`[...document.links].find((a) => a.textContent === %q).click()`, step.link)); err != nil {
+			t.Fatal(err)
+		}
+		page.sees(step.there)
+		page.sees("Logged in as alice")
+		page.until(`(async () => {
+			const {session} = await import("/auth/session.js");
+			const left = ((await session.info()).expires_at - Date.now()) / 1000;
+			return ` + step.seconds + ` - 10 < left && left <= ` + step.seconds + `;
+		})()`)
+		if got := page.eval(`return (await session.info()).session_id`); got != id {
+			t.Errorf("%s: the session is %v, not %v", step.link, got, id)
+		}
+	}
+	b.checkCookies(false)
+}
+
 func TestExpiredAccessToken_isRefreshedBeforeTheCall(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, startServer(t, false, "-access", "11s"))

@@ -30,6 +30,7 @@ type App struct {
 	secure    bool
 	sessions  *tokensession.Manager
 	auth      *sessionhttp.Handlers
+	fast      *sessionhttp.Handlers // for browsers that watch in fast motion
 	logins    limiter
 	passwords checker
 	log       eventLog
@@ -50,19 +51,11 @@ func New(o Options, key tokensession.Key, store tokensession.RefreshStore) (*App
 	if err != nil {
 		return nil, err
 	}
-	a.sessions, err = tokensession.New(signer, store, tokensession.Config{
-		AccessTTL: o.Access, RefreshTTL: o.Refresh, MaxLifetime: o.Max,
-		OnEvent: a.onEvent,
-	})
+	a.sessions, a.auth, err = a.makers(o.Pace, signer, store)
 	if err != nil {
 		return nil, err
 	}
-	a.auth, err = sessionhttp.New(a.sessions, sessionhttp.Config{
-		Cookies:         true,
-		InsecureCookies: !a.secure, // http://localhost is for development only
-		Attributes:      device,
-		OnError:         a.onError,
-	})
+	_, a.fast, err = a.makers(fast, signer, store)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +68,8 @@ func (a *App) routes() http.Handler {
 	a.auth.Mount(auth)
 
 	mux := http.NewServeMux()
-	mux.Handle("/auth/", a.thief.watch(auth)) // without the thief, this is a.auth.Mount(mux)
+	mux.Handle("/auth/", auth) // without the thief and the fast motion, this and the next are a.auth.Mount(mux)
+	mux.Handle("/auth/token", a.thief.watch(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.maker(r).Token(w, r) })))
 	mux.HandleFunc("POST /login", a.login)
 	mux.Handle("POST /api/echo", a.auth.Require(http.HandlerFunc(a.echo)))
 	mux.Handle("GET /api/devices", a.auth.Require(http.HandlerFunc(a.devices)))
@@ -110,14 +104,20 @@ func (a *App) headers(next http.Handler) http.Handler {
 	})
 }
 
-func (a *App) index(w http.ResponseWriter, _ *http.Request) {
+func (a *App) index(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	access, refresh := cmp.Or(a.options.Access, 15*time.Minute), cmp.Or(a.options.Refresh, 7*24*time.Hour)
+	pace := a.options.Pace
+	short, changed := a.setPace(w, r)
+	if short {
+		pace = fast
+	}
+	access, refresh := cmp.Or(pace.Access, 15*time.Minute), cmp.Or(pace.Refresh, 7*24*time.Hour)
 	_ = index.Execute(w, struct {
 		Users                         []user
 		AccessSeconds, RefreshSeconds float64
 		Access                        string
-	}{users, access.Seconds(), refresh.Seconds(), inWords(access)})
+		Short, Changed, Choice        bool
+	}{users, access.Seconds(), refresh.Seconds(), inWords(access), short, changed, a.options.Pace != fast})
 }
 
 func inWords(d time.Duration) string {

@@ -3,6 +3,7 @@ package app_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"io"
 	"net"
 	"net/http"
@@ -21,9 +22,14 @@ import (
 
 func newApp(t *testing.T) *httptest.Server {
 	t.Helper()
+	return serve(t, app.Options{HashRounds: 1})
+}
+
+func serve(t *testing.T, o app.Options) *httptest.Server {
+	t.Helper()
 	key, err := tokensession.GenerateKey()
 	require.NoError(t, err)
-	a, err := app.New(app.Options{HashRounds: 1}, key, tokensession.NewMemoryStore())
+	a, err := app.New(o, key, tokensession.NewMemoryStore())
 	require.NoError(t, err)
 	server := httptest.NewServer(a)
 	t.Cleanup(server.Close)
@@ -199,6 +205,82 @@ func TestReplay_endsTheFamilyAndNoOther(t *testing.T) {
 func jsonNumber(n int64) string {
 	text, _ := json.Marshal(n)
 	return string(text)
+}
+
+// A life is what a session's times are, in seconds from now.
+type life struct {
+	Access  int `json:"expires_in"`
+	Refresh int `json:"refresh_expires_in"`
+	Max     int `json:"session_ends_in"`
+}
+
+var (
+	inRealTime   = life{15 * 60, 7 * 24 * 3600, 30 * 24 * 3600}
+	inFastMotion = life{20, 120, 600}
+)
+
+// open loads the page, and returns it.
+func (v *visitor) open(path string) string {
+	v.t.Helper()
+	resp, err := v.client.Get(v.server.URL + path)
+	require.NoError(v.t, err)
+	defer resp.Body.Close()
+	require.Equal(v.t, 200, resp.StatusCode)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(v.t, err)
+	return string(body)
+}
+
+// lives checks how long the session lasts, and that it is good for something.
+func (v *visitor) lives(want life, method, path string) {
+	v.t.Helper()
+	var got life
+	require.Equal(v.t, 200, v.do(method, path, "", &got))
+	require.InDelta(v.t, want.Access, got.Access, 5)
+	require.InDelta(v.t, want.Refresh, got.Refresh, 5)
+	require.InDelta(v.t, want.Max, got.Max, 5)
+	require.Equal(v.t, 200, v.calls())
+}
+
+func TestShort_shortensTheSessionsOfItsPage(t *testing.T) {
+	server := newApp(t)
+	v, other := visit(t, server), visit(t, server)
+	require.Contains(t, v.open("/?short"), `data-access="20" data-refresh="120" data-changed`)
+	require.Contains(t, v.open("/?short"), `data-access="20" data-refresh="120">`)
+	v.logIn().lives(inFastMotion, "GET", "/auth/session")
+	v.lives(inFastMotion, "POST", "/auth/token")
+	require.Contains(t, other.open("/"), `data-access="900" data-refresh="604800">`)
+	other.logIn().lives(inRealTime, "POST", "/auth/token")
+	require.Len(t, v.devices(), 2)
+
+	require.Equal(t, 200, other.do("DELETE", "/api/devices", "", nil))
+	require.Equal(t, 401, v.calls())
+	require.Equal(t, 400, v.do("POST", "/auth/token", "", nil))
+}
+
+func TestShort_changesThePaceOfASessionButNotItsEnd(t *testing.T) {
+	v := visit(t, newApp(t)).logIn()
+	require.Contains(t, v.open("/"), `<a href="/?short">`)
+	require.Contains(t, v.open("/?short"), `<a href="/">`)
+	v.lives(life{20, 120, inRealTime.Max}, "POST", "/auth/token")
+	require.Contains(t, v.open("/"), ` data-changed`)
+	v.lives(inRealTime, "POST", "/auth/token")
+
+	v.open("/?short")
+	v.logIn()
+	v.open("/")
+	v.lives(life{600, 600, 600}, "POST", "/auth/token")
+}
+
+func TestShort_isAFlagToo(t *testing.T) {
+	flags := flag.NewFlagSet("webapp", flag.ContinueOnError)
+	options := app.Flags(flags)
+	require.NoError(t, flags.Parse([]string{"-short", "-hash-rounds", "1"}))
+	v := visit(t, serve(t, *options))
+	page := v.open("/")
+	require.Contains(t, page, `data-access="20" data-refresh="120">`)
+	require.NotContains(t, page, "fast motion")
+	v.logIn().lives(inFastMotion, "POST", "/auth/token")
 }
 
 func TestPage_hasNoScriptInIt(t *testing.T) {

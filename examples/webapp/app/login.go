@@ -71,7 +71,7 @@ func (a *App) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.logins.forget(key)
-	if _, err := a.auth.Login(w, r, name); err != nil {
+	if _, err := a.maker(r).Login(w, r, name); err != nil {
 		a.onError(r, err)
 		refuse(w, sessionhttp.Status(err), "The login did not work. Try again.")
 		return

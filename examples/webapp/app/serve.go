@@ -20,7 +20,7 @@ type Options struct {
 	Addr              string // "" tries localhost:8080, and then any free port
 	CertFile, KeyFile string // for HTTPS
 
-	Access, Refresh, Max time.Duration // 0: the defaults of tokensession.Config
+	Pace // of a page without ?short
 
 	HashRounds int // how much work a password's hash is
 }
@@ -35,8 +35,8 @@ func Flags(flags *flag.FlagSet) *Options {
 	flags.DurationVar(&o.Refresh, "refresh", 0, "life of a session that is not refreshed (168h)")
 	flags.DurationVar(&o.Max, "max", 0, "life of a session at most (720h)")
 	flags.IntVar(&o.HashRounds, "hash-rounds", 600_000, "how much work a password's hash is; the default is what OWASP asks for PBKDF2 with SHA-256")
-	flags.BoolFunc("short", "the same as -access 20s -refresh 2m -max 10m, for watching", func(string) error {
-		o.Access, o.Refresh, o.Max = 20*time.Second, 2*time.Minute, 10*time.Minute
+	flags.BoolFunc("short", "the same as -access 20s -refresh 2m -max 10m, for watching; /?short in a browser does it for that one", func(string) error {
+		o.Pace = fast
 		return nil
 	})
 	return o

@@ -241,7 +241,9 @@ start();
 async function start() {
 	for (let tries = 1; ; tries++) {
 		try {
-			if (await session.info()) return; // and the event has told
+			const who = await session.info();
+			if (who && "changed" in document.body.dataset) await session.refresh(); // to tokens of this page's pace
+			if (who) return; // and the event has told
 			show("login");
 			if (tries > 1) tell("");
 			return;
