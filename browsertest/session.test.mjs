@@ -88,12 +88,12 @@ async function pass(milliseconds, step = milliseconds < 20_000 ? 50 : 1000) {
 }
 // heard waits until a tab has been told something by another.
 async function heard(tab, event) {
-	for (let i = 0; i < 1000 && tab.events.at(-1) !== event; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+	for (let i = 0; i < 1000 && tab.events.at(-1) !== event; i++) await new Promise((resolve) => timeout(resolve, 10));
 	assert.equal(tab.events.at(-1), event);
 }
 // told waits until a tab has been told of what raises no event.
 async function told(tab, kind) {
-	for (let i = 0; i < 1000 && !tab.told.includes(kind); i++) await new Promise((resolve) => setTimeout(resolve, 10));
+	for (let i = 0; i < 1000 && !tab.told.includes(kind); i++) await new Promise((resolve) => timeout(resolve, 10));
 	assert.ok(tab.told.includes(kind));
 }
 const useFakeTime = () => mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_700_000_000_000 });
@@ -541,10 +541,9 @@ test("a login elsewhere, without locks, lets a refresh begin anew", async () => 
 	server["/auth/token"] = () => alive({ session_id: "s2" });
 	const without = new BroadcastChannel(`tokensession /${number}/`);
 	without.postMessage({ kind: "login", at: Date.now() });
-	for (let i = 0; i < 100 && count("POST /auth/token") < 2; i++) {
-		await new Promise((resolve) => timeout(resolve, 10));
-		await pass(50);
-	}
+	await told(tab, "login");
+	await pass(500);
+	assert.equal(count("POST /auth/token"), 2);
 	assert.equal((await refreshed).session_id, "s2");
 });
 
@@ -603,6 +602,35 @@ test("news of a login are not of before it, however late a tab hears", async () 
 	mock.timers.reset();
 	await heard(tab, "update");
 	assert.deepEqual(tab.events, ["end logout", "update"]);
+});
+
+test("a clock that is set back does not make a tab's own answers old", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ session_id: "s2" });
+	const tab = open();
+	const login = tab.login(async () => json(200, {}));
+	await pass(100);
+	await login;
+	mock.timers.setTime(1_600_000_000_000);
+	server["/auth/session"] = () => alive({ session_id: "s2", scope: "more" });
+	assert.equal((await tab.info()).scope, "more");
+});
+
+test("a 401 of before a login elsewhere is not the answer to who is logged in", async () => {
+	const tab = open();
+	const channel = new BroadcastChannel(`tokensession /${number}/`);
+	let answer;
+	server["/login"] = () => new Promise(() => {});
+	server["/auth/session"] = () => new Promise((resolve) => (answer = () => resolve(refused())));
+	tab.login(() => tab.fetch(`${origin}/login`)); // which keeps the fetch from refreshing
+	await settle();
+	const asked = tab.info();
+	await settle();
+	channel.postMessage({ kind: "login", at: Date.now() });
+	await told(tab, "login");
+	server["/auth/session"] = () => alive();
+	answer();
+	assert.equal((await asked).subject, "alice");
 });
 
 test("a request that waits for a login elsewhere goes again", async () => {

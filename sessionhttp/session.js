@@ -127,14 +127,15 @@ export class Session extends EventTarget {
 		const response = await this.fetch(this.#url("session"), { cache: "no-store" }).catch((err) => {
 			throw err instanceof UnavailableError ? err : unavailable(null, err);
 		});
-		if (this.#info === null && response.status === 401) return null;
+		const old = this.#changes !== changes; // the answer may be of before
+		if (this.#info === null && (old || response.status === 401)) return null;
+		if (old) return this.info();
 		const body = await response.json().catch(() => null);
 		if (!response.ok || !isInfo(body)) throw unavailable(response);
-		if (this.#changes !== changes) return this.#info === null ? null : this.info(); // the answer may be of before
 		const news = this.#info?.session_id !== body.session_id;
-		const message = { kind: "seen", info: dated(body), asked };
-		if (news) this.#tell(message);
-		else this.#hear(message);
+		const message = { kind: "seen", info: dated(body) };
+		if (news) this.#channel?.postMessage({ ...message, asked });
+		this.#hear(message);
 		return this.#info;
 	}
 
