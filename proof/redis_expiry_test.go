@@ -155,12 +155,11 @@ func TestRedisExpiry_slidingSessionStaysListed(t *testing.T) {
 // A failover loses the index alone. It is back when a quarter of the session's life has passed, also of one that no
 // refresh prolongs any more.
 func TestRedisExpiry_refreshBringsALostIndexBack(t *testing.T) {
-	for name, rec := range map[string]tokensession.Record{
-		"sliding": redisLasting("sliding", 2*time.Second), "absolute": redisLasting("absolute", 10*time.Second),
-	} {
+	for name, lifetime := range map[string]time.Duration{"sliding": 2 * time.Second, "absolute": 10 * time.Second} {
 		t.Run(name, func(t *testing.T) {
 			client := redisClient(t, servers.RedisAddr(t), nil)
 			store, prefix := redisStore(t, client, redisAtOnce)
+			rec := redisLasting(name, lifetime)
 			if name == "absolute" {
 				rec.MaxExpiresAt = rec.ExpiresAt
 			}
