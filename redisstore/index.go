@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,33 +13,49 @@ import (
 )
 
 // The index of a subject names its sessions, each with the time until when it is listed. The session has that time too,
-// as indexed_until, so that a refresh knows without a look at the index whether the entry has to be renewed first.
+// and by when the entry is to be renewed in any case, as indexed: so a refresh knows without a look at the index whether
+// to write the entry first.
 //
 // No reader drops an entry because its session is not there: the Create that wrote it may be about to write the
 // session. Entries go when their time is over.
 
-// maxAhead bounds how much longer than its session an entry of the index is listed, and so how often a session that is
-// refreshed all the time renews its entry: that is also what brings back an entry which a failover lost.
+// maxAhead bounds how much longer than its session an entry of the index is listed, and how seldom a session that is
+// refreshed all the time renews its entry: that is what brings back an entry which a failover lost.
 const maxAhead = 24 * time.Hour
 
-// indexedUntil returns until when the record's entry is to be listed, in Unix milliseconds: somewhat longer than the
-// record is kept, so that few refreshes have to renew it.
-func (s *Store) indexedUntil(rec tokensession.Record) int64 {
-	from := rec.RotatedAt
-	if from.IsZero() {
-		from = rec.CreatedAt
-	}
-	ahead := min(max(0, rec.ExpiresAt.Sub(from)/4), maxAhead)
+// An entry of the index is for a session; its times are in Unix milliseconds.
+type entry struct {
+	until   int64 // when it is no longer listed
+	renewBy int64 // the first refresh after this writes it anew, even if it is listed for long enough
+}
+
+// entryOf returns the entry that is due for a record: it is listed somewhat longer than the record is kept, so that few
+// refreshes have to renew it.
+func (s *Store) entryOf(rec tokensession.Record) entry {
+	ahead := min(max(0, rec.ExpiresAt.Sub(writeTime(rec))/4), maxAhead)
 	until := rec.ExpiresAt.Add(ahead)
 	if !rec.MaxExpiresAt.IsZero() && until.After(rec.MaxExpiresAt) {
 		until = rec.MaxExpiresAt
 	}
-	return max(s.dropAt(until), s.dropAt(rec.ExpiresAt))
+	return entry{max(s.dropAt(until), s.dropAt(rec.ExpiresAt)), writeTime(rec).Add(ahead).UnixMilli()}
 }
 
-func (s *Store) index(ctx context.Context, rec tokensession.Record, until int64) error {
+// writeTime is when a record was created or refreshed.
+func writeTime(rec tokensession.Record) time.Time {
+	if rec.RotatedAt.IsZero() {
+		return rec.CreatedAt
+	}
+	return rec.RotatedAt
+}
+
+// String is the entry as its session has it.
+func (e entry) String() string {
+	return strconv.FormatInt(e.until, 10) + " " + strconv.FormatInt(e.renewBy, 10)
+}
+
+func (s *Store) index(ctx context.Context, rec tokensession.Record, e entry) error {
 	key := s.subjectKey(rec.Subject)
-	if err := indexScript.Run(ctx, s.client, []string{key}, rec.ID, until).Err(); err != nil {
+	if err := indexScript.Run(ctx, s.client, []string{key}, rec.ID, e.until).Err(); err != nil {
 		return failure("index session "+rec.ID, key, err)
 	}
 	return nil

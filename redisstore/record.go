@@ -29,8 +29,8 @@ const (
 	fieldMaxExpiresAt = "max_expires_at"
 	fieldRevokedAt    = "revoked_at"
 	fieldRevokeReason = "revoke_reason"
-	fieldDigest       = "digest"        // not the record's: of the fields that a refresh leaves as they are
-	fieldIndexedUntil = "indexed_until" // not the record's: see index.go
+	fieldDigest       = "digest"  // not the record's: of the fields that a refresh leaves as they are
+	fieldIndexed      = "indexed" // not the record's: see index.go
 	attributePrefix   = "attr:"
 
 	format = "1"
@@ -85,7 +85,7 @@ func digest(rec tokensession.Record) string {
 }
 
 // everything returns the fields that make a whole hash.
-func everything(rec tokensession.Record, indexedUntil int64) []any {
+func everything(rec tokensession.Record, e entry) []any {
 	fields := []any{
 		fieldFormat, format,
 		fieldWrite, writeOf(rec),
@@ -99,7 +99,7 @@ func everything(rec tokensession.Record, indexedUntil int64) []any {
 		fieldRevokedAt, formatTime(rec.RevokedAt),
 		fieldRevokeReason, string(rec.RevokeReason),
 		fieldDigest, digest(rec),
-		fieldIndexedUntil, indexedUntil,
+		fieldIndexed, e.String(),
 	}
 	for name, value := range rec.Attributes {
 		fields = append(fields, attributePrefix+name, value)

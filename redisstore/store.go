@@ -183,8 +183,8 @@ func (s *Store) Swap(ctx context.Context, next tokensession.Record) error {
 
 // swap sends the fields, and the digest of those that are not among them.
 func (s *Store) swap(ctx context.Context, next tokensession.Record, w write, digest string, fields []any) (string, error) {
-	args := make([]any, 0, 4+len(fields))
-	args = append(args, strconv.FormatUint(next.Version-1, 10)+" ", writeOf(next), w.dropAt, digest)
+	args := make([]any, 0, 5+len(fields))
+	args = append(args, strconv.FormatUint(next.Version-1, 10)+" ", writeOf(next), w.dropAt, digest, writeTime(next).UnixMilli())
 	return swapScript.Run(ctx, s.client, []string{w.key}, append(args, fields...)...).Text()
 }
 
@@ -213,11 +213,11 @@ func (s *Store) newWrite(ctx context.Context, rec tokensession.Record) (write, e
 // indexed sees to it that the subject's index lists the record for somewhat longer than Redis keeps it, and returns
 // the fields of the record that may be written then.
 func (s *Store) indexed(ctx context.Context, rec tokensession.Record) ([]any, error) {
-	until := s.indexedUntil(rec)
-	if err := s.index(ctx, rec, until); err != nil {
+	e := s.entryOf(rec)
+	if err := s.index(ctx, rec, e); err != nil {
 		return nil, err
 	}
-	return everything(rec, until), nil
+	return everything(rec, e), nil
 }
 
 // dropAt returns when Redis drops a record that expires at t, in Unix milliseconds: rounded up, so never too early,

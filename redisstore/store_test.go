@@ -82,7 +82,7 @@ func TestDropAt_isNeverBeforeTheEnd(t *testing.T) {
 	}
 }
 
-func TestIndexedUntil_isNeverBeforeTheRecordIsDropped(t *testing.T) {
+func TestEntryOf_isListedNoShorterThanTheRecordIsKept(t *testing.T) {
 	s := newStore(t, Config{})
 	day := 24 * time.Hour
 	tests := map[string]struct {
@@ -98,12 +98,16 @@ func TestIndexedUntil_isNeverBeforeTheRecordIsDropped(t *testing.T) {
 		"no times but its end":    {tokensession.Record{ExpiresAt: created}, created.Add(day)},
 	}
 	for name, test := range tests {
-		got := s.indexedUntil(test.rec)
+		e := s.entryOf(test.rec)
+		got := e.until
 		if got != s.dropAt(test.want) {
 			t.Errorf("%s: until %v, want %v", name, time.UnixMilli(got).UTC(), test.want)
 		}
 		if got < s.dropAt(test.rec.ExpiresAt) {
 			t.Errorf("%s: ends before its record", name)
+		}
+		if renewIn := e.renewBy - writeTime(test.rec).UnixMilli(); renewIn < 0 || renewIn > day.Milliseconds() {
+			t.Errorf("%s: renewed %d ms after it was written", name, renewIn)
 		}
 	}
 }

@@ -8,12 +8,19 @@
 -- ARGV[1]   how its write field has to begin: with the version before
 -- ARGV[2]   the new write field: version and write ID
 -- ARGV[3]   when Redis drops the record, Unix milliseconds
--- ARGV[4]   the digest of the fields that are not in ARGV[5..]; empty if all are
--- ARGV[5..] the new fields: name, value, name, value ...
+-- ARGV[4]   the digest of the fields that are not in ARGV[6..]; empty if all are
+-- ARGV[5]   when the record was last created or refreshed, Unix milliseconds
+-- ARGV[6..] the new fields: name, value, name, value ...
 
-local write, revoked_at, digest, indexed_until = unpack(
-  redis.call('HMGET', KEYS[1], 'write', 'revoked_at', 'digest', 'indexed_until'))
-if not (write and revoked_at and digest and indexed_until) then
+-- Whether the record would outlive its entry in the subject's index, or the time has come to write that anew.
+local function entry_is_due(indexed)
+  local listed_until, renew_by = string.match(indexed, '^(%d+) (%-?%d+)$')
+  return not listed_until or tonumber(ARGV[3]) > tonumber(listed_until) or tonumber(ARGV[5]) > tonumber(renew_by)
+end
+
+local write, revoked_at, digest, indexed = unpack(
+  redis.call('HMGET', KEYS[1], 'write', 'revoked_at', 'digest', 'indexed'))
+if not (write and revoked_at and digest and indexed) then
   if redis.call('EXISTS', KEYS[1]) == 0 then
     return 'NOT_FOUND'
   end
@@ -29,14 +36,14 @@ end
 if ARGV[4] == '' then
   redis.call('DEL', KEYS[1]) -- needs no memory, and after it the script may write where memory is short
   -- In parts, because Lua's unpack is limited to some thousand values.
-  for i = 5, #ARGV, 1000 do
+  for i = 6, #ARGV, 1000 do
     redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV)))
   end
-elseif digest ~= ARGV[4] or tonumber(ARGV[3]) > tonumber(indexed_until) then
-  return 'INCOMPLETE' -- other fields change too, or the record would outlive its entry in the subject's index
-elseif type(redis.pcall('HSET', KEYS[1], unpack(ARGV, 5))) == 'table' then -- an error: is memory short?
+elseif digest ~= ARGV[4] or entry_is_due(indexed) then
+  return 'INCOMPLETE' -- other fields change too, or the entry in the subject's index
+elseif type(redis.pcall('HSET', KEYS[1], unpack(ARGV, 6))) == 'table' then -- an error: is memory short?
   redis.call('PERSIST', KEYS[1]) -- as DEL above; a refresh takes no more memory than there is
-  redis.call('HSET', KEYS[1], unpack(ARGV, 5))
+  redis.call('HSET', KEYS[1], unpack(ARGV, 6))
 end
 redis.call('PEXPIREAT', KEYS[1], ARGV[3])
 return 'OK'
