@@ -15,4 +15,4 @@ scripts/install-chromium.sh
 
 timeout 300 node --test --test-reporter=spec browsertest/
 cd browsertest
-go test -race -tags browser -parallel 4 -timeout 10m -v .
+go test -count=1 -race -tags browser -parallel 4 -timeout 10m -v .
