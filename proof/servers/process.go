@@ -225,7 +225,9 @@ func (p *Process) kill() error {
 	if pid == 0 {
 		return nil
 	}
-	// A child may have left the process group, as PostgreSQL's do, and would keep the data folder locked.
+	// A child may have left the process group, as PostgreSQL's do, and would keep the data folder locked. The parent is
+	// stopped first, so that it has no more of them meanwhile.
+	freeze(pid)
 	family := append(descendants(pid), pid)
 	for _, pid := range family {
 		_ = syscall.Kill(pid, syscall.SIGKILL)

@@ -29,14 +29,39 @@ func descendants(pid int) []int {
 	return all
 }
 
+// freeze stops a process, and returns once it does nothing more.
+func freeze(pid int) {
+	if syscall.Kill(pid, syscall.SIGSTOP) != nil {
+		return
+	}
+	deadline := time.After(time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for alive(pid) && state(pid) != 'T' {
+		select {
+		case <-deadline:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // alive tells whether a process still runs. A zombie does not.
 func alive(pid int) bool {
+	s := state(pid)
+	return s != 0 && s != 'Z' && s != 'X'
+}
+
+// state returns the letter that the kernel has for what a process does, or 0 if there is none.
+func state(pid int) byte {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return false
+		return 0
 	}
-	_, rest, _ := bytes.Cut(stat, []byte(") "))
-	return len(rest) > 0 && rest[0] != 'Z' && rest[0] != 'X'
+	if _, rest, _ := bytes.Cut(stat, []byte(") ")); len(rest) > 0 {
+		return rest[0]
+	}
+	return 0
 }
 
 // cpuTime returns how long the threads of a process have run, or zero if the kernel does not tell.
