@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/sqlstore"
 )
 
@@ -24,6 +27,42 @@ func keepsASession(t *testing.T, store *sqlstore.Store) {
 	}
 	if got, err := store.Load(t.Context(), rec.ID); err != nil || got.WriteID != rec.WriteID {
 		t.Errorf("Load: %v, %v", got, err)
+	}
+}
+
+// usesItsTable fails unless every statement of the store finds its table.
+func usesItsTable(t *testing.T, store *sqlstore.Store) {
+	t.Helper()
+	keepsASession(t, store)
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	records := make([]tokensession.Record, 3)
+	for i := range records {
+		records[i] = sqlRecord("bob")
+		if err := store.Create(t.Context(), records[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := records[0]
+	next.Version, next.WriteID, next.ExpiresAt = 2, randomSQLID(), next.ExpiresAt.Add(24*time.Hour)
+	if err := store.Swap(t.Context(), next); err != nil {
+		t.Errorf("Swap: %v", err)
+	}
+	keep := []string{records[0].ID, records[1].ID}
+	if revoked, err := store.RevokeSubject(t.Context(), "bob", keep, now, tokensession.ReasonRevoked, randomSQLID()); err != nil || len(revoked) != 1 {
+		t.Errorf("RevokeSubject: %v, %v, want one", revoked, err)
+	}
+	if told, err := store.RevokedSince(t.Context(), now); err != nil || len(told) != 1 || told[0].SessionID != records[2].ID {
+		t.Errorf("RevokedSince: %v, %v, want %s", told, err, records[2].ID)
+	}
+	if left, err := store.List(t.Context(), "bob"); err != nil || len(left) != 2 {
+		t.Errorf("List: %v, %v, want two", left, err)
+	}
+	// Two of bob's and the one of keepsASession have expired; one was refreshed, which is to be moved.
+	if n, err := store.Sweep(t.Context(), now.Add(2*time.Hour), 10); err != nil || n != 3 {
+		t.Errorf("Sweep dropped %d, %v, want 3", n, err)
+	}
+	if got, err := store.Load(t.Context(), next.ID); err != nil || got.Version != 2 {
+		t.Errorf("Load: %v, %v, want the refreshed one", got, err)
 	}
 }
 
@@ -188,7 +227,17 @@ func TestSQLStore_quotesTheNameOfItsTable(t *testing.T) {
 			db = server.open(t, server.database(t))
 		}
 		for _, name := range names[server.dialect] {
-			keepsASession(t, server.migrated(t, db, name))
+			usesItsTable(t, server.migrated(t, db, name))
+		}
+		if server.dialect == sqlstore.MySQL {
+			// A pool of no database, whose statements must all name that of the table.
+			cfg, err := mysql.ParseDSN(dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			name := cfg.DBName + ".alone"
+			cfg.DBName = ""
+			usesItsTable(t, server.migrated(t, server.open(t, cfg.FormatDSN()), name))
 		}
 		if server.dialect == sqlstore.PostgreSQL {
 			if n := countSQL(t, db, "SELECT COUNT(*) FROM pg_indexes WHERE schemaname='auth'"); n != 10 {

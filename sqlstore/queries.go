@@ -58,8 +58,9 @@ func dueQueries(d Dialect, table string) (drop, move string) {
 	const expired, live = "COALESCE(expires_at, sweep_at) <= ?", "expires_at > ?"
 	due := "SELECT id FROM " + table + " WHERE sweep_at <= ? ORDER BY sweep_at LIMIT ?"
 	if d == MySQL { // it has no LIMIT in IN (…)
-		join := table + " AS t JOIN (" + due + ") AS due ON t.id = due.id"
-		return "DELETE t FROM " + join + " WHERE " + expired, "UPDATE " + join + " SET sweep_at = expires_at WHERE " + live
+		// The table has no alias: DELETE would look for that in the connection's database, and there may be none.
+		join := table + " JOIN (" + due + ") AS due ON " + table + ".id = due.id"
+		return "DELETE " + table + " FROM " + join + " WHERE " + expired, "UPDATE " + join + " SET sweep_at = expires_at WHERE " + live
 	}
 	where := " WHERE id IN (" + due + ") AND "
 	if d == PostgreSQL {
