@@ -125,6 +125,23 @@ func TestMigrate_againKeepsSessions(t *testing.T) {
 	})
 }
 
+// A table that somebody dropped is not there, whatever the other table says of migrations.
+func TestMigrate_namesATableThatWasDropped(t *testing.T) {
+	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
+		db := server.open(t, dsn)
+		store := server.migrated(t, db, "gone")
+		execSQL(t, db, "DROP TABLE gone")
+		for _, says := range []string{`table "gone" does not exist`, `drop table "gone_schema"`} {
+			wantRemedy(t, "Migrate", store.Migrate(t.Context()), says)
+		}
+		execSQL(t, db, "DROP TABLE gone_schema")
+		if err := store.Migrate(t.Context()); err != nil {
+			t.Fatalf("Migrate after what it said: %v", err)
+		}
+		keepsASession(t, store)
+	})
+}
+
 func TestMigrate_finishesWhatACrashLeft(t *testing.T) {
 	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
 		db := server.open(t, dsn)

@@ -16,6 +16,7 @@ type failure int
 const (
 	otherFailure failure = iota
 	missingTable
+	droppedTable
 	missingColumn
 	wrongDialect
 	readOnly
@@ -51,6 +52,9 @@ var (
 
 // failureOf recognizes an error without importing its driver.
 func failureOf(err error) failure {
+	if errors.Is(err, errDropped) {
+		return droppedTable
+	}
 	var coded interface{ SQLState() string } // of pgx and lib/pq
 	if errors.As(err, &coded) {
 		return sqlStates[coded.SQLState()]
@@ -88,6 +92,9 @@ func (s *Store) remedy(f failure) string {
 	switch f {
 	case missingTable:
 		return fmt.Sprintf("table %q does not exist: call Migrate or apply the SQL of Schema", s.table)
+	case droppedTable:
+		return fmt.Sprintf("table %q does not exist, though table %q says that it was created: restore it, or drop table %[2]q, too, and call Migrate, which then creates both",
+			s.table, s.table.String()+"_schema")
 	case missingColumn:
 		return fmt.Sprintf("table %q is not as this version needs it: call Migrate or apply the newest SQL of Schema; if it belongs to something else, choose another Config.Table", s.table)
 	case wrongDialect:

@@ -56,6 +56,9 @@ func Schema(d Dialect, table string) (string, error) {
 // Migrate creates the table, or brings it up to date. It may be called at each start, by several instances at once: one
 // does the work and the others wait for it. When nothing is to be done it only reads. The account needs the right to
 // create tables the first time only.
+//
+// It does not create again a table that was dropped while the other one, which says what was applied, is there: whoever
+// restores the table would be in its way. The error says what to do.
 func (s *Store) Migrate(ctx context.Context) error {
 	migrations, err := migrationsOf(s.table)
 	if err != nil {
@@ -64,7 +67,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 	latest := migrations[len(migrations)-1].version
 	return s.do(ctx, "migrate", func() error {
 		if version, err := s.version(ctx, s.db); err == nil && version >= latest {
-			return nil
+			return s.checkTable(ctx, s.db)
 		}
 		conn, err := s.db.Conn(ctx)
 		if err != nil {
@@ -95,16 +98,29 @@ func (s *Store) apply(ctx context.Context, conn *sql.Conn, migrations []migratio
 			}
 		}
 	}
-	rows, err := conn.QueryContext(ctx, s.probe) // the table may have been another one's
-	if err != nil {
-		return err
-	}
-	return errors.Join(rows.Close(), rows.Err())
+	return s.checkTable(ctx, conn)
 }
 
 type queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
+
+// checkTable returns an error unless the table is there, with the columns of this version, once all migrations are said
+// to have been applied: it may have been dropped since, or have been another one's.
+func (s *Store) checkTable(ctx context.Context, q queryer) error {
+	rows, err := q.QueryContext(ctx, s.probe)
+	if err == nil {
+		err = errors.Join(rows.Close(), rows.Err())
+	}
+	if err != nil && failureOf(err) == missingTable {
+		return fmt.Errorf("%w: %w", errDropped, err)
+	}
+	return err
+}
+
+// errDropped is that the table is not there although it was created.
+var errDropped = errors.New("the table was dropped")
 
 // version returns the version of the schema as it is in the database.
 func (s *Store) version(ctx context.Context, q queryer) (version int, err error) {
