@@ -48,6 +48,11 @@ func wantUnavailable(t *testing.T, store *sqlstore.Store, remedy string) {
 
 func managerOn(t testing.TB, store tokensession.RefreshStore) *tokensession.Manager {
 	t.Helper()
+	return managerWith(t, store, tokensession.Config{})
+}
+
+func managerWith(t testing.TB, store tokensession.RefreshStore, cfg tokensession.Config) *tokensession.Manager {
+	t.Helper()
 	key, err := tokensession.GenerateKey()
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +61,7 @@ func managerOn(t testing.TB, store tokensession.RefreshStore) *tokensession.Mana
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := tokensession.New(signer, store, tokensession.Config{})
+	m, err := tokensession.New(signer, store, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +143,7 @@ func TestSQLStore_readOnlyServerNamesThePrimary(t *testing.T) {
 	}
 	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
 		server.migrated(t, server.open(t, dsn), "")
-		store := server.store(t, server.open(t, withDSNOptions(dsn, options[server.dialect])), "")
+		store := server.store(t, server.open(t, withDSNOptions(dsn, server.namesVariables(t, dsn, options[server.dialect]))), "")
 		if err := store.Migrate(t.Context()); err != nil {
 			t.Errorf("Migrate with nothing to do: %v", err)
 		}
