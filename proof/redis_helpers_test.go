@@ -20,11 +20,20 @@ import (
 
 // redisKinds runs a test on each kind of server that redisstore promises to work with.
 func redisKinds(t *testing.T, test func(t *testing.T, client redis.UniversalClient)) {
+	redisKindsAt(t, servers.RedisAddr, test)
+}
+
+// redisOwnKinds is redisKinds for a test that changes its server.
+func redisOwnKinds(t *testing.T, test func(t *testing.T, client redis.UniversalClient)) {
+	redisKindsAt(t, func(tb testing.TB) string { return servers.StartRedis(tb, servers.RedisOptions{}).Addr }, test)
+}
+
+func redisKindsAt(t *testing.T, addr func(testing.TB) string, test func(t *testing.T, client redis.UniversalClient)) {
 	t.Run("Redis", func(t *testing.T) {
-		test(t, redisClient(t, servers.RedisAddr(t), nil))
+		test(t, redisClient(t, addr(t), nil))
 	})
 	t.Run("Redis, RESP2", func(t *testing.T) {
-		test(t, redisClient(t, servers.RedisAddr(t), &redis.Options{Protocol: 2}))
+		test(t, redisClient(t, addr(t), &redis.Options{Protocol: 2}))
 	})
 	t.Run("Redis Cluster", func(t *testing.T) {
 		test(t, servers.StartRedisCluster(t, servers.RedisOptions{}).Client(nil))
@@ -52,7 +61,11 @@ func redisClient(t *testing.T, addr string, opts *redis.Options) *redis.Client {
 func redisStore(t *testing.T, client redis.UniversalClient, cfg redisstore.Config) (*redisstore.Store, string) {
 	t.Helper()
 	if cfg.Prefix == "" {
-		cfg.Prefix = "test-" + redisID()
+		addr := ""
+		if c, ok := client.(*redis.Client); ok {
+			addr = c.Options().Addr
+		}
+		cfg.Prefix = servers.RedisPrefix(t, addr)
 	}
 	store, err := redisstore.New(client, cfg)
 	if err != nil {

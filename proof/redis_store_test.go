@@ -199,7 +199,7 @@ func TestRedisStore_needsOneReadAndOneWriteARefresh(t *testing.T) {
 }
 
 func TestRedisStore_worksAfterTheServerForgotTheScripts(t *testing.T) {
-	redisKinds(t, func(t *testing.T, client redis.UniversalClient) {
+	redisOwnKinds(t, func(t *testing.T, client redis.UniversalClient) {
 		store, _ := redisStore(t, client, redisstore.Config{})
 		rec := newRedisRecord("alice")
 		for _, step := range []func() error{

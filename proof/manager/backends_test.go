@@ -113,7 +113,8 @@ func newSQLite(tb testing.TB) place {
 }
 
 func sharedRedis(tb testing.TB) place {
-	return place{Backend: redisSingle, Addrs: []string{servers.RedisAddr(tb)}, Prefix: tb.Name()}
+	addr := servers.RedisAddr(tb)
+	return place{Backend: redisSingle, Addrs: []string{addr}, Prefix: servers.RedisPrefix(tb, addr)}
 }
 
 func ownRedis(tb testing.TB) (place, server) {
@@ -122,7 +123,8 @@ func ownRedis(tb testing.TB) (place, server) {
 }
 
 func sharedCluster(tb testing.TB) place {
-	return place{Backend: redisCluster, Addrs: servers.StartRedisCluster(tb, servers.RedisOptions{}).Addrs}
+	addrs := servers.StartRedisCluster(tb, servers.RedisOptions{}).Addrs
+	return place{Backend: redisCluster, Addrs: addrs, Prefix: servers.RedisPrefix(tb, "")}
 }
 
 func ownCluster(tb testing.TB) (place, server) {

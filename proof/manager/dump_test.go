@@ -86,15 +86,15 @@ func (p place) dumpRedis(t *testing.T) []byte {
 	var dump bytes.Buffer
 	for _, addr := range p.Addrs {
 		node := redis.NewClient(&redis.Options{Addr: addr})
-		if err := errors.Join(dumpNode(context.Background(), node, &dump), node.Close()); err != nil {
+		if err := errors.Join(dumpNode(context.Background(), node, p.Prefix, &dump), node.Close()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return dump.Bytes()
 }
 
-func dumpNode(ctx context.Context, node *redis.Client, dump io.Writer) error {
-	keys := node.Scan(ctx, 0, "*", 1000).Iterator()
+func dumpNode(ctx context.Context, node *redis.Client, prefix string, dump io.Writer) error {
+	keys := node.Scan(ctx, 0, prefix+":*", 1000).Iterator()
 	for keys.Next(ctx) {
 		key := keys.Val()
 		var content any

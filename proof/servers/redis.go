@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -73,6 +74,36 @@ func RedisAddr(tb testing.TB) string {
 		return addr
 	}
 	return StartRedis(tb, RedisOptions{}).Addr
+}
+
+// RedisPrefix returns the beginning of the keys of one test, which no other has. What the test leaves under it on a
+// server that [RedisAddr] was told of is deleted when the test ends. addr is that of the test's server, or empty for a
+// Cluster.
+func RedisPrefix(tb testing.TB, addr string) string {
+	tb.Helper()
+	prefix := fmt.Sprintf("test-%016x", rand.Uint64())
+	if addr != "" && addr == os.Getenv(redisAddrEnv) {
+		tb.Cleanup(func() {
+			if err := deleteRedisKeys(addr, prefix+":*"); err != nil {
+				tb.Errorf("servers: delete the keys of the test: %v", err)
+			}
+		})
+	}
+	return prefix
+}
+
+func deleteRedisKeys(addr, pattern string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	c := redis.NewClient(&redis.Options{Addr: addr})
+	defer c.Close()
+	keys := c.Scan(ctx, 0, pattern, 1000).Iterator()
+	for keys.Next(ctx) {
+		if err := c.Unlink(ctx, keys.Val()).Err(); err != nil {
+			return err
+		}
+	}
+	return keys.Err()
 }
 
 // ValkeyServer returns the path of valkey-server, from TOKENSESSION_TEST_VALKEY_SERVER or PATH, or "" if there is none:

@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -129,6 +130,32 @@ func TestMySQLDatabase_isEmptyAndOwn(t *testing.T) {
 	a, b := servers.MySQLDatabase(t), servers.MySQLDatabase(t)
 	if a == b {
 		t.Fatal("two tests got one database")
+	}
+}
+
+// A server that was there before the tests is left as it was.
+func TestRedisPrefix_leavesNothingOnAServerThatIsThere(t *testing.T) {
+	server := servers.StartRedis(t, servers.RedisOptions{})
+	client := server.Client(nil)
+	t.Setenv("TOKENSESSION_TEST_REDIS_ADDR", server.Addr)
+	write := func(ctx context.Context, key string) {
+		if err := client.Set(ctx, key, "v", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t.Context(), "test-of somebody else")
+	prefixes := make(map[string]bool)
+	for range 2 { // as in a second run
+		t.Run("one", func(t *testing.T) {
+			prefix := servers.RedisPrefix(t, servers.RedisAddr(t))
+			prefixes[prefix] = true
+			for i := range 3000 { // more than one SCAN returns
+				write(t.Context(), prefix+":"+strconv.Itoa(i))
+			}
+		})
+	}
+	if keys, err := client.Keys(t.Context(), "*").Result(); err != nil || len(keys) != 1 || len(prefixes) != 2 {
+		t.Errorf("%d keys are left under the prefixes %v, %v, want one of somebody else", len(keys), prefixes, err)
 	}
 }
 
