@@ -19,14 +19,14 @@ import (
 )
 
 const (
-	redisEnv     = "TOKENSESSION_TEST_REDIS_BIN"     // folder of redis-server
+	redisEnv     = "TOKENSESSION_TEST_REDIS_BIN"     // folder of redis-server, or of valkey-server
 	redisAddrEnv = "TOKENSESSION_TEST_REDIS_ADDR"    // host:port of a server that runs already
 	valkeyEnv    = "TOKENSESSION_TEST_VALKEY_SERVER" // path of valkey-server
 )
 
 // RedisOptions say how a Redis server runs.
 type RedisOptions struct {
-	// Binary is the path of the server. Default: redis-server, as [Find] finds it.
+	// Binary is the path of the server. Default: redis-server, as [Find] finds it, or valkey-server where there is none.
 	Binary string
 
 	// AppendFsync turns the append-only file on: "always", "everysec" or "no". Default: nothing is kept on disk.
@@ -222,10 +222,14 @@ func redisBinary(tb testing.TB, opts RedisOptions) string {
 		return opts.Binary
 	}
 	path, err := Find(Binary{Name: "redis-server", Env: redisEnv, Package: "redis-server"})
-	if err != nil {
-		tb.Fatalf("%v", err)
+	if err == nil {
+		return path
 	}
-	return path
+	if valkey, valkeyErr := Find(Binary{Name: "valkey-server", Env: redisEnv, Package: "valkey"}); valkeyErr == nil {
+		return valkey
+	}
+	tb.Fatalf("%v", err)
+	return ""
 }
 
 // pingRedis fails while the server loads its data.

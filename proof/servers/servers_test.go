@@ -6,6 +6,8 @@ import (
 	"context"
 	"database/sql"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -156,6 +158,22 @@ func TestRedisPrefix_leavesNothingOnAServerThatIsThere(t *testing.T) {
 	}
 	if keys, err := client.Keys(t.Context(), "*").Result(); err != nil || len(keys) != 1 || len(prefixes) != 2 {
 		t.Errorf("%d keys are left under the prefixes %v, %v, want one of somebody else", len(keys), prefixes, err)
+	}
+}
+
+// Where there is a Valkey and no Redis, the tests run on that.
+func TestStartRedis_takesValkeyInstead(t *testing.T) {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Skip(err)
+	}
+	folder := t.TempDir()
+	if err := os.Symlink(path, filepath.Join(folder, "valkey-server")); err != nil { // the one here goes by that name
+		t.Fatal(err)
+	}
+	t.Setenv("TOKENSESSION_TEST_REDIS_BIN", folder)
+	if err := servers.StartRedis(t, servers.RedisOptions{}).Client(nil).Ping(t.Context()).Err(); err != nil {
+		t.Error(err)
 	}
 }
 
