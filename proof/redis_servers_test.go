@@ -2,11 +2,15 @@ package proof_test
 
 import (
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/proof/servers"
+	"github.com/seed67bc9b7f/tokensession/redisstore"
 )
 
 func TestRedis_killAndStartKeepsWhatWasSynced(t *testing.T) {
@@ -23,6 +27,44 @@ func TestRedis_killAndStartKeepsWhatWasSynced(t *testing.T) {
 	if got, err := client.Get(t.Context(), "k").Result(); err != nil || got != "v" {
 		t.Fatalf("after the restart: %q, %v", got, err)
 	}
+}
+
+// With the default appendfsync a server that is killed, on a machine that is not, has given all it acknowledged to the
+// kernel.
+func TestRedisStore_killedServerLosesNothingItAcknowledged(t *testing.T) {
+	server := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "everysec"})
+	client := server.Client(&redis.Options{MaxRetries: -1, DialerRetries: 1}) // a write in doubt is not sent again
+	store, _ := redisStore(t, client, redisstore.Config{})
+	acknowledged := make([]tokensession.Record, 8)
+	var swaps atomic.Int64
+	var writers sync.WaitGroup
+	for i := range acknowledged {
+		acknowledged[i] = redisCreate(t, store, newRedisRecord("alice"))
+		writers.Go(func() {
+			for {
+				next := redisRotated(acknowledged[i])
+				if store.Swap(t.Context(), next) != nil {
+					return
+				}
+				acknowledged[i] = next
+				swaps.Add(1)
+			}
+		})
+	}
+	awaitRedis(t, "a thousand refreshes", func() bool { return swaps.Load() > 1000 })
+	server.Kill()
+	writers.Wait()
+	server.Start()
+	for _, want := range acknowledged {
+		got, err := store.Load(t.Context(), want.ID)
+		if err != nil || got.Version < want.Version || got.Version == want.Version && got.WriteID != want.WriteID {
+			t.Errorf("version %d was acknowledged, and %v, %v is there", want.Version, got, err)
+		}
+	}
+	if got := redisListed(t, store, "alice"); len(got) != len(acknowledged) {
+		t.Errorf("%d sessions are listed, want %d", len(got), len(acknowledged))
+	}
+	t.Logf("killed after %d refreshes", swaps.Load())
 }
 
 func TestRedis_partitionedReplicaStaysBehindAndCanBePromoted(t *testing.T) {
