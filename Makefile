@@ -78,6 +78,6 @@ coverage:
 	mkdir -p .bin
 	go test -coverprofile .bin/coverage.out . ./sessionhttp
 
-# Each fuzz target for a minute.
+# Each fuzz target for ten minutes, or FUZZTIME=1m make fuzz.
 fuzz:
 	scripts/fuzz.sh

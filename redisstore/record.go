@@ -231,8 +231,8 @@ func parseTime(text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil || t.IsZero() || len(text) != len(timeLayout) || text[len(text)-1] != 'Z' {
+	t, err := time.Parse(timeLayout, text)
+	if err != nil || t.IsZero() || t.Year() < 1 || t.Format(timeLayout) != text {
 		return time.Time{}, fmt.Errorf("is %q, not a time of the form %s", text, timeLayout)
 	}
 	return t, nil

@@ -142,6 +142,9 @@ func (c timeColumn) Scan(value any) error {
 	if err != nil {
 		return fmt.Errorf("a time in an unknown form: %w", err)
 	}
+	if t.IsZero() || t.Year() < 1 { // the one means "not set", and the other could not be written again
+		return fmt.Errorf("a time that was not written here: %q", text)
+	}
 	*c.dest = t.UTC()
 	return nil
 }
