@@ -6,7 +6,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -262,38 +261,4 @@ func TestSQLStore_quotesTheNameOfItsTable(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestSQLStore_indexesAreUsed(t *testing.T) {
-	server := sqlServers[0]
-	db := server.open(t, server.database(t))
-	server.migrated(t, db, "")
-	db.SetMaxOpenConns(1)
-	execSQL(t, db, "SET enable_seqscan = off") // the table is empty: only what no index can do is left to a scan
-	for query, index := range map[string]string{
-		"SELECT id FROM token_sessions WHERE id = 'x'":                                            "token_sessions_pkey",
-		"SELECT id FROM token_sessions WHERE subject = 'x' AND revoked_at IS NULL":                "token_sessions_subject",
-		"SELECT id FROM token_sessions WHERE revoked_at >= now()":                                 "token_sessions_revoked",
-		"SELECT id FROM token_sessions WHERE sweep_at <= now() ORDER BY sweep_at LIMIT 10":        "token_sessions_sweep",
-		"SELECT id FROM token_sessions WHERE subject = 'x' AND write_id = 'y' AND version > 1000": "token_sessions_subject",
-	} {
-		rows, err := db.Query("EXPLAIN " + query)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var plan []string
-		for rows.Next() {
-			var line string
-			if err := rows.Scan(&line); err != nil {
-				t.Fatal(err)
-			}
-			plan = append(plan, line)
-		}
-		if err := rows.Err(); err != nil {
-			t.Fatal(err)
-		}
-		if !slices.ContainsFunc(plan, func(line string) bool { return strings.Contains(line, index) }) {
-			t.Errorf("%s does not use %s:\n%s", query, index, strings.Join(plan, "\n"))
-		}
-	}
 }

@@ -36,7 +36,7 @@ func newQueries(t tableName) *queries {
 		state:  text("SELECT version, write_id FROM " + table + " WHERE id = ?"),
 
 		// sweep_at follows only an expiry that came nearer.
-		swap: text("UPDATE " + table + " SET sweep_at = " + d.earlier() + ", " + strings.Join(columns[1:], " = ?, ") + " = ?" +
+		swap: text("UPDATE " + table + d.byID() + " SET sweep_at = " + d.earlier() + ", " + strings.Join(columns[1:], " = ?, ") + " = ?" +
 			" WHERE id = ? AND version = ? AND revoked_at IS NULL"),
 
 		dropDue: text(drop), moveDue: text(move),
@@ -81,6 +81,15 @@ func (d Dialect) selectable(columns []string) string {
 		}
 	}
 	return strings.Join(expressions, ", ")
+}
+
+// byID returns what makes an UPDATE of one row find it by its primary key. MariaDB would take the index on revoked_at, in
+// which the rows that are not revoked have their id too, and look up and lock the row there first.
+func (d Dialect) byID() string {
+	if d == MySQL {
+		return " FORCE INDEX (PRIMARY)"
+	}
+	return ""
 }
 
 // earlier returns the expression for the earlier one of sweep_at and a parameter.
