@@ -4,6 +4,7 @@ package proof_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -51,15 +52,22 @@ func (c *statementCounter) TracePrepareEnd(_ context.Context, _ *pgx.Conn, data 
 	}
 }
 
-func TestSQLStore_refreshIsTwoStatementsOnPostgreSQL(t *testing.T) {
+// countingPostgres opens a new database, and counts what is sent to it.
+func countingPostgres(t *testing.T) (*sql.DB, *statementCounter) {
+	t.Helper()
 	cfg, err := pgx.ParseConfig(sqlServers[0].database(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var sent statementCounter
-	cfg.Tracer = &sent
+	sent := new(statementCounter)
+	cfg.Tracer = sent
 	db := stdlib.OpenDB(*cfg)
-	defer db.Close()
+	t.Cleanup(func() { _ = db.Close() })
+	return db, sent
+}
+
+func TestSQLStore_refreshIsTwoStatementsOnPostgreSQL(t *testing.T) {
+	db, sent := countingPostgres(t)
 	db.SetMaxOpenConns(1)
 	refresh := refresherOn(t, sqlServers[0].migrated(t, db, ""))
 	refresh() // prepares
@@ -76,14 +84,7 @@ func TestSQLStore_refreshIsTwoStatementsOnPostgreSQL(t *testing.T) {
 
 // The README's table of what a call costs.
 func TestSQLStore_callsTakeTheStatementsTheREADMENames(t *testing.T) {
-	cfg, err := pgx.ParseConfig(sqlServers[0].database(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var sent statementCounter
-	cfg.Tracer = &sent
-	db := stdlib.OpenDB(*cfg)
-	defer db.Close()
+	db, sent := countingPostgres(t)
 	store := sqlServers[0].migrated(t, db, "")
 	m := managerOn(t, store)
 	ctx := t.Context()
