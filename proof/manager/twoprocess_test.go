@@ -85,13 +85,23 @@ func raceWithGrace(t *testing.T, m *tokensession.Manager, workers []*worker) {
 }
 
 // raceStrictly races for the first token of one session after the other.
+//
+// A round in which the store did not answer some of them for the five seconds that a revocation waits has told them
+// nothing. It is played again, a few times.
 func raceStrictly(t *testing.T, m *tokensession.Manager, workers []*worker) {
-	for round := range rounds(t) {
+	void := 0
+	for round := 0; round < rounds(t); round++ {
 		got := race(t, workers, start(t, m, "bob").RefreshToken)
 		winners := 0
 		for successor, n := range got.Successors {
 			winners += n
 			wantDead(t, m, successor, tokensession.ErrRevoked)
+		}
+		if void < 3 && winners <= 1 && len(got.Others) > 0 && len(got.Others) == got.Unavailable {
+			t.Logf("round %d is played again: %v", round, got.Others)
+			void++
+			round--
+			continue
 		}
 		if winners != 1 || got.Reused != 1 || got.Revoked != len(workers)*raceGoroutines-2 || len(got.Others) > 0 {
 			t.Fatalf("round %d: %d winners and %+v, want one winner, one who is told of the reuse, and the others told that the session is revoked",

@@ -147,6 +147,8 @@ type tally struct {
 	Reused     int
 	Revoked    int // told to those who came after the one that was told of the reuse
 	Others     []string
+
+	Unavailable int // of the others
 }
 
 func (t *tally) add(other tally) {
@@ -156,6 +158,7 @@ func (t *tally) add(other tally) {
 	t.Reused += other.Reused
 	t.Revoked += other.Revoked
 	t.Others = append(t.Others, other.Others...)
+	t.Unavailable += other.Unavailable
 }
 
 // raceJob refreshes each token it reads in many goroutines at once.
@@ -188,6 +191,9 @@ func raceFor(m *tokensession.Manager, token string) tally {
 				result.Revoked++
 			default:
 				result.Others = append(result.Others, err.Error())
+				if errors.Is(err, tokensession.ErrUnavailable) {
+					result.Unavailable++
+				}
 			}
 		})
 	}
