@@ -17,8 +17,8 @@ import (
 
 // A TokenFile is a [TokenStore] in a file that only its owner can read. A save replaces the file in one step, and is on
 // the disk when it returns, so several processes may share the file: each refreshes with the newest tokens there are,
-// and of two that refresh at once, the grace period serves both. A process that logs in or out while another is about to
-// save a refresh may lose to it; within one process, that share the TokenFile, never.
+// and of two that refresh at once, the grace period serves both. A process that logs in or out while another one is about
+// to save a refresh may lose to it; where both happen through the same TokenFile, the login or logout never does.
 //
 // Saving the zero Tokens removes the file: a logout. The Session of the tokens is not kept.
 type TokenFile struct {

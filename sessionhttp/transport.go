@@ -180,8 +180,12 @@ func (c *clientCore) tokens(ctx context.Context) (tokensession.Tokens, error) {
 		return c.refresh(ctx, tokens.AccessToken, false)
 	case early:
 		next, err := c.refresh(ctx, tokens.AccessToken, true)
-		if (errors.Is(err, tokensession.ErrUnavailable) || errors.Is(err, errTakesLong)) && !expired(tokens, c.now()) {
+		late := errors.Is(err, errTakesLong)
+		switch {
+		case (late || errors.Is(err, tokensession.ErrUnavailable)) && !expired(tokens, c.now()):
 			return tokens, nil
+		case late:
+			return c.refresh(ctx, tokens.AccessToken, false)
 		}
 		return next, err
 	case resave:

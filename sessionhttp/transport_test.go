@@ -467,6 +467,20 @@ func TestTransport_doesNotWaitLongForARefreshThatIsEarly(t *testing.T) {
 	})
 }
 
+// The token expires while a request gives the refresh its second: from then on it cannot do without.
+func TestTransport_waitsForARefreshThatIsEarlyNoMore(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		transport := w.transport(w.memory)
+		w.setFault(func(_ int, rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
+			pass(2 * time.Second)
+			serve(rw)
+		})
+		pass(15*time.Minute - 500*time.Millisecond)
+		requireGet(t, transport)
+		require.Equal(t, 1, w.refreshes())
+	})
+}
+
 // The program logs in as somebody else, or out, in the moment in which the Transport saves a refresh.
 func TestTransport_neverSavesOverALoginOrALogout(t *testing.T) {
 	for name, log := range map[string]func(w *clientWorld) tokensession.Tokens{
