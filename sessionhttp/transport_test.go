@@ -496,7 +496,7 @@ func TestTransport_neverSavesOverALoginOrALogout(t *testing.T) {
 				store := inner(t)
 				require.NoError(t, store.Save(t.Context(), w.start))
 				saved := log(w)
-				transport := w.transport(&interruptedStore{store, func() { require.NoError(t, store.Save(t.Context(), saved)) }})
+				transport := w.transport(&interruptedStore{TokenSwapper: store, before: func() { require.NoError(t, store.Save(t.Context(), saved)) }})
 				w.setAPI(func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
 					if r.Header.Get("Authorization") == "Bearer "+w.start.AccessToken {
 						rw.WriteHeader(http.StatusUnauthorized)
@@ -523,16 +523,44 @@ func TestTransport_neverSavesOverALoginOrALogout(t *testing.T) {
 	}
 }
 
-// An interruptedStore does something just before a swap, once.
+// The same when what could not be saved before is saved at last.
+func TestTransport_savesNothingLateOverALogin(t *testing.T) {
+	w := newClientWorld(t)
+	saved := w.login()
+	store := &interruptedStore{TokenSwapper: w.memory, fails: errClientDisk}
+	transport := w.transport(store)
+	w.setAPI(func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+		if r.Header.Get("Authorization") == "Bearer "+w.start.AccessToken {
+			rw.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		serve(rw)
+	})
+	requireGet(t, transport) // with tokens that the store would not take
+	store.fails = nil
+	store.before = func() { require.NoError(t, w.memory.Save(t.Context(), saved)) }
+	require.NoError(t, transport.Wait(t.Context()))
+	now, err := w.memory.Load(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, saved.RefreshToken, now.RefreshToken)
+	requireGet(t, transport)
+	require.Equal(t, saved.AccessToken, w.calls[len(w.calls)-1])
+}
+
+// An interruptedStore does something just before a swap, once, or fails.
 type interruptedStore struct {
 	sessionhttp.TokenSwapper
 	before func()
+	fails  error
 }
 
 func (s *interruptedStore) Swap(ctx context.Context, held string, tokens tokensession.Tokens) (bool, error) {
 	if f := s.before; f != nil {
 		s.before = nil
 		f()
+	}
+	if s.fails != nil {
+		return false, s.fails
 	}
 	return s.TokenSwapper.Swap(ctx, held, tokens)
 }
