@@ -84,7 +84,7 @@ func (s notingStmt) QueryContext(ctx context.Context, args []driver.NamedValue) 
 
 // Every statement that the store sends, but that which adds a row, finds its rows by an index.
 func TestSQLStore_indexesAreUsed(t *testing.T) {
-	explains := map[sqlstore.Dialect]string{sqlstore.PostgreSQL: "EXPLAIN ", sqlstore.MySQL: "EXPLAIN ", sqlstore.SQLite: "EXPLAIN QUERY PLAN "}
+	explains := map[sqlstore.Dialect]string{sqlstore.PostgreSQL: "EXPLAIN ", sqlstore.MySQL: "EXPLAIN FORMAT=TRADITIONAL ", sqlstore.SQLite: "EXPLAIN QUERY PLAN "}
 	names := map[sqlstore.Dialect]map[string]string{
 		sqlstore.PostgreSQL: {"id": "token_sessions_pkey", "subject": "token_sessions_subject", "sweep": "token_sessions_sweep", "revoked": "token_sessions_revoked"},
 		sqlstore.MySQL:      {"id": "PRIMARY", "subject": "by_subject", "sweep": "by_sweep", "revoked": "by_revoked"},

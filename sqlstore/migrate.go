@@ -193,7 +193,8 @@ func (d Dialect) lock(table tableName) migrationLock {
 		}
 	case MySQL:
 		// Its statements that create something commit, so a lock cannot belong to a transaction; and it is the whole server's.
-		name := "CONCAT('tokensession ', MD5(CONCAT(COALESCE(DATABASE(), ''), ' " + strconv.FormatInt(key, 10) + "')))"
+		// A lock's name has 64 characters at most. MySQL has had no MD5 since 9.6, unless a component is installed.
+		name := "CONCAT('tokensession ', LEFT(SHA2(CONCAT(COALESCE(DATABASE(), ''), ' " + strconv.FormatInt(key, 10) + "'), 256), 32))"
 		release := "SELECT RELEASE_LOCK(" + name + ")"
 		return migrationLock{wait: "SELECT GET_LOCK(" + name + ", 10)", commit: release, undo: release}
 	}
