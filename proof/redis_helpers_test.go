@@ -38,11 +38,9 @@ func redisKindsAt(t *testing.T, addr func(testing.TB) string, test func(t *testi
 	t.Run("Redis Cluster", func(t *testing.T) {
 		test(t, servers.StartRedisCluster(t, servers.RedisOptions{}).Client(nil))
 	})
-	if valkey := servers.ValkeyServer(t); valkey != "" {
-		t.Run("Valkey", func(t *testing.T) {
-			test(t, servers.StartRedis(t, servers.RedisOptions{Binary: valkey}).Client(nil))
-		})
-	}
+	t.Run("Valkey", func(t *testing.T) {
+		test(t, servers.StartRedis(t, servers.RedisOptions{Binary: servers.ValkeyServer(t)}).Client(nil))
+	})
 }
 
 func redisClient(t *testing.T, addr string, opts *redis.Options) *redis.Client {

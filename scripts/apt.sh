@@ -1,5 +1,6 @@
 # To be sourced: apt_install, and the name of the script, and Debian packages that are missing. Without root it prints
-# the command that installs them. Services that come with them are not started.
+# the command that installs them. Services that come with them are not started. A line in $apt_source, as sources.list
+# has them, is a further source for this one time.
 apt_install() {
 	name=$1
 	shift
@@ -11,11 +12,16 @@ apt_install() {
 	if [ "$(id -u)" -ne 0 ]; then
 		echo "$name: missing: $*: run this as root:" >&2
 		echo "    apt-get update && apt-get install -y --no-install-recommends $*" >&2
+		if [ -n "${apt_source:-}" ]; then echo "with this line in /etc/apt/sources.list: $apt_source" >&2; fi
 		exit 1
 	fi
 
-	made=
-	trap 'if [ -n "$made" ]; then rm -f /usr/sbin/policy-rc.d; fi' EXIT
+	made= source_list=
+	trap 'if [ -n "$made" ]; then rm -f /usr/sbin/policy-rc.d; fi; rm -f $source_list' EXIT
+	if [ -n "${apt_source:-}" ]; then
+		source_list=/etc/apt/sources.list.d/$name.list
+		echo "$apt_source" >"$source_list"
+	fi
 	if [ ! -e /usr/sbin/policy-rc.d ]; then
 		made=1
 		printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d

@@ -20,6 +20,14 @@ need() { # package, then the programs of which one must be there
 if [ -z "${TOKENSESSION_TEST_POSTGRES_BIN:-}" ]; then need postgresql postgres; fi
 if [ -z "${TOKENSESSION_TEST_MARIADB_BIN:-}" ]; then need mariadb-server mariadbd; fi
 if [ -z "${TOKENSESSION_TEST_REDIS_BIN:-}" ]; then need redis-server redis-server valkey-server; fi
+if [ -z "${TOKENSESSION_TEST_VALKEY_SERVER:-}" ]; then
+	need valkey-server valkey-server
+	case $missing in *valkey-server*)
+		if grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release; then # there it is in the backports only
+			apt_source="deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-backports main"
+		fi
+	esac
+fi
 
 # shellcheck disable=SC2086
 apt_install install-servers $missing

@@ -6,7 +6,6 @@ import (
 	"context"
 	"database/sql"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -163,12 +162,8 @@ func TestRedisPrefix_leavesNothingOnAServerThatIsThere(t *testing.T) {
 
 // Where there is a Valkey and no Redis, the tests run on that.
 func TestStartRedis_takesValkeyInstead(t *testing.T) {
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip(err)
-	}
 	folder := t.TempDir()
-	if err := os.Symlink(path, filepath.Join(folder, "valkey-server")); err != nil { // the one here goes by that name
+	if err := os.Symlink(servers.ValkeyServer(t), filepath.Join(folder, "valkey-server")); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("TOKENSESSION_TEST_REDIS_BIN", folder)
