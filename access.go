@@ -147,10 +147,11 @@ func (v *AccessVerifier) Verify(accessToken string) (Access, error) {
 
 // An AccessSigner makes access tokens and publishes the keys to verify them. It is safe for concurrent use.
 type AccessSigner struct {
-	cfg    AccessConfig
-	mu     sync.Mutex // held while keys are replaced
-	keys   atomic.Pointer[keyring]
-	maxTTL atomic.Int64 // of the tokens it signs; a Manager raises it
+	cfg     AccessConfig
+	mu      sync.Mutex // held while keys are replaced
+	keys    atomic.Pointer[keyring]
+	removed []string     // ids of the keys that Retire removed
+	maxTTL  atomic.Int64 // of the tokens it signs; a Manager raises it
 }
 
 // NewAccessSigner returns a signer whose tokens are signed with key, in the form of RFC 9068.
@@ -169,7 +170,8 @@ func NewAccessSigner(key Key, cfg AccessConfig) (*AccessSigner, error) {
 
 // Rotate publishes next in the JWKS now and signs with it from signFrom on. The key before it stays published until
 // the last token it can have signed has expired, and is then accepted no more. Choose signFrom later than every
-// verifier will have fetched the JWKS again, and call Rotate with the same values on every instance before then.
+// verifier will have fetched the JWKS again, and call Rotate with the same values on every instance before then. If
+// signFrom is past, what the key before it has signed since is accepted no longer than what it signed until then.
 func (s *AccessSigner) Rotate(next Key, signFrom time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,7 +186,7 @@ func (s *AccessSigner) Rotate(next Key, signFrom time.Time) error {
 	if signFrom.Before(last.signFrom) {
 		return fmt.Errorf("tokensession: signFrom %v: cannot be before %v, when key %s begins to sign", signFrom, last.signFrom, last.id)
 	}
-	if slices.ContainsFunc(ring, func(k ringKey) bool { return k.id == next.id }) {
+	if slices.Contains(s.removed, next.id) || slices.ContainsFunc(ring, func(k ringKey) bool { return k.id == next.id }) {
 		return fmt.Errorf("tokensession: key %s is or was in use: rotate to a new one", next.id)
 	}
 	last.signUntil = signFrom
@@ -211,6 +213,7 @@ func (s *AccessSigner) Retire(kid string) error {
 	} else { // its successor takes over at once
 		ring[i+1].signFrom = ring[i].signFrom
 	}
+	s.removed = append(s.removed, kid)
 	s.keys.Store(newKeyring(slices.Delete(ring, i, i+1), s.cfg.CacheSize))
 	return nil
 }

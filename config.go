@@ -41,7 +41,8 @@ type Config struct {
 	RefreshTTL time.Duration
 
 	// MaxLifetime is how long a session lasts at most, from login: 30 days if 0. No refresh extends it. [Unlimited]
-	// means that a session that is refreshed never ends.
+	// means that a session that is refreshed never ends. It is fixed at login: sessions that began under another value
+	// keep that.
 	MaxLifetime time.Duration
 
 	// GracePeriod is how long after a refresh the consumed token is answered with the same successor again: 10 seconds
@@ -66,13 +67,16 @@ type Config struct {
 
 	// RefreshKeys, if there are any, are needed besides the store to make or check a refresh token: who can write to
 	// the store cannot make one. Each is 32 random bytes or more, kept outside the store. The first one signs, all
-	// verify. To change keys, first add the new one at the end on every instance, then move it to the front; remove
-	// the old one when MaxLifetime has passed. A last element that is nil accepts the tokens of sessions begun before
-	// there were keys; remove it likewise.
+	// verify. To change keys, first add the new one at the end on every instance, then move it to the front on every
+	// instance; remove the old one when MaxLifetime has passed. If it goes earlier, as with Unlimited it must, a token
+	// made with it that comes back then is refused as a forgery, and is no sign of theft any more.
+	//
+	// A nil element stands for no key. To begin with keys, go by way of {nil, key} and {key, nil} to {key}. While the
+	// nil is there, it is as if there were no keys for whoever can write to the store.
 	RefreshKeys [][]byte
 
 	// OnEvent is told what happens to sessions. It is called in the goroutine of the call that caused it, after the
-	// fact is in the store, and must not block.
+	// fact is in the store, and must neither block nor panic: the client would not get its tokens.
 	OnEvent func(context.Context, Event)
 
 	// Now is the clock; time.Now if nil.
@@ -147,8 +151,10 @@ func (c Config) validate() error {
 	case c.MaxSessions < 0:
 		return fmt.Errorf("MaxSessions %d: cannot be negative", c.MaxSessions)
 	}
+	last := len(c.RefreshKeys) - 1
 	for i, key := range c.RefreshKeys {
-		if transitional := key == nil && i > 0 && i == len(c.RefreshKeys)-1; len(key) < minSecretSize && !transitional {
+		transitional := key == nil && (i == 0 && last > 0 && c.RefreshKeys[last] != nil || i == last && i > 0)
+		if len(key) < minSecretSize && !transitional {
 			return fmt.Errorf("RefreshKeys[%d] of %d bytes: cannot be shorter than %d", i, len(key), minSecretSize)
 		}
 	}
@@ -228,7 +234,7 @@ func checkScope(what, scope string) error {
 	for i := range len(scope) {
 		c := scope[i]
 		if c < ' ' || c > '~' || c == '"' || c == '\\' || c == ' ' && previous == ' ' {
-			return fmt.Errorf("tokensession: %s %q: must be names of printable ASCII without \" and \\, separated by single spaces", what, scope)
+			return fmt.Errorf("tokensession: %s has %q at byte %d: must be names of printable ASCII without \" and \\, separated by single spaces", what, c, i)
 		}
 		previous = c
 	}

@@ -38,6 +38,8 @@ func TestNew_refusesAContradictoryConfigByFieldValueAndBound(t *testing.T) {
 		"short key":              {tokensession.Config{RefreshKeys: [][]byte{short}}, []string{"RefreshKeys[0]", "31", "32"}},
 		"second key short":       {tokensession.Config{RefreshKeys: [][]byte{long, short}}, []string{"RefreshKeys[1]", "31", "32"}},
 		"only key nil":           {tokensession.Config{RefreshKeys: [][]byte{nil}}, []string{"RefreshKeys[0]", "0", "32"}},
+		"nil key at both ends":   {tokensession.Config{RefreshKeys: [][]byte{nil, long, nil}}, []string{"RefreshKeys[0]", "32"}},
+		"nil keys only":          {tokensession.Config{RefreshKeys: [][]byte{nil, nil}}, []string{"RefreshKeys[0]", "32"}},
 		"nil key in the middle":  {tokensession.Config{RefreshKeys: [][]byte{long, nil, long}}, []string{"RefreshKeys[1]", "32"}},
 		"empty key, but not nil": {tokensession.Config{RefreshKeys: [][]byte{long, {}}}, []string{"RefreshKeys[1]", "32"}},
 	} {

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
@@ -74,6 +75,8 @@ func newKey(k crypto.Signer, alg jwa.SignatureAlgorithm) (Key, error) {
 	}
 	if private, ok := k.(ed25519.PrivateKey); ok && len(private) != ed25519.PrivateKeySize {
 		return Key{}, fmt.Errorf("tokensession: Ed25519 private key of %d bytes: must have %d", len(private), ed25519.PrivateKeySize)
+	} else if ok {
+		k = slices.Clone(private) // the caller may wipe it
 	}
 	public, err := newVerifyKey(k.Public(), alg)
 	if err != nil {
@@ -354,8 +357,11 @@ func parseJWKS(jwks []byte) ([]verifyKey, error) {
 	}
 	list, _ := set.find("keys")
 	var elements []json.RawMessage
-	if err := json.Unmarshal([]byte(list), &elements); err != nil || len(elements) == 0 {
+	if err := json.Unmarshal([]byte(list), &elements); err != nil || elements == nil {
 		return nil, errors.New("no array of keys")
+	}
+	if len(elements) == 0 {
+		return nil, errors.New("no key in the set, and HMAC keys are never published")
 	}
 	var keys []verifyKey
 	var skipped error

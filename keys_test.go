@@ -339,6 +339,17 @@ func TestNewKey_signsWithAKMS(t *testing.T) {
 	}
 }
 
+func TestNewKey_keepsACopy(t *testing.T) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	key, err := tokensession.NewKey(private)
+	require.NoError(t, err)
+	clear(private)
+	w := newWorldOf(t, key, tokensession.Config{})
+	_, err = w.m.Verify(w.start().AccessToken)
+	require.NoError(t, err)
+}
+
 func TestNewKey_refusesWhatCannotSignSafely(t *testing.T) {
 	ed, ec, rs := edKey(), ecKey("ES256"), rsaKey("RS256")
 	failing := kms(ed)

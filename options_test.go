@@ -206,6 +206,35 @@ func TestReplacing_whatIsNotThereIsNoError(t *testing.T) {
 	require.Equal(t, 1, w.events.count(tokensession.EventRevoked))
 }
 
+func TestReplacing_makesRoomByItself(t *testing.T) {
+	w := newWorld(t, tokensession.Config{MaxSessions: 2})
+	phone := w.start()
+	browser := w.start()
+	again := w.start(tokensession.Replacing(browser.Session.ID))
+	w.requireLive(phone)
+	w.requireLive(again)
+	require.Equal(t, tokensession.ReasonReplaced, w.record(browser.Session.ID).RevokeReason)
+}
+
+func TestReplacing_leavesTheOldSessionWhereTheLoginFails(t *testing.T) {
+	w := newWorld(t, tokensession.Config{MaxSessions: 5})
+	old := w.start()
+	lists := 0
+	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+		if call == callList {
+			if lists++; lists == 2 { // after the new session was created
+				return errStoreDown
+			}
+		}
+		return apply()
+	})
+	_, err := w.m.Start(context.Background(), "alice", tokensession.Replacing(old.Session.ID))
+	require.ErrorIs(t, err, tokensession.ErrUnavailable)
+	require.Equal(t, 2, lists)
+	w.store.set(nil)
+	w.requireLive(old)
+}
+
 func TestReplacing_leavesNoNewSessionWhereTheOldOneCannotBeEnded(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	old := w.start()
@@ -238,27 +267,28 @@ func TestRefreshKeys_changeInTwoSteps(t *testing.T) {
 		return w.manager(w.memory, tokensession.Config{RefreshKeys: keys, MaxLifetime: tokensession.Unlimited}, w.events)
 	}
 	ctx := context.Background()
-	unkeyed := w.start()
-	steps := []*tokensession.Manager{instance(keyOf(1), nil), instance(keyOf(1), keyOf(2), nil), instance(keyOf(2), keyOf(1), nil), instance(keyOf(2))}
-	tokens, err := steps[0].Refresh(ctx, unkeyed.RefreshToken)
-	require.NoError(t, err, "a session begun before there were keys")
+	steps := []*tokensession.Manager{instance(), instance(nil, keyOf(1)), instance(keyOf(1), nil), // to begin with
+		instance(keyOf(1), keyOf(2), nil), instance(keyOf(2), keyOf(1), nil), instance(keyOf(2))}
+	last := steps[len(steps)-1]
+	tokens := w.start()
+	var err error
 	for i := range len(steps) - 1 { // neighbours run side by side, and each takes the other's tokens
 		for _, m := range []*tokensession.Manager{steps[i], steps[i+1], steps[i], steps[i+1]} {
 			tokens, err = m.Refresh(ctx, tokens.RefreshToken)
 			require.NoError(t, err, "step %d", i)
 		}
 	}
-	fresh, err := steps[3].Start(ctx, "alice")
+	fresh, err := last.Start(ctx, "alice")
 	require.NoError(t, err)
 	for i, m := range []*tokensession.Manager{instance(keyOf(1)), instance(keyOf(3)), instance(keyOf(3), keyOf(1)), w.m} {
 		_, err := m.Refresh(ctx, tokens.RefreshToken)
 		require.ErrorIs(t, err, tokensession.ErrInvalidToken, "without the key it was made with: %d", i)
 		require.ErrorIs(t, m.RevokeToken(ctx, fresh.RefreshToken), tokensession.ErrInvalidToken)
 	}
-	_, err = steps[3].Refresh(ctx, tokens.RefreshToken)
+	_, err = last.Refresh(ctx, tokens.RefreshToken)
 	require.NoError(t, err)
 	old := w.start()
-	_, err = steps[3].Refresh(ctx, old.RefreshToken)
+	_, err = last.Refresh(ctx, old.RefreshToken)
 	require.ErrorIs(t, err, tokensession.ErrInvalidToken, "made with the record's key alone, after that has ended")
 }
 

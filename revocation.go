@@ -25,6 +25,7 @@ const (
 	purgeInterval = time.Minute
 
 	sweepInterval = time.Minute
+	sweepTimeout  = 30 * time.Second // of a batch
 	sweepBatch    = 1000
 )
 
@@ -259,7 +260,7 @@ func (m *Manager) end(ctx context.Context, sessionID string, reason Reason) (rec
 // ended denies a session that was just revoked, and tells the host. What the store took long to revoke may have been
 // refreshed meanwhile.
 func (m *Manager) ended(ctx context.Context, rec Record) {
-	m.deny(rec.ID, m.now())
+	m.deny(rec.ID, later(m.now(), rec.RotatedAt))
 	m.emit(ctx, Event{Kind: EventRevoked, Session: rec.Session()})
 }
 
@@ -331,12 +332,18 @@ func (m *Manager) sweep(ctx context.Context, store Sweeper) {
 	every(ctx, sweepInterval, func() {
 		for n := sweepBatch; n >= sweepBatch && ctx.Err() == nil; {
 			var err error
-			if n, err = store.Sweep(ctx, m.now().Add(-clockSkew), sweepBatch); err != nil && ctx.Err() == nil {
+			if n, err = m.sweepOnce(ctx, store); err != nil && ctx.Err() == nil {
 				m.emit(ctx, Event{Kind: EventSweepFailed, Err: err})
 				return
 			}
 		}
 	})
+}
+
+func (m *Manager) sweepOnce(ctx context.Context, store Sweeper) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	return store.Sweep(ctx, m.now().Add(-clockSkew), sweepBatch)
 }
 
 // every calls f now and at each tick until ctx ends.

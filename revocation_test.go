@@ -284,3 +284,36 @@ func TestReplacing_refusesTheAccessTokenOfASessionThatTheStoreLost(t *testing.T)
 	_, err := w.m.Verify(old.AccessToken)
 	require.ErrorIs(t, err, tokensession.ErrRevoked)
 }
+
+// A clock that was put back revokes at a time before the one at which live access tokens were made. They are denied for
+// as long as they live all the same.
+func TestRevoke_afterTheClockWasPutBack(t *testing.T) {
+	for name, revoke := range map[string]func(w *world, tokens tokensession.Tokens) error{
+		"Revoke": func(w *world, tokens tokensession.Tokens) error {
+			return w.m.Revoke(context.Background(), tokens.Session.ID)
+		},
+		"RevokeSubject": func(w *world, tokens tokensession.Tokens) error {
+			_, err := w.m.RevokeSubject(context.Background(), tokens.Session.Subject)
+			return err
+		},
+		"RevokeSubject at once": func(w *world, tokens tokensession.Tokens) error {
+			w.m = w.manager(w.memory, tokensession.Config{}, w.events)
+			_, err := w.m.RevokeSubject(context.Background(), tokens.Session.Subject)
+			return err
+		},
+	} {
+		w := newWorld(t, tokensession.Config{})
+		tokens := w.start()
+		w.clock.advance(-time.Hour)
+		require.NoError(t, revoke(w, tokens), name)
+		if rec := w.record(tokens.Session.ID); name != "RevokeSubject at once" { // there the store has the time from its caller
+			require.False(t, rec.RevokedAt.Before(rec.RotatedAt), "%s: the other instances go by this time", name)
+		}
+		w.clock.advance(time.Hour)
+		for range 15 {
+			_, err := w.m.Verify(tokens.AccessToken)
+			require.ErrorIs(t, err, tokensession.ErrRevoked, name)
+			w.clock.advance(time.Minute)
+		}
+	}
+}

@@ -221,6 +221,7 @@ func TestRetire_atOnce(t *testing.T) {
 	_, err = b.verifier.Verify(leaked.AccessToken)
 	require.ErrorIs(t, err, tokensession.ErrInvalidToken, "a verifier forgets with the key what was in its cache")
 	require.ErrorIs(t, b.signer.Retire(k1.key.ID()), tokensession.ErrNotFound, "twice")
+	require.ErrorContains(t, b.signer.Rotate(k1.key, b.clock.t.Add(time.Hour)), k1.key.ID(), "what leaked does not come back")
 }
 
 // TestRetire_ofAKeyThatHasNotSigned leaves the times of the others as they are: verifiers may not have the one after it.
@@ -376,7 +377,7 @@ func TestNewAccessVerifier_refuses(t *testing.T) {
 		"garbage":              {"garbage", "JWKS"},
 		"a key":                {own, "no array of keys"},
 		"an array":             {"[" + own + "]", "JWKS"},
-		"no keys":              {`{"keys":[]}`, "no array of keys"},
+		"no keys":              {`{"keys":[]}`, "no key in the set"},
 		"null":                 {`{"keys":null}`, "no array of keys"},
 		"an object":            {`{"keys":` + own + `}`, "no array of keys"},
 		"keys twice":           {`{"keys":[` + own + `],"keys":[]}`, "two names"},
@@ -394,7 +395,7 @@ func TestNewAccessVerifier_refuses(t *testing.T) {
 		"a secret alone":       {`{"keys":[` + octJWK(testKeyFor("HS256").secret) + `]}`, "symmetric"},
 		"an unusable secret":   {`{"keys":[` + own + `,{"kty":"XYZ","k":"AA"}]}`, "symmetric"},
 		"a private key to use": {`{"keys":[` + own + `,` + okpJWK("use", "enc") + `]}`, "private"},
-		"the signer's own":     {string(newAccessBench(t, testKeyFor("HS256"), tokensession.AccessConfig{}, tokensession.Config{}).signer.JWKS()), "no array of keys"},
+		"the signer's own":     {string(newAccessBench(t, testKeyFor("HS256"), tokensession.AccessConfig{}, tokensession.Config{}).signer.JWKS()), "HMAC keys are never published"},
 		"RSA of 1024 bits":     {`{"keys":[{"kty":"RSA","n":"` + strings.Repeat("_", 170) + "8" + `","e":"AQAB"}]}`, "cannot be shorter than 2048"},
 		"alg none":             {`{"keys":[` + jwkWith(own, "alg", "none") + `]}`, "alg"},
 		"alg HS256":            {`{"keys":[` + jwkWith(own, "alg", "HS256") + `]}`, "alg"},

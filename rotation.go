@@ -66,9 +66,10 @@ func (r rules) renew(rec Record, now time.Time) Record {
 	return rec
 }
 
-// revoke returns the record as revoked. No other function sets RevokedAt, and none clears it.
+// revoke returns the record as revoked. No other function sets RevokedAt, and none clears it. It is not before the last
+// refresh, even if the clock was put back: access tokens are denied from then on for as long as they live.
 func (r Record) revoke(now time.Time, reason Reason) Record {
-	r.RevokedAt, r.RevokeReason = now, reason
+	r.RevokedAt, r.RevokeReason = later(now, r.RotatedAt), reason
 	r.Version++
 	return r
 }
@@ -79,6 +80,14 @@ func (r Record) live(now time.Time) bool { return r.RevokedAt.IsZero() && now.Be
 // within reports whether period is on, and not yet over at now.
 func within(now, from time.Time, period time.Duration) bool {
 	return period > 0 && now.Before(from.Add(period))
+}
+
+// later returns the later of two times.
+func later(t, u time.Time) time.Time {
+	if u.After(t) {
+		return u
+	}
+	return t
 }
 
 // earlier returns the earlier of t and end, where a zero end is never.

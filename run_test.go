@@ -310,6 +310,32 @@ func TestRun_sweepsInBatchesEachMinute(t *testing.T) {
 	})
 }
 
+// A store that does not answer a sweep, say over a connection that is dead, is told of and asked again.
+func TestRun_sweepsOnAfterOneThatHung(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := &eventLog{}
+		store := &hangingSweeper{RefreshStore: tokensession.NewMemoryStore()}
+		m, err := tokensession.New(testSigner(t), store, tokensession.Config{OnEvent: told.add})
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute+time.Second)
+		defer cancel()
+		require.ErrorIs(t, m.Run(ctx), context.DeadlineExceeded)
+		require.Equal(t, 11, store.sweeps)
+		require.Equal(t, 10, told.count(tokensession.EventSweepFailed), "not of the one that the end of Run broke off")
+	})
+}
+
+type hangingSweeper struct {
+	tokensession.RefreshStore
+	sweeps int
+}
+
+func (s *hangingSweeper) Sweep(ctx context.Context, _ time.Time, _ int) (int, error) {
+	s.sweeps++
+	<-ctx.Done()
+	return 0, ctx.Err()
+}
+
 func TestRun_waitsWhereTheStoreHasNeitherAbility(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, err := tokensession.New(testSigner(t), &spyStore{inner: tokensession.NewMemoryStore()}, tokensession.Config{})

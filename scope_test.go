@@ -159,3 +159,13 @@ func TestManagerJWKS_isTheSignersAtTheManagersTime(t *testing.T) {
 	w.clock.advance(2 * time.Hour)
 	require.Equal(t, 1, strings.Count(string(w.m.JWKS()), `"kid"`), "the old one has retired by the Manager's clock")
 }
+
+func TestWithScope_isNotQuoted(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	for _, mistaken := range []string{tokens.RefreshToken + "\n", tokens.RefreshToken + " "} {
+		err := w.refreshError(tokens.RefreshToken, tokensession.WithScope(mistaken))
+		require.ErrorIs(t, err, tokensession.ErrInvalidScope)
+		require.NotContains(t, err.Error(), tokens.RefreshToken)
+	}
+}

@@ -51,6 +51,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -72,6 +73,7 @@ type Session struct {
 
 // Tokens are what a client gets. The access token is sent with each request and verified without I/O; the refresh
 // token is sent to the refresh endpoint only. Tokens print and log without the two; read the fields to send them.
+// [encoding/json] writes them, as does a slog.JSONHandler where Tokens are part of another value.
 type Tokens struct {
 	AccessToken      string
 	AccessExpiresAt  time.Time
@@ -249,22 +251,26 @@ func (m *Manager) queueUp(ctx context.Context, rec *Record) error {
 	return nil
 }
 
-// makeRoom ends the session that the new one replaces, and the oldest ones beyond MaxSessions.
+// makeRoom ends the oldest sessions beyond MaxSessions and the one that the new one replaces. That comes last: the
+// user whose login fails still has it.
 func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string) error {
-	if replacing != "" && replacing != created.ID {
-		if _, err := m.revoke(ctx, replacing, ReasonReplaced); err != nil && !errors.Is(err, ErrNotFound) {
+	if replacing == created.ID {
+		replacing = ""
+	}
+	if m.cfg.MaxSessions > 0 {
+		records, err := m.list(ctx, created.Subject)
+		if err != nil {
 			return err
 		}
+		records = slices.DeleteFunc(records, func(r Record) bool { return r.ID == replacing })
+		for _, rec := range records[:max(0, len(records)-m.cfg.MaxSessions)] {
+			if _, err := m.revoke(ctx, rec.ID, ReasonMaxSessions); err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+		}
 	}
-	if m.cfg.MaxSessions == 0 {
-		return nil
-	}
-	records, err := m.list(ctx, created.Subject)
-	if err != nil {
-		return err
-	}
-	for _, rec := range records[:max(0, len(records)-m.cfg.MaxSessions)] {
-		if _, err := m.revoke(ctx, rec.ID, ReasonMaxSessions); err != nil && !errors.Is(err, ErrNotFound) {
+	if replacing != "" {
+		if _, err := m.revoke(ctx, replacing, ReasonReplaced); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 	}
