@@ -27,7 +27,8 @@ type Config struct {
 	InsecureCookies bool
 
 	// CrossOrigin says which other origins may send requests that change something: none if nil. It is asked at
-	// each endpoint, at Login and Logout, and by Require where a cookie says who it is.
+	// each endpoint, at Login and Logout, and by Require where a cookie says who it is. Require shows it a request that
+	// opens a WebSocket as a POST.
 	CrossOrigin *http.CrossOriginProtection
 
 	// Attributes returns what to remember of the device that a login or a refresh comes from, under the same names each

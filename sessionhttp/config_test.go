@@ -53,6 +53,11 @@ func TestCrossOrigin_trustsWhomTheHostTrusts(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{CrossOrigin: trust})
 	requireError(t, s.refresh(s.start().RefreshToken, header("Sec-Fetch-Site", "cross-site"), header("Origin", "https://evil.example")), http.StatusForbidden, "access_denied")
 	require.Equal(t, http.StatusOK, s.refresh(s.start().RefreshToken, header("Sec-Fetch-Site", "cross-site"), header("Origin", "https://app.example")).StatusCode)
+
+	s = newSite(t, sessionhttp.Config{Cookies: true, CrossOrigin: trust})
+	s.protect()
+	require.Equal(t, http.StatusForbidden, s.call(webSocket(s.start().AccessToken, "https://evil.example")).StatusCode)
+	require.Equal(t, http.StatusOK, s.call(webSocket(s.start().AccessToken, "https://app.example")).StatusCode)
 }
 
 // RFC 7517: public members only, each kid once, and the next key before it signs.
