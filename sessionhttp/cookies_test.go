@@ -2,6 +2,7 @@ package sessionhttp_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -315,6 +316,8 @@ func TestStatus_tellsErrorsApart(t *testing.T) {
 		tokensession.ErrUnavailable: 503, tokensession.ErrInvalidToken: 401, tokensession.ErrExpired: 401, tokensession.ErrRevoked: 401,
 		tokensession.ErrDenied: 403, tokensession.ErrInvalidScope: 400, sessionhttp.ErrBadRequest: 400, sessionhttp.ErrCrossOrigin: 403,
 		&tokensession.ReuseError{}: 401, errors.New("x"): 500, errors.Join(tokensession.ErrUnavailable, tokensession.ErrDenied): 503,
+		fmt.Errorf("revoking: %w", tokensession.ErrNotFound): 404, errors.Join(tokensession.ErrUnavailable, tokensession.ErrNotFound): 503,
+		errors.Join(tokensession.ErrInvalidToken, tokensession.ErrNotFound): 401,
 	} {
 		require.Equal(t, status, sessionhttp.Status(err), "%v", err)
 	}
