@@ -97,18 +97,29 @@ func New(m *tokensession.Manager, cfg Config) (*Handlers, error) {
 }
 
 // Mount puts the endpoints on a mux, under Config.Prefix: token, revoke, jwks.json; introspect, if somebody may; and
-// with cookies logout, session and session.js.
+// with cookies logout, session and session.js. The mux may have patterns for everything else, like "GET /" or "/".
 func (h *Handlers) Mount(mux *http.ServeMux) {
-	mux.HandleFunc(h.cfg.Prefix+"/token", h.Token)
-	mux.HandleFunc(h.cfg.Prefix+"/revoke", h.Revoke)
-	mux.HandleFunc(h.cfg.Prefix+"/jwks.json", h.JWKS)
+	h.mount(mux, "/token", h.Token)
+	h.mount(mux, "/revoke", h.Revoke)
+	h.mount(mux, "/jwks.json", h.JWKS)
 	if h.cfg.MayIntrospect != nil {
-		mux.HandleFunc(h.cfg.Prefix+"/introspect", h.Introspect)
+		h.mount(mux, "/introspect", h.Introspect)
 	}
 	if h.cfg.Cookies {
-		mux.HandleFunc(h.cfg.Prefix+"/logout", h.LogoutEndpoint)
-		mux.HandleFunc(h.cfg.Prefix+"/session", h.Session)
-		mux.HandleFunc(h.cfg.Prefix+"/session.js", h.Script)
+		h.mount(mux, "/logout", h.LogoutEndpoint)
+		h.mount(mux, "/session", h.Session)
+		h.mount(mux, "/session.js", h.Script)
+	}
+}
+
+// mount puts an endpoint on a mux for each method, those that it refuses included. A pattern without a method would be
+// in conflict with a host's "GET /".
+func (h *Handlers) mount(mux *http.ServeMux, endpoint string, serve http.HandlerFunc) {
+	for _, method := range []string{
+		http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, // HEAD comes with GET
+		http.MethodDelete, http.MethodOptions, http.MethodConnect, http.MethodTrace,
+	} {
+		mux.HandleFunc(method+" "+h.cfg.Prefix+endpoint, serve)
 	}
 }
 

@@ -167,7 +167,6 @@ func TestToken_refusesBadRequests(t *testing.T) {
 		"HEAD":                               {good, method("HEAD"), 405, "invalid_request"},
 		"PUT":                                {good, method("PUT"), 405, "invalid_request"},
 		"DELETE":                             {good, method("DELETE"), 405, "invalid_request"},
-		"lower-case post":                    {good, method("post"), 405, "invalid_request"},
 		"token in the URL":                   {url.Values{"grant_type": {"refresh_token"}}, path("/auth/token?refresh_token=" + token), 400, "invalid_request"},
 		"any parameter in the URL":           {good, path("/auth/token?x=1"), 400, "invalid_request"},
 		"JSON":                               {good, contentType("application/json"), 400, "invalid_request"},
@@ -221,6 +220,29 @@ func TestToken_refusesBadRequests(t *testing.T) {
 			requireError(t, s.do(r), 400, "invalid_request")
 			require.NotContains(t, s.causes[len(s.causes)-1].Error(), token[4:])
 		})
+	}
+	s.requireLive(token)
+}
+
+// A mux that Mount has been used on does that by itself.
+func TestToken_refusesMethodsThatNobodyKnows(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	token := s.start().RefreshToken
+	for _, method := range []string{"post", "Post", "PROPFIND", ""} {
+		edit := func(r *http.Request) {
+			r.Method = method
+			header("Cookie", "__Secure-refresh="+token)(r)
+		}
+		answer := s.post("/auth/token", nil, edit)
+		require.Equal(t, http.StatusMethodNotAllowed, answer.StatusCode, method)
+		require.Empty(t, answer.Header["Set-Cookie"])
+
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPost, "/auth/token", nil)
+		edit(r)
+		s.h.Token(w, r)
+		require.Equal(t, "POST", w.Header().Get("Allow"))
+		requireError(t, w.Result(), http.StatusMethodNotAllowed, "invalid_request")
 	}
 	s.requireLive(token)
 }
