@@ -38,7 +38,8 @@ type Config struct {
 
 	// AuthenticateClient checks the secret of an OAuth client (RFC 6749 section 2.3.1), which is empty where the client
 	// sent none. If it is nil, clients are public: whoever sends a secret is refused. An error means that it could
-	// not tell. Which sessions are a client's is not its matter; see [tokensession.WithClient].
+	// not tell. Which sessions are a client's is not its matter; see [tokensession.WithClient]. A browser that refreshes
+	// with its cookie is no client: what its Authorization header has may be for a proxy.
 	AuthenticateClient func(ctx context.Context, clientID, secret string) (bool, error)
 
 	// MayIntrospect says whether who sends the request may ask about tokens (RFC 7662), by its headers or its connection:

@@ -63,12 +63,11 @@ type refreshGrant struct {
 	options    []tokensession.RefreshOption
 }
 
+// readGrant asks for a client's authentication only where a client presents a token: the browser of a cookie has none,
+// and what is in its Authorization header may be for a proxy.
 func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, error) {
 	g := refreshGrant{kind: form.Get("grant_type"), token: form.Get("refresh_token")}
-	client, err := h.client(r, form)
-	if err != nil {
-		return g, err
-	}
+	client := ""
 	cookie, err := h.refresh.read(r)
 	switch {
 	case err != nil:
@@ -84,6 +83,10 @@ func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, er
 		return g, fmt.Errorf("%w: no grant_type", ErrBadRequest)
 	case g.token == "" && g.kind == "refresh_token":
 		return g, fmt.Errorf("%w: no refresh_token", ErrBadRequest)
+	default:
+		if client, err = h.client(r, form); err != nil {
+			return g, err
+		}
 	}
 	if attributes := h.attributes(r); len(attributes) > 0 {
 		g.options = append(g.options, tokensession.WithAttributes(attributes))

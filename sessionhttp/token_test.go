@@ -303,6 +303,43 @@ func TestToken_asksTheHostForAClientsSecret(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.post("/auth/token", form).StatusCode)
 }
 
+// A proxy that asks for a password passes it on: it is none of a client's, and a browser has no client.
+func TestToken_aBrowserBehindAProxysPasswordRefreshes(t *testing.T) {
+	for name, cfg := range map[string]sessionhttp.Config{
+		"public clients": {Cookies: true},
+		"clients with secrets": {Cookies: true, AuthenticateClient: func(context.Context, string, string) (bool, error) {
+			return false, errors.New("nobody is to be asked")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, cfg)
+			password := func(r *http.Request) { r.SetBasicAuth("staging", "x") }
+			cookies := cookiesOf(t, s.post("/auth/token", nil, withCookies(s.login(), refreshCookie), password))
+			require.Len(t, cookies, 2)
+			r := httptest.NewRequest(http.MethodGet, "/auth/session", nil)
+			withCookies(cookies, accessCookie)(r)
+			password(r)
+			require.Equal(t, http.StatusOK, s.do(r).StatusCode)
+			require.Equal(t, http.StatusOK, s.post("/auth/logout", nil, withCookies(cookies, accessCookie), password).StatusCode)
+			requireError(t, s.post("/auth/token", nil, withCookies(cookies, refreshCookie), password), http.StatusBadRequest, "invalid_grant")
+			requireError(t, s.post("/auth/token", nil, password), http.StatusBadRequest, "invalid_grant")
+		})
+	}
+}
+
+// Who puts a client's token into a cookie does not get around the client's secret.
+func TestToken_aClientsTokenInACookieIsRefused(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	tokens := s.start(tokensession.WithClient("app"))
+	for _, form := range []url.Values{nil, {"client_id": {"app"}}} {
+		answer := s.post("/auth/token", form, header("Cookie", "__Secure-refresh="+tokens.RefreshToken), func(r *http.Request) { r.SetBasicAuth("app", "") })
+		requireError(t, answer, http.StatusBadRequest, "invalid_grant")
+	}
+	s.told()
+	require.Equal(t, http.StatusOK, s.refresh(tokens.RefreshToken, func(r *http.Request) { r.SetBasicAuth("app", "") }).StatusCode)
+	require.Equal(t, []tokensession.EventKind{tokensession.EventRefreshed}, s.told(), "the token was consumed before")
+}
+
 // RFC 6749 section 3.2: parameters without a value are as if they were not sent.
 func TestToken_takesEmptyParametersForNone(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Cookies: true})
