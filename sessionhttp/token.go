@@ -12,7 +12,8 @@ import (
 
 // Token is the endpoint that refreshes (RFC 6749 section 6): a POST of grant_type=refresh_token and refresh_token, and
 // client_id and scope if the client likes. With cookies, a POST without refresh_token takes the one in the cookie and
-// sets new cookies; its answer has no token. It must be at Config.Prefix + "/token".
+// sets new cookies; its answer has no token. One that has no cookie either is invalid_grant if it has no body and no
+// Content-Type: else its token may have got lost on the way. It must be at Config.Prefix + "/token".
 //
 // The answer is 200, or 400 with one of the errors of RFC 6749 section 5.2, of which invalid_grant alone says that
 // the login is over; 401 for an OAuth client's wrong secret, 403 for a page of another origin, 405, 413 for more than
@@ -77,7 +78,7 @@ func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, er
 	case cookie != "":
 		g.token, g.fromCookie = cookie, true
 		g.options = append(g.options, tokensession.WithMaxAccessSize(h.access.room()))
-	case h.cfg.Cookies && len(form) == 0: // a browser whose cookie is gone
+	case h.cfg.Cookies && len(form) == 0 && r.Header.Get("Content-Type") == "": // a browser whose cookie is gone
 		return g, fmt.Errorf("%w: no refresh token in a cookie", tokensession.ErrInvalidToken)
 	case g.kind == "":
 		return g, fmt.Errorf("%w: no grant_type", ErrBadRequest)

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -338,6 +340,83 @@ func TestToken_aClientsTokenInACookieIsRefused(t *testing.T) {
 	s.told()
 	require.Equal(t, http.StatusOK, s.refresh(tokens.RefreshToken, func(r *http.Request) { r.SetBasicAuth("app", "") }).StatusCode)
 	require.Equal(t, []tokensession.EventKind{tokensession.EventRefreshed}, s.told(), "the token was consumed before")
+}
+
+// A middleware that looks for _method or a CSRF token in the form has read the body, and the form is in the request.
+func TestToken_takesAFormThatHasBeenRead(t *testing.T) {
+	for name, read := range map[string]func(*http.Request){
+		"FormValue": func(r *http.Request) { r.FormValue("_method") },
+		"ParseForm": func(r *http.Request) { _ = r.ParseForm() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, sessionhttp.Config{Cookies: true})
+			require.NotEmpty(t, jsonOf(t, s.refresh(s.start().RefreshToken, read))["refresh_token"])
+			require.Equal(t, http.StatusOK, s.post("/auth/token", nil, withCookies(s.login(), refreshCookie), read).StatusCode)
+			require.Equal(t, http.StatusOK, s.post("/auth/token", url.Values{"scope": {""}}, withCookies(s.login(), refreshCookie), read).StatusCode)
+			requireError(t, s.post("/auth/token", nil, read), http.StatusBadRequest, "invalid_grant")
+
+			tokens := s.start()
+			form := func(add url.Values) url.Values {
+				form := refreshForm(tokens.RefreshToken)
+				maps.Copy(form, add)
+				return form
+			}
+			unknownLength := func(r *http.Request) { r.ContentLength = -1 }
+			as := func(v string) func(*http.Request) { return func(r *http.Request) { r.Header.Set("Content-Type", v) } }
+			repeated, huge := form(url.Values{"x": {"1", "2"}}), form(url.Values{"x": {strings.Repeat("x", 16<<10)}})
+			requireError(t, s.post("/auth/token", repeated, read), http.StatusBadRequest, "invalid_request")
+			requireError(t, s.post("/auth/token", huge, read), http.StatusRequestEntityTooLarge, "invalid_request")
+			requireError(t, s.post("/auth/token", huge, read, unknownLength), http.StatusRequestEntityTooLarge, "invalid_request")
+			requireError(t, s.post("/auth/token", form(nil), as("application/json"), read), http.StatusBadRequest, "invalid_request")
+			requireError(t, s.post("/auth/token?x=1", form(nil), read), http.StatusBadRequest, "invalid_request")
+			s.requireLive(tokens.RefreshToken)
+
+			require.Equal(t, http.StatusOK, s.post("/auth/revoke", url.Values{"token": {tokens.AccessToken}}, read).StatusCode)
+			_, err := s.m.Refresh(ctx, tokens.RefreshToken)
+			require.ErrorIs(t, err, tokensession.ErrRevoked)
+		})
+	}
+}
+
+// Only a request that never had a token says that the browser has none. Where there may have been one that got lost on
+// the way, a verdict would end a login that is good.
+func TestToken_aBodyThatIsLostIsNoVerdict(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	tokens, cookies := s.start(), s.login()
+	lost := func(r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }
+	untyped := func(r *http.Request) { r.Header.Del("Content-Type") }
+	of := func(read func(*http.Request)) func(*http.Request) {
+		return func(r *http.Request) {
+			r.Body = io.NopCloser(io.MultiReader(strings.NewReader("refresh"), iotest.ErrReader(io.ErrUnexpectedEOF)))
+			read(r)
+		}
+	}
+	unknownLength := func(r *http.Request) { r.ContentLength = -1 }
+	parse := func(r *http.Request) { _ = r.ParseForm() }
+	for name, edits := range map[string][]func(*http.Request){
+		"read by somebody":                    {lost},
+		"read, without a content type":        {untyped, lost},
+		"read, of a length nobody knows":      {unknownLength, lost},
+		"cut off":                             {of(func(*http.Request) {})},
+		"cut off while somebody read":         {of(parse)},
+		"… of a length nobody knows":          {unknownLength, of(parse)},
+		"HTTP/1.0 without a Content-Length":   {func(r *http.Request) { r.Body, r.ContentLength, r.ProtoMinor = http.NoBody, 0, 0 }},
+		"… parsed by somebody":                {func(r *http.Request) { r.Body, r.ContentLength, r.ProtoMinor = http.NoBody, 0, 0 }, parse},
+		"no form when somebody parsed it":     {func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader("refresh_token=%zz")) }, parse},
+		"a multipart form that somebody read": {func(r *http.Request) { r.Header.Set("Content-Type", "multipart/form-data; boundary=x") }, lost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer := s.post("/auth/token", refreshForm(tokens.RefreshToken), edits...)
+			require.Empty(t, answer.Header["Set-Cookie"])
+			requireError(t, answer, http.StatusBadRequest, "invalid_request")
+		})
+	}
+	answer := s.post("/auth/token", url.Values{"scope": {"read"}}, withCookies(cookies, refreshCookie), lost)
+	require.Empty(t, answer.Header["Set-Cookie"])
+	requireError(t, answer, http.StatusBadRequest, "invalid_request")
+	requireError(t, s.post("/auth/token", nil, unknownLength), http.StatusBadRequest, "invalid_grant")
+	s.requireLive(tokens.RefreshToken)
+	s.requireLive(cookies[refreshCookie].Value)
 }
 
 // RFC 6749 section 3.2: parameters without a value are as if they were not sent.
