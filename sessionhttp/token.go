@@ -37,7 +37,7 @@ func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 	tokens, err := h.m.Refresh(r.Context(), grant.token, grant.options...)
 	switch {
 	case err != nil:
-		if grant.fromCookie && isVerdict(err) && !replaced(err) {
+		if grant.fromCookie && clears(err) {
 			h.clearCookies(w)
 		}
 		h.refuseForm(w, r, err)
@@ -49,11 +49,22 @@ func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// replaced reports whether the session was ended by a login in the same browser: by now, the cookies may be the new
-// session's.
-func replaced(err error) bool {
+// clears reports whether a refresh's error deletes the cookies that it came with. A verdict does, but not that the
+// session was ended by a login or from elsewhere: its user may have logged in again since, in this browser, and by now
+// the cookies be the new session's. Dead ones that stay cost a refresh that comes to nothing, as a browser without any
+// sends too.
+func clears(err error) bool {
+	if !isVerdict(err) {
+		return false
+	}
 	var revoked *tokensession.RevokedError
-	return errors.As(err, &revoked) && revoked.Reason == tokensession.ReasonReplaced
+	if errors.As(err, &revoked) {
+		switch revoked.Reason {
+		case tokensession.ReasonReplaced, tokensession.ReasonMaxSessions, tokensession.ReasonSubjectRevoked, tokensession.ReasonRevoked:
+			return false
+		}
+	}
+	return true
 }
 
 // A refreshGrant is what a request to Token asks for.
