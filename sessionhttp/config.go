@@ -33,7 +33,8 @@ type Config struct {
 
 	// Attributes returns what to remember of the device that a login or a refresh comes from, under the same names each
 	// time; see [tokensession.WithAttributes]. Values are cut to 255 bytes of valid UTF-8, and to less where the names
-	// are many, so that there is room for all; of more than 32 names, the first in the order of the alphabet count.
+	// are many, so that there is room for all; of more than 32 names, the first in the order of the alphabet count. A
+	// refresh goes without them if the session has got so many others at its login that there is no room.
 	Attributes func(*http.Request) map[string]string
 
 	// AuthenticateClient checks the secret of an OAuth client (RFC 6749 section 2.3.1), which is empty where the client

@@ -1,6 +1,7 @@
 package sessionhttp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -34,7 +35,7 @@ func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, answer{http.StatusBadRequest, "unsupported_grant_type"}, fmt.Errorf("%w: a grant type that is not refresh_token", ErrBadRequest))
 		return
 	}
-	tokens, err := h.m.Refresh(r.Context(), grant.token, grant.options...)
+	tokens, err := grant.refresh(r.Context(), h.m)
 	switch {
 	case err != nil:
 		if grant.fromCookie && clears(err) {
@@ -72,7 +73,20 @@ type refreshGrant struct {
 	kind       string // grant_type, which only a request with the token in a cookie can do without
 	token      string
 	fromCookie bool
-	options    []tokensession.RefreshOption
+	attributes map[string]string
+	options    []tokensession.RefreshOption // but for the attributes
+}
+
+// refresh leaves the attributes out if that is how it comes to something: beside those that the session has got from the
+// host, there may be no room for the request's. Whoever sends it can do nothing about that, and must not be locked out.
+func (g refreshGrant) refresh(ctx context.Context, m *tokensession.Manager) (tokensession.Tokens, error) {
+	if len(g.attributes) > 0 {
+		tokens, err := m.Refresh(ctx, g.token, append(g.options, tokensession.WithAttributes(g.attributes))...)
+		if err == nil || refreshAnswer(err).status != http.StatusInternalServerError { // 500 is for arguments that cannot be
+			return tokens, err
+		}
+	}
+	return m.Refresh(ctx, g.token, g.options...)
 }
 
 // readGrant asks for a client's authentication only where a client presents a token: the browser of a cookie has none,
@@ -100,9 +114,7 @@ func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, er
 			return g, err
 		}
 	}
-	if attributes := h.attributes(r); len(attributes) > 0 {
-		g.options = append(g.options, tokensession.WithAttributes(attributes))
-	}
+	g.attributes = h.attributes(r)
 	g.options = append(g.options, tokensession.WithClient(client), tokensession.WithScope(form.Get("scope")))
 	return g, nil
 }

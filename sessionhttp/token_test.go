@@ -458,6 +458,44 @@ func TestToken_remembersNoMoreThanThereIsRoomFor(t *testing.T) {
 	}
 }
 
+// What the session was given at its login counts first, and that the request's has no room beside it is nobody's fault.
+func TestToken_refreshesWhereThereIsNoRoomForAttributes(t *testing.T) {
+	long := strings.Repeat("x", 4000)
+	full := map[string]string{}
+	for i := range 32 {
+		full[fmt.Sprint("login ", i)] = "x"
+	}
+	for name, c := range map[string]struct{ login, refresh map[string]string }{
+		"too many bytes":      {map[string]string{"note": long}, map[string]string{"agent": strings.Repeat("y", 200)}},
+		"too many names":      {full, map[string]string{"agent": "y"}},
+		"names too long":      {map[string]string{"note": "x"}, map[string]string{long: "y", long + "y": ""}},
+		"a control character": {map[string]string{"note": "x"}, map[string]string{"agent\x00": "y"}},
+		"no name":             {map[string]string{"note": "x"}, map[string]string{"": "y"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, sessionhttp.Config{Cookies: true, Attributes: func(*http.Request) map[string]string { return c.refresh }})
+			cookies := s.login(tokensession.WithAttributes(c.login))
+			tokens := s.start(tokensession.WithAttributes(c.login), tokensession.WithClient("app"))
+			for range 2 {
+				answer := s.post("/auth/token", nil, withCookies(cookies, refreshCookie))
+				require.Equal(t, http.StatusOK, answer.StatusCode)
+				cookies = cookiesOf(t, answer)
+			}
+			s.store.breaks(true)
+			requireError(t, s.post("/auth/token", nil, withCookies(cookies, refreshCookie)), http.StatusServiceUnavailable, "temporarily_unavailable")
+			s.store.breaks(false)
+			form := refreshForm(tokens.RefreshToken)
+			requireError(t, s.post("/auth/token", form), http.StatusBadRequest, "invalid_grant")
+			form.Set("client_id", "app")
+			require.Equal(t, http.StatusOK, s.post("/auth/token", form).StatusCode)
+			sessions, err := s.m.Sessions(ctx, "alice")
+			require.NoError(t, err)
+			require.Equal(t, c.login, sessions[0].Attributes)
+			require.Equal(t, c.login, sessions[1].Attributes)
+		})
+	}
+}
+
 func TestToken_remembersTheDevice(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Attributes: func(r *http.Request) map[string]string {
 		return map[string]string{"agent": r.UserAgent(), "ip": r.RemoteAddr}
