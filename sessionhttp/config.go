@@ -27,17 +27,20 @@ type Config struct {
 	InsecureCookies bool
 
 	// CrossOrigin says which other origins may send requests that change something: none if nil. It is asked at
-	// each endpoint, at Login and Logout, and by Require where a cookie says who it is.
+	// each endpoint, at Login and Logout, and by Require where a cookie says who it is. Require shows it a request that
+	// opens a WebSocket as a POST.
 	CrossOrigin *http.CrossOriginProtection
 
 	// Attributes returns what to remember of the device that a login or a refresh comes from, under the same names each
 	// time; see [tokensession.WithAttributes]. Values are cut to 255 bytes of valid UTF-8, and to less where the names
-	// are many, so that there is room for all; of more than 32 names, the first in the order of the alphabet count.
+	// are many, so that there is room for all; of more than 32 names, the first in the order of the alphabet count. A
+	// refresh goes without them if the session has got so many others at its login that there is no room.
 	Attributes func(*http.Request) map[string]string
 
 	// AuthenticateClient checks the secret of an OAuth client (RFC 6749 section 2.3.1), which is empty where the client
 	// sent none. If it is nil, clients are public: whoever sends a secret is refused. An error means that it could
-	// not tell. Which sessions are a client's is not its matter; see [tokensession.WithClient].
+	// not tell. Which sessions are a client's is not its matter; see [tokensession.WithClient]. A browser that refreshes
+	// with its cookie is no client: what its Authorization header has may be for a proxy.
 	AuthenticateClient func(ctx context.Context, clientID, secret string) (bool, error)
 
 	// MayIntrospect says whether who sends the request may ask about tokens (RFC 7662), by its headers or its connection:
@@ -96,18 +99,29 @@ func New(m *tokensession.Manager, cfg Config) (*Handlers, error) {
 }
 
 // Mount puts the endpoints on a mux, under Config.Prefix: token, revoke, jwks.json; introspect, if somebody may; and
-// with cookies logout, session and session.js.
+// with cookies logout, session and session.js. The mux may have patterns for everything else, like "GET /" or "/".
 func (h *Handlers) Mount(mux *http.ServeMux) {
-	mux.HandleFunc(h.cfg.Prefix+"/token", h.Token)
-	mux.HandleFunc(h.cfg.Prefix+"/revoke", h.Revoke)
-	mux.HandleFunc(h.cfg.Prefix+"/jwks.json", h.JWKS)
+	h.mount(mux, "/token", h.Token)
+	h.mount(mux, "/revoke", h.Revoke)
+	h.mount(mux, "/jwks.json", h.JWKS)
 	if h.cfg.MayIntrospect != nil {
-		mux.HandleFunc(h.cfg.Prefix+"/introspect", h.Introspect)
+		h.mount(mux, "/introspect", h.Introspect)
 	}
 	if h.cfg.Cookies {
-		mux.HandleFunc(h.cfg.Prefix+"/logout", h.LogoutEndpoint)
-		mux.HandleFunc(h.cfg.Prefix+"/session", h.Session)
-		mux.HandleFunc(h.cfg.Prefix+"/session.js", h.Script)
+		h.mount(mux, "/logout", h.LogoutEndpoint)
+		h.mount(mux, "/session", h.Session)
+		h.mount(mux, "/session.js", h.Script)
+	}
+}
+
+// mount puts an endpoint on a mux for each method, those that it refuses included. A pattern without a method would be
+// in conflict with a host's "GET /".
+func (h *Handlers) mount(mux *http.ServeMux, endpoint string, serve http.HandlerFunc) {
+	for _, method := range []string{
+		http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, // HEAD comes with GET
+		http.MethodDelete, http.MethodOptions, http.MethodConnect, http.MethodTrace,
+	} {
+		mux.HandleFunc(method+" "+h.cfg.Prefix+endpoint, serve)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,12 +49,46 @@ func TestMount_putsOnlyWhatIsConfigured(t *testing.T) {
 	require.False(t, exists(full, "/auth/token"))
 }
 
+// What a single-page application has beside the endpoints: a pattern for whatever else is asked for.
+func TestMount_goesWithTheHostsOtherPatterns(t *testing.T) {
+	cfg := sessionhttp.Config{Cookies: true, MayIntrospect: func(*http.Request) bool { return true }}
+	allowed := map[string]string{"token": "POST", "revoke": "POST", "introspect": "POST", "logout": "POST", "jwks.json": "GET, HEAD", "session": "GET, HEAD", "session.js": "GET, HEAD"}
+	for _, pattern := range []string{"", "/", "GET /", "POST /", "OPTIONS /", "GET /{path...}", "GET /{folder}/{file}", "/auth/", "GET /auth/"} {
+		t.Run(pattern, func(t *testing.T) {
+			s := newSite(t, cfg)
+			s.mux = http.NewServeMux()
+			if pattern != "" {
+				s.mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+			}
+			s.h.Mount(s.mux)
+			require.Equal(t, http.StatusOK, s.refresh(s.start().RefreshToken).StatusCode)
+			for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"} {
+				for path, allow := range allowed {
+					answer := s.do(httptest.NewRequest(method, "/auth/"+path, nil))
+					if slices.Contains(strings.Split(allow, ", "), method) {
+						require.NotContains(t, []int{404, 405, http.StatusTeapot}, answer.StatusCode, "%s %s", method, path)
+						continue
+					}
+					require.Equal(t, allow, answer.Header.Get("Allow"), "%s %s", method, path)
+					require.Equal(t, http.StatusMethodNotAllowed, answer.StatusCode)
+					require.JSONEq(t, `{"error":"invalid_request"}`, bodyOf(t, answer))
+				}
+			}
+		})
+	}
+}
+
 func TestCrossOrigin_trustsWhomTheHostTrusts(t *testing.T) {
 	trust := http.NewCrossOriginProtection()
 	require.NoError(t, trust.AddTrustedOrigin("https://app.example"))
 	s := newSite(t, sessionhttp.Config{CrossOrigin: trust})
 	requireError(t, s.refresh(s.start().RefreshToken, header("Sec-Fetch-Site", "cross-site"), header("Origin", "https://evil.example")), http.StatusForbidden, "access_denied")
 	require.Equal(t, http.StatusOK, s.refresh(s.start().RefreshToken, header("Sec-Fetch-Site", "cross-site"), header("Origin", "https://app.example")).StatusCode)
+
+	s = newSite(t, sessionhttp.Config{Cookies: true, CrossOrigin: trust})
+	s.protect()
+	require.Equal(t, http.StatusForbidden, s.call(webSocket(s.start().AccessToken, "https://evil.example")).StatusCode)
+	require.Equal(t, http.StatusOK, s.call(webSocket(s.start().AccessToken, "https://app.example")).StatusCode)
 }
 
 // RFC 7517: public members only, each kid once, and the next key before it signs.

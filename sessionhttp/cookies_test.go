@@ -2,6 +2,7 @@ package sessionhttp_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -127,16 +128,76 @@ func TestCookies_stayInARaceAndInAnOutage(t *testing.T) {
 }
 
 // The browser has logged in again while a tab's refresh was under way: what comes of that must not undo the login.
-func TestCookies_stayWhenALoginHasReplacedTheSession(t *testing.T) {
-	s := newSite(t, sessionhttp.Config{Cookies: true})
-	old := s.login()
-	r := httptest.NewRequest(http.MethodPost, "/login", nil)
-	withCookies(old, accessCookie)(r)
-	_, err := s.h.Login(httptest.NewRecorder(), r, "alice")
-	require.NoError(t, err)
-	answer := s.post("/auth/token", nil, withCookies(old, refreshCookie))
-	require.Empty(t, answer.Header["Set-Cookie"])
-	requireError(t, answer, http.StatusBadRequest, "invalid_grant")
+func TestCookies_stayWhenTheSessionWasEndedFromElsewhere(t *testing.T) {
+	for name, end := range map[string]func(*site, map[string]*http.Cookie) error{
+		"by a login that replaced it": func(s *site, old map[string]*http.Cookie) error {
+			r := httptest.NewRequest(http.MethodPost, "/login", nil)
+			withCookies(old, accessCookie)(r)
+			_, err := s.h.Login(httptest.NewRecorder(), r, "alice")
+			return err
+		},
+		"by a login that there was no room for": func(s *site, _ map[string]*http.Cookie) error {
+			s.login() // as after an identity provider: the request has no cookies
+			return nil
+		},
+		"with all of the subject's": func(s *site, _ map[string]*http.Cookie) error {
+			_, err := s.m.RevokeSubject(ctx, "alice")
+			return err
+		},
+		"by its id": func(s *site, old map[string]*http.Cookie) error {
+			access, err := s.m.Verify(old[accessCookie].Value)
+			require.NoError(t, err)
+			return s.m.Revoke(ctx, access.SessionID)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSiteOf(t, sessionhttp.Config{Cookies: true}, tokensession.Config{MaxSessions: 1})
+			old := s.login()
+			require.NoError(t, end(s, old))
+			for range 2 {
+				answer := s.post("/auth/token", nil, withCookies(old, refreshCookie))
+				require.Empty(t, answer.Header["Set-Cookie"])
+				requireError(t, answer, http.StatusBadRequest, "invalid_grant")
+			}
+
+			// They are in nobody's way.
+			r := httptest.NewRequest(http.MethodPost, "/login", nil)
+			withCookies(old, accessCookie)(r)
+			_, err := s.h.Login(httptest.NewRecorder(), r, "alice")
+			require.NoError(t, err)
+			require.Len(t, cookiesOf(t, s.post("/auth/logout", nil, withCookies(old, accessCookie))), 2)
+		})
+	}
+}
+
+func TestCookies_areClearedWhereTheSessionEndedHere(t *testing.T) {
+	for name, end := range map[string]func(*site, map[string]*http.Cookie){
+		"logout": func(s *site, old map[string]*http.Cookie) {
+			require.Equal(t, http.StatusOK, s.post("/auth/logout", nil, withCookies(old, accessCookie)).StatusCode)
+		},
+		"reuse": func(s *site, old map[string]*http.Cookie) {
+			s.post("/auth/token", nil, withCookies(old, refreshCookie))
+			s.advance(time.Minute)
+			require.Equal(t, http.StatusBadRequest, s.refresh(old[refreshCookie].Value).StatusCode)
+		},
+		"denial": func(s *site, old map[string]*http.Cookie) {
+			_, err := denyingManager(t, s).Refresh(ctx, old[refreshCookie].Value)
+			require.ErrorIs(t, err, tokensession.ErrDenied)
+		},
+		"expiry": func(s *site, _ map[string]*http.Cookie) { s.advance(7 * 24 * time.Hour) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, sessionhttp.Config{Cookies: true})
+			old := s.login()
+			end(s, old)
+			answer := s.post("/auth/token", nil, withCookies(old, refreshCookie))
+			for _, c := range cookiesOf(t, answer) {
+				require.Negative(t, c.MaxAge)
+			}
+			require.Len(t, cookiesOf(t, answer), 2)
+			requireError(t, answer, http.StatusBadRequest, "invalid_grant")
+		})
+	}
 }
 
 // A program's verdict is no browser's.
@@ -315,6 +376,8 @@ func TestStatus_tellsErrorsApart(t *testing.T) {
 		tokensession.ErrUnavailable: 503, tokensession.ErrInvalidToken: 401, tokensession.ErrExpired: 401, tokensession.ErrRevoked: 401,
 		tokensession.ErrDenied: 403, tokensession.ErrInvalidScope: 400, sessionhttp.ErrBadRequest: 400, sessionhttp.ErrCrossOrigin: 403,
 		&tokensession.ReuseError{}: 401, errors.New("x"): 500, errors.Join(tokensession.ErrUnavailable, tokensession.ErrDenied): 503,
+		fmt.Errorf("revoking: %w", tokensession.ErrNotFound): 404, errors.Join(tokensession.ErrUnavailable, tokensession.ErrNotFound): 503,
+		errors.Join(tokensession.ErrInvalidToken, tokensession.ErrNotFound): 401,
 	} {
 		require.Equal(t, status, sessionhttp.Status(err), "%v", err)
 	}

@@ -73,8 +73,9 @@ func accessAnswer(err error) answer {
 
 // Status returns the HTTP status for an error of [Handlers.Login], [Handlers.Logout] or a Manager, or one that
 // [Config.OnError] is told: 503 for ErrUnavailable, where a client should try again, 401 for a verdict about a token and
-// where there is none, 403 for ErrDenied, ErrCrossOrigin and a missing scope, 400 for ErrBadRequest and ErrInvalidScope,
-// and 500 for what only the program can have caused.
+// where there is none, 403 for ErrDenied, ErrCrossOrigin and a missing scope, 404 for ErrNotFound, as of a session's id
+// that Revoke does not know, 400 for ErrBadRequest and ErrInvalidScope, and 500 for what only the program can have
+// caused.
 func Status(err error) int {
 	switch {
 	case errors.Is(err, tokensession.ErrDenied) && isVerdict(err), errors.Is(err, errScope):
@@ -82,7 +83,11 @@ func Status(err error) int {
 	case errors.Is(err, errNoToken), errors.Is(err, errClient):
 		return http.StatusUnauthorized
 	}
-	return accessAnswer(err).status
+	status := accessAnswer(err).status
+	if status == http.StatusInternalServerError && errors.Is(err, tokensession.ErrNotFound) { // and no more than that
+		return http.StatusNotFound
+	}
+	return status
 }
 
 // refuse answers an error and tells the host its cause. It writes nothing of the request or the cause.

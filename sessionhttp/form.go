@@ -33,6 +33,30 @@ func (h *Handlers) readForm(w http.ResponseWriter, r *http.Request) (url.Values,
 	if r.URL.RawQuery != "" {
 		return nil, fmt.Errorf("%w: parameters in the URL", ErrBadRequest)
 	}
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	isForm := err == nil && kind == formType
+	var form url.Values
+	if isForm && r.PostForm != nil {
+		form, err = parsedForm(r)
+	} else {
+		form, err = parseForm(w, r, isForm)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(form) == 0 && r.ContentLength > 0 { // what was in the body is not known
+		return nil, fmt.Errorf("%w: no parameter in a body, or another handler has read it", ErrBadRequest)
+	}
+	for _, values := range form {
+		if len(values) > 1 {
+			return nil, fmt.Errorf("%w: a repeated parameter", ErrBadRequest)
+		}
+	}
+	return form, nil
+}
+
+// parseForm reads a body.
+func parseForm(w http.ResponseWriter, r *http.Request, isForm bool) (url.Values, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -42,20 +66,27 @@ func (h *Handlers) readForm(w http.ResponseWriter, r *http.Request) (url.Values,
 		return nil, fmt.Errorf("%w: reading the body: %w", ErrBadRequest, err)
 	case len(body) == 0:
 		return url.Values{}, nil
-	}
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != formType {
+	case !isForm:
 		return nil, fmt.Errorf("%w: the content type is not %s", ErrBadRequest, formType)
 	}
 	form, err := url.ParseQuery(string(body))
 	if err != nil {
 		return nil, fmt.Errorf("%w: the body is no form", ErrBadRequest) // the cause would quote it
 	}
-	for _, values := range form {
-		if len(values) > 1 {
-			return nil, fmt.Errorf("%w: a repeated parameter", ErrBadRequest)
-		}
-	}
 	return form, nil
+}
+
+// parsedForm returns the form whose body other code has read: a middleware that calls r.FormValue. What that could not
+// parse is not in it.
+func parsedForm(r *http.Request) (url.Values, error) {
+	size := r.ContentLength
+	if size < 0 {
+		size = int64(len(r.PostForm.Encode()))
+	}
+	if size > maxBody {
+		return nil, errTooLarge
+	}
+	return r.PostForm, nil
 }
 
 // refuseForm answers a request to an endpoint of OAuth that came to nothing.

@@ -27,6 +27,8 @@ var (
 	changingPaths = fuzzedPaths[:3]
 	uncachedPaths = fuzzedPaths[:5]
 	accessPaths   = []string{"/auth/session", "/api", "/api/live"} // which take access tokens
+
+	mountedMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"}
 )
 
 // Whatever is sent, the answer is a documented one, and the session is as it was unless the request was a good one that
@@ -218,6 +220,10 @@ func (s *fuzzedSite) requireDocumented(t *testing.T, r *http.Request, w *httptes
 	statuses := []int{200, 400, 401, 403, 405, 413}
 	if missing := !s.cookies && slices.Contains([]string{"/auth/logout", "/auth/session", "/auth/session.js"}, r.URL.Path); missing {
 		require.Equal(t, http.StatusNotFound, w.Code)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, "/auth/") && !slices.Contains(mountedMethods, r.Method) {
+		require.Equal(t, http.StatusMethodNotAllowed, w.Code) // by the mux itself
 		return
 	}
 	require.Contains(t, statuses, w.Code)

@@ -31,7 +31,7 @@ func Live() RequireOption {
 
 // Require lets only requests with a valid access token through to next, where [FromContext] says what it says. The token
 // is in the one Authorization header (RFC 6750 section 2.1), or in its cookie; then the request must not be one of
-// another origin that could change something. Tokens elsewhere, as in the URL, are not looked at.
+// another origin that could change something, or open a WebSocket. Tokens elsewhere, as in the URL, are not looked at.
 //
 // The answer to others is 401 with a challenge: a bare one where there is no token. It is 400 for two tokens, 403 for a
 // missing scope and for another origin, and 503 with Retry-After if Live could not tell. Require never touches cookies.
@@ -96,10 +96,21 @@ func (h *Handlers) accessToken(r *http.Request) (string, error) {
 	case cookie == "":
 		return "", errNoToken
 	}
-	if err := h.cfg.CrossOrigin.Check(r); err != nil {
+	if err := h.cfg.CrossOrigin.Check(asUnsafe(r)); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrCrossOrigin, err)
 	}
 	return cookie, nil
+}
+
+// asUnsafe returns a request as the check of its origin is to see it. A WebSocket begins with a GET, but is not safe like
+// one: a page of a sibling domain opens it with the cookies, and no CORS keeps that page from reading what comes.
+func asUnsafe(r *http.Request) *http.Request {
+	if r.Header.Get("Upgrade") == "" {
+		return r
+	}
+	r = r.WithContext(r.Context()) // a copy
+	r.Method = http.MethodPost
+	return r
 }
 
 func (h *Handlers) refuseAccess(w http.ResponseWriter, r *http.Request, q requirement, err error) {

@@ -57,6 +57,16 @@ func TestRequire_letsInWithOneToken(t *testing.T) {
 			header("Sec-Fetch-Site", "cross-site")(r)
 			r.Method = http.MethodPost
 		},
+		"cookie and a WebSocket of one's own": func(r *http.Request) {
+			webSocket(tokens.AccessToken, "http://example.com")(r)
+			header("Sec-Fetch-Site", "same-origin")(r)
+		},
+		"cookie and a WebSocket of one's own in an old browser": webSocket(tokens.AccessToken, "http://example.com"),
+		"cookie and a WebSocket of a program":                   webSocket(tokens.AccessToken, ""),
+		"header and a WebSocket of another site": func(r *http.Request) {
+			bearer(tokens.AccessToken)(r)
+			webSocket("", "https://evil.example")(r)
+		},
 		"cookie beside one that looks like it": header("Cookie", "\u00a0__Host-access=x; __Host-access="+tokens.AccessToken),
 		"cookie and a POST of one's own": func(r *http.Request) {
 			header("Cookie", "__Host-access="+tokens.AccessToken)(r)
@@ -69,6 +79,20 @@ func TestRequire_letsInWithOneToken(t *testing.T) {
 			require.Equal(t, http.StatusOK, answer.StatusCode)
 			require.Equal(t, "alice "+tokens.Session.ID, bodyOf(t, answer))
 		})
+	}
+}
+
+// webSocket returns an edit that makes a request open a WebSocket, with a cookie and an origin if they are given.
+func webSocket(cookie, origin string) func(*http.Request) {
+	return func(r *http.Request) {
+		r.Header.Set("Connection", "Upgrade")
+		r.Header.Set("Upgrade", "websocket")
+		if cookie != "" {
+			r.Header.Set("Cookie", "__Host-access="+cookie)
+		}
+		if origin != "" {
+			r.Header.Set("Origin", origin)
+		}
 	}
 }
 
@@ -103,6 +127,8 @@ func TestRequire_refuses(t *testing.T) {
 		"a name a browser lets anybody set": {[]func(*http.Request){cookie(""), header("Cookie", "\u2000__Host-access="+tokens.AccessToken)}, 401, bare},
 		"bad cookie":                        {[]func(*http.Request){cookie("x")}, 401, bad},
 		"cookie, another site POST":         {[]func(*http.Request){cookie(tokens.AccessToken), header("Sec-Fetch-Site", "cross-site"), func(r *http.Request) { r.Method = http.MethodPost }}, 403, ""},
+		"cookie, sibling's WebSocket":       {[]func(*http.Request){webSocket(tokens.AccessToken, "https://evil.example.com"), header("Sec-Fetch-Site", "same-site")}, 403, ""},
+		"cookie, WebSocket of another port": {[]func(*http.Request){webSocket(tokens.AccessToken, "http://example.com:8080")}, 403, ""},
 		"cookie, sibling's DELETE":          {[]func(*http.Request){cookie(tokens.AccessToken), header("Sec-Fetch-Site", "same-site"), func(r *http.Request) { r.Method = http.MethodDelete }}, 403, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

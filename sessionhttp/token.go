@@ -1,6 +1,7 @@
 package sessionhttp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,7 +13,8 @@ import (
 
 // Token is the endpoint that refreshes (RFC 6749 section 6): a POST of grant_type=refresh_token and refresh_token, and
 // client_id and scope if the client likes. With cookies, a POST without refresh_token takes the one in the cookie and
-// sets new cookies; its answer has no token. It must be at Config.Prefix + "/token".
+// sets new cookies; its answer has no token. One that has no cookie either is invalid_grant if it has no body and no
+// Content-Type: else its token may have got lost on the way. It must be at Config.Prefix + "/token".
 //
 // The answer is 200, or 400 with one of the errors of RFC 6749 section 5.2, of which invalid_grant alone says that
 // the login is over; 401 for an OAuth client's wrong secret, 403 for a page of another origin, 405, 413 for more than
@@ -33,10 +35,10 @@ func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, answer{http.StatusBadRequest, "unsupported_grant_type"}, fmt.Errorf("%w: a grant type that is not refresh_token", ErrBadRequest))
 		return
 	}
-	tokens, err := h.m.Refresh(r.Context(), grant.token, grant.options...)
+	tokens, err := grant.refresh(r.Context(), h.m)
 	switch {
 	case err != nil:
-		if grant.fromCookie && isVerdict(err) && !replaced(err) {
+		if grant.fromCookie && clears(err) {
 			h.clearCookies(w)
 		}
 		h.refuseForm(w, r, err)
@@ -48,11 +50,22 @@ func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// replaced reports whether the session was ended by a login in the same browser: by now, the cookies may be the new
-// session's.
-func replaced(err error) bool {
+// clears reports whether a refresh's error deletes the cookies that it came with. A verdict does, but not that the
+// session was ended by a login or from elsewhere: its user may have logged in again since, in this browser, and by now
+// the cookies be the new session's. Dead ones that stay cost a refresh that comes to nothing, as a browser without any
+// sends too.
+func clears(err error) bool {
+	if !isVerdict(err) {
+		return false
+	}
 	var revoked *tokensession.RevokedError
-	return errors.As(err, &revoked) && revoked.Reason == tokensession.ReasonReplaced
+	if errors.As(err, &revoked) {
+		switch revoked.Reason {
+		case tokensession.ReasonReplaced, tokensession.ReasonMaxSessions, tokensession.ReasonSubjectRevoked, tokensession.ReasonRevoked:
+			return false
+		}
+	}
+	return true
 }
 
 // A refreshGrant is what a request to Token asks for.
@@ -60,15 +73,27 @@ type refreshGrant struct {
 	kind       string // grant_type, which only a request with the token in a cookie can do without
 	token      string
 	fromCookie bool
-	options    []tokensession.RefreshOption
+	attributes map[string]string
+	options    []tokensession.RefreshOption // but for the attributes
 }
 
+// refresh leaves the attributes out if that is how it comes to something: beside those that the session has got from the
+// host, there may be no room for the request's. Whoever sends it can do nothing about that, and must not be locked out.
+func (g refreshGrant) refresh(ctx context.Context, m *tokensession.Manager) (tokensession.Tokens, error) {
+	if len(g.attributes) > 0 {
+		tokens, err := m.Refresh(ctx, g.token, append(g.options, tokensession.WithAttributes(g.attributes))...)
+		if err == nil || refreshAnswer(err).status != http.StatusInternalServerError { // 500 is for arguments that cannot be
+			return tokens, err
+		}
+	}
+	return m.Refresh(ctx, g.token, g.options...)
+}
+
+// readGrant asks for a client's authentication only where a client presents a token: the browser of a cookie has none,
+// and what is in its Authorization header may be for a proxy.
 func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, error) {
 	g := refreshGrant{kind: form.Get("grant_type"), token: form.Get("refresh_token")}
-	client, err := h.client(r, form)
-	if err != nil {
-		return g, err
-	}
+	client := ""
 	cookie, err := h.refresh.read(r)
 	switch {
 	case err != nil:
@@ -78,16 +103,18 @@ func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, er
 	case cookie != "":
 		g.token, g.fromCookie = cookie, true
 		g.options = append(g.options, tokensession.WithMaxAccessSize(h.access.room()))
-	case h.cfg.Cookies && len(form) == 0: // a browser whose cookie is gone
+	case h.cfg.Cookies && len(form) == 0 && r.Header.Get("Content-Type") == "": // a browser whose cookie is gone
 		return g, fmt.Errorf("%w: no refresh token in a cookie", tokensession.ErrInvalidToken)
 	case g.kind == "":
 		return g, fmt.Errorf("%w: no grant_type", ErrBadRequest)
 	case g.token == "" && g.kind == "refresh_token":
 		return g, fmt.Errorf("%w: no refresh_token", ErrBadRequest)
+	default:
+		if client, err = h.client(r, form); err != nil {
+			return g, err
+		}
 	}
-	if attributes := h.attributes(r); len(attributes) > 0 {
-		g.options = append(g.options, tokensession.WithAttributes(attributes))
-	}
+	g.attributes = h.attributes(r)
 	g.options = append(g.options, tokensession.WithClient(client), tokensession.WithScope(form.Get("scope")))
 	return g, nil
 }

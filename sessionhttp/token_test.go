@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -167,7 +169,6 @@ func TestToken_refusesBadRequests(t *testing.T) {
 		"HEAD":                               {good, method("HEAD"), 405, "invalid_request"},
 		"PUT":                                {good, method("PUT"), 405, "invalid_request"},
 		"DELETE":                             {good, method("DELETE"), 405, "invalid_request"},
-		"lower-case post":                    {good, method("post"), 405, "invalid_request"},
 		"token in the URL":                   {url.Values{"grant_type": {"refresh_token"}}, path("/auth/token?refresh_token=" + token), 400, "invalid_request"},
 		"any parameter in the URL":           {good, path("/auth/token?x=1"), 400, "invalid_request"},
 		"JSON":                               {good, contentType("application/json"), 400, "invalid_request"},
@@ -221,6 +222,29 @@ func TestToken_refusesBadRequests(t *testing.T) {
 			requireError(t, s.do(r), 400, "invalid_request")
 			require.NotContains(t, s.causes[len(s.causes)-1].Error(), token[4:])
 		})
+	}
+	s.requireLive(token)
+}
+
+// A mux that Mount has been used on does that by itself.
+func TestToken_refusesMethodsThatNobodyKnows(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	token := s.start().RefreshToken
+	for _, method := range []string{"post", "Post", "PROPFIND", ""} {
+		edit := func(r *http.Request) {
+			r.Method = method
+			header("Cookie", "__Secure-refresh="+token)(r)
+		}
+		answer := s.post("/auth/token", nil, edit)
+		require.Equal(t, http.StatusMethodNotAllowed, answer.StatusCode, method)
+		require.Empty(t, answer.Header["Set-Cookie"])
+
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPost, "/auth/token", nil)
+		edit(r)
+		s.h.Token(w, r)
+		require.Equal(t, "POST", w.Header().Get("Allow"))
+		requireError(t, w.Result(), http.StatusMethodNotAllowed, "invalid_request")
 	}
 	s.requireLive(token)
 }
@@ -281,6 +305,120 @@ func TestToken_asksTheHostForAClientsSecret(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.post("/auth/token", form).StatusCode)
 }
 
+// A proxy that asks for a password passes it on: it is none of a client's, and a browser has no client.
+func TestToken_aBrowserBehindAProxysPasswordRefreshes(t *testing.T) {
+	for name, cfg := range map[string]sessionhttp.Config{
+		"public clients": {Cookies: true},
+		"clients with secrets": {Cookies: true, AuthenticateClient: func(context.Context, string, string) (bool, error) {
+			return false, errors.New("nobody is to be asked")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, cfg)
+			password := func(r *http.Request) { r.SetBasicAuth("staging", "x") }
+			cookies := cookiesOf(t, s.post("/auth/token", nil, withCookies(s.login(), refreshCookie), password))
+			require.Len(t, cookies, 2)
+			r := httptest.NewRequest(http.MethodGet, "/auth/session", nil)
+			withCookies(cookies, accessCookie)(r)
+			password(r)
+			require.Equal(t, http.StatusOK, s.do(r).StatusCode)
+			require.Equal(t, http.StatusOK, s.post("/auth/logout", nil, withCookies(cookies, accessCookie), password).StatusCode)
+			requireError(t, s.post("/auth/token", nil, withCookies(cookies, refreshCookie), password), http.StatusBadRequest, "invalid_grant")
+			requireError(t, s.post("/auth/token", nil, password), http.StatusBadRequest, "invalid_grant")
+		})
+	}
+}
+
+// Who puts a client's token into a cookie does not get around the client's secret.
+func TestToken_aClientsTokenInACookieIsRefused(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	tokens := s.start(tokensession.WithClient("app"))
+	for _, form := range []url.Values{nil, {"client_id": {"app"}}} {
+		answer := s.post("/auth/token", form, header("Cookie", "__Secure-refresh="+tokens.RefreshToken), func(r *http.Request) { r.SetBasicAuth("app", "") })
+		requireError(t, answer, http.StatusBadRequest, "invalid_grant")
+	}
+	s.told()
+	require.Equal(t, http.StatusOK, s.refresh(tokens.RefreshToken, func(r *http.Request) { r.SetBasicAuth("app", "") }).StatusCode)
+	require.Equal(t, []tokensession.EventKind{tokensession.EventRefreshed}, s.told(), "the token was consumed before")
+}
+
+// A middleware that looks for _method or a CSRF token in the form has read the body, and the form is in the request.
+func TestToken_takesAFormThatHasBeenRead(t *testing.T) {
+	for name, read := range map[string]func(*http.Request){
+		"FormValue": func(r *http.Request) { r.FormValue("_method") },
+		"ParseForm": func(r *http.Request) { _ = r.ParseForm() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, sessionhttp.Config{Cookies: true})
+			require.NotEmpty(t, jsonOf(t, s.refresh(s.start().RefreshToken, read))["refresh_token"])
+			require.Equal(t, http.StatusOK, s.post("/auth/token", nil, withCookies(s.login(), refreshCookie), read).StatusCode)
+			require.Equal(t, http.StatusOK, s.post("/auth/token", url.Values{"scope": {""}}, withCookies(s.login(), refreshCookie), read).StatusCode)
+			requireError(t, s.post("/auth/token", nil, read), http.StatusBadRequest, "invalid_grant")
+
+			tokens := s.start()
+			form := func(add url.Values) url.Values {
+				form := refreshForm(tokens.RefreshToken)
+				maps.Copy(form, add)
+				return form
+			}
+			unknownLength := func(r *http.Request) { r.ContentLength = -1 }
+			as := func(v string) func(*http.Request) { return func(r *http.Request) { r.Header.Set("Content-Type", v) } }
+			repeated, huge := form(url.Values{"x": {"1", "2"}}), form(url.Values{"x": {strings.Repeat("x", 16<<10)}})
+			requireError(t, s.post("/auth/token", repeated, read), http.StatusBadRequest, "invalid_request")
+			requireError(t, s.post("/auth/token", huge, read), http.StatusRequestEntityTooLarge, "invalid_request")
+			requireError(t, s.post("/auth/token", huge, read, unknownLength), http.StatusRequestEntityTooLarge, "invalid_request")
+			requireError(t, s.post("/auth/token", form(nil), as("application/json"), read), http.StatusBadRequest, "invalid_request")
+			requireError(t, s.post("/auth/token?x=1", form(nil), read), http.StatusBadRequest, "invalid_request")
+			s.requireLive(tokens.RefreshToken)
+
+			require.Equal(t, http.StatusOK, s.post("/auth/revoke", url.Values{"token": {tokens.AccessToken}}, read).StatusCode)
+			_, err := s.m.Refresh(ctx, tokens.RefreshToken)
+			require.ErrorIs(t, err, tokensession.ErrRevoked)
+		})
+	}
+}
+
+// Only a request that never had a token says that the browser has none. Where there may have been one that got lost on
+// the way, a verdict would end a login that is good.
+func TestToken_aBodyThatIsLostIsNoVerdict(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	tokens, cookies := s.start(), s.login()
+	lost := func(r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }
+	untyped := func(r *http.Request) { r.Header.Del("Content-Type") }
+	of := func(read func(*http.Request)) func(*http.Request) {
+		return func(r *http.Request) {
+			r.Body = io.NopCloser(io.MultiReader(strings.NewReader("refresh"), iotest.ErrReader(io.ErrUnexpectedEOF)))
+			read(r)
+		}
+	}
+	unknownLength := func(r *http.Request) { r.ContentLength = -1 }
+	parse := func(r *http.Request) { _ = r.ParseForm() }
+	for name, edits := range map[string][]func(*http.Request){
+		"read by somebody":                    {lost},
+		"read, without a content type":        {untyped, lost},
+		"read, of a length nobody knows":      {unknownLength, lost},
+		"cut off":                             {of(func(*http.Request) {})},
+		"cut off while somebody read":         {of(parse)},
+		"… of a length nobody knows":          {unknownLength, of(parse)},
+		"HTTP/1.0 without a Content-Length":   {func(r *http.Request) { r.Body, r.ContentLength, r.ProtoMinor = http.NoBody, 0, 0 }},
+		"… parsed by somebody":                {func(r *http.Request) { r.Body, r.ContentLength, r.ProtoMinor = http.NoBody, 0, 0 }, parse},
+		"no form when somebody parsed it":     {func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader("refresh_token=%zz")) }, parse},
+		"a multipart form that somebody read": {func(r *http.Request) { r.Header.Set("Content-Type", "multipart/form-data; boundary=x") }, lost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer := s.post("/auth/token", refreshForm(tokens.RefreshToken), edits...)
+			require.Empty(t, answer.Header["Set-Cookie"])
+			requireError(t, answer, http.StatusBadRequest, "invalid_request")
+		})
+	}
+	answer := s.post("/auth/token", url.Values{"scope": {"read"}}, withCookies(cookies, refreshCookie), lost)
+	require.Empty(t, answer.Header["Set-Cookie"])
+	requireError(t, answer, http.StatusBadRequest, "invalid_request")
+	requireError(t, s.post("/auth/token", nil, unknownLength), http.StatusBadRequest, "invalid_grant")
+	s.requireLive(tokens.RefreshToken)
+	s.requireLive(cookies[refreshCookie].Value)
+}
+
 // RFC 6749 section 3.2: parameters without a value are as if they were not sent.
 func TestToken_takesEmptyParametersForNone(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Cookies: true})
@@ -317,6 +455,44 @@ func TestToken_remembersNoMoreThanThereIsRoomFor(t *testing.T) {
 				require.Equal(t, given["header 000"], sessions[0].Attributes["header 000"])
 			}
 		}
+	}
+}
+
+// What the session was given at its login counts first, and that the request's has no room beside it is nobody's fault.
+func TestToken_refreshesWhereThereIsNoRoomForAttributes(t *testing.T) {
+	long := strings.Repeat("x", 4000)
+	full := map[string]string{}
+	for i := range 32 {
+		full[fmt.Sprint("login ", i)] = "x"
+	}
+	for name, c := range map[string]struct{ login, refresh map[string]string }{
+		"too many bytes":      {map[string]string{"note": long}, map[string]string{"agent": strings.Repeat("y", 200)}},
+		"too many names":      {full, map[string]string{"agent": "y"}},
+		"names too long":      {map[string]string{"note": "x"}, map[string]string{long: "y", long + "y": ""}},
+		"a control character": {map[string]string{"note": "x"}, map[string]string{"agent\x00": "y"}},
+		"no name":             {map[string]string{"note": "x"}, map[string]string{"": "y"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, sessionhttp.Config{Cookies: true, Attributes: func(*http.Request) map[string]string { return c.refresh }})
+			cookies := s.login(tokensession.WithAttributes(c.login))
+			tokens := s.start(tokensession.WithAttributes(c.login), tokensession.WithClient("app"))
+			for range 2 {
+				answer := s.post("/auth/token", nil, withCookies(cookies, refreshCookie))
+				require.Equal(t, http.StatusOK, answer.StatusCode)
+				cookies = cookiesOf(t, answer)
+			}
+			s.store.breaks(true)
+			requireError(t, s.post("/auth/token", nil, withCookies(cookies, refreshCookie)), http.StatusServiceUnavailable, "temporarily_unavailable")
+			s.store.breaks(false)
+			form := refreshForm(tokens.RefreshToken)
+			requireError(t, s.post("/auth/token", form), http.StatusBadRequest, "invalid_grant")
+			form.Set("client_id", "app")
+			require.Equal(t, http.StatusOK, s.post("/auth/token", form).StatusCode)
+			sessions, err := s.m.Sessions(ctx, "alice")
+			require.NoError(t, err)
+			require.Equal(t, c.login, sessions[0].Attributes)
+			require.Equal(t, c.login, sessions[1].Attributes)
+		})
 	}
 }
 
