@@ -128,7 +128,7 @@ func TestCookies_stayInARaceAndInAnOutage(t *testing.T) {
 }
 
 // The browser has logged in again while a tab's refresh was under way: what comes of that must not undo the login.
-func TestCookies_stayWhenTheSessionWasEndedFromElsewhere(t *testing.T) {
+func TestCookies_stayWhenALoginHasEndedTheSession(t *testing.T) {
 	for name, end := range map[string]func(*site, map[string]*http.Cookie) error{
 		"by a login that replaced it": func(s *site, old map[string]*http.Cookie) error {
 			r := httptest.NewRequest(http.MethodPost, "/login", nil)
@@ -139,15 +139,6 @@ func TestCookies_stayWhenTheSessionWasEndedFromElsewhere(t *testing.T) {
 		"by a login that there was no room for": func(s *site, _ map[string]*http.Cookie) error {
 			s.login() // as after an identity provider: the request has no cookies
 			return nil
-		},
-		"with all of the subject's": func(s *site, _ map[string]*http.Cookie) error {
-			_, err := s.m.RevokeSubject(ctx, "alice")
-			return err
-		},
-		"by its id": func(s *site, old map[string]*http.Cookie) error {
-			access, err := s.m.Verify(old[accessCookie].Value)
-			require.NoError(t, err)
-			return s.m.Revoke(ctx, access.SessionID)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -170,7 +161,7 @@ func TestCookies_stayWhenTheSessionWasEndedFromElsewhere(t *testing.T) {
 	}
 }
 
-func TestCookies_areClearedWhereTheSessionEndedHere(t *testing.T) {
+func TestCookies_areClearedWithEveryOtherVerdict(t *testing.T) {
 	for name, end := range map[string]func(*site, map[string]*http.Cookie){
 		"logout": func(s *site, old map[string]*http.Cookie) {
 			require.Equal(t, http.StatusOK, s.post("/auth/logout", nil, withCookies(old, accessCookie)).StatusCode)
@@ -183,6 +174,15 @@ func TestCookies_areClearedWhereTheSessionEndedHere(t *testing.T) {
 		"denial": func(s *site, old map[string]*http.Cookie) {
 			_, err := denyingManager(t, s).Refresh(ctx, old[refreshCookie].Value)
 			require.ErrorIs(t, err, tokensession.ErrDenied)
+		},
+		"all of the subject's": func(s *site, _ map[string]*http.Cookie) {
+			_, err := s.m.RevokeSubject(ctx, "alice")
+			require.NoError(t, err)
+		},
+		"by its id": func(s *site, old map[string]*http.Cookie) {
+			access, err := s.m.Verify(old[accessCookie].Value)
+			require.NoError(t, err)
+			require.NoError(t, s.m.Revoke(ctx, access.SessionID))
 		},
 		"expiry": func(s *site, _ map[string]*http.Cookie) { s.advance(7 * 24 * time.Hour) },
 	} {
