@@ -1,6 +1,6 @@
 .PHONY: test test-clients test-browser screenshot webapp lint proofs bench bench-stores bench-http fuzz servers quickstart model mutants bench-peers soak vectors coverage
 
-# Every module's tests with the race detector. The stores' tests start their own servers.
+# The modules' tests with the race detector, and the vectors. The stores' tests start their own servers.
 test: servers vectors
 	go test -race -timeout 30m work
 

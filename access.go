@@ -99,15 +99,16 @@ func (a Access) Claim(name string, dst any) error {
 }
 
 // An AccessVerifier verifies access tokens with public keys only. It is for services that accept tokens and have no
-// store; they learn of revocations no sooner than the token expires, so keep AccessTTL short. It is safe for
-// concurrent use.
+// store; they learn of revocations no sooner than the token expires, so keep AccessTTL short, or ask the introspection
+// endpoint of sessionhttp where that is too long. It is safe for concurrent use.
 type AccessVerifier struct {
 	cfg  AccessConfig
 	keys atomic.Pointer[keyring]
 }
 
 // NewAccessVerifier returns a verifier for tokens signed with a key of the JWKS, which is what [AccessSigner.JWKS]
-// returns. Keys in it for other purposes are passed over. The host fetches the set; see [AccessVerifier.SetKeys].
+// returns. Keys in it for other purposes are passed over. The host fetches the set, again every few minutes, and gives
+// it to [AccessVerifier.SetKeys].
 func NewAccessVerifier(jwks []byte, cfg AccessConfig) (*AccessVerifier, error) {
 	cfg, err := cfg.validate()
 	if err != nil {

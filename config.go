@@ -79,7 +79,7 @@ type Config struct {
 	// fact is in the store, and must neither block nor panic: the client would not get its tokens.
 	OnEvent func(context.Context, Event)
 
-	// Now is the clock; time.Now if nil.
+	// Now is the clock; time.Now if nil, which in a bubble of testing/synctest is the bubble's.
 	Now func() time.Time
 }
 

@@ -16,7 +16,7 @@ var (
 	ErrInvalidToken = errors.New("tokensession: invalid token")
 
 	// ErrExpired means that the token is genuine and its time is over: the access token's exp, the session's idle end
-	// or its absolute end.
+	// or its absolute end. Once the store has dropped the session it is ErrInvalidToken: treat the two alike.
 	ErrExpired = errors.New("tokensession: expired")
 
 	// ErrRevoked means that the token is genuine and its session was ended before its time. Where it is known why, the

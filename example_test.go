@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
@@ -73,7 +74,7 @@ func ExampleConfig_mobile() {
 	// Output: <nil>
 }
 
-// Administration, money, health: NIST 800-63B's AAL2 asks for a login after 24 hours, and after 1 hour of inactivity.
+// Administration, money, health: NIST 800-63B-4's AAL2 asks for a login after 24 hours, and after 1 hour of inactivity.
 func ExampleConfig_highSecurity() {
 	cfg := tokensession.Config{
 		AccessTTL:   5 * time.Minute,
@@ -153,6 +154,30 @@ func ExampleManager_RevokeSubject() {
 }
 
 // "Where you are logged in": what the host recorded of each session.
+// A user signs out one of the own devices. The id comes from a form, and might be of somebody else's session.
+func ExampleManager_Revoke() {
+	sessions := must(tokensession.New(exampleSigner(), tokensession.NewMemoryStore(), tokensession.Config{}))
+	phone := must(sessions.Start(ctx, "alice"))
+	other := must(sessions.Start(ctx, "bob"))
+	access := must(sessions.Verify(must(sessions.Start(ctx, "alice")).AccessToken))
+
+	signOut := func(id string) error {
+		mine, err := sessions.Sessions(ctx, access.Subject)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(mine, func(s tokensession.Session) bool { return s.ID == id }) {
+			return tokensession.ErrNotFound
+		}
+		return sessions.Revoke(ctx, id)
+	}
+	fmt.Println(signOut(phone.Session.ID))
+	fmt.Println(signOut(other.Session.ID))
+	// Output:
+	// <nil>
+	// tokensession: not found
+}
+
 func ExampleManager_Sessions() {
 	sessions := must(tokensession.New(exampleSigner(), tokensession.NewMemoryStore(), tokensession.Config{}))
 	must(sessions.Start(ctx, "alice", tokensession.WithAttributes(map[string]string{"device": "Firefox on Linux", "ip": "192.0.2.1"})))

@@ -79,7 +79,8 @@ func (m *Manager) denyPeriod() time.Duration {
 
 // Revoke ends a session: its refresh token is dead when Revoke returns, and its access tokens are refused by this
 // Manager at once and by others as soon as they read the feed. Ending one that is over already is no error. A session
-// that the store does not know is [ErrNotFound].
+// that the store does not know is [ErrNotFound]. It asks not whose session it is: where the ID comes from a user, see
+// first that it is one of the user's [Manager.Sessions].
 func (m *Manager) Revoke(ctx context.Context, sessionID string) error {
 	_, err := m.revoke(ctx, sessionID, ReasonRevoked)
 	return err

@@ -1,6 +1,7 @@
 package sessionhttp_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -70,7 +71,7 @@ func Example() {
 	// Output: hello alice
 }
 
-// A program refreshes, and uses the new access token.
+// What a program sends to refresh.
 func ExampleHandlers_Token() {
 	sessions := newExampleManager()
 	h, err := sessionhttp.New(sessions, sessionhttp.Config{})
@@ -79,7 +80,7 @@ func ExampleHandlers_Token() {
 	}
 	mux := http.NewServeMux()
 	h.Mount(mux)
-	tokens, err := sessions.Start(ctx, "alice")
+	tokens, err := sessions.Start(context.Background(), "alice")
 	if err != nil {
 		panic(err)
 	}

@@ -12,7 +12,7 @@ func tables(r *results) string {
 	runs := r.runs("Check/workers=1", "verify-ns/op")
 	return strings.Join([]string{
 		fmt.Sprintf("On %s cores of an %s with %s, all in one run, taking turns of half a millisecond. A time is the median of "+
-			"%d runs with benchstat's 95 %% interval; × is how many times longer the other takes, and below 1 we are not first. "+
+			"%d runs with benchstat's 95 %% interval; × is how many times longer the other takes, the median of the runs' ratios, and below 1 we are not first. "+
 			"`make bench-peers` writes these tables and the figure.", r.cores, cpuName(r.cpu), r.golang, runs),
 		verifyTable(r), checkTable(r), refreshTable(r), racesTable(r), growthText(r),
 	}, "\n\n") + "\n"
