@@ -51,6 +51,7 @@ after(() => channels[0].close());
 const json = (status, body, headers) => new Response(JSON.stringify(body), { status, headers });
 const alive = (more) => json(200, { subject: "alice", session_id: "s1", expires_in: 900, refresh_expires_in: 604800, ...more });
 const over = () => json(400, { error: "invalid_grant" });
+const busy = (seconds) => json(503, { error: "temporarily_unavailable" }, seconds && { "Retry-After": `${seconds}` });
 const refused = () => json(401, { error: "invalid_token" });
 const count = (what) => sent.filter((s) => s === what).length;
 
@@ -236,7 +237,7 @@ test("a verdict that cannot be had twice is none", async () => {
 	const tab = open();
 	await tab.info();
 	let asked = 0;
-	server["/auth/token"] = () => (++asked === 1 ? over() : json(503, {}, { "Retry-After": "60" }));
+	server["/auth/token"] = () => (++asked === 1 ? over() : busy(60));
 	const rejected = assert.rejects(tab.refresh(), UnavailableError);
 	await pass(100);
 	await rejected;
@@ -263,8 +264,10 @@ test("nothing but the verdict ends the session", async () => {
 	for (const [name, answer, tries] of [
 		["500", () => json(500, { error: "server_error" }), "more"],
 		["502 of a proxy", () => new Response("Bad Gateway", { status: 502 }), "more"],
-		["503", () => json(503, { error: "temporarily_unavailable" }, { "Retry-After": "1" }), "more"],
-		["503 for a long time", () => json(503, {}, { "Retry-After": "60" }), 1],
+		["503", () => busy(1), "more"],
+		["503 for a long time", () => busy(60), 1],
+		["503 of a proxy", () => new Response("Service Unavailable", { status: 503 }), "more"],
+		["503 of a proxy for a long time", () => new Response("", { status: 503, headers: { "Retry-After": "60" } }), 2],
 		["503 that says invalid_grant", () => json(503, { error: "invalid_grant" }), "more"],
 		["429", () => json(429, {}), "more"],
 		["no network", () => { throw new TypeError("Failed to fetch"); }, "more"],
@@ -304,7 +307,7 @@ test("a refresh that works at the third attempt is as good as any", async () => 
 	useFakeTime();
 	expired();
 	const refresh = server["/auth/token"];
-	const answers = [() => json(503, {}, { "Retry-After": "1" }), () => { throw new TypeError("Failed to fetch"); }, refresh];
+	const answers = [() => busy(1), () => { throw new TypeError("Failed to fetch"); }, refresh];
 	server["/auth/token"] = () => answers.shift()();
 	const tab = open();
 	const response = tab.fetch(`${origin}/api`);
@@ -316,7 +319,7 @@ test("a refresh that works at the third attempt is as good as any", async () => 
 test("Retry-After is waited for", async () => {
 	useFakeTime();
 	server["/api"] = refused;
-	server["/auth/token"] = () => json(503, {}, { "Retry-After": "5" });
+	server["/auth/token"] = () => busy(5);
 	const rejected = assert.rejects(open().fetch(`${origin}/api`), UnavailableError);
 	await pass(4900);
 	assert.equal(count("POST /auth/token"), 1);
@@ -347,7 +350,7 @@ test("an answer that comes after the next attempt was sent still counts", async 
 test("a refusal is noticed while an earlier attempt hangs", async () => {
 	useFakeTime();
 	expired();
-	const answers = [() => new Promise(() => {}), () => json(503, {}, { "Retry-After": "1" }), server["/auth/token"]];
+	const answers = [() => new Promise(() => {}), () => busy(1), server["/auth/token"]];
 	server["/auth/token"] = () => answers.shift()();
 	let status;
 	open().fetch(`${origin}/api`).then((response) => (status = response.status));
@@ -356,12 +359,16 @@ test("a refusal is noticed while an earlier attempt hangs", async () => {
 });
 
 test("an attempt in doubt is made again in time, whatever Retry-After asks for", async () => {
-	for (const [name, first] of [["no answer", () => { throw new TypeError("Failed to fetch"); }], ["500", () => json(500, {})]]) {
+	for (const [name, first] of [
+		["no answer", () => { throw new TypeError("Failed to fetch"); }],
+		["500", () => json(500, {})],
+		["503 of a proxy", () => new Response("Service Unavailable", { status: 503 })],
+	]) {
 		number++;
 		sent = [];
 		useFakeTime();
 		expired();
-		const answers = [first, () => json(503, {}, { "Retry-After": "30" }), server["/auth/token"]];
+		const answers = [first, () => busy(30), server["/auth/token"]];
 		server["/auth/token"] = () => answers.shift()();
 		const response = open().fetch(`${origin}/api`);
 		await pass(7500);
@@ -372,13 +379,37 @@ test("an attempt in doubt is made again in time, whatever Retry-After asks for",
 	}
 });
 
+test("a 503 that is not the server's own may hide that the refresh was applied", async () => {
+	const after30 = { "Retry-After": "30" };
+	for (const [name, first] of [
+		["a page", () => new Response("<h1>temporarily_unavailable</h1>", { status: 503, headers: after30 })],
+		["other JSON", () => json(503, { error: "upstream reset" }, after30)],
+		["null", () => json(503, null, after30)],
+		["502 with our words", () => json(502, { error: "temporarily_unavailable" }, after30)],
+	]) {
+		number++;
+		sent = [];
+		useFakeTime();
+		expired();
+		const refresh = server["/auth/token"];
+		const applied = Date.now();
+		const answers = [first, () => (Date.now() < applied + 10_000 ? refresh() : over())];
+		server["/auth/token"] = () => answers.shift()();
+		let status;
+		open().fetch(`${origin}/api`).then((response) => (status = response.status), (err) => (status = err.name));
+		await pass(10_000);
+		assert.equal(status, 200, name);
+		mock.timers.reset();
+	}
+});
+
 test("a late answer is not waited for until the next attempt", async () => {
 	useFakeTime();
 	let answered = false;
 	let first;
 	server["/api"] = () => (answered ? json(200, {}) : refused());
 	server["/auth/token"] = () => {
-		if (first) return json(503, {}, { "Retry-After": "30" });
+		if (first) return busy(30);
 		return new Promise((resolve) => (first = () => {
 			answered = true;
 			resolve(alive());
@@ -414,7 +445,7 @@ test("before it has run out, a request goes though no refresh does", async () =>
 	useFakeTime();
 	server["/auth/session"] = () => alive({ expires_in: 60 });
 	server["/api"] = () => json(200, {});
-	server["/auth/token"] = () => json(503, {}, { "Retry-After": "60" });
+	server["/auth/token"] = () => busy(60);
 	const tab = open();
 	await tab.info();
 	await pass(59_000);
@@ -748,7 +779,7 @@ test("of the absolute end it says that no refresh helps, as early as the page wa
 test("when the end should have come, it asks the server", async () => {
 	useFakeTime();
 	server["/auth/session"] = () => alive({ refresh_expires_in: 60 });
-	server["/auth/token"] = () => json(503, {}, { "Retry-After": "100" });
+	server["/auth/token"] = () => busy(100);
 	const [tab, other] = [open(), open()];
 	await tab.info();
 	await other.info();

@@ -221,7 +221,7 @@ export class Session extends EventTarget {
 			let answer = await Promise.race([settled, newest, sleep(slow, { err: unavailable() })]);
 			const { err } = answer;
 			if (err) {
-				inDoubt ||= err.status !== 503 && err.status !== 429;
+				inDoubt ||= !err.notDone;
 				const left = last - Date.now();
 				let wait = Math.max(pause * (0.5 + Math.random()), err.retryAfter);
 				if (inDoubt && left > 0) wait = Math.min(wait, left); // later, the token may count as stolen
@@ -255,7 +255,10 @@ export class Session extends EventTarget {
 		}
 		if (response.ok && good(body)) return body;
 		if (response.status === 400 && body?.error === "invalid_grant") return null;
-		throw unavailable(response);
+		const err = unavailable(response);
+		// Any other 503 is a proxy's: the server behind it may have done what was asked for, and its answer got lost.
+		err.notDone = response.status === 429 || (response.status === 503 && body?.error === "temporarily_unavailable");
+		throw err;
 	}
 
 	#url(endpoint) {

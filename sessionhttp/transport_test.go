@@ -157,6 +157,10 @@ var lostAnswers = map[string]func(rw http.ResponseWriter, r *http.Request, serve
 		serve(httptest.NewRecorder())
 		rw.WriteHeader(http.StatusBadGateway)
 	},
+	"a proxy's 503": func(rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
+		serve(httptest.NewRecorder())
+		rw.WriteHeader(http.StatusServiceUnavailable)
+	},
 	"a page instead": func(rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
 		serve(httptest.NewRecorder())
 		_, _ = io.WriteString(rw, "<html>please log in to the hotel")
@@ -265,13 +269,18 @@ func TestTransport_outagesKeepTheTokens(t *testing.T) {
 	status := func(status int, header ...string) func(w *clientWorld) {
 		return func(w *clientWorld) { w.setStatus(status, header...) }
 	}
+	busyFor := func(retryAfter string) func(w *clientWorld) {
+		return func(w *clientWorld) { w.setBusy(retryAfter) }
+	}
 	for name, c := range map[string]struct {
 		begin func(w *clientWorld)
 		most  int // refreshes in ten minutes of a request each second
 	}{
-		"503":                                  {status(503), 5 * 600},
-		"503 for half a minute":                {status(503, "Retry-After", "30"), 22},
-		"503 for a day, which is too long":     {status(503, "Retry-After", "86400"), 4},
+		"503":                                  {busyFor(""), 5 * 600},
+		"503 for half a minute":                {busyFor("30"), 22},
+		"503 for a day, which is too long":     {busyFor("86400"), 4},
+		"a proxy's 503":                        {status(503), 5 * 600},
+		"a proxy's 503 for half a minute":      {status(503, "Retry-After", "30"), 2 * 18},
 		"429":                                  {status(429, "Retry-After", "60"), 12},
 		"500":                                  {status(500), 5 * 600},
 		"404":                                  {status(404), 600},
@@ -360,8 +369,7 @@ func TestTransport_honoursRetryAfter(t *testing.T) {
 				pass(time.Hour)
 				w.setFault(func(n int, rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
 					if n == 1 {
-						rw.Header().Set("Retry-After", c.header(time.Now()))
-						rw.WriteHeader(503)
+						busy(rw, c.header(time.Now()))
 						return
 					}
 					serve(rw)
@@ -398,8 +406,7 @@ func TestTransport_aLostAnswerIsAskedForInTimeEvenIfTheServerIsBusy(t *testing.T
 					case 1:
 						lose(rw, r, serve)
 					case 2:
-						rw.Header().Set("Retry-After", "60")
-						rw.WriteHeader(503)
+						busy(rw, "60")
 					default:
 						serve(rw)
 					}
@@ -407,6 +414,41 @@ func TestTransport_aLostAnswerIsAskedForInTimeEvenIfTheServerIsBusy(t *testing.T
 				requireGet(t, transport)
 				require.Len(t, w.at, 3)
 				require.Equal(t, 8*time.Second, w.at[2].Sub(w.at[0]), "as late as possible")
+				w.requireAlive(w.memory)
+			})
+		})
+	}
+}
+
+// Nor does it wait for as long as a proxy asks for, that answers 503 for a server it has lost, or a page of its own. Only
+// the token endpoint itself can say that it has not refreshed.
+func TestTransport_aProxysAnswerIsNoPromiseThatNothingWasDone(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		body   string
+	}{
+		"503":                   {503, ""},
+		"503 with a page":       {503, "<h1>temporarily_unavailable</h1>"},
+		"503 with other JSON":   {503, `{"error":"upstream reset"}`},
+		"503 with its own code": {503, `{"error":"server_error"}`},
+		"502":                   {502, `{"error":"temporarily_unavailable"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+				transport := w.transport(w.memory)
+				pass(time.Hour)
+				w.setFault(func(n int, rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+					if n > 1 {
+						serve(rw)
+						return
+					}
+					serve(httptest.NewRecorder())
+					rw.Header().Set("Retry-After", "30")
+					answer(c.status, c.body)(n, rw, r, serve)
+				})
+				requireGet(t, transport)
+				require.Len(t, w.at, 2)
+				require.Equal(t, 8*time.Second, w.at[1].Sub(w.at[0]), "as late as possible")
 				w.requireAlive(w.memory)
 			})
 		})
@@ -425,7 +467,7 @@ func TestTransport_pausesAfterAnEarlyRefreshThatFailed(t *testing.T) {
 	} {
 		clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 			transport := w.transport(w.memory)
-			w.setStatus(503, "Retry-After", c.header)
+			w.setBusy(c.header)
 			pass(14 * time.Minute)
 			requireGet(t, transport)
 			require.NoError(t, transport.Wait(t.Context()))
@@ -1505,7 +1547,7 @@ func TestTransport_noPauseOutlastsAClockThatIsSetBack(t *testing.T) {
 		cfg.Now = func() time.Time { return time.Now().Add(ahead) }
 		transport, err := sessionhttp.NewTransport(clientAuthURL, store, cfg)
 		require.NoError(t, err)
-		w.setStatus(503, "Retry-After", "300")
+		w.setBusy("300")
 		_, _, err = clientGet(t.Context(), transport, clientAPIURL)
 		require.ErrorIs(t, err, tokensession.ErrUnavailable)
 		ahead = 0
