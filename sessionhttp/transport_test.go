@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -857,6 +858,77 @@ func TestTransport_sendsTheBodyAgainIfItCan(t *testing.T) {
 				require.Equal(t, c.calls+1, w.apiCalls())
 			})
 		})
+	}
+}
+
+// A base that has one connection has none for the refresh while the refusal's body is not read.
+func TestTransport_refreshesOverTheConnectionOfTheRefusal(t *testing.T) {
+	w := newClientWorld(t)
+	server := httptest.NewServer(w)
+	defer server.Close()
+	base := &http.Transport{MaxConnsPerHost: 1}
+	defer base.CloseIdleConnections()
+	transport, err := sessionhttp.NewTransport(server.URL+"/token", w.memory, w.config(base))
+	require.NoError(t, err)
+	page := strings.Repeat("no entry ", 5000)
+	w.setAPI(func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+		if r.Header.Get("Authorization") == "Bearer "+w.start.AccessToken {
+			rw.WriteHeader(401)
+			_, _ = io.WriteString(rw, page)
+			return
+		}
+		serve(rw)
+	})
+	status, body, err := clientGet(t.Context(), transport, server.URL+"/api")
+	require.NoError(t, err)
+	require.Equal(t, 200, status, body)
+	require.Empty(t, w.toldErrors())
+	w.requireAlive(w.memory)
+}
+
+// Where the refusal is the answer after all, it is a whole one.
+func TestTransport_givesBackTheWholeRefusal(t *testing.T) {
+	for name, text := range map[string]string{
+		"nothing": "", "short": "no entry", "as long as what is read": strings.Repeat("x", 64<<10),
+		"longer": strings.Repeat("x", 64<<10) + strings.Repeat("y", 64<<10),
+	} {
+		for _, broken := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " ", broken), func(t *testing.T) {
+				clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+					body := newTrackedBody(text)
+					if broken {
+						body.Reader = io.MultiReader(body.Reader, iotest.ErrReader(errClientDisk))
+					}
+					network := clientNetwork{w, w}
+					transport, err := sessionhttp.NewTransport(clientAuthURL, w.memory, w.config(clientBase(func(req *http.Request) (*http.Response, error) {
+						if req.URL.Path == "/token" {
+							return network.RoundTrip(req)
+						}
+						return &http.Response{StatusCode: 401, Header: http.Header{}, Body: body}, nil
+					})))
+					require.NoError(t, err)
+					req := mustRequest(t, "POST", clientAPIURL, "hello")
+					req.GetBody = nil
+					resp, err := transport.RoundTrip(req)
+					require.NoError(t, err)
+					require.Equal(t, 1, w.refreshes())
+					select {
+					case <-body.closed:
+						t.Fatal("closed before the caller has read it")
+					default:
+					}
+					got, err := io.ReadAll(resp.Body)
+					require.Equal(t, text, string(got))
+					if broken {
+						require.ErrorIs(t, err, errClientDisk)
+					} else {
+						require.NoError(t, err)
+					}
+					require.NoError(t, resp.Body.Close())
+					<-body.closed
+				})
+			})
+		}
 	}
 }
 
