@@ -133,7 +133,7 @@ func (c *clientCore) send(req *http.Request, body io.ReadCloser, accessToken str
 	if sent.Header == nil {
 		sent.Header = http.Header{}
 	}
-	sent.Body = body
+	sent.Body, sent.Trailer = body, req.Trailer // not a copy: its values are set while the body is read
 	sent.Header.Set("Authorization", "Bearer "+accessToken)
 	resp, err := c.cfg.Base.RoundTrip(sent)
 	if err == nil && resp == nil {

@@ -1411,6 +1411,47 @@ func TestTransport_leavesTheRequestAlone(t *testing.T) {
 	})
 }
 
+// A trailer's values are set on the request while its body is read.
+func TestTransport_sendsTrailers(t *testing.T) {
+	w := newClientWorld(t)
+	server := httptest.NewServer(w)
+	defer server.Close()
+	base := &http.Transport{}
+	defer base.CloseIdleConnections()
+	transport, err := sessionhttp.NewTransport(server.URL+"/token", w.memory, w.config(base))
+	require.NoError(t, err)
+	w.setAPI(func(rw http.ResponseWriter, r *http.Request, _ func(http.ResponseWriter)) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Header.Get("Authorization") == "Bearer "+w.start.AccessToken {
+			rw.WriteHeader(401)
+			return
+		}
+		_, _ = io.WriteString(rw, r.Trailer.Get("X-Sum"))
+	})
+	req := mustRequest(t, "POST", server.URL+"/api", "")
+	req.ContentLength = -1
+	req.Trailer = http.Header{"X-Sum": nil}
+	sums := 0
+	req.GetBody = func() (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(strings.NewReader("hello"), readFunc(func([]byte) (int, error) {
+			sums++
+			req.Trailer.Set("X-Sum", fmt.Sprint(sums))
+			return 0, io.EOF
+		}))), nil
+	}
+	req.Body, _ = req.GetBody()
+	resp, err := transport.RoundTrip(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	sum, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, "2", string(sum))
+}
+
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+
 func TestNewTransport_refuses(t *testing.T) {
 	const good = clientAuthURL
 	for _, c := range []struct {
