@@ -970,6 +970,9 @@ func TestTransport_aCancelledRequestLosesNothing(t *testing.T) {
 			synctest.Wait()
 			_, _, err := clientGet(ctx, transport, clientAPIURL)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
+			var wrapped *url.Error
+			require.ErrorAs(t, err, &wrapped)
+			require.True(t, wrapped.Timeout())
 			require.Equal(t, time.Second, time.Since(began), "the request's own time is up")
 			for range cap(others) {
 				require.NoError(t, <-others, "the others' is not")
