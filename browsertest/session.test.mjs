@@ -635,6 +635,33 @@ test("news of a login are not of before it, however late a tab hears", async () 
 	assert.deepEqual(tab.events, ["end logout", "update"]);
 });
 
+test("what was asked in the millisecond of an end is of before it, and a login's own news are not", async () => {
+	useFakeTime(); // which stands still
+	server["/auth/logout"] = () => json(200, {});
+	server["/auth/session"] = () => alive();
+	const [tab, other] = [open(), open()];
+	await tab.info();
+	await heard(other, "update");
+	await tab.logout();
+	const channel = new BroadcastChannel(`tokensession /${number}/`);
+	const now = Date.now();
+	tab.told = [];
+	channel.postMessage({ kind: "seen", asked: now, info: { session_id: "s1", expires_at: now + 1e6, refresh_expires_at: now + 1e6 } });
+	await told(tab, "seen");
+	await heard(other, "end logout");
+	assert.deepEqual(tab.events, ["update", "end logout"]);
+	assert.deepEqual(other.events, ["update", "end logout"]);
+
+	mock.timers.tick(50); // the logout gives up the lock
+	mock.timers.setTime(now);
+	server["/auth/session"] = () => alive({ session_id: "s2" });
+	const login = tab.login(async () => json(200, {}));
+	await settle();
+	await login;
+	await heard(other, "update");
+	assert.equal(other.subjects.length, 2);
+});
+
 test("a clock that is set back does not make a tab's own answers old", async () => {
 	useFakeTime();
 	server["/auth/session"] = () => alive({ session_id: "s2" });

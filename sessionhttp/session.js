@@ -122,7 +122,7 @@ export class Session extends EventTarget {
 	}
 
 	async info() {
-		const asked = Date.now();
+		const asked = Math.max(Date.now(), this.#changed); // after what this tab has heard of, though it be the same millisecond
 		const changes = this.#changes;
 		const response = await this.fetch(this.#url("session"), { cache: "no-store" }).catch((err) => {
 			throw err instanceof UnavailableError ? err : unavailable(null, err);
@@ -266,7 +266,7 @@ export class Session extends EventTarget {
 	}
 
 	#tell(message) {
-		message.at = Date.now(); // others may hear it later
+		message.at = Date.now() + 1; // others may hear it later; what was asked in this very millisecond is of before
 		this.#channel?.postMessage(message);
 		this.#hear(message);
 	}
