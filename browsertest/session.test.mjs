@@ -29,13 +29,16 @@ const origin = "http://localhost:1";
 let number = 0; // of the test: each has its own lock and channel
 let server; // by path: what answers
 let sent; // the requests: "POST /auth/token"
+let kept; // the requests themselves: Node.js aborts no signal of one that was garbage-collected
 
 beforeEach(() => {
 	number++;
 	sent = [];
+	kept = [];
 	server = {};
 	globalThis.fetch = async (input, init) => {
 		const request = new Request(input, init);
+		kept.push(request);
 		const path = new URL(request.url).pathname.replace(`/${number}/`, "/auth/");
 		sent.push(`${request.method} ${path}`);
 		if (request.signal.aborted) throw request.signal.reason;
