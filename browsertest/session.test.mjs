@@ -481,6 +481,22 @@ test("without a BroadcastChannel it works, too", async () => {
 	}
 });
 
+test("where storage is denied, and the channel with it, it can be imported and works in this tab", async () => {
+	const Saved = globalThis.BroadcastChannel;
+	globalThis.BroadcastChannel = class { constructor() { throw new DOMException("The operation is insecure.", "SecurityError"); } };
+	const again = mkdtempSync(join(tmpdir(), "tokensession-"));
+	copyFileSync(new URL("../sessionhttp/session.js", import.meta.url), join(again, "session.mjs"));
+	try {
+		expired();
+		const { Session } = await import(join(again, "session.mjs"));
+		const tab = new Session(`${origin}/${number}/session.js`);
+		assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
+	} finally {
+		globalThis.BroadcastChannel = Saved;
+		rmSync(again, { recursive: true });
+	}
+});
+
 test("a logout is told in every tab, and tried again where the network fails", async () => {
 	server["/auth/session"] = () => alive();
 	let attempts = 0;

@@ -88,10 +88,10 @@ export class Session extends EventTarget {
 		this.#name = "tokensession " + new URL(".", this.#base).pathname;
 		this.#locks = globalThis.navigator?.locks ?? ownLocks();
 		this.fetch = this.fetch.bind(this);
-		if (globalThis.BroadcastChannel) {
+		try {
 			this.#channel = new BroadcastChannel(this.#name);
 			this.#channel.onmessage = (message) => this.#hear(message.data);
-		}
+		} catch {} // an old browser has none, and one that is told to store nothing for a site may deny it
 		// Timers stand still while a device sleeps, and a page that comes out of the back-forward cache has heard nothing.
 		globalThis.document?.addEventListener("visibilitychange", () => this.#watch());
 		globalThis.addEventListener?.("pageshow", (e) => e.persisted && this.#info && this.info().catch(() => {}));
