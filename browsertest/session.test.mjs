@@ -72,6 +72,23 @@ function open() {
 	return tab;
 }
 
+// withLocks is how a browser has them. FrozenLocks are another tab's.
+function withLocks(locks, make) {
+	const saved = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+	Object.defineProperty(globalThis, "navigator", { configurable: true, value: { locks } });
+	try {
+		return make();
+	} finally {
+		if (saved) Object.defineProperty(globalThis, "navigator", saved);
+		else delete globalThis.navigator;
+	}
+}
+class FrozenLocks {
+	request(_name, { signal }) {
+		return new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+	}
+}
+
 // expired has the API refuse until there has been a refresh.
 function expired() {
 	let fresh = false;
@@ -495,6 +512,56 @@ test("where storage is denied, and the channel with it, it can be imported and w
 		globalThis.BroadcastChannel = Saved;
 		rmSync(again, { recursive: true });
 	}
+});
+
+test("where the lock is denied, calls of this tab take turns", async () => {
+	const denied = async () => { throw new DOMException("The operation is insecure.", "SecurityError"); };
+	const tab = withLocks({ request: denied }, open);
+	let running = 0;
+	server["/auth/token"] = server["/auth/logout"] = async () => {
+		assert.equal(++running, 1);
+		await settle();
+		running--;
+		return alive();
+	};
+	await Promise.all([tab.refresh(), tab.refresh(), tab.logout()]);
+	assert.deepEqual(sent, ["POST /auth/token", "POST /auth/token", "POST /auth/logout"]);
+});
+
+test("a tab that keeps the lock, frozen, stops the others for 45 seconds only", async () => {
+	useFakeTime();
+	expired();
+	const tab = withLocks(new FrozenLocks(), open);
+	let status;
+	tab.fetch(`${origin}/api`).then((response) => (status = response.status), (err) => (status = err.name));
+	await pass(44_000);
+	assert.equal(status, undefined);
+	assert.equal(count("POST /auth/token"), 0);
+	await pass(2000);
+	assert.equal(status, 200);
+	assert.equal(count("POST /auth/token"), 1);
+});
+
+test("work that has the lock is not begun again, however long it takes", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive();
+	let answer, begun = 0;
+	const tab = withLocks({ request: async (_name, _options, work) => work() }, open);
+	const login = tab.login(() => new Promise((resolve) => (answer = () => resolve(json(200, {})), begun++)));
+	await pass(100_000);
+	answer();
+	assert.equal((await login).status, 200);
+	assert.equal(begun, 1);
+});
+
+test("what the work rejects with is told, and it is not done again without the lock", async () => {
+	let begun = 0;
+	const fails = () => {
+		begun++;
+		throw new Error("no such form");
+	};
+	await assert.rejects(open().login(fails), /no such form/);
+	assert.equal(begun, 1);
 });
 
 test("a logout is told in every tab, and tried again where the network fails", async () => {

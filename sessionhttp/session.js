@@ -41,14 +41,16 @@
 // the same one. Then the call rejects with an UnavailableError and everybody is as logged in as before. The caller
 // tries again later.
 //
-// One refresh serves all tabs, by navigator.locks and a BroadcastChannel. Where these are missing, tabs refresh at the
-// same time, which the server's grace period makes harmless. Nothing is kept in any storage.
+// One refresh serves all tabs, by navigator.locks and a BroadcastChannel. Where these are missing, or a tab that the
+// browser has frozen keeps the lock for 45 seconds, tabs refresh at the same time, which the server's grace period makes
+// harmless. Nothing is kept in any storage.
 
 const second = 1000;
 const patience = 8 * second; // for the last attempt to begin: the grace period, 10 s by default, with room to spare
 const slow = 4 * second; // without an answer, so that a connection may be dead
 const margin = 2 * second; // of the access token's life that is not used
 const longestLogin = 30 * second; // that others wait for
+const longestTurn = 45 * second; // of other tabs', that one waits for
 const settling = 50; // for a message to reach the other tabs before the lock does
 
 const sleep = (milliseconds, value) => new Promise((resolve) => setTimeout(resolve, milliseconds, value));
@@ -69,6 +71,7 @@ export class Session extends EventTarget {
 	#base;
 	#name; // of the lock and the channel
 	#locks;
+	#spare = ownLocks();
 	#channel;
 
 	#info; // undefined: not known yet; null: nobody is logged in
@@ -86,7 +89,7 @@ export class Session extends EventTarget {
 		super();
 		this.#base = new URL(url);
 		this.#name = "tokensession " + new URL(".", this.#base).pathname;
-		this.#locks = globalThis.navigator?.locks ?? ownLocks();
+		this.#locks = globalThis.navigator?.locks ?? this.#spare;
 		this.fetch = this.fetch.bind(this);
 		try {
 			this.#channel = new BroadcastChannel(this.#name);
@@ -194,10 +197,17 @@ export class Session extends EventTarget {
 		this.#tell(body ? { kind: "refreshed", info: dated(body) } : { kind: "ended", reason: "ended" });
 	}
 
-	// Runs work while no other tab runs any. The lock is kept for a moment longer, in which the others hear the news.
+	// Runs work while no other tab runs any. The lock is kept for a moment longer, in which the others hear the news. It
+	// does without where the lock is denied, or kept for too long: a tab that is frozen does not give it up.
 	#alone(work) {
 		return new Promise((resolve, reject) => {
+			const giveUp = new AbortController();
+			const timer = setTimeout(() => giveUp.abort(), longestTurn);
+			let begun = false;
 			const held = async () => {
+				clearTimeout(timer);
+				if (begun) return;
+				begun = true;
 				try {
 					resolve(await work());
 				} catch (err) {
@@ -205,7 +215,8 @@ export class Session extends EventTarget {
 				}
 				await sleep(settling);
 			};
-			this.#locks.request(this.#name, held).catch(reject);
+			const without = () => this.#spare.request(this.#name, {}, held);
+			this.#locks.request(this.#name, { signal: giveUp.signal }, held).catch(without);
 		});
 	}
 
@@ -352,10 +363,10 @@ function unlessAborted(signal, promise) {
 	});
 }
 
-// Locks within this tab, for browsers that have none.
+// Locks within this tab.
 function ownLocks() {
 	let last = Promise.resolve();
-	return { request: (_, work) => (last = last.then(work, work)) };
+	return { request: (_name, _options, work) => (last = last.then(work, work)) };
 }
 
 export const session = new Session(import.meta.url);
