@@ -803,6 +803,19 @@ test("a login that failed tells nothing, and one that threw rejects and blocks n
 	assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
 });
 
+test("a login that worked has worked, whatever comes of the question who it is", async () => {
+	const [tab, other] = [open(), open()];
+	for (const answer of [() => json(500, {}), () => { throw new TypeError("Failed to fetch"); }, () => json(200, {})]) {
+		server["/auth/session"] = answer;
+		assert.equal((await tab.login(async () => json(200, {}))).status, 200);
+		await told(other, "login");
+		other.told = [];
+	}
+	assert.deepEqual(tab.events, []);
+	server["/auth/session"] = () => alive();
+	assert.equal((await tab.info()).subject, "alice");
+});
+
 test("a login may use the session's fetch, and gets the 401", async () => {
 	useFakeTime();
 	server["/auth/session"] = () => alive({ expires_in: 60 });

@@ -16,9 +16,9 @@
 //     info()              Who is logged in, and until when; null if nobody is.
 //     refresh()           Refreshes now, and returns what info does.
 //     login(send)         Calls send, which makes the host's login request and returns its response, while no tab
-//                         refreshes, so that no late answer about an old session undoes it. Then it calls info. The
-//                         others wait for 30 seconds at most; this tab's fetch does not refresh meanwhile, but returns
-//                         the 401. Do not call refresh or logout in send.
+//                         refreshes, so that no late answer about an old session undoes it. Then it calls info, but
+//                         does not fail if that does. The others wait for 30 seconds at most; this tab's fetch does
+//                         not refresh meanwhile, but returns the 401. Do not call refresh or logout in send.
 //     logout()            Ends the session and clears the cookies.
 //
 // An info is {subject, session_id, scope, expires_at, refresh_expires_at, session_ends_at}: when the access token has
@@ -160,7 +160,7 @@ export class Session extends EventTarget {
 			await Promise.race([sending, sleep(longestLogin)]).finally(() => (this.#loggingIn = false));
 		});
 		const response = await sending;
-		if (response.ok) await this.info();
+		if (response.ok) await this.info().catch(() => {}); // the login has worked in any case
 		return response;
 	}
 
