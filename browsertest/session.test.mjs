@@ -29,13 +29,16 @@ const origin = "http://localhost:1";
 let number = 0; // of the test: each has its own lock and channel
 let server; // by path: what answers
 let sent; // the requests: "POST /auth/token"
+let kept; // the requests themselves: Node.js aborts no signal of one that was garbage-collected
 
 beforeEach(() => {
 	number++;
 	sent = [];
+	kept = [];
 	server = {};
 	globalThis.fetch = async (input, init) => {
 		const request = new Request(input, init);
+		kept.push(request);
 		const path = new URL(request.url).pathname.replace(`/${number}/`, "/auth/");
 		sent.push(`${request.method} ${path}`);
 		if (request.signal.aborted) throw request.signal.reason;
@@ -51,6 +54,7 @@ after(() => channels[0].close());
 const json = (status, body, headers) => new Response(JSON.stringify(body), { status, headers });
 const alive = (more) => json(200, { subject: "alice", session_id: "s1", expires_in: 900, refresh_expires_in: 604800, ...more });
 const over = () => json(400, { error: "invalid_grant" });
+const busy = (seconds) => json(503, { error: "temporarily_unavailable" }, seconds && { "Retry-After": `${seconds}` });
 const refused = () => json(401, { error: "invalid_token" });
 const count = (what) => sent.filter((s) => s === what).length;
 
@@ -66,6 +70,23 @@ function open() {
 	tab.told = [];
 	if (globalThis.BroadcastChannel) channels.at(-1).addEventListener("message", (e) => tab.told.push(e.data.kind));
 	return tab;
+}
+
+// withLocks is how a browser has them. FrozenLocks are another tab's.
+function withLocks(locks, make) {
+	const saved = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+	Object.defineProperty(globalThis, "navigator", { configurable: true, value: { locks } });
+	try {
+		return make();
+	} finally {
+		if (saved) Object.defineProperty(globalThis, "navigator", saved);
+		else delete globalThis.navigator;
+	}
+}
+class FrozenLocks {
+	request(_name, { signal }) {
+		return new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+	}
 }
 
 // expired has the API refuse until there has been a refresh.
@@ -236,7 +257,7 @@ test("a verdict that cannot be had twice is none", async () => {
 	const tab = open();
 	await tab.info();
 	let asked = 0;
-	server["/auth/token"] = () => (++asked === 1 ? over() : json(503, {}, { "Retry-After": "60" }));
+	server["/auth/token"] = () => (++asked === 1 ? over() : busy(60));
 	const rejected = assert.rejects(tab.refresh(), UnavailableError);
 	await pass(100);
 	await rejected;
@@ -263,8 +284,10 @@ test("nothing but the verdict ends the session", async () => {
 	for (const [name, answer, tries] of [
 		["500", () => json(500, { error: "server_error" }), "more"],
 		["502 of a proxy", () => new Response("Bad Gateway", { status: 502 }), "more"],
-		["503", () => json(503, { error: "temporarily_unavailable" }, { "Retry-After": "1" }), "more"],
-		["503 for a long time", () => json(503, {}, { "Retry-After": "60" }), 1],
+		["503", () => busy(1), "more"],
+		["503 for a long time", () => busy(60), 1],
+		["503 of a proxy", () => new Response("Service Unavailable", { status: 503 }), "more"],
+		["503 of a proxy for a long time", () => new Response("", { status: 503, headers: { "Retry-After": "60" } }), 2],
 		["503 that says invalid_grant", () => json(503, { error: "invalid_grant" }), "more"],
 		["429", () => json(429, {}), "more"],
 		["no network", () => { throw new TypeError("Failed to fetch"); }, "more"],
@@ -304,7 +327,7 @@ test("a refresh that works at the third attempt is as good as any", async () => 
 	useFakeTime();
 	expired();
 	const refresh = server["/auth/token"];
-	const answers = [() => json(503, {}, { "Retry-After": "1" }), () => { throw new TypeError("Failed to fetch"); }, refresh];
+	const answers = [() => busy(1), () => { throw new TypeError("Failed to fetch"); }, refresh];
 	server["/auth/token"] = () => answers.shift()();
 	const tab = open();
 	const response = tab.fetch(`${origin}/api`);
@@ -316,7 +339,7 @@ test("a refresh that works at the third attempt is as good as any", async () => 
 test("Retry-After is waited for", async () => {
 	useFakeTime();
 	server["/api"] = refused;
-	server["/auth/token"] = () => json(503, {}, { "Retry-After": "5" });
+	server["/auth/token"] = () => busy(5);
 	const rejected = assert.rejects(open().fetch(`${origin}/api`), UnavailableError);
 	await pass(4900);
 	assert.equal(count("POST /auth/token"), 1);
@@ -347,7 +370,7 @@ test("an answer that comes after the next attempt was sent still counts", async 
 test("a refusal is noticed while an earlier attempt hangs", async () => {
 	useFakeTime();
 	expired();
-	const answers = [() => new Promise(() => {}), () => json(503, {}, { "Retry-After": "1" }), server["/auth/token"]];
+	const answers = [() => new Promise(() => {}), () => busy(1), server["/auth/token"]];
 	server["/auth/token"] = () => answers.shift()();
 	let status;
 	open().fetch(`${origin}/api`).then((response) => (status = response.status));
@@ -356,12 +379,16 @@ test("a refusal is noticed while an earlier attempt hangs", async () => {
 });
 
 test("an attempt in doubt is made again in time, whatever Retry-After asks for", async () => {
-	for (const [name, first] of [["no answer", () => { throw new TypeError("Failed to fetch"); }], ["500", () => json(500, {})]]) {
+	for (const [name, first] of [
+		["no answer", () => { throw new TypeError("Failed to fetch"); }],
+		["500", () => json(500, {})],
+		["503 of a proxy", () => new Response("Service Unavailable", { status: 503 })],
+	]) {
 		number++;
 		sent = [];
 		useFakeTime();
 		expired();
-		const answers = [first, () => json(503, {}, { "Retry-After": "30" }), server["/auth/token"]];
+		const answers = [first, () => busy(30), server["/auth/token"]];
 		server["/auth/token"] = () => answers.shift()();
 		const response = open().fetch(`${origin}/api`);
 		await pass(7500);
@@ -372,13 +399,37 @@ test("an attempt in doubt is made again in time, whatever Retry-After asks for",
 	}
 });
 
+test("a 503 that is not the server's own may hide that the refresh was applied", async () => {
+	const after30 = { "Retry-After": "30" };
+	for (const [name, first] of [
+		["a page", () => new Response("<h1>temporarily_unavailable</h1>", { status: 503, headers: after30 })],
+		["other JSON", () => json(503, { error: "upstream reset" }, after30)],
+		["null", () => json(503, null, after30)],
+		["502 with our words", () => json(502, { error: "temporarily_unavailable" }, after30)],
+	]) {
+		number++;
+		sent = [];
+		useFakeTime();
+		expired();
+		const refresh = server["/auth/token"];
+		const applied = Date.now();
+		const answers = [first, () => (Date.now() < applied + 10_000 ? refresh() : over())];
+		server["/auth/token"] = () => answers.shift()();
+		let status;
+		open().fetch(`${origin}/api`).then((response) => (status = response.status), (err) => (status = err.name));
+		await pass(10_000);
+		assert.equal(status, 200, name);
+		mock.timers.reset();
+	}
+});
+
 test("a late answer is not waited for until the next attempt", async () => {
 	useFakeTime();
 	let answered = false;
 	let first;
 	server["/api"] = () => (answered ? json(200, {}) : refused());
 	server["/auth/token"] = () => {
-		if (first) return json(503, {}, { "Retry-After": "30" });
+		if (first) return busy(30);
 		return new Promise((resolve) => (first = () => {
 			answered = true;
 			resolve(alive());
@@ -414,7 +465,7 @@ test("before it has run out, a request goes though no refresh does", async () =>
 	useFakeTime();
 	server["/auth/session"] = () => alive({ expires_in: 60 });
 	server["/api"] = () => json(200, {});
-	server["/auth/token"] = () => json(503, {}, { "Retry-After": "60" });
+	server["/auth/token"] = () => busy(60);
 	const tab = open();
 	await tab.info();
 	await pass(59_000);
@@ -445,6 +496,72 @@ test("without a BroadcastChannel it works, too", async () => {
 	} finally {
 		globalThis.BroadcastChannel = Saved;
 	}
+});
+
+test("where storage is denied, and the channel with it, it can be imported and works in this tab", async () => {
+	const Saved = globalThis.BroadcastChannel;
+	globalThis.BroadcastChannel = class { constructor() { throw new DOMException("The operation is insecure.", "SecurityError"); } };
+	const again = mkdtempSync(join(tmpdir(), "tokensession-"));
+	copyFileSync(new URL("../sessionhttp/session.js", import.meta.url), join(again, "session.mjs"));
+	try {
+		expired();
+		const { Session } = await import(join(again, "session.mjs"));
+		const tab = new Session(`${origin}/${number}/session.js`);
+		assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
+	} finally {
+		globalThis.BroadcastChannel = Saved;
+		rmSync(again, { recursive: true });
+	}
+});
+
+test("where the lock is denied, calls of this tab take turns", async () => {
+	const denied = async () => { throw new DOMException("The operation is insecure.", "SecurityError"); };
+	const tab = withLocks({ request: denied }, open);
+	let running = 0;
+	server["/auth/token"] = server["/auth/logout"] = async () => {
+		assert.equal(++running, 1);
+		await settle();
+		running--;
+		return alive();
+	};
+	await Promise.all([tab.refresh(), tab.refresh(), tab.logout()]);
+	assert.deepEqual(sent, ["POST /auth/token", "POST /auth/token", "POST /auth/logout"]);
+});
+
+test("a tab that keeps the lock, frozen, stops the others for 45 seconds only", async () => {
+	useFakeTime();
+	expired();
+	const tab = withLocks(new FrozenLocks(), open);
+	let status;
+	tab.fetch(`${origin}/api`).then((response) => (status = response.status), (err) => (status = err.name));
+	await pass(44_000);
+	assert.equal(status, undefined);
+	assert.equal(count("POST /auth/token"), 0);
+	await pass(2000);
+	assert.equal(status, 200);
+	assert.equal(count("POST /auth/token"), 1);
+});
+
+test("work that has the lock is not begun again, however long it takes", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive();
+	let answer, begun = 0;
+	const tab = withLocks({ request: async (_name, _options, work) => work() }, open);
+	const login = tab.login(() => new Promise((resolve) => (answer = () => resolve(json(200, {})), begun++)));
+	await pass(100_000);
+	answer();
+	assert.equal((await login).status, 200);
+	assert.equal(begun, 1);
+});
+
+test("what the work rejects with is told, and it is not done again without the lock", async () => {
+	let begun = 0;
+	const fails = () => {
+		begun++;
+		throw new Error("no such form");
+	};
+	await assert.rejects(open().login(fails), /no such form/);
+	assert.equal(begun, 1);
 });
 
 test("a logout is told in every tab, and tried again where the network fails", async () => {
@@ -604,6 +721,33 @@ test("news of a login are not of before it, however late a tab hears", async () 
 	assert.deepEqual(tab.events, ["end logout", "update"]);
 });
 
+test("what was asked in the millisecond of an end is of before it, and a login's own news are not", async () => {
+	useFakeTime(); // which stands still
+	server["/auth/logout"] = () => json(200, {});
+	server["/auth/session"] = () => alive();
+	const [tab, other] = [open(), open()];
+	await tab.info();
+	await heard(other, "update");
+	await tab.logout();
+	const channel = new BroadcastChannel(`tokensession /${number}/`);
+	const now = Date.now();
+	tab.told = [];
+	channel.postMessage({ kind: "seen", asked: now, info: { session_id: "s1", expires_at: now + 1e6, refresh_expires_at: now + 1e6 } });
+	await told(tab, "seen");
+	await heard(other, "end logout");
+	assert.deepEqual(tab.events, ["update", "end logout"]);
+	assert.deepEqual(other.events, ["update", "end logout"]);
+
+	mock.timers.tick(50); // the logout gives up the lock
+	mock.timers.setTime(now);
+	server["/auth/session"] = () => alive({ session_id: "s2" });
+	const login = tab.login(async () => json(200, {}));
+	await settle();
+	await login;
+	await heard(other, "update");
+	assert.equal(other.subjects.length, 2);
+});
+
 test("a clock that is set back does not make a tab's own answers old", async () => {
 	useFakeTime();
 	server["/auth/session"] = () => alive({ session_id: "s2" });
@@ -657,6 +801,19 @@ test("a login that failed tells nothing, and one that threw rejects and blocks n
 	assert.deepEqual(tab.events, []);
 	expired();
 	assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
+});
+
+test("a login that worked has worked, whatever comes of the question who it is", async () => {
+	const [tab, other] = [open(), open()];
+	for (const answer of [() => json(500, {}), () => { throw new TypeError("Failed to fetch"); }, () => json(200, {})]) {
+		server["/auth/session"] = answer;
+		assert.equal((await tab.login(async () => json(200, {}))).status, 200);
+		await told(other, "login");
+		other.told = [];
+	}
+	assert.deepEqual(tab.events, []);
+	server["/auth/session"] = () => alive();
+	assert.equal((await tab.info()).subject, "alice");
 });
 
 test("a login may use the session's fetch, and gets the 401", async () => {
@@ -748,7 +905,7 @@ test("of the absolute end it says that no refresh helps, as early as the page wa
 test("when the end should have come, it asks the server", async () => {
 	useFakeTime();
 	server["/auth/session"] = () => alive({ refresh_expires_in: 60 });
-	server["/auth/token"] = () => json(503, {}, { "Retry-After": "100" });
+	server["/auth/token"] = () => busy(100);
 	const [tab, other] = [open(), open()];
 	await tab.info();
 	await other.info();

@@ -16,9 +16,9 @@
 //     info()              Who is logged in, and until when; null if nobody is.
 //     refresh()           Refreshes now, and returns what info does.
 //     login(send)         Calls send, which makes the host's login request and returns its response, while no tab
-//                         refreshes, so that no late answer about an old session undoes it. Then it calls info. The
-//                         others wait for 30 seconds at most; this tab's fetch does not refresh meanwhile, but returns
-//                         the 401. Do not call refresh or logout in send.
+//                         refreshes, so that no late answer about an old session undoes it. Then it calls info, but
+//                         does not fail if that does. The others wait for 30 seconds at most; this tab's fetch does
+//                         not refresh meanwhile, but returns the 401. Do not call refresh or logout in send.
 //     logout()            Ends the session and clears the cookies.
 //
 // An info is {subject, session_id, scope, expires_at, refresh_expires_at, session_ends_at}: when the access token has
@@ -41,14 +41,16 @@
 // the same one. Then the call rejects with an UnavailableError and everybody is as logged in as before. The caller
 // tries again later.
 //
-// One refresh serves all tabs, by navigator.locks and a BroadcastChannel. Where these are missing, tabs refresh at the
-// same time, which the server's grace period makes harmless. Nothing is kept in any storage.
+// One refresh serves all tabs, by navigator.locks and a BroadcastChannel. Where these are missing, or a tab that the
+// browser has frozen keeps the lock for 45 seconds, tabs refresh at the same time, which the server's grace period makes
+// harmless. Nothing is kept in any storage.
 
 const second = 1000;
 const patience = 8 * second; // for the last attempt to begin: the grace period, 10 s by default, with room to spare
 const slow = 4 * second; // without an answer, so that a connection may be dead
 const margin = 2 * second; // of the access token's life that is not used
 const longestLogin = 30 * second; // that others wait for
+const longestTurn = 45 * second; // of other tabs', that one waits for
 const settling = 50; // for a message to reach the other tabs before the lock does
 
 const sleep = (milliseconds, value) => new Promise((resolve) => setTimeout(resolve, milliseconds, value));
@@ -69,6 +71,7 @@ export class Session extends EventTarget {
 	#base;
 	#name; // of the lock and the channel
 	#locks;
+	#spare = ownLocks();
 	#channel;
 
 	#info; // undefined: not known yet; null: nobody is logged in
@@ -86,12 +89,12 @@ export class Session extends EventTarget {
 		super();
 		this.#base = new URL(url);
 		this.#name = "tokensession " + new URL(".", this.#base).pathname;
-		this.#locks = globalThis.navigator?.locks ?? ownLocks();
+		this.#locks = globalThis.navigator?.locks ?? this.#spare;
 		this.fetch = this.fetch.bind(this);
-		if (globalThis.BroadcastChannel) {
+		try {
 			this.#channel = new BroadcastChannel(this.#name);
 			this.#channel.onmessage = (message) => this.#hear(message.data);
-		}
+		} catch {} // an old browser has none, and one that is told to store nothing for a site may deny it
 		// Timers stand still while a device sleeps, and a page that comes out of the back-forward cache has heard nothing.
 		globalThis.document?.addEventListener("visibilitychange", () => this.#watch());
 		globalThis.addEventListener?.("pageshow", (e) => e.persisted && this.#info && this.info().catch(() => {}));
@@ -122,7 +125,7 @@ export class Session extends EventTarget {
 	}
 
 	async info() {
-		const asked = Date.now();
+		const asked = Math.max(Date.now(), this.#changed); // after what this tab has heard of, though it be the same millisecond
 		const changes = this.#changes;
 		const response = await this.fetch(this.#url("session"), { cache: "no-store" }).catch((err) => {
 			throw err instanceof UnavailableError ? err : unavailable(null, err);
@@ -157,7 +160,7 @@ export class Session extends EventTarget {
 			await Promise.race([sending, sleep(longestLogin)]).finally(() => (this.#loggingIn = false));
 		});
 		const response = await sending;
-		if (response.ok) await this.info();
+		if (response.ok) await this.info().catch(() => {}); // the login has worked in any case
 		return response;
 	}
 
@@ -194,10 +197,17 @@ export class Session extends EventTarget {
 		this.#tell(body ? { kind: "refreshed", info: dated(body) } : { kind: "ended", reason: "ended" });
 	}
 
-	// Runs work while no other tab runs any. The lock is kept for a moment longer, in which the others hear the news.
+	// Runs work while no other tab runs any. The lock is kept for a moment longer, in which the others hear the news. It
+	// does without where the lock is denied, or kept for too long: a tab that is frozen does not give it up.
 	#alone(work) {
 		return new Promise((resolve, reject) => {
+			const giveUp = new AbortController();
+			const timer = setTimeout(() => giveUp.abort(), longestTurn);
+			let begun = false;
 			const held = async () => {
+				clearTimeout(timer);
+				if (begun) return;
+				begun = true;
 				try {
 					resolve(await work());
 				} catch (err) {
@@ -205,7 +215,8 @@ export class Session extends EventTarget {
 				}
 				await sleep(settling);
 			};
-			this.#locks.request(this.#name, held).catch(reject);
+			const without = () => this.#spare.request(this.#name, {}, held);
+			this.#locks.request(this.#name, { signal: giveUp.signal }, held).catch(without);
 		});
 	}
 
@@ -221,7 +232,7 @@ export class Session extends EventTarget {
 			let answer = await Promise.race([settled, newest, sleep(slow, { err: unavailable() })]);
 			const { err } = answer;
 			if (err) {
-				inDoubt ||= err.status !== 503 && err.status !== 429;
+				inDoubt ||= !err.notDone;
 				const left = last - Date.now();
 				let wait = Math.max(pause * (0.5 + Math.random()), err.retryAfter);
 				if (inDoubt && left > 0) wait = Math.min(wait, left); // later, the token may count as stolen
@@ -255,7 +266,10 @@ export class Session extends EventTarget {
 		}
 		if (response.ok && good(body)) return body;
 		if (response.status === 400 && body?.error === "invalid_grant") return null;
-		throw unavailable(response);
+		const err = unavailable(response);
+		// Any other 503 is a proxy's: the server behind it may have done what was asked for, and its answer got lost.
+		err.notDone = response.status === 429 || (response.status === 503 && body?.error === "temporarily_unavailable");
+		throw err;
 	}
 
 	#url(endpoint) {
@@ -263,7 +277,7 @@ export class Session extends EventTarget {
 	}
 
 	#tell(message) {
-		message.at = Date.now(); // others may hear it later
+		message.at = Date.now() + 1; // others may hear it later; what was asked in this very millisecond is of before
 		this.#channel?.postMessage(message);
 		this.#hear(message);
 	}
@@ -349,10 +363,10 @@ function unlessAborted(signal, promise) {
 	});
 }
 
-// Locks within this tab, for browsers that have none.
+// Locks within this tab.
 function ownLocks() {
 	let last = Promise.resolve();
-	return { request: (_, work) => (last = last.then(work, work)) };
+	return { request: (_name, _options, work) => (last = last.then(work, work)) };
 }
 
 export const session = new Session(import.meta.url);

@@ -20,7 +20,8 @@ import (
 // and of two that refresh at once, the grace period serves both. A process that logs in or out while another one is about
 // to save a refresh may lose to it; where both happen through the same TokenFile, the login or logout never does.
 //
-// Saving the zero Tokens removes the file: a logout. The Session of the tokens is not kept.
+// Saving the zero Tokens removes the file: a logout. A symbolic link stays: the file that it leads to is replaced, or
+// removed. The Session of the tokens is not kept.
 type TokenFile struct {
 	path string
 	mu   sync.Mutex // held while the file is changed
@@ -30,6 +31,8 @@ var _ TokenSwapper = (*TokenFile)(nil)
 
 // NewTokenFile returns the store in the named file. The file need not exist; its directory must.
 func NewTokenFile(path string) *TokenFile { return &TokenFile{path: path} }
+
+const maxLinks = 40 // as Linux has it
 
 // tokenFile is the file's content.
 type tokenFile struct {
@@ -85,11 +88,15 @@ func (f *TokenFile) Swap(ctx context.Context, held string, tokens tokensession.T
 }
 
 func (f *TokenFile) save(tokens tokensession.Tokens) error {
+	path, err := f.target()
+	if err != nil {
+		return err
+	}
 	if noTokens(tokens) {
-		if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		return syncDirectory(filepath.Dir(f.path))
+		return syncDirectory(filepath.Dir(path))
 	}
 	data, err := json.Marshal(tokenFile{
 		AccessToken: tokens.AccessToken, AccessExpiresAt: tokens.AccessExpiresAt,
@@ -98,7 +105,7 @@ func (f *TokenFile) save(tokens tokensession.Tokens) error {
 	if err != nil {
 		return err
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(f.path), "."+filepath.Base(f.path)+".*") // with mode 0600
+	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // with mode 0600
 	if err != nil {
 		return err
 	}
@@ -108,12 +115,33 @@ func (f *TokenFile) save(tokens tokensession.Tokens) error {
 	}
 	err = errors.Join(err, temporary.Close())
 	if err == nil {
-		err = os.Rename(temporary.Name(), f.path)
+		err = os.Rename(temporary.Name(), path)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(temporary.Name()))
 	}
-	return syncDirectory(filepath.Dir(f.path))
+	return syncDirectory(filepath.Dir(path))
+}
+
+// target returns the path of the file itself, where the named one is a symbolic link. To replace or remove the link would
+// leave the file behind, with tokens that are consumed or to be forgotten. The file need not exist.
+func (f *TokenFile) target() (string, error) {
+	path := f.path
+	for range maxLinks {
+		to, err := os.Readlink(path)
+		if err != nil { // it is no link, or there is nothing
+			return path, nil
+		}
+		if !filepath.IsAbs(to) {
+			dir, err := filepath.EvalSymlinks(filepath.Dir(path)) // which is where ".." begins
+			if err != nil {
+				return "", err
+			}
+			to = filepath.Join(dir, to)
+		}
+		path = to
+	}
+	return "", fmt.Errorf("%s: too many symbolic links", f.path)
 }
 
 // syncDirectory makes a rename survive a power failure: the tokens before it are consumed.

@@ -86,6 +86,44 @@ func TestTokenFile_keepsTheOldTokensIfItCannotSave(t *testing.T) {
 	require.Len(t, entries, 1, "no temporary file stays")
 }
 
+// Programs that share a file by another name share its tokens: a copy that stays would be consumed.
+func TestTokenFile_savesWhereASymbolicLinkLeads(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "real"), 0o700))
+	target, link, second := filepath.Join(dir, "real", "tokens"), filepath.Join(dir, "link"), filepath.Join(dir, "second")
+	if err := os.Symlink(filepath.Join("real", "tokens"), link); err != nil {
+		t.Skip(err) // Windows needs a privilege for it
+	}
+	require.NoError(t, os.Symlink("link", second))
+	for n, name := range []string{link, second, target, link} { // at first, it leads nowhere
+		tokens := tokensession.Tokens{RefreshToken: fmt.Sprint("r", n)}
+		require.NoError(t, sessionhttp.NewTokenFile(name).Save(t.Context(), tokens))
+		for _, other := range []string{link, second, target} {
+			got, err := sessionhttp.NewTokenFile(other).Load(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, tokens, got)
+		}
+	}
+	require.NoError(t, sessionhttp.NewTokenFile(second).Save(t.Context(), tokensession.Tokens{}), "a logout")
+	require.NoFileExists(t, target)
+	for _, name := range []string{link, second} {
+		info, err := os.Lstat(name)
+		require.NoError(t, err)
+		require.NotZero(t, info.Mode()&os.ModeSymlink, "it stays, for the next login")
+	}
+
+	// A relative link leads on from where it is, not from where the path to it seems to be.
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "real", "deep"), 0o700))
+	require.NoError(t, os.Symlink(filepath.Join("real", "deep"), filepath.Join(dir, "shortcut")))
+	require.NoError(t, os.Symlink(filepath.Join("..", "tokens"), filepath.Join(dir, "real", "deep", "link")))
+	require.NoError(t, sessionhttp.NewTokenFile(filepath.Join(dir, "shortcut", "link")).Save(t.Context(), tokensession.Tokens{RefreshToken: "r"}))
+	require.FileExists(t, target)
+
+	circle := filepath.Join(dir, "circle")
+	require.NoError(t, os.Symlink("circle", circle))
+	require.Error(t, sessionhttp.NewTokenFile(circle).Save(t.Context(), tokensession.Tokens{RefreshToken: "r"}))
+}
+
 // A reader sees old tokens or new ones, never half of them.
 func TestTokenFile_replacesInOneStep(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens")

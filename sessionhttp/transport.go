@@ -1,6 +1,7 @@
 package sessionhttp
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -87,7 +88,7 @@ const (
 	// the origin refuses all tokens, and each request would cost a refresh.
 	refusalPause = 30 * time.Second
 
-	// discardLimit is how much of an unwanted body is read so that its connection can be used again.
+	// discardLimit is how much of a body that may be unwanted is read so that its connection can be used again.
 	discardLimit = 64 << 10
 )
 
@@ -110,7 +111,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}
-	next, err := c.afterRefusal(req.Context(), origin, tokens.AccessToken)
+	next, err := c.afterRefusal(req.Context(), origin, tokens.AccessToken, resp)
 	if err != nil {
 		discardBody(resp)
 		return nil, err
@@ -132,7 +133,7 @@ func (c *clientCore) send(req *http.Request, body io.ReadCloser, accessToken str
 	if sent.Header == nil {
 		sent.Header = http.Header{}
 	}
-	sent.Body = body
+	sent.Body, sent.Trailer = body, req.Trailer // not a copy: its values are set while the body is read
 	sent.Header.Set("Authorization", "Bearer "+accessToken)
 	resp, err := c.cfg.Base.RoundTrip(sent)
 	if err == nil && resp == nil {
@@ -155,6 +156,24 @@ func replayBody(req *http.Request) (io.ReadCloser, bool) {
 	body, err := req.GetBody()
 	return body, err == nil
 }
+
+// freeConnection reads what it can of a body, so that a base that has few connections has one again, and puts it back.
+func freeConnection(resp *http.Response) {
+	head, err := io.ReadAll(io.LimitReader(resp.Body, discardLimit))
+	rest := io.Reader(resp.Body)
+	if err != nil {
+		rest = failedReader{err}
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), rest), resp.Body}
+}
+
+// A failedReader gives the error that another reader gave before.
+type failedReader struct{ err error }
+
+func (r failedReader) Read([]byte) (int, error) { return 0, r.err }
 
 func discardBody(resp *http.Response) {
 	_, _ = io.CopyN(io.Discard, resp.Body, discardLimit)
@@ -196,8 +215,8 @@ func (c *clientCore) tokens(ctx context.Context) (tokensession.Tokens, error) {
 	return tokens, nil
 }
 
-// afterRefusal returns the access token to try instead of one that was refused; the same if there is no better one.
-func (c *clientCore) afterRefusal(ctx context.Context, origin, refused string) (string, error) {
+// afterRefusal returns the access token to try instead of one that a response refused; the same if there is no better one.
+func (c *clientCore) afterRefusal(ctx context.Context, origin, refused string, resp *http.Response) (string, error) {
 	s := &c.state
 	s.mu.Lock()
 	last := s.renewed[origin]
@@ -205,6 +224,7 @@ func (c *clientCore) afterRefusal(ctx context.Context, origin, refused string) (
 	if last.accessToken == refused && !last.pause.over(c.now()) {
 		return refused, nil
 	}
+	freeConnection(resp) // the refresh may need it
 	tokens, err := c.refresh(ctx, refused, false)
 	if err != nil {
 		return "", err

@@ -84,9 +84,9 @@ func readAnswer(resp *http.Response, body []byte, asked, now time.Time) clientAn
 	switch {
 	case status == http.StatusBadRequest && code == " invalid_grant":
 		answer.refused = true
-	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && code == " temporarily_unavailable":
 		answer.retryAfter = readRetryAfter(resp.Header.Get("Retry-After"), now)
-	case status >= 500 || status == http.StatusRequestTimeout:
+	case status >= 500 || status == http.StatusRequestTimeout: // a proxy's 503, too: the server behind it may have answered
 		answer.retryAfter, answer.inDoubt = readRetryAfter(resp.Header.Get("Retry-After"), now), true
 	default:
 		answer.final = true

@@ -112,7 +112,7 @@ func (f *clientFlight) wait(ctx context.Context) error {
 	case <-f.done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("sessionhttp: waiting for new tokens: %w", context.Cause(ctx))
+		return context.Cause(ctx) // not wrapped: url.Error asks it itself whether it is a timeout
 	}
 }
 

@@ -157,6 +157,19 @@ func (w *clientWorld) setStatus(status int, header ...string) {
 	})
 }
 
+// setBusy makes the token endpoint answer that it cannot tell now.
+func (w *clientWorld) setBusy(retryAfter string) {
+	w.setFault(func(_ int, rw http.ResponseWriter, _ *http.Request, _ func(http.ResponseWriter)) {
+		busy(rw, retryAfter)
+	})
+}
+
+// busy is the answer of a Handlers that has done nothing, but for the header.
+func busy(rw http.ResponseWriter, retryAfter string) {
+	rw.Header().Set("Retry-After", retryAfter)
+	clientJSON(rw, http.StatusServiceUnavailable, map[string]any{"error": "temporarily_unavailable"})
+}
+
 func (w *clientWorld) setAPI(api func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter))) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

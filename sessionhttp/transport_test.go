@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -157,6 +158,10 @@ var lostAnswers = map[string]func(rw http.ResponseWriter, r *http.Request, serve
 		serve(httptest.NewRecorder())
 		rw.WriteHeader(http.StatusBadGateway)
 	},
+	"a proxy's 503": func(rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
+		serve(httptest.NewRecorder())
+		rw.WriteHeader(http.StatusServiceUnavailable)
+	},
 	"a page instead": func(rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
 		serve(httptest.NewRecorder())
 		_, _ = io.WriteString(rw, "<html>please log in to the hotel")
@@ -265,13 +270,18 @@ func TestTransport_outagesKeepTheTokens(t *testing.T) {
 	status := func(status int, header ...string) func(w *clientWorld) {
 		return func(w *clientWorld) { w.setStatus(status, header...) }
 	}
+	busyFor := func(retryAfter string) func(w *clientWorld) {
+		return func(w *clientWorld) { w.setBusy(retryAfter) }
+	}
 	for name, c := range map[string]struct {
 		begin func(w *clientWorld)
 		most  int // refreshes in ten minutes of a request each second
 	}{
-		"503":                                  {status(503), 5 * 600},
-		"503 for half a minute":                {status(503, "Retry-After", "30"), 22},
-		"503 for a day, which is too long":     {status(503, "Retry-After", "86400"), 4},
+		"503":                                  {busyFor(""), 5 * 600},
+		"503 for half a minute":                {busyFor("30"), 22},
+		"503 for a day, which is too long":     {busyFor("86400"), 4},
+		"a proxy's 503":                        {status(503), 5 * 600},
+		"a proxy's 503 for half a minute":      {status(503, "Retry-After", "30"), 2 * 18},
 		"429":                                  {status(429, "Retry-After", "60"), 12},
 		"500":                                  {status(500), 5 * 600},
 		"404":                                  {status(404), 600},
@@ -360,8 +370,7 @@ func TestTransport_honoursRetryAfter(t *testing.T) {
 				pass(time.Hour)
 				w.setFault(func(n int, rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
 					if n == 1 {
-						rw.Header().Set("Retry-After", c.header(time.Now()))
-						rw.WriteHeader(503)
+						busy(rw, c.header(time.Now()))
 						return
 					}
 					serve(rw)
@@ -398,8 +407,7 @@ func TestTransport_aLostAnswerIsAskedForInTimeEvenIfTheServerIsBusy(t *testing.T
 					case 1:
 						lose(rw, r, serve)
 					case 2:
-						rw.Header().Set("Retry-After", "60")
-						rw.WriteHeader(503)
+						busy(rw, "60")
 					default:
 						serve(rw)
 					}
@@ -407,6 +415,41 @@ func TestTransport_aLostAnswerIsAskedForInTimeEvenIfTheServerIsBusy(t *testing.T
 				requireGet(t, transport)
 				require.Len(t, w.at, 3)
 				require.Equal(t, 8*time.Second, w.at[2].Sub(w.at[0]), "as late as possible")
+				w.requireAlive(w.memory)
+			})
+		})
+	}
+}
+
+// Nor does it wait for as long as a proxy asks for, that answers 503 for a server it has lost, or a page of its own. Only
+// the token endpoint itself can say that it has not refreshed.
+func TestTransport_aProxysAnswerIsNoPromiseThatNothingWasDone(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		body   string
+	}{
+		"503":                   {503, ""},
+		"503 with a page":       {503, "<h1>temporarily_unavailable</h1>"},
+		"503 with other JSON":   {503, `{"error":"upstream reset"}`},
+		"503 with its own code": {503, `{"error":"server_error"}`},
+		"502":                   {502, `{"error":"temporarily_unavailable"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+				transport := w.transport(w.memory)
+				pass(time.Hour)
+				w.setFault(func(n int, rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+					if n > 1 {
+						serve(rw)
+						return
+					}
+					serve(httptest.NewRecorder())
+					rw.Header().Set("Retry-After", "30")
+					answer(c.status, c.body)(n, rw, r, serve)
+				})
+				requireGet(t, transport)
+				require.Len(t, w.at, 2)
+				require.Equal(t, 8*time.Second, w.at[1].Sub(w.at[0]), "as late as possible")
 				w.requireAlive(w.memory)
 			})
 		})
@@ -425,7 +468,7 @@ func TestTransport_pausesAfterAnEarlyRefreshThatFailed(t *testing.T) {
 	} {
 		clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 			transport := w.transport(w.memory)
-			w.setStatus(503, "Retry-After", c.header)
+			w.setBusy(c.header)
 			pass(14 * time.Minute)
 			requireGet(t, transport)
 			require.NoError(t, transport.Wait(t.Context()))
@@ -818,6 +861,77 @@ func TestTransport_sendsTheBodyAgainIfItCan(t *testing.T) {
 	}
 }
 
+// A base that has one connection has none for the refresh while the refusal's body is not read.
+func TestTransport_refreshesOverTheConnectionOfTheRefusal(t *testing.T) {
+	w := newClientWorld(t)
+	server := httptest.NewServer(w)
+	defer server.Close()
+	base := &http.Transport{MaxConnsPerHost: 1}
+	defer base.CloseIdleConnections()
+	transport, err := sessionhttp.NewTransport(server.URL+"/token", w.memory, w.config(base))
+	require.NoError(t, err)
+	page := strings.Repeat("no entry ", 5000)
+	w.setAPI(func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+		if r.Header.Get("Authorization") == "Bearer "+w.start.AccessToken {
+			rw.WriteHeader(401)
+			_, _ = io.WriteString(rw, page)
+			return
+		}
+		serve(rw)
+	})
+	status, body, err := clientGet(t.Context(), transport, server.URL+"/api")
+	require.NoError(t, err)
+	require.Equal(t, 200, status, body)
+	require.Empty(t, w.toldErrors())
+	w.requireAlive(w.memory)
+}
+
+// Where the refusal is the answer after all, it is a whole one.
+func TestTransport_givesBackTheWholeRefusal(t *testing.T) {
+	for name, text := range map[string]string{
+		"nothing": "", "short": "no entry", "as long as what is read": strings.Repeat("x", 64<<10),
+		"longer": strings.Repeat("x", 64<<10) + strings.Repeat("y", 64<<10),
+	} {
+		for _, broken := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " ", broken), func(t *testing.T) {
+				clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+					body := newTrackedBody(text)
+					if broken {
+						body.Reader = io.MultiReader(body.Reader, iotest.ErrReader(errClientDisk))
+					}
+					network := clientNetwork{w, w}
+					transport, err := sessionhttp.NewTransport(clientAuthURL, w.memory, w.config(clientBase(func(req *http.Request) (*http.Response, error) {
+						if req.URL.Path == "/token" {
+							return network.RoundTrip(req)
+						}
+						return &http.Response{StatusCode: 401, Header: http.Header{}, Body: body}, nil
+					})))
+					require.NoError(t, err)
+					req := mustRequest(t, "POST", clientAPIURL, "hello")
+					req.GetBody = nil
+					resp, err := transport.RoundTrip(req)
+					require.NoError(t, err)
+					require.Equal(t, 1, w.refreshes())
+					select {
+					case <-body.closed:
+						t.Fatal("closed before the caller has read it")
+					default:
+					}
+					got, err := io.ReadAll(resp.Body)
+					require.Equal(t, text, string(got))
+					if broken {
+						require.ErrorIs(t, err, errClientDisk)
+					} else {
+						require.NoError(t, err)
+					}
+					require.NoError(t, resp.Body.Close())
+					<-body.closed
+				})
+			})
+		}
+	}
+}
+
 func TestTransport_closesTheBodyWhenItCannotSend(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		transport := w.transport(&sessionhttp.TokenMemory{})
@@ -856,6 +970,9 @@ func TestTransport_aCancelledRequestLosesNothing(t *testing.T) {
 			synctest.Wait()
 			_, _, err := clientGet(ctx, transport, clientAPIURL)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
+			var wrapped *url.Error
+			require.ErrorAs(t, err, &wrapped)
+			require.True(t, wrapped.Timeout())
 			require.Equal(t, time.Second, time.Since(began), "the request's own time is up")
 			for range cap(others) {
 				require.NoError(t, <-others, "the others' is not")
@@ -1297,6 +1414,47 @@ func TestTransport_leavesTheRequestAlone(t *testing.T) {
 	})
 }
 
+// A trailer's values are set on the request while its body is read.
+func TestTransport_sendsTrailers(t *testing.T) {
+	w := newClientWorld(t)
+	server := httptest.NewServer(w)
+	defer server.Close()
+	base := &http.Transport{}
+	defer base.CloseIdleConnections()
+	transport, err := sessionhttp.NewTransport(server.URL+"/token", w.memory, w.config(base))
+	require.NoError(t, err)
+	w.setAPI(func(rw http.ResponseWriter, r *http.Request, _ func(http.ResponseWriter)) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Header.Get("Authorization") == "Bearer "+w.start.AccessToken {
+			rw.WriteHeader(401)
+			return
+		}
+		_, _ = io.WriteString(rw, r.Trailer.Get("X-Sum"))
+	})
+	req := mustRequest(t, "POST", server.URL+"/api", "")
+	req.ContentLength = -1
+	req.Trailer = http.Header{"X-Sum": nil}
+	sums := 0
+	req.GetBody = func() (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(strings.NewReader("hello"), readFunc(func([]byte) (int, error) {
+			sums++
+			req.Trailer.Set("X-Sum", fmt.Sprint(sums))
+			return 0, io.EOF
+		}))), nil
+	}
+	req.Body, _ = req.GetBody()
+	resp, err := transport.RoundTrip(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	sum, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, "2", string(sum))
+}
+
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+
 func TestNewTransport_refuses(t *testing.T) {
 	const good = clientAuthURL
 	for _, c := range []struct {
@@ -1505,7 +1663,7 @@ func TestTransport_noPauseOutlastsAClockThatIsSetBack(t *testing.T) {
 		cfg.Now = func() time.Time { return time.Now().Add(ahead) }
 		transport, err := sessionhttp.NewTransport(clientAuthURL, store, cfg)
 		require.NoError(t, err)
-		w.setStatus(503, "Retry-After", "300")
+		w.setBusy("300")
 		_, _, err = clientGet(t.Context(), transport, clientAPIURL)
 		require.ErrorIs(t, err, tokensession.ErrUnavailable)
 		ahead = 0

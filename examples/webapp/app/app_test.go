@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -137,6 +138,35 @@ func TestLogin_limitsAttemptsOfOneName(t *testing.T) {
 	}
 	require.Equal(t, 429, v.do("POST", "/login", alice, nil))
 	require.Equal(t, 200, v.do("POST", "/login", "name=bob&password=staple+my+stapler", nil))
+}
+
+func TestLogin_limitsFailuresOfOneAddress(t *testing.T) {
+	server := newApp(t)
+	tryFrom := func(address, form string) int {
+		r := httptest.NewRequest("POST", "/login", strings.NewReader(form))
+		r.RemoteAddr = address + ":1234"
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := httptest.NewRecorder()
+		server.Config.Handler.ServeHTTP(w, r)
+		return w.Code
+	}
+	const attacker, home = "192.0.2.1", "192.0.2.2"
+	for n := range 10_000 {
+		want := 401
+		if n >= 50 {
+			want = 429
+		}
+		require.Equal(t, want, tryFrom(attacker, fmt.Sprintf("name=user%d&password=guess", n)))
+		if n == 25 { // who knows one password gets no more guesses for it
+			require.Equal(t, 200, tryFrom(attacker, "name=bob&password=staple+my+stapler"))
+		}
+	}
+	require.Equal(t, 429, tryFrom(attacker, alice))
+	for range 100 { // an office behind one address
+		require.Equal(t, 200, tryFrom(home, alice))
+	}
+	require.Equal(t, 401, tryFrom(home, "name=alice&password=guess"))
+	require.Equal(t, 200, tryFrom(home, alice))
 }
 
 func TestDevices_areSignedOutOneByOneOrAllButOne(t *testing.T) {

@@ -59,9 +59,9 @@ func (a *App) login(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "Give a name and a password.")
 		return
 	}
-	// The limit comes first: it is also what protects the server from hashing all day.
-	key := remoteIP(r) + " " + name
-	if wait := a.logins.wait(key, time.Now()); wait > 0 {
+	// The limit comes first: it is also what protects the server from hashing all day for somebody who guesses.
+	ip := remoteIP(r)
+	if wait := a.logins.wait(ip, name, time.Now()); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
 		refuse(w, http.StatusTooManyRequests, "That were too many attempts. Try again in a minute.")
 		return
@@ -70,7 +70,7 @@ func (a *App) login(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, "The name or the password is wrong.")
 		return
 	}
-	a.logins.forget(key)
+	a.logins.forget(ip, name)
 	if _, err := a.maker(r).Login(w, r, name); err != nil {
 		a.onError(r, err)
 		refuse(w, sessionhttp.Status(err), "The login did not work. Try again.")
@@ -80,11 +80,13 @@ func (a *App) login(w http.ResponseWriter, r *http.Request) {
 }
 
 const (
-	maxAttempts = 5 // a minute for one name from one address
-	maxKeys     = 10_000
+	maxAttempts = 5  // a minute for one name from one address
+	maxFailures = 50 // a minute from one address, whatever the names
+	maxKeys     = 100_000
 )
 
-// A limiter counts attempts by key in the current minute.
+// A limiter counts attempts in the current minute, by address and by address and name. One address alone cannot fill it.
+// A host counts an IPv6 network of 64 bits as one address: whoever has one has all of it.
 type limiter struct {
 	mu       sync.Mutex
 	until    time.Time
@@ -92,21 +94,27 @@ type limiter struct {
 }
 
 // wait counts an attempt, and returns how long it has to wait if there have been too many.
-func (l *limiter) wait(key string, now time.Time) time.Duration {
+func (l *limiter) wait(ip, name string, now time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !now.Before(l.until) {
 		l.until, l.attempts = now.Add(time.Minute), map[string]int{}
 	}
-	if l.attempts[key] >= maxAttempts || len(l.attempts) >= maxKeys {
+	key := ip + " " + name
+	if l.attempts[key] >= maxAttempts || l.attempts[ip] >= maxFailures || len(l.attempts) >= maxKeys {
 		return l.until.Sub(now)
 	}
 	l.attempts[key]++
+	l.attempts[ip]++
 	return 0
 }
 
-func (l *limiter) forget(key string) {
+// forget takes back what wait has counted for a good login: all of the name's, and of the address's this one.
+func (l *limiter) forget(ip, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.attempts, key)
+	delete(l.attempts, ip+" "+name)
+	if l.attempts[ip]--; l.attempts[ip] <= 0 {
+		delete(l.attempts, ip)
+	}
 }
