@@ -61,8 +61,9 @@ var subjectRevokerCases = []testCase{
 			c.wantRevoked(c.revokeSubject(revoker, "alice", nil, at, writeID),
 				[]tokensession.Record{ends[time.Microsecond]}, at, writeID)
 			c.wantStored(before, "of a record that had been revoked before")
-			c.wantStored(ends[0], "of a record with ExpiresAt == at")
-			c.wantStored(ends[-time.Second], "of a record with ExpiresAt < at")
+			// A store may take at for the time, and drop these.
+			c.wantStoredOrMissing(ends[0], "of a record with ExpiresAt == at")
+			c.wantStoredOrMissing(ends[-time.Second], "of a record with ExpiresAt < at")
 		},
 	}, {
 		"RevokeSubject/returns the same again when repeated",
