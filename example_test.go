@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"time"
@@ -153,8 +156,7 @@ func ExampleManager_RevokeSubject() {
 	// Output: 2 <nil> 1
 }
 
-// "Where you are logged in": what the host recorded of each session.
-// A user signs out one of the own devices. The id comes from a form, and might be of somebody else's session.
+// A user signs out a device. The id comes from a form, and might be that of somebody else's session.
 func ExampleManager_Revoke() {
 	sessions := must(tokensession.New(exampleSigner(), tokensession.NewMemoryStore(), tokensession.Config{}))
 	phone := must(sessions.Start(ctx, "alice"))
@@ -178,6 +180,7 @@ func ExampleManager_Revoke() {
 	// tokensession: not found
 }
 
+// "Where you are logged in": what the host recorded of each session.
 func ExampleManager_Sessions() {
 	sessions := must(tokensession.New(exampleSigner(), tokensession.NewMemoryStore(), tokensession.Config{}))
 	must(sessions.Start(ctx, "alice", tokensession.WithAttributes(map[string]string{"device": "Firefox on Linux", "ip": "192.0.2.1"})))
@@ -240,6 +243,58 @@ func ExampleNewAccessVerifier() {
 	access, err := verifier.Verify(tokens.AccessToken)
 	fmt.Println(access.Subject, err)
 	// Output: alice <nil>
+}
+
+// A service fetches the keys again every few minutes, and goes on with what it has while it cannot.
+func ExampleAccessVerifier_SetKeys() {
+	signer := exampleSigner()
+	auth := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(signer.JWKS()) }))
+	defer auth.Close()
+
+	fetch := func(ctx context.Context) ([]byte, error) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, auth.URL, nil)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return nil, errors.New(resp.Status)
+		}
+		return io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	}
+	verifier := must(tokensession.NewAccessVerifier(must(fetch(ctx)), tokensession.AccessConfig{
+		Issuer: "https://auth.example", Audience: []string{"https://api.example"},
+	}))
+
+	// Beside the server: a key is published some time before it signs, so a fetch that fails does no harm.
+	keepUp := func(ctx context.Context) {
+		for tick := time.Tick(5 * time.Minute); ; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick:
+			}
+			jwks, err := fetch(ctx)
+			if err == nil {
+				err = verifier.SetKeys(jwks)
+			}
+			if err != nil {
+				slog.Error("the keys stay as they are", "err", err)
+			}
+		}
+	}
+	ending, end := context.WithCancel(ctx)
+	end() // at once, here
+	keepUp(ending)
+
+	sessions := must(tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{}))
+	access := must(verifier.Verify(must(sessions.Start(ctx, "alice")).AccessToken))
+	fmt.Println("request by", access.Subject)
+	// Output: request by alice
 }
 
 // A new key is published an hour before it signs, so that every verifier has fetched it by then. The old one goes by
