@@ -3,7 +3,6 @@ package tokensession
 import (
 	"container/heap"
 	"context"
-	"errors"
 	"hash/maphash"
 	"slices"
 	"sort"
@@ -120,22 +119,23 @@ func (s *MemoryStore) Load(ctx context.Context, id string) (Record, error) {
 	if err := ctx.Err(); err != nil {
 		return Record{}, err
 	}
-	return s.load(id)
-}
-
-func (s *MemoryStore) load(id string) (Record, error) {
-	sh := s.shard(id)
-	sh.mu.Lock()
-	e, ok := sh.byID[id]
-	var data string
-	if ok {
-		data = e.data
-	}
-	sh.mu.Unlock()
+	data, _, ok := s.held(id)
 	if !ok {
 		return Record{}, ErrNotFound
 	}
 	return decodeRecord(data)
+}
+
+// held returns the binary form of the record with an ID, and whether it is revoked.
+func (s *MemoryStore) held(id string) (data string, revoked, ok bool) {
+	sh := s.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e, ok := sh.byID[id]
+	if !ok {
+		return "", false, false
+	}
+	return e.data, e.revoked, true
 }
 
 // Swap implements [RefreshStore].
@@ -183,21 +183,22 @@ func (s *MemoryStore) replace(sh *memoryShard, e *memoryEntry, next Record, data
 	s.feed.add(e, next)
 }
 
-// List implements [RefreshStore].
+// List implements [RefreshStore]. It leaves out what is revoked.
 func (s *MemoryStore) List(ctx context.Context, subject string) ([]Record, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	var recs []Record
 	for _, id := range s.ids(subject) {
-		rec, err := s.load(id)
-		switch {
-		case errors.Is(err, ErrNotFound): // dropped since
-		case err != nil:
-			return nil, err
-		default:
-			recs = append(recs, rec)
+		data, revoked, ok := s.held(id)
+		if !ok || revoked { // not ok: dropped since
+			continue
 		}
+		rec, err := decodeRecord(data)
+		if err != nil {
+			return nil, err
+		}
+		recs = append(recs, rec)
 	}
 	sortByCreation(recs)
 	return recs, nil
