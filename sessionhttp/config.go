@@ -99,7 +99,8 @@ func New(m *tokensession.Manager, cfg Config) (*Handlers, error) {
 }
 
 // Mount puts the endpoints on a mux, under Config.Prefix: token, revoke, jwks.json; introspect, if somebody may; and
-// with cookies logout, session and session.js. The mux may have patterns for everything else, like "GET /" or "/".
+// with cookies logout, session and session.js. The mux may have patterns for everything else, like "GET /" or "/". A
+// method that RFC 9110 and RFC 5789 do not have is refused by the mux itself.
 func (h *Handlers) Mount(mux *http.ServeMux) {
 	h.mount(mux, "/token", h.Token)
 	h.mount(mux, "/revoke", h.Revoke)

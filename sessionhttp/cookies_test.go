@@ -127,6 +127,21 @@ func TestCookies_stayInARaceAndInAnOutage(t *testing.T) {
 	s.requireLive(first[refreshCookie].Value)
 }
 
+// What is wrong with a request says nothing of the session.
+func TestCookies_stayWhenTheRequestIsWrong(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	s.grant.Scope = "read"
+	cookies := s.login()
+	for code, form := range map[string]url.Values{
+		"invalid_scope": {"scope": {"admin"}}, "unsupported_grant_type": {"grant_type": {"password"}}, "invalid_request": {"scope": {"read", "read"}},
+	} {
+		answer := s.post("/auth/token", form, withCookies(cookies, refreshCookie))
+		require.Empty(t, answer.Header["Set-Cookie"])
+		requireError(t, answer, http.StatusBadRequest, code)
+	}
+	s.requireLive(cookies[refreshCookie].Value)
+}
+
 // The browser has logged in again while a tab's refresh was under way: what comes of that must not undo the login.
 func TestCookies_stayWhenALoginHasEndedTheSession(t *testing.T) {
 	for name, end := range map[string]func(*site, map[string]*http.Cookie) error{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,6 +68,7 @@ func TestRequire_letsInWithOneToken(t *testing.T) {
 			bearer(tokens.AccessToken)(r)
 			webSocket("", "https://evil.example")(r)
 		},
+		"header, and another token in the URL": func(r *http.Request) { bearer(tokens.AccessToken)(r); r.URL.RawQuery = "access_token=x" },
 		"cookie beside one that looks like it": header("Cookie", "\u00a0__Host-access=x; __Host-access="+tokens.AccessToken),
 		"cookie and a POST of one's own": func(r *http.Request) {
 			header("Cookie", "__Host-access="+tokens.AccessToken)(r)
@@ -110,16 +112,23 @@ func TestRequire_refuses(t *testing.T) {
 		status    int
 		challenge string
 	}{
-		"nothing":                           {nil, 401, bare},
-		"token in the URL":                  {[]func(*http.Request){func(r *http.Request) { r.URL.RawQuery = "access_token=" + tokens.AccessToken }}, 401, bare},
-		"a password":                        {[]func(*http.Request){func(r *http.Request) { r.SetBasicAuth("a", "b") }}, 401, bare},
-		"scheme alone":                      {[]func(*http.Request){header("Authorization", "Bearer")}, 401, bare},
-		"scheme and a space":                {[]func(*http.Request){header("Authorization", "Bearer ")}, 401, bad},
-		"refresh token":                     {[]func(*http.Request){bearer(tokens.RefreshToken)}, 401, bad},
-		"garbage":                           {[]func(*http.Request){bearer("\xff\"><script>")}, 401, bad},
-		"expired":                           {[]func(*http.Request){bearer(expired.AccessToken)}, 401, bad},
-		"revoked":                           {[]func(*http.Request){bearer(gone.AccessToken)}, 401, bad},
-		"trailing space":                    {[]func(*http.Request){bearer(tokens.AccessToken + " ")}, 401, bad},
+		"nothing":            {nil, 401, bare},
+		"token in the URL":   {[]func(*http.Request){func(r *http.Request) { r.URL.RawQuery = "access_token=" + tokens.AccessToken }}, 401, bare},
+		"a password":         {[]func(*http.Request){func(r *http.Request) { r.SetBasicAuth("a", "b") }}, 401, bare},
+		"scheme alone":       {[]func(*http.Request){header("Authorization", "Bearer")}, 401, bare},
+		"scheme and a space": {[]func(*http.Request){header("Authorization", "Bearer ")}, 401, bad},
+		"refresh token":      {[]func(*http.Request){bearer(tokens.RefreshToken)}, 401, bad},
+		"garbage":            {[]func(*http.Request){bearer("\xff\"><script>")}, 401, bad},
+		"expired":            {[]func(*http.Request){bearer(expired.AccessToken)}, 401, bad},
+		"revoked":            {[]func(*http.Request){bearer(gone.AccessToken)}, 401, bad},
+		"trailing space":     {[]func(*http.Request){bearer(tokens.AccessToken + " ")}, 401, bad},
+		"token in a form": {[]func(*http.Request){func(r *http.Request) {
+			form := httptest.NewRequest(http.MethodPost, "/api", strings.NewReader("access_token="+tokens.AccessToken))
+			form.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			*r = *form
+		}}, 401, bare},
+		"a password, and a token":           {[]func(*http.Request){func(r *http.Request) { r.SetBasicAuth("a", "b") }, bearer(tokens.AccessToken)}, 400, wrong},
+		"a token, and a password":           {[]func(*http.Request){bearer(tokens.AccessToken), header("Authorization", "Basic YTpi")}, 400, wrong},
 		"two headers":                       {[]func(*http.Request){bearer(tokens.AccessToken), bearer(tokens.AccessToken)}, 400, wrong},
 		"header and cookie":                 {[]func(*http.Request){bearer(tokens.AccessToken), cookie(tokens.AccessToken)}, 400, wrong},
 		"two cookies":                       {[]func(*http.Request){cookie(tokens.AccessToken + "; __Host-access=x")}, 400, wrong},

@@ -67,7 +67,7 @@ func TestToken_narrowsTheScope(t *testing.T) {
 	require.Equal(t, "read", jsonOf(t, s.post("/auth/token", form))["scope"])
 }
 
-// One body for all, so that nobody learns what a token was.
+// One answer for all, so that nobody learns what a token was.
 func TestToken_saysTheSameOfEveryTokenThatIsOver(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{})
 	expired := s.start()
@@ -77,6 +77,8 @@ func TestToken_saysTheSameOfEveryTokenThatIsOver(t *testing.T) {
 	_, err := s.m.Refresh(ctx, reused.RefreshToken)
 	require.NoError(t, err)
 	s.advance(time.Minute)
+	said := func(answer *http.Response) (http.Header, string) { return answer.Header, bodyOf(t, answer) }
+	header, body := said(s.refresh("x"))
 	for name, token := range map[string]string{
 		"unknown": "tsr_" + strings.Repeat("A", 64), "no token": "x", "an access token": revoked.AccessToken, "expired": expired.RefreshToken,
 		"revoked": revoked.RefreshToken, "reused": reused.RefreshToken, "another client's": bound.RefreshToken,
@@ -85,6 +87,10 @@ func TestToken_saysTheSameOfEveryTokenThatIsOver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			answer := s.refresh(token)
 			require.Empty(t, answer.Header.Values("WWW-Authenticate"))
+			gotHeader, gotBody := said(answer)
+			require.Equal(t, header, gotHeader)
+			require.Equal(t, body, gotBody)
+			answer.Body = io.NopCloser(strings.NewReader(gotBody))
 			requireError(t, answer, http.StatusBadRequest, "invalid_grant")
 		})
 	}
