@@ -132,13 +132,24 @@ func ownCluster(tb testing.TB) (place, server) {
 	return place{Backend: redisCluster, Addrs: c.Addrs}, clusterServer{c}
 }
 
-// A clusterServer ends one of a Cluster's nodes.
+// A clusterServer kills one of a Cluster's nodes, and stops all of them.
 type clusterServer struct{ *servers.RedisCluster }
 
 func (c clusterServer) Kill() { c.Nodes[0].Kill() }
-func (c clusterServer) Stop() { c.Nodes[0].Stop() }
+
+func (c clusterServer) Stop() {
+	for _, node := range c.Nodes {
+		node.Stop()
+	}
+}
+
+// Start starts the nodes that do not run.
 func (c clusterServer) Start() {
-	c.Nodes[0].Start()
+	for _, node := range c.Nodes {
+		if node.Pid() == 0 {
+			node.Start()
+		}
+	}
 	c.AwaitOK()
 }
 
