@@ -254,15 +254,31 @@ func (s *AccessSigner) verify(token string, now time.Time) (*verifiedToken, erro
 	if err != nil {
 		return nil, err
 	}
+	return s.unlessRetired(checked, now)
+}
+
+// introspect is verify for a token that may be for another audience.
+func (s *AccessSigner) introspect(token string, now time.Time) (*verifiedToken, error) {
+	checked, err := s.authenticate(token)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.cfg.checkTime(checked, now); err != nil {
+		return nil, err
+	}
+	return s.unlessRetired(checked, now)
+}
+
+// authenticate is verify for a token that may be for another audience, and whose time may be over, and its key's.
+func (s *AccessSigner) authenticate(token string) (*verifiedToken, error) {
+	return s.cfg.authenticate(s.keys.Load(), token)
+}
+
+func (s *AccessSigner) unlessRetired(checked *verifiedToken, now time.Time) (*verifiedToken, error) {
 	if checked.key.retired(now, s.retention()) {
 		return nil, invalid("signed with a retired key")
 	}
 	return checked, nil
-}
-
-// authenticate is verify for a token whose time may be over, and that of its key.
-func (s *AccessSigner) authenticate(token string) (*verifiedToken, error) {
-	return s.cfg.authenticate(s.keys.Load(), token)
 }
 
 // sign returns the claims as a token signed with the key whose time it is.
@@ -347,7 +363,7 @@ func (k verifyKey) verify(data, signature []byte) bool {
 	return len(signature) == k.size && k.verifier.Verify(data, signature, k.public()) == nil
 }
 
-// A verifiedToken is an authentic token for this issuer and audience. Whether it may be used depends on the time, too.
+// A verifiedToken is an authentic token of this issuer. Whether it may be used depends on its audience and the time, too.
 type verifiedToken struct {
 	token  string
 	cached bool
@@ -358,7 +374,8 @@ type verifiedToken struct {
 	expires, notBefore int64 // in microseconds, before leeway
 }
 
-// verify checks in this order: size and alphabet; the header, by looking it up; the signature; the claims; the time.
+// verify checks in this order: size and alphabet; the header, by looking it up; the signature; the claims; the audience;
+// the time.
 func (c AccessConfig) verify(ring *keyring, token string, now time.Time) (*verifiedToken, error) {
 	checked := ring.cache.get(token)
 	if checked == nil {
@@ -366,16 +383,26 @@ func (c AccessConfig) verify(ring *keyring, token string, now time.Time) (*verif
 		if checked, err = c.authenticate(ring, token); err != nil {
 			return nil, err
 		}
+		if !slices.ContainsFunc(checked.access.Audience, func(aud string) bool { return slices.Contains(c.Audience, aud) }) {
+			return nil, invalid("another audience")
+		}
 	}
-	us, leeway := now.UnixMicro(), c.Leeway.Microseconds()
-	switch {
-	case checked.notBefore-leeway > us:
-		return nil, invalid("iat or nbf is in the future")
-	case us >= checked.expires+leeway:
-		return nil, fmt.Errorf("%w: access token", ErrExpired)
+	if err := c.checkTime(checked, now); err != nil {
+		return nil, err
 	}
 	ring.cache.put(checked)
 	return checked, nil
+}
+
+func (c AccessConfig) checkTime(t *verifiedToken, now time.Time) error {
+	us, leeway := now.UnixMicro(), c.Leeway.Microseconds()
+	switch {
+	case t.notBefore-leeway > us:
+		return invalid("iat or nbf is in the future")
+	case us >= t.expires+leeway:
+		return fmt.Errorf("%w: access token", ErrExpired)
+	}
+	return nil
 }
 
 func (c AccessConfig) authenticate(ring *keyring, token string) (*verifiedToken, error) {
@@ -407,7 +434,7 @@ func (c AccessConfig) authenticate(ring *keyring, token string) (*verifiedToken,
 	return checked, nil
 }
 
-// readClaims reads the claims that make an access token, and refuses those of another issuer or audience.
+// readClaims reads the claims that make an access token, and refuses those of another issuer.
 func (c AccessConfig) readClaims(payload []byte) (*verifiedToken, error) {
 	claims, err := parseObject(payload)
 	if err != nil {
@@ -425,8 +452,6 @@ func (c AccessConfig) readClaims(payload []byte) (*verifiedToken, error) {
 		return nil, r.err
 	case a.Issuer != c.Issuer:
 		return nil, errors.New("another issuer")
-	case !slices.ContainsFunc(a.Audience, func(aud string) bool { return slices.Contains(c.Audience, aud) }):
-		return nil, errors.New("another audience")
 	}
 	a.IssuedAt, a.ExpiresAt = time.Unix(issued, 0).UTC(), time.Unix(expires, 0).UTC()
 	if auth >= 0 {

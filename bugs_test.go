@@ -416,28 +416,82 @@ func TestVerifyLive_inEveryState(t *testing.T) {
 			w.clock.advance(time.Second)
 		}, tokensession.ErrExpired, nil},
 	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, tokensession.Config{})
-			tokens := w.start()
-			other := w.other(tokensession.Config{})
-			c.do(w, tokens)
-			access, err := other.VerifyLive(ctx, tokens.AccessToken)
-			_, after := other.Verify(tokens.AccessToken)
-			if c.want == nil {
-				require.NoError(t, err)
-				require.Equal(t, tokens.Session.ID, access.SessionID)
-			} else {
-				require.ErrorIs(t, err, c.want)
-				require.Zero(t, access)
-			}
-			require.ErrorIs(t, after, c.only)
-		})
+		for call, ask := range map[string]func(*tokensession.Manager, context.Context, string) (tokensession.Access, error){
+			"VerifyLive": (*tokensession.Manager).VerifyLive, "Introspect": (*tokensession.Manager).Introspect,
+		} {
+			t.Run(call+"/"+name, func(t *testing.T) {
+				w := newWorld(t, tokensession.Config{})
+				tokens := w.start()
+				other := w.other(tokensession.Config{})
+				c.do(w, tokens)
+				access, err := ask(other, ctx, tokens.AccessToken)
+				_, after := other.Verify(tokens.AccessToken)
+				if c.want == nil {
+					require.NoError(t, err)
+					require.Equal(t, tokens.Session.ID, access.SessionID)
+				} else {
+					require.ErrorIs(t, err, c.want)
+					require.Zero(t, access)
+				}
+				require.ErrorIs(t, after, c.only)
+			})
+		}
 	}
 	w := newWorld(t, tokensession.Config{})
 	tokens := w.start()
 	w.store.breaks(fault{call: callLoad})
 	_, err := w.m.VerifyLive(ctx, tokens.AccessToken)
 	requireUnavailableFor(t, err, errStoreDown)
-	_, err = w.m.VerifyLive(ctx, "x"+tokens.AccessToken)
+	_, err = w.m.Introspect(ctx, tokens.AccessToken)
+	requireUnavailableFor(t, err, errStoreDown)
+	for _, token := range []string{"x" + tokens.AccessToken, tokens.AccessToken[:len(tokens.AccessToken)-4] + "AAAA", tokens.RefreshToken} {
+		_, err = w.m.VerifyLive(ctx, token)
+		require.ErrorIs(t, err, tokensession.ErrInvalidToken)
+		_, err = w.m.Introspect(ctx, token)
+		require.ErrorIs(t, err, tokensession.ErrInvalidToken)
+	}
+}
+
+// A grant may name another service. Its tokens let nobody in here; but the session is ours, to be asked about and ended.
+func TestIntrospect_ofATokenForAnotherAudience(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, tokensession.Config{Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+		return tokensession.Grant{Audience: []string{"https://billing.example"}}, nil
+	}})
+	tokens := w.start()
+	for range 2 { // the second time, it is known
+		access, err := w.m.Introspect(ctx, tokens.AccessToken)
+		require.NoError(t, err)
+		require.Equal(t, tokens.Session.ID, access.SessionID)
+		_, err = w.m.Verify(tokens.AccessToken)
+		require.ErrorIs(t, err, tokensession.ErrInvalidToken)
+		_, err = w.m.VerifyLive(ctx, tokens.AccessToken)
+		require.ErrorIs(t, err, tokensession.ErrInvalidToken)
+	}
+	id, err := w.m.SessionID(tokens.AccessToken)
+	require.NoError(t, err)
+	require.Equal(t, tokens.Session.ID, id)
+	require.NoError(t, w.m.RevokeAccess(ctx, tokens.AccessToken))
+	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
+	_, err = w.m.Introspect(ctx, tokens.AccessToken)
+	require.ErrorIs(t, err, tokensession.ErrRevoked)
+
+	tokens = w.start()
+	w.clock.advance(15 * time.Minute)
+	_, err = w.m.Introspect(ctx, tokens.AccessToken)
+	require.ErrorIs(t, err, tokensession.ErrExpired)
+	_, err = w.m.Verify(tokens.AccessToken)
+	require.ErrorIs(t, err, tokensession.ErrInvalidToken)
+}
+
+// A key that was removed says nothing any more, not even of tokens that are for somebody else.
+func TestIntrospect_refusesWhatARetiredKeySigned(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	next, err := tokensession.GenerateKey()
+	require.NoError(t, err)
+	tokens := w.start()
+	require.NoError(t, w.signer.Rotate(next, w.clock.Now().Add(-time.Hour)))
+	w.clock.advance(time.Minute)
+	_, err = w.m.Introspect(context.Background(), tokens.AccessToken)
 	require.ErrorIs(t, err, tokensession.ErrInvalidToken)
 }

@@ -613,6 +613,10 @@ func (m *Manager) Verify(accessToken string) (Access, error) {
 	if err != nil {
 		return Access{}, err
 	}
+	return m.unlessDenied(checked, now)
+}
+
+func (m *Manager) unlessDenied(checked *verifiedToken, now time.Time) (Access, error) {
 	if m.denied.has(checked.sid, now) {
 		return Access{}, fmt.Errorf("%w: session %s", ErrRevoked, checked.access.SessionID)
 	}
@@ -626,6 +630,26 @@ func (m *Manager) VerifyLive(ctx context.Context, accessToken string) (Access, e
 	if err != nil {
 		return Access{}, err
 	}
+	return m.unlessOver(ctx, access)
+}
+
+// Introspect is VerifyLive for a token that may be for another audience: for who answers the services that tokens are
+// for (RFC 7662). It lets nobody in here.
+func (m *Manager) Introspect(ctx context.Context, accessToken string) (Access, error) {
+	now := m.cfg.Now()
+	checked, err := m.signer.introspect(accessToken, now)
+	if err != nil {
+		return Access{}, err
+	}
+	access, err := m.unlessDenied(checked, now)
+	if err != nil {
+		return Access{}, err
+	}
+	return m.unlessOver(ctx, access)
+}
+
+// unlessOver asks the store whether an access token's session lives.
+func (m *Manager) unlessOver(ctx context.Context, access Access) (Access, error) {
 	rec, err := m.load(ctx, access.SessionID)
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -641,8 +665,8 @@ func (m *Manager) VerifyLive(ctx context.Context, accessToken string) (Access, e
 	return access, nil
 }
 
-// SessionID returns which session an access token is of, whether or not the token has expired, its session has been
-// revoked, or the key that signed it has been rotated away; not if that was retired ([AccessSigner.Retire]) or is one
+// SessionID returns which session an access token is of, whatever its audience, and whether or not the token has
+// expired, its session has been revoked, or the key that signed it has been rotated away; not if that was retired ([AccessSigner.Retire]) or is one
 // that this process never had. It lets nobody in: it is for a logout, and for [Replacing]. The error is
 // [ErrInvalidToken].
 func (m *Manager) SessionID(accessToken string) (string, error) {

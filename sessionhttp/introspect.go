@@ -7,8 +7,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// Introspect is the endpoint of RFC 7662 for those that Config.MayIntrospect lets in: a POST of token. It reads the
-// store, so that the answer for a revoked session's access token is {"active":false} at once, as it is for refresh
+// Introspect is the endpoint of RFC 7662 for those that Config.MayIntrospect lets in: a POST of token, which may be for
+// any audience. It reads the store, so that the answer for a revoked session's access token is {"active":false} at once, as it is for refresh
 // tokens and for anything else. Who may not gets 401.
 func (h *Handlers) Introspect(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
@@ -25,7 +25,7 @@ func (h *Handlers) Introspect(w http.ResponseWriter, r *http.Request) {
 		h.refuseForm(w, r, err)
 		return
 	}
-	access, err := h.m.VerifyLive(r.Context(), form.Get("token"))
+	access, err := h.m.Introspect(r.Context(), form.Get("token"))
 	switch {
 	case err == nil:
 		writeJSON(w, http.StatusOK, introspected(access))

@@ -117,6 +117,23 @@ func TestIntrospect_saysWhatATokenIs(t *testing.T) {
 	require.JSONEq(t, `{"active":false}`, bodyOf(t, s.post("/auth/introspect", form, api)))
 }
 
+// A grant may name another service: the one that asks.
+func TestIntrospectAndRevoke_takeATokenForAnotherAudience(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{MayIntrospect: func(*http.Request) bool { return true }})
+	s.grant.Audience = []string{"https://billing.example"}
+	s.protect()
+	tokens := s.start()
+	form := url.Values{"token": {tokens.AccessToken}}
+	answer := jsonOf(t, s.post("/auth/introspect", form))
+	require.Equal(t, true, answer["active"])
+	require.Equal(t, []any{"https://billing.example"}, answer["aud"])
+	require.Equal(t, http.StatusUnauthorized, s.call(bearer(tokens.AccessToken)).StatusCode)
+
+	require.Equal(t, http.StatusOK, s.post("/auth/revoke", form).StatusCode)
+	requireError(t, s.refresh(tokens.RefreshToken), http.StatusBadRequest, "invalid_grant")
+	require.JSONEq(t, `{"active":false}`, bodyOf(t, s.post("/auth/introspect", form)))
+}
+
 func newSigner(t testing.TB) *tokensession.AccessSigner {
 	key, err := tokensession.GenerateKey()
 	require.NoError(t, err)
