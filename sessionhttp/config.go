@@ -26,9 +26,14 @@ type Config struct {
 	// It is for development on http://localhost, and for nothing else.
 	InsecureCookies bool
 
+	// CookieSuffix ends the names of the cookies, after a hyphen. Two applications on one host need different ones, also
+	// if they are on different ports: a browser has one jar for both, and a login in one would be a logout from the other.
+	CookieSuffix string
+
 	// CrossOrigin says which other origins may send requests that change something: none if nil. It is asked at
 	// each endpoint, at Login and Logout, and by Require where a cookie says who it is. Require shows it a request that
-	// opens a WebSocket as a POST.
+	// opens a WebSocket as a POST. Browsers say of a WebSocket only its origin, which is compared with the Host header:
+	// behind a proxy that changes that, the public origin has to be added as a trusted one.
 	CrossOrigin *http.CrossOriginProtection
 
 	// Attributes returns what to remember of the device that a login or a refresh comes from, under the same names each
@@ -62,6 +67,12 @@ func (c Config) withDefaults() (Config, error) {
 	if c.InsecureCookies && !c.Cookies {
 		return c, errors.New("sessionhttp: Config.InsecureCookies is set, and Cookies is not")
 	}
+	if c.CookieSuffix != "" && !c.Cookies {
+		return c, errors.New("sessionhttp: Config.CookieSuffix is set, and Cookies is not")
+	}
+	if len(c.CookieSuffix) > maxCookieSuffix || strings.ContainsFunc(c.CookieSuffix, notInName) {
+		return c, fmt.Errorf("sessionhttp: Config.CookieSuffix %q: must be of letters, digits and hyphens, and no longer than %d", c.CookieSuffix, maxCookieSuffix)
+	}
 	if c.CrossOrigin == nil {
 		c.CrossOrigin = http.NewCrossOriginProtection()
 	}
@@ -70,6 +81,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	return c, nil
 }
+
+// notInName reports characters that are not meant to be in a cookie's name.
+func notInName(r rune) bool { return notInPath(r) || strings.ContainsRune("._~/", r) }
 
 // notInPath reports characters that a cookie's Path or a pattern of a ServeMux could not have as they are.
 func notInPath(r rune) bool {

@@ -32,6 +32,13 @@ func TestNew_saysWhatIsWrong(t *testing.T) {
 	require.ErrorContains(t, err, "Manager is nil")
 	_, err = sessionhttp.New(s.m, sessionhttp.Config{InsecureCookies: true})
 	require.ErrorContains(t, err, "Config.InsecureCookies")
+	for _, cfg := range []sessionhttp.Config{
+		{CookieSuffix: "wiki"}, {Cookies: true, CookieSuffix: "a=b"}, {Cookies: true, CookieSuffix: "a.b"}, {Cookies: true, CookieSuffix: "\u00e4"},
+		{Cookies: true, CookieSuffix: strings.Repeat("a", 33)},
+	} {
+		_, err = sessionhttp.New(s.m, cfg)
+		require.ErrorContains(t, err, "Config.CookieSuffix")
+	}
 }
 
 func TestMount_putsOnlyWhatIsConfigured(t *testing.T) {

@@ -12,6 +12,9 @@ import (
 // maxCookie is how long a cookie's name and value may be together: browsers drop longer ones (RFC 6265bis).
 const maxCookie = 4096
 
+// maxCookieSuffix leaves the access token its room.
+const maxCookieSuffix = 32
+
 // A cookie is how one of the two tokens is kept in a browser. Everything but the value is the same whenever it is set,
 // and when it is deleted.
 type cookie struct {
@@ -22,14 +25,18 @@ type cookie struct {
 // cookies returns the access token's cookie, which goes to the whole site, and the refresh token's, which goes to the
 // one endpoint that takes it. Without Config.Cookies they have no name.
 func (c Config) cookies() (access, refresh cookie) {
-	switch {
-	case !c.Cookies:
+	if !c.Cookies {
 		return cookie{}, cookie{}
-	case c.InsecureCookies:
-		return cookie{name: "access", path: "/"}, cookie{name: "refresh", path: c.Prefix + "/token"}
-	default:
-		return cookie{"__Host-access", "/", true}, cookie{"__Secure-refresh", c.Prefix + "/token", true}
 	}
+	access, refresh = cookie{"__Host-access", "/", true}, cookie{"__Secure-refresh", c.Prefix + "/token", true}
+	if c.InsecureCookies {
+		access, refresh = cookie{"access", "/", false}, cookie{"refresh", c.Prefix + "/token", false}
+	}
+	if c.CookieSuffix != "" {
+		access.name += "-" + c.CookieSuffix
+		refresh.name += "-" + c.CookieSuffix
+	}
+	return access, refresh
 }
 
 // room is how many bytes the value may have.

@@ -84,6 +84,36 @@ func TestCookies_insecureOnesHaveNoPrefixAndNoSecure(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.post("/auth/token", nil, withCookies(cookies, "refresh")).StatusCode)
 }
 
+// Two applications on one host, under two paths or on two ports, share the browser's jar.
+func TestCookies_ofTwoApplicationsOnOneHost(t *testing.T) {
+	for _, insecure := range []bool{false, true} {
+		wiki := newSite(t, sessionhttp.Config{Cookies: true, InsecureCookies: insecure, CookieSuffix: "wiki"})
+		shop := newSite(t, sessionhttp.Config{Cookies: true, InsecureCookies: insecure, CookieSuffix: strings.Repeat("shop", 8)})
+		jar := wiki.login()
+		all := []string{}
+		for name, cookie := range shop.login() {
+			require.NotContains(t, jar, name)
+			jar[name] = cookie
+		}
+		for name := range jar {
+			all = append(all, name)
+		}
+		require.Len(t, all, 4)
+		for _, s := range []*site{wiki, shop} {
+			s.protect()
+			require.Equal(t, http.StatusOK, s.call(withCookies(jar, all...)).StatusCode)
+			require.Len(t, cookiesOf(t, s.post("/auth/token", nil, withCookies(jar, all...))), 2)
+		}
+		gone := cookiesOf(t, wiki.post("/auth/logout", nil, withCookies(jar, all...)))
+		require.Len(t, gone, 2)
+		for name := range gone {
+			require.True(t, strings.HasSuffix(name, "-wiki"), name)
+		}
+		require.Equal(t, http.StatusUnauthorized, wiki.call(withCookies(jar, all...)).StatusCode)
+		require.Equal(t, http.StatusOK, shop.call(withCookies(jar, all...)).StatusCode)
+	}
+}
+
 // ASVS 3.3.4.
 func TestCookies_noTokenIsInABody(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Cookies: true})
@@ -155,6 +185,11 @@ func TestCookies_stayWhenALoginHasEndedTheSession(t *testing.T) {
 			s.login() // as after an identity provider: the request has no cookies
 			return nil
 		},
+		"with all of the user's, before a login": func(s *site, _ map[string]*http.Cookie) error {
+			_, err := s.m.RevokeSubject(ctx, "alice")
+			s.login()
+			return err
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSiteOf(t, sessionhttp.Config{Cookies: true}, tokensession.Config{MaxSessions: 1})
@@ -189,10 +224,6 @@ func TestCookies_areClearedWithEveryOtherVerdict(t *testing.T) {
 		"denial": func(s *site, old map[string]*http.Cookie) {
 			_, err := denyingManager(t, s).Refresh(ctx, old[refreshCookie].Value)
 			require.ErrorIs(t, err, tokensession.ErrDenied)
-		},
-		"all of the subject's": func(s *site, _ map[string]*http.Cookie) {
-			_, err := s.m.RevokeSubject(ctx, "alice")
-			require.NoError(t, err)
 		},
 		"by its id": func(s *site, old map[string]*http.Cookie) {
 			access, err := s.m.Verify(old[accessCookie].Value)

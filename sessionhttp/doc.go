@@ -25,8 +25,8 @@
 // Only a verdict ends a login: 400 and invalid_grant, the same body whether the token is unknown, expired, revoked or
 // reused. Whatever else goes wrong is 503 with Retry-After, or another 5xx, and leaves tokens and cookies as they are.
 // Cookies are cleared with a verdict and at a logout that came to something, and never else. They stay if the verdict is
-// that a login ended the session, as one that it replaces or for MaxSessions: that may have been a login in this browser
-// while the refresh was under way. So that there is a cookie says nothing of a login; only [Handlers.Require] does.
+// that a login ended the session, as one that it replaces or for MaxSessions, or that all of the user's were ended: that
+// may have been a login in this browser, or just before one, while the refresh was under way. So that there is a cookie says nothing of a login; only [Handlers.Require] does.
 //
 // Bodies are limited to 16 KiB. Timeouts and rate limits are the host's: set [http.Server.ReadHeaderTimeout],
 // ReadTimeout, WriteTimeout and IdleTimeout.

@@ -51,12 +51,16 @@ func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 }
 
 // clears reports whether a refresh's error deletes the cookies that it came with. A verdict does, but not that the
-// session was ended by a login: that may have been one in this browser, and by now the cookies be the new session's.
-// Dead ones that stay cost a refresh that comes to nothing, as a browser without any sends too.
+// session was ended by a login, or with all of the user's, as before the login that follows a change of password: that
+// may have been in this browser, and by now the cookies be the new session's. Dead ones that stay cost a refresh that
+// comes to nothing, as a browser without any sends too.
 func clears(err error) bool {
 	var revoked *tokensession.RevokedError
-	if errors.As(err, &revoked) && (revoked.Reason == tokensession.ReasonReplaced || revoked.Reason == tokensession.ReasonMaxSessions) {
-		return false
+	if errors.As(err, &revoked) {
+		switch revoked.Reason {
+		case tokensession.ReasonReplaced, tokensession.ReasonMaxSessions, tokensession.ReasonSubjectRevoked:
+			return false
+		}
 	}
 	return isVerdict(err)
 }
