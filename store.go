@@ -73,7 +73,8 @@ type Revocation struct {
 // none, [Manager.RevokeSubject] lists them and swaps one after the other.
 type SubjectRevoker interface {
 	// RevokeSubject sets RevokedAt, RevokeReason and WriteID, and counts up Version, of every record of the subject
-	// that is not revoked, has ExpiresAt > at, and whose ID is not in keep. It returns the records as they are now;
+	// that is not revoked, has ExpiresAt > at, and whose ID is not in keep. RevokedAt becomes the later one of at and the
+	// record's RotatedAt: others deny its access tokens from then on for as long as these live. It returns the records as they are now;
 	// called again with the same writeID it MUST return them again.
 	RevokeSubject(ctx context.Context, subject string, keep []string, at time.Time, reason Reason, writeID string) ([]Record, error)
 }

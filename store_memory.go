@@ -29,8 +29,8 @@ const (
 // A MemoryStore is a [RefreshStore] in the memory of one process: for tests, and for servers that may log everybody out
 // when they restart. It is a [Sweeper], a [RevocationFeed] and a [SubjectRevoker] too.
 //
-// It has neither a goroutine nor a clock. The time it goes by is that of the write at hand: the newer of the record's
-// RotatedAt and RevokedAt. Each write drops a few records that have expired by then, so that no more are
+// It has neither a goroutine nor a clock. The time it goes by is that of the write at hand: the record's RotatedAt, or
+// its RevokedAt if that is later. Each write drops a few records that have expired by then, so that no more are
 // held than sessions live, even where Sweep is never called.
 type MemoryStore struct {
 	seed     maphash.Seed
@@ -266,8 +266,8 @@ func (s *MemoryStore) revoke(id string, keep bool, at time.Time, reason Reason, 
 	if keep || !rec.ExpiresAt.After(at) {
 		return Record{}, false, nil
 	}
-	rec.Version++
-	rec.WriteID, rec.RevokedAt, rec.RevokeReason = writeID, at, reason
+	rec = rec.revoke(at, reason)
+	rec.WriteID = writeID
 	data, err := encode(rec)
 	if err != nil {
 		return Record{}, false, err
@@ -283,8 +283,9 @@ func (s *MemoryStore) shard(id string) *memoryShard {
 
 // dropSome drops what has expired by the time of the write rec, from one shard after the other.
 func (s *MemoryStore) dropSome(rec Record) {
-	sh := &s.shards[s.next.Add(1)%memoryShards]
-	s.drop(sh, clampedMicros(writeTime(rec)), dropsPerWrite)
+	if now := writeTime(rec); !now.IsZero() {
+		s.drop(&s.shards[s.next.Add(1)%memoryShards], clampedMicros(now), dropsPerWrite)
+	}
 }
 
 // drop takes up to steps records off the front of a shard's queue. It drops those that have expired and queues the
@@ -433,7 +434,9 @@ func (f *memoryFeed) add(e *memoryEntry, rec Record) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.tidy(clampedMicros(writeTime(rec)))
+	if now := writeTime(rec); !now.IsZero() {
+		f.tidy(clampedMicros(now))
+	}
 	at := clampedMicros(rec.RevokedAt)
 	f.log = slices.Insert(f.log, f.after(at+1), memoryRevocation{e.id, at, e.expires})
 }
@@ -466,13 +469,16 @@ func (f *memoryFeed) tidy(now int64) {
 	f.tidied = len(f.log)
 }
 
-// writeTime is the time that a record was written, as far as the record tells. CreatedAt does not: a Manager moves it
-// past that of an older session where a clock was ahead.
+// writeTime is the time that a record was written, or the zero time if the record does not tell: where a clock was ahead,
+// CreatedAt is moved past that of an older session, and RevokedAt to the last refresh.
 func writeTime(rec Record) time.Time {
-	if rec.RevokedAt.After(rec.RotatedAt) {
+	switch {
+	case rec.RevokedAt.IsZero():
+		return rec.RotatedAt
+	case rec.RevokedAt.After(rec.RotatedAt):
 		return rec.RevokedAt
 	}
-	return rec.RotatedAt
+	return time.Time{}
 }
 
 // clampedMicros is [micros] for times that need not be in the years 1 to 9999.

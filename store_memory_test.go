@@ -243,7 +243,7 @@ func TestMemoryStore_forgetsRevocationsOfExpiredRecordsAndOfOldDays(t *testing.T
 				at := epoch.Add(time.Duration(n) * every)
 				rec := memoryRecord(fmt.Sprint(n), "alice", at, c.ttl)
 				mustCreate(t, store, rec)
-				rec.Version, rec.WriteID, rec.RevokedAt = 2, "revoked", at
+				rec.Version, rec.WriteID, rec.RevokedAt = 2, "revoked", at.Add(time.Second)
 				if err := store.Swap(ctx, rec); err != nil {
 					t.Fatal(err)
 				}
@@ -257,6 +257,41 @@ func TestMemoryStore_forgetsRevocationsOfExpiredRecordsAndOfOldDays(t *testing.T
 				}
 			}
 		})
+	}
+}
+
+// Sessions began while a clock was ahead, which was put right since. A Manager revokes one at the time of its last
+// refresh, which is still to come: nothing that lives may be dropped for that.
+func TestMemoryStore_doesNotGoByARevocationsTimeThatWasMoved(t *testing.T) {
+	for name, revoke := range map[string]func(*tokensession.MemoryStore, tokensession.Record) error{
+		"Swap": func(store *tokensession.MemoryStore, rec tokensession.Record) error {
+			rec.Version, rec.WriteID = 2, "revoking"
+			rec.RevokedAt, rec.RevokeReason = rec.RotatedAt, tokensession.ReasonRevoked
+			return store.Swap(t.Context(), rec)
+		},
+		"RevokeSubject": func(store *tokensession.MemoryStore, rec tokensession.Record) error {
+			_, err := store.RevokeSubject(t.Context(), rec.Subject, nil, epoch, tokensession.ReasonRevoked, "revoking")
+			return err
+		},
+	} {
+		store := tokensession.NewMemoryStore()
+		var ahead, live []tokensession.Record
+		for n := range 2 * memoryShards {
+			ahead = append(ahead, memoryRecord(fmt.Sprint("ahead ", n), fmt.Sprint("bob ", n), epoch.Add(time.Hour), time.Hour))
+			mustCreate(t, store, ahead[n])
+		}
+		for n := range 2 * memoryShards {
+			live = append(live, memoryRecord(fmt.Sprint("live ", n), "alice", epoch, 30*time.Minute))
+			mustCreate(t, store, live[n])
+		}
+		for _, rec := range ahead {
+			if err := revoke(store, rec); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := listedIDs(t, store, "alice"); len(got) != len(live) {
+			t.Errorf("by %s: %d of %d live records are left", name, len(got), len(live))
+		}
 	}
 }
 

@@ -21,5 +21,16 @@ func TestRedisStore_contract(t *testing.T) {
 				})
 			})
 		}
+		t.Run("several instances", func(t *testing.T) {
+			storetest.RunShared(t, func(t *testing.T) []tokensession.RefreshStore {
+				one, prefix := redisStore(t, client, redisstore.Config{})
+				another, _ := redisStore(t, client, redisstore.Config{Prefix: prefix})
+				return []tokensession.RefreshStore{one, another}
+			})
+		})
+		storetest.RunExpiry(t, 2*time.Second, func(t *testing.T) tokensession.RefreshStore {
+			store, _ := redisStore(t, client, redisstore.Config{KeepExpired: time.Millisecond})
+			return store
+		})
 	})
 }

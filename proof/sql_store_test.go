@@ -95,6 +95,7 @@ func TestSQLStore_keepsTheContract(t *testing.T) {
 			"parseTime=true&loc=Asia%2FTokyo",
 			"parseTime=true&loc=America%2FNew_York&interpolateParams=true&time_zone=%27%2B09%3A00%27",
 			"interpolateParams=true&clientFoundRows=true&charset=utf8&sql_mode=%27NO_BACKSLASH_ESCAPES%27",
+			"sql_select_limit=3",
 			"clientFoundRows=true&charset=latin1&sql_mode=%27ANSI_QUOTES%27&tx_isolation=%27SERIALIZABLE%27",
 		},
 		sqlstore.SQLite: {
@@ -115,6 +116,33 @@ func TestSQLStore_keepsTheContract(t *testing.T) {
 				})
 			})
 		}
+		t.Run("several instances", func(t *testing.T) {
+			t.Parallel()
+			db, table := server.open(t, dsn), newSQLTable()
+			stores := []tokensession.RefreshStore{server.migrated(t, db, table), server.store(t, server.open(t, dsn), table)}
+			storetest.RunShared(t, func(t *testing.T) []tokensession.RefreshStore {
+				execSQL(t, db, "DELETE FROM "+table)
+				return stores
+			})
+		})
+	})
+}
+
+// What is no ID of a record keeps none, and makes nothing fail.
+func TestSQLStore_keepsOnlyWhatCanBeKept(t *testing.T) {
+	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
+		store := server.migrated(t, server.open(t, dsn), newSQLTable())
+		rec, kept := sqlRecord("alice"), sqlRecord("alice")
+		for _, r := range []tokensession.Record{rec, kept} {
+			if err := store.Create(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		keep := []string{"\xff", "a\x00b", strings.Repeat("k", 65), kept.ID}
+		revoked, err := store.RevokeSubject(t.Context(), "alice", keep, rec.RotatedAt, tokensession.ReasonRevoked, randomSQLID())
+		if err != nil || len(revoked) != 1 || revoked[0].ID != rec.ID {
+			t.Errorf("RevokeSubject: %v, %v; want the one that is not kept", revoked, err)
+		}
 	})
 }
 
@@ -127,7 +155,9 @@ func TestSQLStore_optionsOfADSNThatItDoesNotBear(t *testing.T) {
 	}{
 		{sqlServers[0], "bytea_output=escape&default_query_exec_mode=simple_protocol", "List", "invalid hex"},
 		{sqlServers[0], "bytea_output=escape&default_query_exec_mode=exec", "List", "invalid hex"},
+		{sqlServers[0], "standard_conforming_strings=off&default_query_exec_mode=simple_protocol", "Load", "standard_conforming_strings"},
 		{sqlServers[1], "sql_safe_updates=1", "Sweep", "1175"},
+		{sqlServers[1], "sql_big_selects=0&max_join_size=1", "Sweep", "1104"},
 		{sqlServers[1], "sql_mode=%27EMPTY_STRING_IS_NULL%27", "Create", "1048"},
 	} {
 		dsn := test.server.database(t)

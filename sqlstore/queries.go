@@ -32,7 +32,7 @@ func newQueries(t tableName) *queries {
 	return &queries{
 		create: text("INSERT INTO " + table + " (sweep_at, " + strings.Join(columns, ", ") + ") VALUES (?" + strings.Repeat(", ?", len(columns)) + ")"),
 		load:   text(selected + " WHERE id = ?"),
-		list:   text(selected + " WHERE subject = ? AND revoked_at IS NULL"),
+		list:   text(selected + " WHERE subject = ? AND revoked_at IS NULL" + d.all()),
 		state:  text("SELECT version, write_id FROM " + table + " WHERE id = ?"),
 
 		// sweep_at follows only an expiry that came nearer.
@@ -41,9 +41,9 @@ func newQueries(t tableName) *queries {
 
 		dropDue: text(drop), moveDue: text(move),
 
-		revokedSince: text("SELECT " + d.selectable([]string{"id", "revoked_at"}) + " FROM " + table + " WHERE revoked_at >= ?"),
-		revokedBy:    text(selected + " WHERE subject = ? AND write_id = ? AND revoked_at IS NOT NULL"),
-		revokeSubject: "UPDATE " + table + " SET revoked_at = ?, revoke_reason = ?, write_id = ?, version = version + 1" +
+		revokedSince: text("SELECT " + d.selectable([]string{"id", "revoked_at"}) + " FROM " + table + " WHERE revoked_at >= ?" + d.all()),
+		revokedBy:    text(selected + " WHERE subject = ? AND write_id = ? AND revoked_at IS NOT NULL" + d.all()),
+		revokeSubject: "UPDATE " + table + " SET revoked_at = " + d.sinceRotation() + ", revoke_reason = ?, write_id = ?, version = version + 1" +
 			" WHERE subject = ? AND revoked_at IS NULL AND expires_at > ?",
 
 		schemaVersion: "SELECT COALESCE(MAX(version), 0) FROM " + t.quoted("_schema"),
@@ -90,6 +90,26 @@ func (d Dialect) byID() string {
 		return " FORCE INDEX (PRIMARY)"
 	}
 	return ""
+}
+
+// all returns what makes a SELECT return all rows: where a host has set sql_select_limit, MySQL would leave out the others,
+// and say nothing of it.
+func (d Dialect) all() string {
+	if d == MySQL {
+		return " LIMIT 18446744073709551615"
+	}
+	return ""
+}
+
+// sinceRotation returns the expression for the later one of rotated_at and a parameter, which it has twice.
+func (d Dialect) sinceRotation() string {
+	switch d {
+	case MySQL:
+		return "GREATEST(CAST(? AS DATETIME(6)), COALESCE(rotated_at, CAST(? AS DATETIME(6))))"
+	case SQLite:
+		return "MAX(?, COALESCE(rotated_at, ?))"
+	}
+	return "GREATEST(?, COALESCE(rotated_at, ?))"
 }
 
 // earlier returns the expression for the earlier one of sweep_at and a parameter.

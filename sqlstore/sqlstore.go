@@ -198,7 +198,8 @@ func (s *Store) RevokeSubject(ctx context.Context, subject string, keep []string
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: %s: %w", doing, err)
 	}
-	text, args := s.revokeSubject, []any{when, string(reason), writeID, subject, when}
+	text, args := s.revokeSubject, []any{when, when, string(reason), writeID, subject, when}
+	keep = slices.DeleteFunc(slices.Clone(keep), func(id string) bool { return checkText(id, maxID) != nil }) // as above
 	for i, id := range keep {
 		text += []string{" AND id NOT IN (?", ", ?"}[min(i, 1)]
 		args = append(args, id)

@@ -138,6 +138,12 @@ func TestTimeColumn_refusesWhatItDidNotWrite(t *testing.T) {
 			}
 		}
 	}
+	// Some drivers of SQLite make a time of any text that looks like one.
+	var got time.Time
+	at := time.Date(2026, 3, 4, 5, 6, 7, 891_234_000, time.UTC)
+	if err := (timeColumn{SQLite, &got}).Scan(at.In(time.FixedZone("", 3600))); err != nil || got != at {
+		t.Errorf("SQLite: %v, %v, want %v", got, err, at)
+	}
 	if err := (timeColumn{MySQL, new(time.Time)}).Scan(time.Now()); err == nil {
 		t.Error("MySQL: took a time in the zone of the DSN")
 	}

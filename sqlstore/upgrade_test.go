@@ -50,6 +50,15 @@ func (r *scriptedRows) Next(dest []driver.Value) error {
 	return nil
 }
 
+// A connector that somebody wrote by hand may have no driver to show.
+func TestNew_takesAConnectorWithoutDriver(t *testing.T) {
+	db := sql.OpenDB(new(scriptedDB))
+	defer db.Close()
+	if _, err := New(db, PostgreSQL, Config{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // So far there is one migration. Those to come are applied from where the database is, in their order, while the lock is
 // held.
 func TestMigrate_appliesWhatIsMissingInsideTheLock(t *testing.T) {

@@ -1,10 +1,12 @@
 package storetest
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 	_ "time/tzdata" // one fault keeps local time
 
 	"github.com/seed67bc9b7f/tokensession"
@@ -192,6 +194,7 @@ var bites = []bite{
 		"Sweep/drops what has expired and nothing else",
 		"Sweep/goes by the expiry of the last write",
 	}},
+	{"Sweep drops revoked records", exact, []string{"Sweep/keeps a revoked record until it expires"}},
 	{"Sweep drops everything", broad, []string{"Sweep/drops what has expired and nothing else"}},
 	{"Sweep drops nothing", exact, []string{
 		"Expiry/does not keep for ever what had expired already",
@@ -253,6 +256,7 @@ var bites = []bite{
 	{"RevokeSubject does not count versions", broad, []string{"RevokeSubject/revokes every live record of the subject", "RevokeSubject/makes a refresh from before conflict"}},
 	{"RevokeSubject is not told by the feed", exact, []string{"RevokedSince/tells what RevokeSubject revoked"}},
 	{"RevokeSubject returns records as they were", broad, []string{"RevokeSubject/revokes every live record of the subject"}},
+	{"RevokeSubject goes by its own time", broad, []string{"RevokeSubject/revokes no record at a time before its last refresh"}},
 	{"RevokeSubject ignores keep", exact, []string{
 		"RevokeSubject/leaves out what is to be kept",
 		"RevokeSubject/returns the same again when repeated",
@@ -347,6 +351,80 @@ func TestRun_saysWhyItMatters(t *testing.T) {
 			break
 		}
 	}
+}
+
+// cachedStore is one of several on the same records, with a cache of its own.
+type cachedStore struct {
+	*faultyStore
+	cache sync.Map
+}
+
+func (s *cachedStore) Load(ctx context.Context, id string) (tokensession.Record, error) {
+	if rec, ok := s.cache.Load(id); ok {
+		return clone(rec.(tokensession.Record)), nil
+	}
+	rec, err := s.faultyStore.Load(ctx, id)
+	if err == nil {
+		s.cache.Store(id, clone(rec))
+	}
+	return rec, err
+}
+
+func (s *cachedStore) Swap(ctx context.Context, next tokensession.Record) error {
+	s.cache.Delete(next.ID)
+	return s.faultyStore.Swap(ctx, next)
+}
+
+func TestRunShared_findsWhatAStoreKnowsByItself(t *testing.T) {
+	tc := allCases()[slices.IndexFunc(allCases(), func(tc testCase) bool { return tc.name == "Swap/replaces what a refresh changes" })]
+	database := newFaultyStore("")
+	alone := &cachedStore{faultyStore: database}
+	if r := record(t, tc, alone); r.outcome != passed {
+		t.Errorf("one store: %v, %q", r.outcome, r.messages)
+	}
+	for name, c := range map[string]struct {
+		stores []tokensession.RefreshStore
+		want   outcome
+	}{
+		"with a cache each": {[]tokensession.RefreshStore{alone, &cachedStore{faultyStore: database}}, failed},
+		"without":           {[]tokensession.RefreshStore{database, database}, passed},
+	} {
+		if r := record(t, tc, &shared{stores: c.stores}); r.outcome != c.want {
+			t.Errorf("two stores %s: %v, %q", name, r.outcome, r.messages)
+		}
+	}
+}
+
+func TestRunShared_passesStoresOnTheSameRecords(t *testing.T) {
+	RunShared(t, func(*testing.T) []tokensession.RefreshStore {
+		store := newFaultyStore("")
+		return []tokensession.RefreshStore{store, store, store}
+	})
+}
+
+// ownExpiry is a store that nobody sweeps, which does that itself if it has a limit.
+type ownExpiry struct {
+	tokensession.RefreshStore
+	sweeper tokensession.Sweeper
+	limit   int
+}
+
+func (s *ownExpiry) List(ctx context.Context, subject string) ([]tokensession.Record, error) {
+	_, _ = s.sweeper.Sweep(ctx, time.Now(), s.limit)
+	return s.RefreshStore.List(ctx, subject)
+}
+
+func TestRunExpiry_findsStoresThatKeepEverything(t *testing.T) {
+	for limit, want := range map[int]outcome{0: failed, 100: passed} {
+		store := newFaultyStore("")
+		if r := record(t, expiresByItself(time.Second), &ownExpiry{store, store, limit}); r.outcome != want {
+			t.Errorf("a store that drops %d: %v, want %v: %q", limit, r.outcome, want, r.messages)
+		}
+	}
+	RunExpiry(t, time.Second, func(*testing.T) tokensession.RefreshStore {
+		store := newFaultyStore("")
+		return &ownExpiry{store, store, 100}
+	})
 }
 
 func TestRun_skipsWhatStoreDoesNotOffer(t *testing.T) {

@@ -69,6 +69,42 @@ var expiryCases = []testCase{
 	},
 }
 
+// expiresByItself is for stores that nobody sweeps.
+func expiresByItself(within time.Duration) testCase {
+	return testCase{
+		"Expiry/drops by itself what has expired",
+		"records that nothing ever drops fill the store",
+		func(c *check) {
+			left := map[string]tokensession.Record{}
+			for when, end := range map[string]time.Time{
+				"had expired": c.now.Add(-time.Second), "expired in the distant past": c.now.Add(-400 * day), "was about to expire": c.now.Add(300 * time.Millisecond),
+			} {
+				created := c.newRecord("alice")
+				created.ExpiresAt = end
+				left["created when it "+when] = c.create(created)
+				swapped := rotated(c.created("alice"))
+				swapped.ExpiresAt = end
+				left["swapped when it "+when] = c.swap(swapped)
+			}
+			lives := c.created("alice")
+			tick := time.NewTicker(20 * time.Millisecond)
+			defer tick.Stop()
+			for deadline := time.Now().Add(within + 300*time.Millisecond); len(left) > 0 && time.Now().Before(deadline); <-tick.C {
+				listed := c.list("alice")
+				for when, rec := range left {
+					if _, err := c.store.Load(c.ctx, rec.ID); errors.Is(err, tokensession.ErrNotFound) && indexOf(listed, rec.ID) < 0 {
+						delete(left, when)
+					}
+				}
+			}
+			for when := range left {
+				c.errorf("a record that was %s is still there %v after", when, within)
+			}
+			c.wantListed("alice", []tokensession.Record{lives})
+		},
+	}
+}
+
 // wantLiveListed fails unless the subject's list has each of live.
 func (c *check) wantLiveListed(subject string, live ...tokensession.Record) {
 	c.t.Helper()
@@ -183,6 +219,15 @@ var sweepCases = []testCase{
 			c.wantSwept(sweeper, c.now.Add(2*time.Hour), 10, 1)
 			c.wantMissing(rec.ID, "alice", "after Sweep at its last expiry")
 			c.wantError(c.store.Swap(c.ctx, rotated(rec)), tokensession.ErrNotFound, "Swap after Sweep")
+		},
+	}, {
+		"Sweep/keeps a revoked record until it expires",
+		"a reuse or a late refresh would be told that the session is unknown, and other instances not that it was revoked",
+		func(c *check) {
+			sweeper := c.sweeper()
+			rec := c.swap(revoked(c.created("alice"), c.now, tokensession.ReasonLogout))
+			c.wantSwept(sweeper, c.now.Add(time.Hour), 10, 0)
+			c.wantStored(rec, "of a revoked record after Sweep")
 		},
 	}, {
 		"Sweep/does not drop what is refreshed meanwhile",

@@ -344,6 +344,8 @@ func (s *faultyStore) Sweep(ctx context.Context, now time.Time, limit int) (int,
 			due = expires.Before(now)
 		case "Sweep drops everything":
 			due = true
+		case "Sweep drops revoked records":
+			due = due || !h.RevokedAt.IsZero()
 		case "Sweep drops nothing":
 			due = false
 		case "Sweep drops by the second":
@@ -434,6 +436,9 @@ func (s *faultyStore) RevokeSubject(ctx context.Context, subject string, keep []
 			next.Version--
 		}
 		next.WriteID, next.RevokedAt, next.RevokeReason = writeID, at, reason
+		if at.Before(h.RotatedAt) && !s.has("RevokeSubject goes by its own time") {
+			next.RevokedAt = h.RotatedAt
+		}
 		if s.has("RevokeSubject is not told by the feed") {
 			h.Record = next
 			s.recs[next.ID] = h

@@ -7,8 +7,10 @@
 //		})
 //	}
 //
-// Each MUST of the contract is a subtest with a name, and each failure says what goes wrong for a user's sessions where
-// the rule is broken. A few subtests start many goroutines: run them with -race.
+// Each rule of the contract that can be tried from outside is a subtest with a name, and each failure says what goes
+// wrong for a user's sessions where the rule is broken. A few subtests start many goroutines: run them with -race. Not
+// tried is what a store does while its server fails: that it calls no failure [tokensession.ErrNotFound] is for tests of
+// its own.
 package storetest
 
 import (
@@ -21,7 +23,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// Run runs every case over a store of its own, which newStore makes. The store has to be empty and the server behind
+// Run runs every case over a store of its own, which newStore makes. For a store whose records are in a database that
+// several processes use, run [RunShared] too, and for one that drops expired records by itself, [RunExpiry]. The store has to be empty and the server behind
 // it undisturbed: what the contract allows a store that could not tell is a failure here. The subtests are not parallel,
 // so that newStore may empty the same database again and again; what has to be closed is for t.Cleanup.
 //
@@ -30,7 +33,33 @@ import (
 // with this machine's. All cases together wait for about two seconds.
 func Run(t *testing.T, newStore func(t *testing.T) tokensession.RefreshStore) {
 	t.Helper()
-	for _, tc := range allCases() {
+	run(t, allCases(), newStore)
+}
+
+// RunShared is Run over stores on the same records, as different processes have them: newStores makes at least two on
+// one empty database. Each call of a case goes to the next one, so that what a store knows by itself, of a cache or
+// behind a mutex, shows.
+func RunShared(t *testing.T, newStores func(t *testing.T) []tokensession.RefreshStore) {
+	t.Helper()
+	run(t, allCases(), func(t *testing.T) tokensession.RefreshStore {
+		stores := newStores(t)
+		if len(stores) < 2 {
+			t.Fatalf("storetest: RunShared: %d stores: must be two or more", len(stores))
+		}
+		return &shared{stores: stores}
+	})
+}
+
+// RunExpiry runs the cases for stores that drop expired records by themselves and are no [tokensession.Sweeper]: a record
+// has to be gone when it has been expired for as long as within. It waits for about as long.
+func RunExpiry(t *testing.T, within time.Duration, newStore func(t *testing.T) tokensession.RefreshStore) {
+	t.Helper()
+	run(t, []testCase{expiresByItself(within)}, newStore)
+}
+
+func run(t *testing.T, cases []testCase, newStore func(t *testing.T) tokensession.RefreshStore) {
+	t.Helper()
+	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.run(newCheck(t, newStore(t), tc.reason))
 		})
@@ -95,9 +124,13 @@ func (c *check) subjectRevoker() tokensession.SubjectRevoker {
 
 func optional[T any](c *check, name string) T {
 	c.t.Helper()
-	store, ok := c.store.(T)
-	if !ok {
-		c.t.Skipf("%T is no tokensession.%s", c.store, name)
+	store := c.store
+	if several, ok := store.(*shared); ok {
+		store = several.next()
 	}
-	return store
+	able, ok := store.(T)
+	if !ok {
+		c.t.Skipf("%T is no tokensession.%s", store, name)
+	}
+	return able
 }

@@ -66,6 +66,21 @@ var subjectRevokerCases = []testCase{
 			c.wantStoredOrMissing(ends[-time.Second], "of a record with ExpiresAt < at")
 		},
 	}, {
+		"RevokeSubject/revokes no record at a time before its last refresh",
+		"other instances go by that time, and would accept access tokens that were made when a clock was ahead",
+		func(c *check) {
+			revoker := c.subjectRevoker()
+			ahead := c.newRecord("alice")
+			ahead.RotatedAt = c.now.Add(time.Hour)
+			behind := c.newRecord("alice")
+			behind.RotatedAt = c.now.Add(-time.Hour)
+			never := c.newRecord("alice")
+			never.RotatedAt = time.Time{}
+			mine := []tokensession.Record{c.create(ahead), c.create(behind), c.create(never)}
+			writeID := newID()
+			c.wantRevoked(c.revokeSubject(revoker, "alice", nil, c.now, writeID), mine, c.now, writeID)
+		},
+	}, {
 		"RevokeSubject/returns the same again when repeated",
 		"after a lost reply the caller has to learn which sessions ended, to refuse their access tokens",
 		func(c *check) {
@@ -178,6 +193,9 @@ func (c *check) revokeSubject(revoker tokensession.SubjectRevoker, subject strin
 
 // subjectRevoked returns rec as RevokeSubject has to leave it.
 func subjectRevoked(rec tokensession.Record, at time.Time, writeID string) tokensession.Record {
+	if at.Before(rec.RotatedAt) {
+		at = rec.RotatedAt
+	}
 	rec = revoked(rec, at, subjectReason)
 	rec.WriteID = writeID
 	return rec
