@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -16,7 +17,7 @@ func (s *Store) Check(ctx context.Context) error {
 	var err error
 	switch c := s.client.(type) {
 	case *redis.ClusterClient:
-		err = c.ForEachMaster(ctx, checkServer)
+		err = checkMasters(ctx, c)
 	case *redis.Client:
 		err = checkServer(ctx, c)
 	default:
@@ -26,6 +27,22 @@ func (s *Store) Check(ctx context.Context) error {
 		return fmt.Errorf("redisstore: check: %w", err)
 	}
 	return nil
+}
+
+// checkMasters tells of all masters: ForEachMaster would keep one error, whichever came first.
+func checkMasters(ctx context.Context, c *redis.ClusterClient) error {
+	var mu sync.Mutex
+	var wrong []error
+	err := c.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
+		err := checkServer(ctx, master)
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			wrong = append(wrong, err)
+		}
+		return nil
+	})
+	return errors.Join(append(wrong, err)...)
 }
 
 func checkServer(ctx context.Context, c *redis.Client) error {
