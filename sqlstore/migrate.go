@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 //go:embed migrations
@@ -147,10 +148,15 @@ func (s *Store) locked(ctx context.Context, conn *sql.Conn, f func() error) erro
 	return s.release(ctx, conn, lock.commit)
 }
 
+// releaseTimeout bounds the wait for a server that does not answer any more.
+const releaseTimeout = 30 * time.Second
+
 // release runs the statement that gives the lock back, also when ctx has ended. A connection that may still have it does
 // not go back to the pool.
 func (s *Store) release(ctx context.Context, conn *sql.Conn, statement string) error {
-	_, err := conn.ExecContext(context.WithoutCancel(ctx), statement)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	_, err := conn.ExecContext(ctx, statement)
 	if err != nil {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
