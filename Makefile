@@ -8,7 +8,7 @@ test: servers vectors
 vectors:
 	cd vectors && GOWORK=off go test -count=1 ./...
 
-# The OAuth clients of npm against the endpoints of sessionhttp. Needs Node.js 20 or later and npm.
+# The OAuth clients of npm, and Python's Authlib, against the endpoints of sessionhttp. Needs Node.js 20 or later and npm.
 test-clients:
 	scripts/test-clients.sh
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the OAuth clients of npm, pinned in clienttest/node, against the endpoints of sessionhttp.
+# Runs the OAuth clients of npm, pinned in clienttest/node, and Python's Authlib against the endpoints of sessionhttp.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,8 +12,12 @@ if [ "${major:-0}" -lt 20 ] || ! command -v npm >/dev/null 2>&1; then
 	exit 1
 fi
 
+scripts/install-authlib.sh
+python=${TOKENSESSION_TEST_PYTHON:-/usr/bin/python3}
+
 go build -o .bin/clienttest ./clienttest
 export CLIENTTEST_SERVER="$PWD/.bin/clienttest"
+timeout 300 "$python" clienttest/python/test_authlib.py -v
 cd clienttest/node
 npm ci --no-progress
 timeout 300 node --test --test-reporter=spec
