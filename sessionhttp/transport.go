@@ -88,8 +88,10 @@ const (
 	// the origin refuses all tokens, and each request would cost a refresh.
 	refusalPause = 30 * time.Second
 
-	// discardLimit is how much of a body that may be unwanted is read so that its connection can be used again.
+	// discardLimit and discardTime are how much of a body that may be unwanted is read, and for how long, so that its
+	// connection can be used again.
 	discardLimit = 64 << 10
+	discardTime  = time.Second
 )
 
 // RoundTrip sends the request with the access token. Its error is [ErrNoTokens], [ErrSessionEnded] or
@@ -113,7 +115,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	next, err := c.afterRefusal(req.Context(), origin, tokens.AccessToken, resp)
 	if err != nil {
-		discardBody(resp)
+		resp.Body.Close()
 		return nil, err
 	}
 	if next == tokens.AccessToken {
@@ -123,7 +125,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !ok {
 		return resp, nil
 	}
-	discardBody(resp)
+	resp.Body.Close()
 	return c.send(req, body, next)
 }
 
@@ -158,27 +160,31 @@ func replayBody(req *http.Request) (io.ReadCloser, bool) {
 }
 
 // freeConnection reads what it can of a body, so that a base that has few connections has one again, and puts it back.
+// A body that is not there in time is closed, which costs its connection: the base can make another one then.
 func freeConnection(resp *http.Response) {
-	head, err := io.ReadAll(io.LimitReader(resp.Body, discardLimit))
-	rest := io.Reader(resp.Body)
-	if err != nil {
+	body := resp.Body
+	timer := time.AfterFunc(discardTime, func() { body.Close() }) // which ends a read, too
+	head, err := io.ReadAll(io.LimitReader(body, discardLimit))
+	inTime := timer.Stop()
+	rest := io.Reader(body)
+	switch {
+	case err == nil && len(head) < discardLimit:
+		rest = http.NoBody
+	case !inTime:
+		rest = failedReader{fmt.Errorf("sessionhttp: Transport: the refusal's body took longer than %v", discardTime)}
+	case err != nil:
 		rest = failedReader{err}
 	}
 	resp.Body = struct {
 		io.Reader
 		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), rest), resp.Body}
+	}{io.MultiReader(bytes.NewReader(head), rest), body}
 }
 
-// A failedReader gives the error that another reader gave before.
+// A failedReader gives the error that ended the reading before.
 type failedReader struct{ err error }
 
 func (r failedReader) Read([]byte) (int, error) { return 0, r.err }
-
-func discardBody(resp *http.Response) {
-	_, _ = io.CopyN(io.Discard, resp.Body, discardLimit)
-	resp.Body.Close()
-}
 
 // tokens returns tokens to send a request with.
 func (c *clientCore) tokens(ctx context.Context) (tokensession.Tokens, error) {
