@@ -28,9 +28,9 @@ import (
 //
 // Only the token endpoint's invalid_grant ends the session: [ErrSessionEnded], and [TransportConfig.OnSessionEnd] is
 // told. Nothing else does: when the endpoint cannot be reached, is overloaded, or answers nonsense, the tokens stay, and
-// requests that cannot do without a new one fail with [tokensession.ErrUnavailable]. A refresh whose answer was lost is
-// repeated with the same token within 8 seconds, a few times, so that a Manager with its usual
-// [tokensession.Config.GracePeriod] of 10 seconds gives the same answer again.
+// requests that cannot do without a new one fail with [tokensession.ErrUnavailable]. A refresh whose answer may be lost is
+// repeated with the same token for 8 seconds, so that a Manager with its usual [tokensession.Config.GracePeriod] of 10
+// seconds gives the same answer again.
 //
 // The token goes to the origins that the program named and to no other, redirects included. Requests to others, and
 // those that bring an Authorization header, are passed on as they are.
@@ -68,6 +68,7 @@ type clientFailure struct {
 	err          error
 	any          clientPause // no refresh
 	early        clientPause // none that could wait
+	doubt        time.Time   // see clientRetry
 }
 
 // A clientRenewed is what a 401 led to.
