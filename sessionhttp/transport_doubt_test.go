@@ -3,10 +3,12 @@ package sessionhttp_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -191,6 +193,78 @@ func TestTransport_aDoubtOutlivesTheRefresh(t *testing.T) {
 				w.requireAlive(w.memory)
 			})
 		})
+	}
+}
+
+// What found no connection was not applied, and there is no hurry while the access token is good.
+func TestTransport_onlyWhatMayHaveBeenSentLeavesADoubt(t *testing.T) {
+	for name, c := range map[string]struct {
+		scheme string
+		dial   func() (net.Conn, error)
+		doubt  bool
+	}{
+		"nobody listens":     {"https", dialRefused, false},
+		"nobody says so":     {"https", func() (net.Conn, error) { pass(time.Minute); return dialRefused() }, false},
+		"no TLS":             {"https", func() (net.Conn, error) { return conn(io.EOF), nil }, false},
+		"no TLS in time":     {"https", func() (net.Conn, error) { return conn(nil), nil }, false},
+		"connection lost":    {"http", func() (net.Conn, error) { return conn(io.EOF), nil }, true},
+		"no answer":          {"http", func() (net.Conn, error) { return conn(nil), nil }, true},
+		"lost, then refused": {"http", connThen(dialRefused), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+				pass(14 * time.Minute)
+				base := dialing(c.dial)
+				transport, attempts := w.attempts(func(int, time.Duration) http.RoundTripper {
+					return clientBase(func(req *http.Request) (*http.Response, error) {
+						sent := req.Clone(req.Context())
+						sent.URL.Scheme = c.scheme
+						return base.RoundTrip(sent)
+					})
+				})
+				requireGet(t, transport)
+				require.NoError(t, transport.Wait(t.Context()))
+				failed, before := time.Since(attempts.began), len(attempts.all())
+				for len(attempts.all()) == before {
+					requireGet(t, transport)
+					pass(100 * time.Millisecond)
+				}
+				pause := attempts.all()[before] - failed
+				if c.doubt {
+					require.Less(t, pause, 1500*time.Millisecond)
+					require.GreaterOrEqual(t, failed, 8*time.Second)
+				} else {
+					require.Greater(t, pause, 14*time.Second)
+					require.LessOrEqual(t, before, 5)
+				}
+				require.NoError(t, transport.Wait(t.Context()))
+			})
+		})
+	}
+}
+
+// conn is a connection that takes everything and gives an error, or nothing.
+func conn(gives error) net.Conn {
+	here, there := net.Pipe()
+	go func() {
+		if gives != nil {
+			_, _ = there.Read(make([]byte, 1))
+			there.Close()
+			return
+		}
+		_, _ = io.Copy(io.Discard, there) // until the other end is closed
+	}()
+	return here
+}
+
+// connThen dials one connection that is lost, and then as it is told.
+func connThen(dial func() (net.Conn, error)) func() (net.Conn, error) {
+	var lost atomic.Bool
+	return func() (net.Conn, error) {
+		if lost.CompareAndSwap(false, true) {
+			return conn(io.EOF), nil
+		}
+		return dial()
 	}
 }
 
