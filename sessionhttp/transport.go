@@ -28,9 +28,9 @@ import (
 //
 // Only the token endpoint's invalid_grant ends the session: [ErrSessionEnded], and [TransportConfig.OnSessionEnd] is
 // told. Nothing else does: when the endpoint cannot be reached, is overloaded, or answers nonsense, the tokens stay, and
-// requests that cannot do without a new one fail with [tokensession.ErrUnavailable]. A refresh whose answer was lost is
-// repeated with the same token within 8 seconds, a few times, so that a Manager with its usual
-// [tokensession.Config.GracePeriod] of 10 seconds gives the same answer again.
+// requests that cannot do without a new one fail with [tokensession.ErrUnavailable]. A refresh whose answer may be lost is
+// repeated with the same token for 8 seconds, so that a Manager with its usual [tokensession.Config.GracePeriod] of 10
+// seconds gives the same answer again.
 //
 // The token goes to the origins that the program named and to no other, redirects included. Requests to others, and
 // those that bring an Authorization header, are passed on as they are.
@@ -68,6 +68,7 @@ type clientFailure struct {
 	err          error
 	any          clientPause // no refresh
 	early        clientPause // none that could wait
+	doubt        time.Time   // see clientRetry
 }
 
 // A clientRenewed is what a 401 led to.
@@ -88,8 +89,10 @@ const (
 	// the origin refuses all tokens, and each request would cost a refresh.
 	refusalPause = 30 * time.Second
 
-	// discardLimit is how much of a body that may be unwanted is read so that its connection can be used again.
+	// discardLimit and discardTime are how much of a body that may be unwanted is read, and for how long, so that its
+	// connection can be used again.
 	discardLimit = 64 << 10
+	discardTime  = time.Second
 )
 
 // RoundTrip sends the request with the access token. Its error is [ErrNoTokens], [ErrSessionEnded] or
@@ -113,7 +116,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	next, err := c.afterRefusal(req.Context(), origin, tokens.AccessToken, resp)
 	if err != nil {
-		discardBody(resp)
+		resp.Body.Close()
 		return nil, err
 	}
 	if next == tokens.AccessToken {
@@ -123,7 +126,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !ok {
 		return resp, nil
 	}
-	discardBody(resp)
+	resp.Body.Close()
 	return c.send(req, body, next)
 }
 
@@ -158,27 +161,31 @@ func replayBody(req *http.Request) (io.ReadCloser, bool) {
 }
 
 // freeConnection reads what it can of a body, so that a base that has few connections has one again, and puts it back.
+// A body that is not there in time is closed, which costs its connection: the base can make another one then.
 func freeConnection(resp *http.Response) {
-	head, err := io.ReadAll(io.LimitReader(resp.Body, discardLimit))
-	rest := io.Reader(resp.Body)
-	if err != nil {
+	body := resp.Body
+	timer := time.AfterFunc(discardTime, func() { body.Close() }) // which ends a read, too
+	head, err := io.ReadAll(io.LimitReader(body, discardLimit))
+	inTime := timer.Stop()
+	rest := io.Reader(body)
+	switch {
+	case err == nil && len(head) < discardLimit:
+		rest = http.NoBody
+	case !inTime:
+		rest = failedReader{fmt.Errorf("sessionhttp: Transport: the refusal's body took longer than %v", discardTime)}
+	case err != nil:
 		rest = failedReader{err}
 	}
 	resp.Body = struct {
 		io.Reader
 		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), rest), resp.Body}
+	}{io.MultiReader(bytes.NewReader(head), rest), body}
 }
 
-// A failedReader gives the error that another reader gave before.
+// A failedReader gives the error that ended the reading before.
 type failedReader struct{ err error }
 
 func (r failedReader) Read([]byte) (int, error) { return 0, r.err }
-
-func discardBody(resp *http.Response) {
-	_, _ = io.CopyN(io.Discard, resp.Body, discardLimit)
-	resp.Body.Close()
-}
 
 // tokens returns tokens to send a request with.
 func (c *clientCore) tokens(ctx context.Context) (tokensession.Tokens, error) {

@@ -32,7 +32,9 @@ type TransportConfig struct {
 	RefreshBefore time.Duration
 
 	// RefreshTimeout is how long one attempt to refresh may take: 4 seconds if 0, 7 at most. There may be five, and
-	// the last one begins at most 8 seconds after the first.
+	// the last one begins at most 8 seconds after the first. If one may have been applied though its answer is lost, they go
+	// on until 8 seconds after the first such one, however many they are. A request that cannot do without the new token
+	// waits for them all.
 	RefreshTimeout time.Duration
 
 	// Base sends the requests, and the refreshes, of which it must not follow redirects: [http.DefaultTransport] if nil.

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
@@ -44,6 +46,8 @@ func (c *clientCore) ask(refreshToken string) clientAnswer {
 	if c.cfg.ClientID != "" {
 		form.Set("client_id", c.cfg.ClientID)
 	}
+	var sent clientSent
+	ctx = httptrace.WithClientTrace(ctx, sent.trace())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.tokenURL, strings.NewReader(form.Encode()))
 	if err != nil {
 		return clientAnswer{err: err, final: true}
@@ -56,7 +60,7 @@ func (c *clientCore) ask(refreshToken string) clientAnswer {
 		err = errors.New("no response")
 	}
 	if err != nil {
-		return clientAnswer{err: err, inDoubt: true}
+		return clientAnswer{err: err, inDoubt: sent.perhaps()}
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
@@ -65,6 +69,20 @@ func (c *clientCore) ask(refreshToken string) clientAnswer {
 	}
 	return readAnswer(resp, body, asked, c.now())
 }
+
+// clientSent tells whether a request may have been sent, going by what the base does for it. One that looked for a
+// connection, as [http.Transport] says, and never got one has sent nothing: the host is unknown, nobody listens there,
+// or it is the wrong one.
+type clientSent struct{ looked, got atomic.Bool }
+
+func (s *clientSent) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GetConn: func(string) { s.looked.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { s.got.Store(true) },
+	}
+}
+
+func (s *clientSent) perhaps() bool { return s.got.Load() || !s.looked.Load() }
 
 func readAnswer(resp *http.Response, body []byte, asked, now time.Time) clientAnswer {
 	status := resp.StatusCode

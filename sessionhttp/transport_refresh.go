@@ -12,15 +12,16 @@ import (
 )
 
 const (
-	// retryWindow is how long after the first attempt the last one begins. The first may have been applied although its
-	// answer was lost, and then the token is good for the 10 seconds of the usual grace period.
+	// retryWindow is how long after the first attempt the last one begins; if one may have been applied although its
+	// answer was lost, after the first such one: then the token is good for the 10 seconds of the usual grace period.
 	retryWindow = 8 * time.Second
 
-	retryAttempts = 5
-	retryPause    = 200 * time.Millisecond // before the second attempt; doubled for each further one
+	retryAttempts  = 5                       // as long as none may have been applied
+	retryPause     = 200 * time.Millisecond  // before the second attempt; doubled for each further one
+	retryPauseMost = 1600 * time.Millisecond // but no longer than this
 
 	failurePause      = time.Second      // after a refresh that failed for now
-	failurePauseEarly = 15 * time.Second // and while the access token can still be used
+	failurePauseEarly = 15 * time.Second // and while the access token can still be used, if none may have been applied
 	savePause         = 5 * time.Second  // between attempts to save what could not be saved
 
 	// earlyWait is how long a request waits for a refresh that it could do without.
@@ -77,8 +78,9 @@ func (c *clientCore) settleNow(ctx context.Context) error {
 }
 
 // Wait returns when no refresh is running and its tokens are saved. A program calls it before it exits: a request that
-// was cancelled may have left a refresh behind. It is bounded by the context, and by about 15 seconds and the time the store takes. The error is the
-// context's, or says why there are tokens that cannot be saved.
+// was cancelled may have left a refresh behind. To refresh one token takes at most 16 seconds, a RefreshTimeout and the
+// time that the store takes; the context may end the wait before. The error is the context's, or says why there are tokens
+// that cannot be saved.
 func (t *Transport) Wait(ctx context.Context) error {
 	c := t.core()
 	for {
@@ -159,7 +161,7 @@ func (c *clientCore) renew(f *clientFlight) (tokensession.Tokens, error) {
 		switch {
 		case err == nil:
 			tokens, held = latest, latestHeld
-		case retry.attempts == 0 || answer.refused || errors.Is(err, ErrNoTokens):
+		case retry.tokens == 0 || answer.refused || errors.Is(err, ErrNoTokens):
 			return tokensession.Tokens{}, err
 		} // else an answer may be lost, for which the time is short
 		if tokens.AccessToken != f.stale && !expired(tokens, c.now()) {
@@ -168,26 +170,25 @@ func (c *clientCore) renew(f *clientFlight) (tokensession.Tokens, error) {
 		if tokens.RefreshToken == "" && !expired(tokens, c.now()) {
 			return tokens, nil // refused somewhere, but there is no other
 		}
-		if err := c.hopeless(f, tokens, refused, retry.attempts == 0); err != nil {
+		if err := c.hopeless(f, tokens, refused, retry.tokens == 0); err != nil {
 			return tokensession.Tokens{}, err
 		}
-		if retry.attempts >= retryAttempts {
-			return tokensession.Tokens{}, c.fail(f, tokens.RefreshToken, answer)
+		if !retry.begin(tokens.RefreshToken, c.lastFailure(), time.Now()) {
+			answer.err = errors.New("the store's tokens were replaced again and again by expired ones")
+			return tokensession.Tokens{}, c.fail(f, retry, answer)
 		}
-		retry.begin(tokens.RefreshToken, c.now())
 		answer = c.ask(tokens.RefreshToken)
 		switch {
 		case answer.granted:
 			if kept, ok := c.keep(f, held, tokens, answer); ok {
 				return kept, nil
 			}
-			answer.err = errors.New("the store's tokens were replaced again and again by expired ones")
 		case answer.refused:
 			refused = tokens.RefreshToken // unless the store has another one by now, that is it
 		default:
-			pause, ok := retry.pause(answer, c.now())
+			pause, ok := retry.pause(answer, time.Now())
 			if !ok {
-				return tokensession.Tokens{}, c.fail(f, tokens.RefreshToken, answer)
+				return tokensession.Tokens{}, c.fail(f, retry, answer)
 			}
 			time.Sleep(pause) // which nothing shortens: a request that is cancelled leaves, and others wait
 		}
@@ -218,16 +219,26 @@ func (c *clientCore) hopeless(f *clientFlight, tokens tokensession.Tokens, refus
 }
 
 // fail remembers that a refresh failed for now.
-func (c *clientCore) fail(f *clientFlight, refreshToken string, answer clientAnswer) error {
+func (c *clientCore) fail(f *clientFlight, retry clientRetry, answer clientAnswer) error {
 	err := clientUnavailable("refreshing the tokens", answer.err)
 	pause := failurePause/2 + rand.N(failurePause/2)
+	early := failurePauseEarly
+	if retry.inDoubt() {
+		early = pause // good access token or not: the sooner, the likelier it is that the same answer can still be had
+	}
 	now := c.now()
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
-	c.state.failed = clientFailure{refreshToken: refreshToken, err: err,
-		any: pauseFor(max(pause, answer.retryAfter), now), early: pauseFor(max(failurePauseEarly, answer.retryAfter), now)}
+	c.state.failed = clientFailure{refreshToken: retry.refreshToken, err: err, doubt: retry.doubt,
+		any: pauseFor(max(pause, answer.retryAfter), now), early: pauseFor(max(early, answer.retryAfter), now)}
 	f.notices = append(f.notices, func() { c.cfg.OnError(err) })
 	return err
+}
+
+func (c *clientCore) lastFailure() clientFailure {
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	return c.state.failed
 }
 
 // load returns the tokens to use: the store's, or those that it would not take.
@@ -341,31 +352,48 @@ func (c *clientCore) setUnsaved(u *clientUnsaved) {
 	c.state.unsaved = u
 }
 
-// A clientRetry says when to present a refresh token again.
+// A clientRetry says when to present a refresh token again. Its times are of the monotonic clock: the program's may stand
+// still or be set back, and then it would go on without end.
 type clientRetry struct {
+	tokens       int // that were presented
 	refreshToken string
-	attempts     int
-	last         time.Time // when the last attempt may begin
-	inDoubt      bool      // an attempt may have been applied although there was no answer
+	attempts     int       // with this token
+	began        time.Time // when the latest of them did
+	last         time.Time // when the last one may begin
+	doubt        time.Time // retryWindow after the latest one that may have been applied; zero if none may
 }
 
-func (r *clientRetry) begin(refreshToken string, now time.Time) {
-	r.attempts++
+func (r *clientRetry) inDoubt() bool { return !r.doubt.IsZero() }
+
+// begin reports whether there is to be an attempt. A doubt that an earlier refresh left is this one's, too.
+func (r *clientRetry) begin(refreshToken string, failed clientFailure, now time.Time) bool {
 	if r.refreshToken != refreshToken {
-		r.refreshToken, r.last, r.inDoubt = refreshToken, now.Add(retryWindow), false
+		*r = clientRetry{tokens: r.tokens + 1, refreshToken: refreshToken, last: now.Add(retryWindow)}
+		if failed.refreshToken == refreshToken && now.Before(failed.doubt) {
+			r.last, r.doubt = failed.doubt, failed.doubt
+		}
 	}
+	r.attempts, r.began = r.attempts+1, now
+	return r.tokens <= retryAttempts
 }
 
-// pause returns how long to wait before the next attempt, if there is to be one.
+// pause returns how long to wait before the next attempt, if there is to be one. Nothing but the time ends the attempts
+// while there is a doubt: whatever the later ones met, the first may have been applied.
 func (r *clientRetry) pause(answer clientAnswer, now time.Time) (time.Duration, bool) {
-	r.inDoubt = r.inDoubt || answer.inDoubt
-	if answer.final || r.attempts >= retryAttempts {
+	if answer.inDoubt {
+		doubt := r.began.Add(retryWindow)
+		if !r.inDoubt() {
+			r.last = doubt
+		}
+		r.doubt = doubt
+	}
+	if !r.inDoubt() && (answer.final || r.attempts >= retryAttempts) {
 		return 0, false
 	}
-	longest := retryPause << (r.attempts - 1)
+	longest := min(retryPause<<(r.attempts-1), retryPauseMost)
 	pause := answer.retryAfter + longest/2 + rand.N(longest/2)
 	left := r.last.Sub(now)
-	if pause > left && r.inDoubt && left > 0 {
+	if pause > left && r.inDoubt() && left > 0 {
 		return left, true // even where the server asks for more: later, the token may count as stolen
 	}
 	return pause, pause <= left

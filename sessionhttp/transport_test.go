@@ -932,6 +932,73 @@ func TestTransport_givesBackTheWholeRefusal(t *testing.T) {
 	}
 }
 
+// A refusal whose body does not end holds up neither the refresh nor the request, which has no deadline of its own.
+func TestTransport_waitsForNoRefusalThatStalls(t *testing.T) {
+	for _, replayable := range []bool{true, false} {
+		clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+			here, there := io.Pipe()
+			go func() { _, _ = io.WriteString(there, "no entry") }()
+			network := clientNetwork{w, w}
+			transport, err := sessionhttp.NewTransport(clientAuthURL, w.memory, w.config(clientBase(func(req *http.Request) (*http.Response, error) {
+				if req.Header.Get("Authorization") == "Bearer "+w.start.AccessToken {
+					return &http.Response{StatusCode: 401, Header: http.Header{}, Body: here}, nil
+				}
+				return network.RoundTrip(req)
+			})))
+			require.NoError(t, err)
+			req := mustRequest(t, "POST", clientAPIURL, "hello")
+			if !replayable {
+				req.GetBody = nil
+			}
+			began := time.Now()
+			resp, err := transport.RoundTrip(req)
+			require.NoError(t, err)
+			require.Equal(t, time.Second, time.Since(began))
+			require.Equal(t, 1, w.refreshes())
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if replayable {
+				require.NoError(t, err)
+				require.Equal(t, "alice: hello", string(body))
+			} else {
+				require.Equal(t, 401, resp.StatusCode)
+				require.Equal(t, "no entry", string(body), "what there is of it")
+				require.ErrorContains(t, err, "took longer than 1s", "it does not look like a whole one")
+			}
+			_, err = there.Write(nil)
+			require.ErrorIs(t, err, io.ErrClosedPipe, "the connection is free")
+		})
+	}
+}
+
+// The same of a real server, and the only connection that the base has.
+func TestTransport_refreshesThoughTheRefusalHoldsTheConnection(t *testing.T) {
+	w := newClientWorld(t)
+	server := httptest.NewServer(w)
+	defer server.Close()
+	base := &http.Transport{MaxConnsPerHost: 1}
+	defer base.CloseIdleConnections()
+	transport, err := sessionhttp.NewTransport(server.URL+"/token", w.memory, w.config(base))
+	require.NoError(t, err)
+	w.setAPI(func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+		if r.Header.Get("Authorization") == "Bearer "+w.start.AccessToken {
+			rw.WriteHeader(401)
+			_, _ = io.WriteString(rw, "no entry")
+			_ = http.NewResponseController(rw).Flush()
+			<-r.Context().Done() // until the connection is closed
+			return
+		}
+		serve(rw)
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	status, body, err := clientGet(ctx, transport, server.URL+"/api")
+	require.NoError(t, err)
+	require.Equal(t, 200, status, body)
+	require.Empty(t, w.toldErrors())
+	w.requireAlive(w.memory)
+}
+
 func TestTransport_closesTheBodyWhenItCannotSend(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		transport := w.transport(&sessionhttp.TokenMemory{})
