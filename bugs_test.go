@@ -178,7 +178,7 @@ func TestUnavailable_neverLooksLikeAVerdict(t *testing.T) {
 			"a reuse": &tokensession.ReuseError{}} {
 			t.Run(verdict.Error()+", "+name, func(t *testing.T) {
 				w := newAnsweringWorld(t, tokensession.Config{})
-				tokens := w.start()
+				tokens, ending := w.start(), w.start()
 				outage := func(err error) {
 					t.Helper()
 					require.ErrorIs(t, err, tokensession.ErrUnavailable)
@@ -202,10 +202,14 @@ func TestUnavailable_neverLooksLikeAVerdict(t *testing.T) {
 						})
 						ctx := context.Background()
 						switch call {
-						case callLoad, callSwap:
-							outage(w.refreshError(tokens.RefreshToken))
+						case callLoad:
 							outage(w.m.Revoke(ctx, tokens.Session.ID))
 							outage(w.m.RevokeToken(ctx, tokens.RefreshToken))
+							fallthrough
+						case callSwap:
+							outage(w.refreshError(tokens.RefreshToken))
+							outage(w.m.Revoke(ctx, ending.Session.ID)) // which may have been done
+							outage(w.m.RevokeToken(ctx, ending.RefreshToken))
 						case callCreate:
 							_, err := w.m.Start(ctx, "alice")
 							outage(err)

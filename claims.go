@@ -179,6 +179,9 @@ func (r *claimReader) audience() []string {
 	if !ok {
 		r.fail(errors.New("aud is neither a string nor an array"))
 	}
+	if ok && len(elements) == 0 {
+		r.fail(errors.New("aud is empty"))
+	}
 	var list []string
 	for _, element := range elements {
 		s, ok := unquote(element)
@@ -267,7 +270,10 @@ func foldName(name string) string {
 		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
 			least = min(least, f)
 		}
-		folded = append(folded, unicode.ToLower(least))
+		if 'A' <= least && least <= 'Z' {
+			least += 'a' - 'A'
+		}
+		folded = append(folded, least)
 	}
 	return string(folded)
 }

@@ -83,7 +83,7 @@ func TestFoldName_agreesWithEncodingJSON(t *testing.T) {
 		Sub string `json:"sub"`
 		K   string `json:"kid"`
 	}
-	for _, name := range []string{"sub", "SUB", "\u017Fub", "Sub", "kid", "KID", "\u212Aid", "suB"} {
+	for _, name := range []string{"sub", "SUB", "\u017Fub", "Sub", "kid", "KID", "\u212Aid", "suB", "k\u0130d"} {
 		var got target
 		require.NoError(t, json.Unmarshal([]byte(`{"`+name+`":"x"}`), &got))
 		require.Equal(t, got.Sub == "x", foldName(name) == "sub", name)

@@ -1,6 +1,7 @@
 package tokensession
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -27,6 +28,10 @@ type doubtfulWrite struct {
 // inFlight is how long after its call a write may still reach the store.
 const inFlight = time.Minute
 
+// maxDoubtful bounds the writes of one session, whatever its client sends in a minute. They all replace one version of the
+// record: the first one to reach the store is what the others find.
+const maxDoubtful = 100
+
 // add remembers a write of a call that was presented at presented. It forgets those of the session that this call would
 // have found in the store if they had been applied, and that were sent too long ago to be still on their way: however
 // long an outage lasts in which a client tries again and again, a session takes no more than a minute's attempts.
@@ -44,12 +49,10 @@ func (d *doubts) add(sessionID, writeID string, until, presented, now time.Time)
 			}
 		}
 	}
-	writes := []doubtfulWrite{{writeID, now}}
-	for _, w := range d.sessions[sessionID].writes {
-		if w.seen.After(presented.Add(-inFlight)) {
-			writes = append(writes, w)
-		}
-	}
+	writes := slices.DeleteFunc(d.sessions[sessionID].writes, func(w doubtfulWrite) bool {
+		return !w.seen.After(presented.Add(-inFlight))
+	})
+	writes = append(writes[:min(len(writes), maxDoubtful-1)], doubtfulWrite{writeID, now})
 	d.sessions[sessionID] = doubt{writes, until}
 }
 
@@ -72,4 +75,58 @@ func (d *doubts) settle(sessionID string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.sessions, sessionID)
+}
+
+// underWay are the writes of refreshes that have not returned. If one is in the store, somebody is about to get its
+// successor, however long ago it was written: the store may have taken long to do that, or to say so.
+type underWay [64]underWayPart
+
+type underWayPart struct {
+	mu    sync.Mutex
+	given map[string]bool // by the write's id: whether another refresh has got the successor
+}
+
+func (u *underWay) part(writeID string) *underWayPart {
+	if writeID == "" { // of a record that no Manager wrote
+		return &u[0]
+	}
+	return &u[writeID[0]%64]
+}
+
+func (u *underWay) add(writeID string) {
+	p := u.part(writeID)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.given == nil {
+		p.given = make(map[string]bool)
+	}
+	p.given[writeID] = false
+}
+
+func (u *underWay) has(writeID string) bool {
+	p := u.part(writeID)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.given[writeID]
+	return ok
+}
+
+// give notes that another refresh has got the successor that a write made.
+func (u *underWay) give(writeID string) {
+	p := u.part(writeID)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.given[writeID]; ok {
+		p.given[writeID] = true
+	}
+}
+
+// remove reports whether another refresh has got the successor.
+func (u *underWay) remove(writeID string) (given bool) {
+	p := u.part(writeID)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	given = p.given[writeID]
+	delete(p.given, writeID)
+	return given
 }

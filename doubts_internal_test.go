@@ -24,6 +24,40 @@ func TestDoubts_takeNoMoreHoweverLongAnOutageLasts(t *testing.T) {
 	require.False(t, d.found("other", "9990", now))
 }
 
+// A client that tries again at once, over and over, makes a refresh no slower. What was sent first stays known: that is
+// what the store has, if anything.
+func TestDoubts_takeNoMoreHoweverOftenAClientTries(t *testing.T) {
+	var d doubts
+	now := time.Unix(1_700_000_000, 0)
+	for n := range 10_000 {
+		d.add("s", fmt.Sprint(n), now.Add(time.Hour), now, now)
+	}
+	require.Len(t, d.sessions["s"].writes, maxDoubtful)
+	for _, id := range []string{"0", "50", "9999"} {
+		require.True(t, d.found("s", id, now), id)
+	}
+	require.False(t, d.found("s", "5000", now))
+}
+
+func TestUnderWay(t *testing.T) {
+	var u underWay
+	for n := range 200 {
+		u.add(fmt.Sprint("write ", n))
+	}
+	u.give("write 7")
+	u.give("another")
+	u.give("")
+	require.True(t, u.has("write 7"))
+	require.False(t, u.has("another"))
+	require.False(t, u.has(""))
+	for n := range 200 {
+		require.Equal(t, n == 7, u.remove(fmt.Sprint("write ", n)))
+	}
+	for i := range u {
+		require.Empty(t, u[i].given)
+	}
+}
+
 func TestDoubts_endWithTheSession(t *testing.T) {
 	var d doubts
 	now := time.Unix(1_700_000_000, 0)

@@ -36,8 +36,8 @@ var (
 	ErrInvalidScope = errors.New("tokensession: invalid scope")
 
 	// ErrUnavailable means that no verdict was reached: the store, the signer or the authorizer failed, or the context
-	// ended. It wraps the cause. Nothing was consumed; the same token should be tried again, unless the client has got
-	// a newer one meanwhile.
+	// ended. It wraps the cause. Nothing was consumed, or it may have been and this Manager does it again: the same token
+	// should be tried again, unless the client has got a newer one meanwhile.
 	ErrUnavailable = errors.New("tokensession: unavailable")
 )
 

@@ -23,7 +23,8 @@ type SessionOption interface {
 func WithClient(id string) SessionOption { return clientOption(id) }
 
 // WithAttributes records what the host wants to know of the session: device name, IP address, user agent. At a
-// refresh, the names given are set and the others stay. At most 32 attributes and 4096 bytes; the host cuts long ones.
+// refresh, the names given are set and the others stay; one that is answered again, within the grace period, sets none.
+// At most 32 attributes and 4096 bytes; the host cuts long ones.
 func WithAttributes(attributes map[string]string) SessionOption {
 	return attributesOption(maps.Clone(attributes))
 }

@@ -74,17 +74,32 @@ func (m *Manager) deny(sessionID string, revokedAt time.Time) {
 }
 
 func (m *Manager) denyPeriod() time.Duration {
-	return m.cfg.AccessTTL + 2*m.signer.cfg.Leeway + clockSkew
+	// A replay makes access tokens, too, and may do so while the revocation is being written.
+	return m.cfg.AccessTTL + m.rules.grace + 2*m.signer.cfg.Leeway + clockSkew
 }
 
 // Revoke ends a session: its refresh token is dead when Revoke returns, and its access tokens are refused by this
 // Manager at once and by others as soon as they read the feed. Ending one that is over already is no error. A session
 // that the store does not know is [ErrNotFound]. It asks not whose session it is: where the ID comes from a user, see
 // first that it is one of the user's [Manager.Sessions].
+//
+// If it returns [ErrUnavailable], call it again. Where the session may have been ended, this Manager refuses its access
+// tokens until then, and ends it at its next refresh. So it does with RevokeToken and RevokeAccess.
 func (m *Manager) Revoke(ctx context.Context, sessionID string) error {
-	_, err := m.revoke(ctx, sessionID, ReasonRevoked)
+	return m.mustEnd(ctx, sessionID, ReasonRevoked)
+}
+
+// mustEnd is revoke for who wants the session ended, be it later.
+func (m *Manager) mustEnd(ctx context.Context, sessionID string, reason Reason) error {
+	_, err := m.revoke(ctx, sessionID, reason)
+	if errors.Is(err, errPerhaps) {
+		m.deny(sessionID, m.now()) // for nobody may call again
+	}
 	return err
 }
+
+// errPerhaps marks the error of a revocation that may have been applied.
+var errPerhaps = errors.New("it may have been revoked")
 
 // RevokeToken ends the session of a refresh token: a logout. Any genuine token of the session will do, even one
 // consumed long ago. For another string it returns [ErrInvalidToken], which a client that wants to be logged out can
@@ -103,7 +118,7 @@ func (m *Manager) RevokeToken(ctx context.Context, refreshToken string) error {
 	case !token.authentic(m.tokenKeys(rec)):
 		return invalid("forged refresh token")
 	}
-	_, err = m.revoke(ctx, rec.ID, ReasonLogout)
+	err = m.mustEnd(ctx, rec.ID, ReasonLogout)
 	if errors.Is(err, ErrNotFound) {
 		return nil // it expired meanwhile
 	}
@@ -117,7 +132,7 @@ func (m *Manager) RevokeAccess(ctx context.Context, accessToken string) error {
 	if err != nil {
 		return err
 	}
-	if _, err = m.revoke(ctx, id, ReasonLogout); errors.Is(err, ErrNotFound) {
+	if err = m.mustEnd(ctx, id, ReasonLogout); errors.Is(err, ErrNotFound) {
 		return nil // it is over; the token is denied
 	}
 	return err
@@ -233,6 +248,12 @@ func (m *Manager) revoke(ctx context.Context, sessionID string, reason Reason) (
 func (m *Manager) end(ctx context.Context, sessionID string, reason Reason) (rec Record, ended bool, err error) {
 	writeID := randomID()
 	var lastErr error
+	perhaps := false
+	defer func() {
+		if perhaps && errors.Is(err, ErrUnavailable) {
+			err = fmt.Errorf("%w: %w", err, errPerhaps)
+		}
+	}()
 	for range maxAttempts {
 		rec, err := m.load(ctx, sessionID)
 		switch {
@@ -251,6 +272,7 @@ func (m *Manager) end(ctx context.Context, sessionID string, reason Reason) (rec
 			m.deny(rec.ID, rec.RevokedAt)
 			return rec, rec.RevokedAt.Before(rec.ExpiresAt), nil
 		}
+		perhaps = perhaps || mayBeApplied(lastErr)
 	}
 	if errors.Is(lastErr, ErrNotFound) { // which Load denies: no verdict either
 		lastErr = fmt.Errorf("the store finds the session and cannot change it: %v", lastErr)

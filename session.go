@@ -117,6 +117,7 @@ type Manager struct {
 	denied timedSet // sessions whose access tokens are refused although they have not expired
 
 	unanswered doubts
+	underWay   underWay
 }
 
 // New returns a Manager, or says which field of cfg is wrong.
@@ -303,13 +304,30 @@ func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...Refr
 		return Tokens{}, invalid("malformed refresh token")
 	}
 	tokens, err := r.run(ctx)
-	switch {
-	case err == nil && r.pending.Kind != EventReplayed:
-		m.unanswered.settle(tokens.Session.ID)
-	case errors.Is(err, ErrUnavailable) && !r.inDoubt.IsZero():
-		m.unanswered.add(r.token.handle.sessionID(), r.writeID, r.inDoubt, r.presented, m.now())
-	}
+	r.settle(err)
 	return tokens, err
+}
+
+// settle notes what a refresh that came to err leaves to those that come after it.
+func (r *refresh) settle(err error) {
+	id := r.token.handle.sessionID()
+	switch {
+	case err == nil:
+		if r.pending.Kind != EventReplayed || r.doubted {
+			r.unanswered.settle(id)
+		}
+		r.underWay.give(r.replayed)
+	case errors.Is(err, ErrUnavailable):
+		if !r.inDoubt.IsZero() {
+			r.unanswered.add(id, r.writeID, r.inDoubt, r.presented, r.now())
+		}
+		if r.endID != "" {
+			r.deny(id, r.now()) // it may have been ended, and is to be in any case
+		}
+	}
+	if r.sent && r.underWay.remove(r.writeID) {
+		r.unanswered.settle(id)
+	}
 }
 
 // run attempts to refresh until that has come to something, or too often.
@@ -344,14 +362,17 @@ type refresh struct {
 	endID   string // where it ends the session instead: a store may take two writes with one WriteID for the same
 
 	// When the token was presented. The periods are measured to it, and from the write of its successor: however long
-	// the store, the authorizer or the signer takes, two refreshes that raced are no theft.
+	// the authorizer, the signer or the store takes, two refreshes of one Manager that raced are no theft.
 	presented time.Time
 
-	stood   bool         // an earlier attempt found that the token may have a successor
-	reached uint64       // the generation that the session had reached then: beyond it, others have been faster
-	inDoubt time.Time    // until when what a write that may have been applied made live lives; zero: there was none
-	pending Event        // what the last write was to do
-	issued  *accessToken // kept for the next attempt, so that nobody is asked twice
+	stood    bool         // an earlier attempt found that the token may have a successor
+	reached  uint64       // the generation that the session had reached then: beyond it, others have been faster
+	inDoubt  time.Time    // until when what a write that may have been applied made live lives; zero: there was none
+	sent     bool         // a write is under way that makes a successor
+	doubted  bool         // the successor is one that nobody had got
+	replayed string       // the write whose successor it is that is replayed
+	pending  Event        // what the last write was to do
+	issued   *accessToken // kept for the next attempt, so that nobody is asked twice
 }
 
 func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
@@ -371,17 +392,28 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 		return Tokens{}, invalid("forged refresh token")
 	case rec.ClientID != "" && rec.ClientID != r.options.clientID:
 		return Tokens{}, invalid("refresh token of another client")
-	case ending && rec.WriteID == r.endID, !ending && rec.WriteID == r.writeID: // an attempt failed only in appearance
+	case ending && rec.WriteID == r.endID: // an attempt failed only in appearance
 		return r.finish(ctx, rec)
+	case !ending && rec.WriteID == r.writeID:
+		return r.finish(ctx, r.freshen(ctx, rec))
 	case ending && rec.RevokedAt.IsZero():
 		return r.end(ctx, rec, r.pending.Kind)
 	}
+	what := r.decide(rec)
 	if rec.live(r.presented) && r.denied.has(rec.ID, r.presented) {
+		if what == reused {
+			return r.end(ctx, rec, EventReused)
+		}
 		return r.end(ctx, rec, EventRevoked)
 	}
-	what := r.decide(rec)
-	if r.token.generation == rec.Predecessor && r.unanswered.found(rec.ID, rec.WriteID, r.now()) {
-		what = r.again(&rec, what)
+	if r.token.generation == rec.Predecessor {
+		switch {
+		case (what == reused || what == recovered) && r.underWay.has(rec.WriteID):
+			what = replayed
+		case r.unanswered.found(rec.ID, rec.WriteID, r.now()):
+			r.doubted = true
+			what = r.again(&rec, what)
+		}
 	}
 	if !r.stood && (what == rotated || what == healed || what == recovered) {
 		r.stood, r.reached = true, max(rec.Generation, r.token.generation)
@@ -436,11 +468,9 @@ func (r *refresh) again(rec *Record, what outcome) outcome {
 // grant authorizes, signs and writes, in this order.
 func (r *refresh) grant(ctx context.Context, rec Record, what outcome) (Tokens, error) {
 	session := rec.Session()
-	if what != replayed {
-		session.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
-		if err := checkAttributes(session.Attributes); err != nil {
-			return Tokens{}, err
-		}
+	session.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
+	if err := checkAttributes(session.Attributes); err != nil {
+		return Tokens{}, err
 	}
 	sessionEnd := r.rules.next(what, rec, r.token.generation, r.presented).ExpiresAt
 	if r.issued == nil || r.issued.expiresAt.After(sessionEnd) {
@@ -459,7 +489,12 @@ func (r *refresh) grant(ctx context.Context, rec Record, what outcome) (Tokens, 
 	}
 	r.pending = Event{Kind: grantedAs[what], Presented: r.token.generation, Live: rec.Generation}
 	if what == replayed {
+		r.replayed = rec.WriteID
 		return r.finish(ctx, rec)
+	}
+	if !r.sent && r.rules.grace > 0 {
+		r.sent = true
+		r.underWay.add(r.writeID)
 	}
 	next := r.rules.next(what, rec, r.token.generation, r.now())
 	next.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
@@ -492,12 +527,33 @@ func detach(ctx context.Context) (context.Context, context.CancelFunc) {
 func (r *refresh) write(ctx context.Context, next Record, writeID string) (Tokens, error) {
 	next.WriteID = writeID
 	if err := r.store.Swap(ctx, next); err != nil {
-		if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNotFound) {
+		if mayBeApplied(err) {
 			r.inDoubt = next.ExpiresAt
 		}
 		return Tokens{}, fmt.Errorf("%w: %w", errTryAgain, err)
 	}
+	if writeID == r.writeID {
+		next = r.freshen(ctx, next)
+	}
 	return r.finish(ctx, next)
+}
+
+// mayBeApplied reports whether a write that failed may be in the store.
+func mayBeApplied(err error) bool {
+	return !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNotFound)
+}
+
+// freshen begins the grace period anew where the write took much of it: a client cannot know of a successor before it has
+// got the answer. Where that fails, the period is short.
+func (r *refresh) freshen(ctx context.Context, rec Record) Record {
+	now := r.now()
+	if r.rules.grace <= 0 || now.Sub(rec.RotatedAt) <= r.rules.grace/2 {
+		return rec
+	}
+	if next := r.rules.renew(rec, now); r.store.Swap(ctx, next) == nil {
+		return next
+	}
+	return rec
 }
 
 // finish tells what became of the session, once that is in the store.
