@@ -54,7 +54,7 @@ func TestUnderWay(t *testing.T) {
 		require.Equal(t, n == 7, u.remove(fmt.Sprint("write ", n)))
 	}
 	for i := range u {
-		require.Empty(t, u[i].given)
+		require.Empty(t, u[i].writes)
 	}
 }
 

@@ -303,6 +303,7 @@ func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...Refr
 	if r.token, ok = parseRefreshToken(refreshToken); !ok {
 		return Tokens{}, invalid("malformed refresh token")
 	}
+	r.id = r.token.handle.sessionID()
 	tokens, err := r.run(ctx)
 	r.settle(err)
 	return tokens, err
@@ -310,23 +311,24 @@ func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...Refr
 
 // settle notes what a refresh that came to err leaves to those that come after it.
 func (r *refresh) settle(err error) {
-	id := r.token.handle.sessionID()
 	switch {
 	case err == nil:
 		if r.pending.Kind != EventReplayed || r.doubted {
-			r.unanswered.settle(id)
+			r.unanswered.settle(r.id)
 		}
-		r.underWay.give(r.replayed)
+		if r.replayed != "" {
+			r.underWay.give(r.replayed)
+		}
 	case errors.Is(err, ErrUnavailable):
 		if !r.inDoubt.IsZero() {
-			r.unanswered.add(id, r.writeID, r.inDoubt, r.presented, r.now())
+			r.unanswered.add(r.id, r.writeID, r.inDoubt, r.presented, r.now())
 		}
 		if r.endID != "" {
-			r.deny(id, r.now()) // it may have been ended, and is to be in any case
+			r.deny(r.id, r.now()) // it may have been ended, and is to be in any case
 		}
 	}
 	if r.sent && r.underWay.remove(r.writeID) {
-		r.unanswered.settle(id)
+		r.unanswered.settle(r.id)
 	}
 }
 
@@ -357,6 +359,7 @@ var errTryAgain = errors.New("tokensession: try again")
 type refresh struct {
 	*Manager
 	token   refreshToken
+	id      string // of its session
 	options refreshOptions
 	writeID string
 	endID   string // where it ends the session instead: a store may take two writes with one WriteID for the same
@@ -382,7 +385,7 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 		defer cancel()
 		ctx = detached
 	}
-	rec, err := r.load(ctx, r.token.handle.sessionID())
+	rec, err := r.load(ctx, r.id)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return Tokens{}, invalid("unknown session")
