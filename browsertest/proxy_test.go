@@ -20,10 +20,11 @@ type proxy struct {
 	url     string // with localhost for a host
 	forward http.Handler
 
-	mu    sync.Mutex
-	seen  []exchange
-	fault fault
-	down  string // a path that is answered 502
+	mu      sync.Mutex
+	seen    []exchange
+	fault   fault
+	down    string           // a path that is answered 502
+	streams http.HandlerFunc // answers what is below /stream/
 }
 
 // An exchange is a request and its answer.
@@ -64,10 +65,14 @@ func startProxy(t *testing.T, s *server) *proxy {
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
-	fault, down := p.fault, p.down
+	fault, down, stream := p.fault, p.down, p.streams
 	p.mu.Unlock()
 	if r.URL.Path == down {
 		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, "/stream/") {
+		stream(w, r)
 		return
 	}
 	forward := func() *httptest.ResponseRecorder {
@@ -103,6 +108,13 @@ func (p *proxy) takeDown(path string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.down = path
+}
+
+// stream has a handler answer what is below /stream/.
+func (p *proxy) stream(h http.HandlerFunc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.streams = h
 }
 
 // exchanges returns what there has been at a path.

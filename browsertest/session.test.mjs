@@ -40,6 +40,7 @@ beforeEach(() => {
 		const request = new Request(input, init);
 		kept.push(request);
 		const path = new URL(request.url).pathname.replace(`/${number}/`, "/auth/");
+		if (/^\/\d+\//.test(path)) return new Promise(() => {}); // of a test that is over
 		sent.push(`${request.method} ${path}`);
 		if (request.signal.aborted) throw request.signal.reason;
 		return server[path](request);
@@ -51,7 +52,7 @@ afterEach(() => {
 });
 after(() => channels[0].close());
 
-const json = (status, body, headers) => new Response(JSON.stringify(body), { status, headers });
+const json = (status, body, headers) => new Response(JSON.stringify(body), { status, headers: { "Content-Type": "application/json", ...headers } });
 const alive = (more) => json(200, { subject: "alice", session_id: "s1", expires_in: 900, refresh_expires_in: 604800, ...more });
 const over = () => json(400, { error: "invalid_grant" });
 const busy = (seconds) => json(503, { error: "temporarily_unavailable" }, seconds && { "Retry-After": `${seconds}` });
@@ -138,7 +139,7 @@ test("the refresh has no body, which is how it asks for cookies", async () => {
 	server["/auth/token"] = async (request) => {
 		assert.equal(await request.text(), "");
 		assert.equal(new URL(request.url).search, "");
-		assert.equal(request.keepalive, true);
+		assert.equal(request.keepalive, false, "Chromium would not cancel it");
 		assert.equal(request.redirect, "error");
 		return refresh();
 	};
@@ -621,32 +622,331 @@ test("a login waits for a refresh, so that the old session's end is not the new 
 	assert.deepEqual(tab.events, ["end none", "update"]);
 });
 
-test("a login drops the requests of a refresh that was given up, in every tab", async () => {
-	useFakeTime();
-	const signals = [];
-	server["/auth/token"] = ({ signal }) => {
-		signals.push(signal);
-		return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
-	};
-	server["/auth/session"] = () => alive({ session_id: "s2" });
-	const [tab, other] = [open(), open()];
-	const rejected = Promise.all([tab, other].map((t) => assert.rejects(t.refresh(), UnavailableError)));
-	await pass(19_000); // they take turns
-	await pass(19_000);
-	await rejected;
-	assert.ok(signals.length >= 4 && !signals.some((s) => s.aborted), "an answer that is late still counts");
-	const dropped = () => signals.filter((s) => s.aborted).length;
-	let before = 0;
-	const login = tab.login(async () => {
-		before = dropped();
-		return json(200, {});
+// hang has the requests to a path wait for an answer, for ever unless the test gives one, and returns them.
+function hang(path) {
+	const requests = [];
+	server[path] = ({ signal }) => new Promise((resolve, reject) => {
+		const request = { state: "pending" };
+		const ends = (state, end) => (value) => {
+			if (request.state === "pending") request.state = state;
+			end(value);
+		};
+		request.answer = ends("answered", resolve);
+		signal.addEventListener("abort", ends("cancelled", () => reject(signal.reason)));
+		requests.push(request);
 	});
-	await pass(500);
-	await login;
-	mock.timers.reset();
+	return requests;
+}
+const states = (requests) => [...new Set(requests.map((r) => r.state))].join(" and ");
+
+// giveUp has a tab give up a refresh, and returns its requests.
+async function giveUp(tab) {
+	const requests = hang("/auth/token");
+	const rejected = assert.rejects(tab.refresh(), UnavailableError);
+	await pass(13_000);
+	await rejected;
+	assert.ok(requests.length >= 2);
+	assert.equal(states(requests), "pending", "each may be the one that was applied");
+	return requests;
+}
+
+// inParts is an answer whose headers come first. Its body may come later, or break off.
+function inParts(response) {
+	const { readable, writable } = new TransformStream();
+	const writer = writable.getWriter();
+	return {
+		headers: new Response(readable, response),
+		body: async () => {
+			writer.write(new Uint8Array(await response.arrayBuffer()));
+			await writer.close();
+		},
+		breakOff: () => writer.abort(new TypeError("terminated")),
+	};
+}
+
+// tell is what another tab does, and returns when a tab has heard it.
+async function tell(tab, message) {
+	tab.told = [];
+	new BroadcastChannel(`tokensession /${number}/`).postMessage(message);
+	await told(tab, message.kind);
+}
+
+test("a late answer to a refresh that was given up is news in every tab, and the other requests are cancelled", async () => {
+	useFakeTime();
+	const [tab, other] = [open(), open()];
+	const [first, late, ...more] = await giveUp(tab);
+	await pass(10_000);
+	late.answer(alive());
+	await pass(100);
+	assert.deepEqual(tab.events, ["update"]);
+	assert.equal(states([first, ...more]), "cancelled", "they would be theft, if they came later still");
 	await heard(other, "update");
-	assert.equal(before, signals.length / 2, "this tab's, before the login's answer can bring cookies");
-	assert.equal(dropped(), signals.length);
+
+	const requests = hang("/auth/token");
+	tab.refresh().catch(() => {});
+	await pass(6000);
+	assert.equal(states(requests), "pending", "these have the new cookie");
+});
+
+test("what is left of an answer of before a login is no news of the new session", async () => {
+	useFakeTime();
+	const tab = open();
+	const [request] = await giveUp(tab);
+	const answer = inParts(alive());
+	request.answer(answer.headers);
+	await pass(100);
+	server["/auth/session"] = () => alive({ session_id: "s2", subject: "bob" });
+	const login = tab.login(async () => json(200, {}));
+	await pass(100);
+	await login;
+	answer.body().catch(() => {});
+	await pass(5000);
+	assert.deepEqual(tab.subjects, ["bob"]);
+	assert.deepEqual(tab.events, ["update"]);
+});
+
+test("an answer cancels the attempts that began before it, and so does the verdict", async () => {
+	for (const [answer, end] of [[alive, "update"], [over, "end none"]]) {
+		number++;
+		sent = [];
+		useFakeTime();
+		const requests = hang("/auth/token");
+		const tab = open();
+		tab.refresh();
+		await pass(5000);
+		assert.equal(requests.length, 2);
+		await pass(2000);
+		server["/auth/token"] = over;
+		requests[1].answer(answer());
+		await pass(100);
+		assert.equal(requests[0].state, "cancelled", end);
+		assert.deepEqual(tab.events, [end]);
+		mock.timers.reset();
+	}
+});
+
+test("what a refresh that was given up has left is cancelled when another tab begins one", async () => {
+	useFakeTime();
+	const [tab, other] = [open(), open()];
+	const left = await giveUp(tab);
+	const requests = hang("/auth/token");
+	const refreshed = other.refresh();
+	await told(tab, "begun");
+	assert.equal(states(left), "cancelled");
+	assert.equal(states(requests), "pending");
+	await tell(other, { kind: "begun" });
+	assert.equal(states(requests), "pending", "tabs without locks may refresh at the same time");
+	requests[0].answer(alive());
+	await pass(100);
+	assert.equal((await refreshed).subject, "alice");
+});
+
+test("what a refresh that was given up has left is cancelled when this tab begins one", async () => {
+	useFakeTime();
+	const tab = open();
+	const left = await giveUp(tab);
+	const requests = hang("/auth/token");
+	const refreshed = tab.refresh();
+	await pass(100);
+	assert.equal(states(left), "cancelled");
+	requests[0].answer(alive());
+	await pass(100);
+	assert.equal((await refreshed).subject, "alice");
+});
+
+test("a login cancels the requests of a refresh that was given up, in every tab, before its answer can bring cookies", async () => {
+	server["/auth/session"] = () => alive({ session_id: "s2" });
+	for (const where of ["here", "in another tab"]) {
+		number++;
+		useFakeTime();
+		const [tab, other] = [open(), open()];
+		const left = await giveUp(tab);
+		let then;
+		const login = (where === "here" ? tab : other).login(async () => {
+			if (where !== "here") await told(tab, "begun");
+			then = states(left);
+			return json(200, {});
+		});
+		await pass(100); // which gives up the lock
+		assert.equal((await login).status, 200);
+		assert.equal(then, "cancelled", where);
+		mock.timers.reset();
+	}
+});
+
+test("a refresh in another tab cancels the requests that began before its answer, and no others", async () => {
+	useFakeTime();
+	const tab = open();
+	const left = await giveUp(tab);
+	const requests = hang("/auth/token");
+	tab.refresh().catch(() => {});
+	await pass(5000);
+	assert.equal(states(left), "cancelled");
+	assert.equal(requests.length, 2);
+	const news = (at) => ({
+		kind: "refreshed", at, asked: Date.now() - 5000,
+		info: { session_id: "s1", expires_at: Date.now() + 1e6, refresh_expires_at: Date.now() + 1e6 },
+	});
+	await tell(tab, news(Date.now() - 1000));
+	assert.deepEqual(requests.map((r) => r.state), ["cancelled", "pending"], "the second has the new cookie");
+	await tell(tab, news(Date.now()));
+	assert.equal(requests[1].state, "pending", "it may have the new cookie");
+	await pass(3900);
+	assert.equal(requests[1].state, "pending");
+	await pass(200);
+	assert.equal(requests[1].state, "cancelled", "or be late");
+});
+
+test("no attempt begins while an answer's body is awaited", async () => {
+	useFakeTime();
+	const requests = hang("/auth/token");
+	const tab = open();
+	let who;
+	tab.refresh().then((info) => (who = info.subject));
+	await pass(3000);
+	const answer = inParts(alive());
+	requests[0].answer(answer.headers);
+	await pass(3000);
+	assert.equal(requests.length, 1, "the next one would be a refresh of its own, with the new cookie");
+	await answer.body();
+	await pass(100);
+	assert.equal(who, "alice");
+	assert.equal(requests.length, 1);
+});
+
+test("an attempt that was answered after the next one began is waited for, too", async () => {
+	useFakeTime();
+	const requests = hang("/auth/token");
+	const tab = open();
+	let who;
+	tab.refresh().then((info) => (who = info.subject));
+	await pass(6000);
+	assert.equal(requests.length, 2);
+	const answer = inParts(alive());
+	requests[0].answer(answer.headers);
+	await pass(3000);
+	assert.equal(requests.length, 2);
+	await answer.body();
+	await pass(100);
+	assert.equal(who, "alice");
+	assert.equal(requests[1].state, "cancelled");
+});
+
+test("nor does one begin if that answer comes in the pause before it", async () => {
+	useFakeTime();
+	const requests = hang("/auth/token");
+	const tab = open();
+	let who;
+	tab.refresh().then((info) => (who = info.subject));
+	await pass(4500);
+	assert.equal(requests.length, 2);
+	requests[1].answer(busy(2));
+	await pass(1000);
+	const answer = inParts(alive());
+	requests[0].answer(answer.headers);
+	await pass(3000);
+	assert.equal(requests.length, 2);
+	await answer.body();
+	await pass(100);
+	assert.equal(who, "alice");
+});
+
+test("a refresh whose answer has lost its body has worked, and who it is gets asked for", async () => {
+	for (const [name, lose] of [["late", () => {}], ["broken off", (answer) => answer.breakOff()]]) {
+		number++;
+		sent = [];
+		useFakeTime();
+		server["/auth/session"] = () => alive();
+		const [tab, other] = [open(), open()];
+		await tab.info();
+		await heard(other, "update");
+		other.told = [];
+		server["/auth/session"] = () => alive({ scope: "new" });
+		server["/auth/token"] = () => {
+			const answer = inParts(alive());
+			lose(answer);
+			return answer.headers;
+		};
+		let scope;
+		tab.refresh().then((info) => (scope = info.scope));
+		await pass(5000);
+		assert.equal(scope, "new", name);
+		assert.equal(count("POST /auth/token"), 1, name);
+		await told(other, "seen");
+		assert.equal(new Set([...tab.events, ...other.events]).size, 1, name);
+		mock.timers.reset();
+	}
+});
+
+test("nothing else is taken for a refresh because its body is missing", async () => {
+	for (const [name, response] of [
+		["a network that wants to be paid", () => new Response("<h1>Pay</h1>", { headers: { "Content-Type": "text/html" } })],
+		["503", () => busy()],
+		["400", over],
+	]) {
+		number++;
+		useFakeTime();
+		server["/auth/token"] = () => inParts(response()).headers;
+		const tab = open();
+		const rejected = assert.rejects(tab.refresh(), UnavailableError, name);
+		await pass(20_000);
+		await rejected;
+		assert.deepEqual(tab.events, [], name);
+		assert.equal(count("GET /auth/session"), 0, name);
+		mock.timers.reset();
+	}
+});
+
+test("no attempt begins late because the device slept", async () => {
+	useFakeTime();
+	const requests = hang("/auth/token");
+	let failure;
+	open().refresh().catch((err) => (failure = err.name));
+	await pass(100);
+	requests[0].answer(json(502, {}));
+	await settle();
+	mock.timers.setTime(Date.now() + 3_600_000);
+	await pass(1000);
+	assert.equal(requests.length, 1);
+	assert.equal(failure, "UnavailableError");
+});
+
+test("a page that goes away in the middle of a refresh sends it once more, as a request that outlives the page", async () => {
+	const leave = [];
+	globalThis.addEventListener = (type, listener) => type === "pagehide" && leave.push(listener);
+	try {
+		useFakeTime();
+		const tab = open();
+		leave[0]();
+		assert.deepEqual(sent, [], "nobody refreshes");
+
+		const requests = hang("/auth/token");
+		const rejected = assert.rejects(tab.refresh(), UnavailableError);
+		await pass(5000);
+		assert.equal(requests.length, 2);
+		leave[0]();
+		assert.deepEqual(requests.map((r) => r.state), ["cancelled", "cancelled", "pending"]);
+		assert.deepEqual(kept.map((r) => r.keepalive), [false, false, true]);
+		await pass(20_000);
+		await rejected;
+		const before = requests.length;
+		leave[0]();
+		assert.equal(requests.length, before, "it was given up");
+		assert.equal(states(requests.toSpliced(2, 1)), "cancelled");
+
+		const refreshed = tab.refresh();
+		await pass(100);
+		const answer = inParts(alive());
+		requests.at(-1).answer(answer.headers);
+		await pass(100);
+		const n = requests.length;
+		leave[0]();
+		assert.equal(requests.length, n, "the cookies are there");
+		refreshed.catch(() => {});
+		await pass(20_000);
+	} finally {
+		delete globalThis.addEventListener;
+	}
 });
 
 test("a login elsewhere, without locks, lets a refresh begin anew", async () => {
@@ -758,6 +1058,10 @@ test("a clock that is set back does not make a tab's own answers old", async () 
 	mock.timers.setTime(1_600_000_000_000);
 	server["/auth/session"] = () => alive({ session_id: "s2", scope: "more" });
 	assert.equal((await tab.info()).scope, "more");
+	server["/auth/token"] = () => alive({ session_id: "s2", scope: "most" });
+	const refreshed = tab.refresh();
+	await pass(100);
+	assert.equal((await refreshed).scope, "most");
 });
 
 test("a 401 of before a login elsewhere is not the answer to who is logged in", async () => {

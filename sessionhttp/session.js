@@ -16,9 +16,11 @@
 //     info()              Who is logged in, and until when; null if nobody is.
 //     refresh()           Refreshes now, and returns what info does.
 //     login(send)         Calls send, which makes the host's login request and returns its response, while no tab
-//                         refreshes, so that no late answer about an old session undoes it. Then it calls info, but
-//                         does not fail if that does. The others wait for 30 seconds at most; this tab's fetch does
-//                         not refresh meanwhile, but returns the 401. Do not call refresh or logout in send.
+//                         refreshes. It cancels what earlier refreshes have left, so that no late answer about an old
+//                         session undoes the login; but for one that a page has left which went away while it was
+//                         refreshing. Then it calls info, but does not fail if that does. The others wait for 30 seconds
+//                         at most; this tab's fetch does not refresh meanwhile, but returns the 401. Do not call refresh
+//                         or logout in send.
 //     logout()            Ends the session and clears the cookies.
 //
 // An info is {subject, session_id, scope, expires_at, refresh_expires_at, session_ends_at}: when the access token has
@@ -31,7 +33,7 @@
 //     warning  The session is about to end. detail is {ends_at, extendable}; if it is extendable, refresh() helps.
 //              session.warnBefore says how many milliseconds before: five minutes, unless it is set.
 //     end      Nobody is logged in any more; once. detail.reason is "logout"; "ended" if the server says that the
-//              session is over; or "none" if this page never knew of one.
+//              session is over; or "none" if this page did not know of one.
 //
 // What ends a login
 //
@@ -39,19 +41,22 @@
 // request was under way. Whatever else goes wrong with a refresh (no network, no answer in time, 503, another 5xx) is
 // tried again with the same cookie for some seconds, while the server still takes a refresh whose answer got lost for
 // the same one. Then the call rejects with an UnavailableError and everybody is as logged in as before. The caller
-// tries again later.
+// tries again later. An answer that comes after all still brings the cookies, and an update.
 //
 // One refresh serves all tabs, by navigator.locks and a BroadcastChannel. Where these are missing, or a tab that the
 // browser has frozen keeps the lock for 45 seconds, tabs refresh at the same time, which the server's grace period makes
-// harmless. Nothing is kept in any storage.
+// harmless, unless a request is stuck for longer than that. Nothing is kept in any storage.
 
 const second = 1000;
 const patience = 8 * second; // for the last attempt to begin: the grace period, 10 s by default, with room to spare
-const slow = 4 * second; // without an answer, so that a connection may be dead
+const slow = 4 * second; // without an answer, or without the rest of one, so that a connection may be dead
+const overlap = second; // an attempt that begins so shortly before another's answer may have the cookie of that
 const margin = 2 * second; // of the access token's life that is not used
 const longestLogin = 30 * second; // that others wait for
 const longestTurn = 45 * second; // of other tabs', that one waits for
 const settling = 50; // for a message to reach the other tabs before the lock does
+
+const posting = { method: "POST", credentials: "same-origin", cache: "no-store", redirect: "error" };
 
 const sleep = (milliseconds, value) => new Promise((resolve) => setTimeout(resolve, milliseconds, value));
 
@@ -81,7 +86,8 @@ export class Session extends EventTarget {
 	#failure; // the error of the last turn, if it came to nothing
 	#recovering; // the refresh that this tab's callers wait for
 	#loggingIn = false; // whether this tab has the lock for a login, which must not wait for a refresh
-	#attempts; // aborts the requests that are under way, also those of refreshes that were given up
+	#calling; // the endpoint that this tab is at, to refresh or to log out
+	#attempts = new Set(); // the requests to it that are under way, also those of calls that were given up
 	#warned = 0; // which end there was a warning of
 	#timer;
 
@@ -98,6 +104,7 @@ export class Session extends EventTarget {
 		// Timers stand still while a device sleeps, and a page that comes out of the back-forward cache has heard nothing.
 		globalThis.document?.addEventListener("visibilitychange", () => this.#watch());
 		globalThis.addEventListener?.("pageshow", (e) => e.persisted && this.#info && this.info().catch(() => {}));
+		globalThis.addEventListener?.("pagehide", () => this.#leave());
 	}
 
 	async fetch(input, init) {
@@ -144,13 +151,13 @@ export class Session extends EventTarget {
 
 	async refresh() {
 		await this.#alone(() => this.#refresh());
-		return this.#info;
+		return this.#info === undefined ? this.info() : this.#info;
 	}
 
 	async login(send) {
 		let sending;
 		await this.#alone(async () => {
-			this.#abandon(); // before there are cookies that a late answer could replace
+			this.#supersede(); // before there are cookies that a late answer could replace
 			this.#loggingIn = true;
 			sending = (async () => {
 				const response = await send();
@@ -185,16 +192,14 @@ export class Session extends EventTarget {
 	}
 
 	async #refresh() {
-		let body;
 		try {
-			body = await this.#persist("token", isInfo);
 			// The verdict may be about a session that a login without this script has replaced meanwhile: ask with its cookie.
-			body ??= await this.#persist("token", isInfo);
+			if ((await this.#persist("token", isInfo)) || (await this.#persist("token", isInfo))) return;
 		} catch (err) {
 			this.#tell({ kind: "failed", failure: err.message });
 			throw err;
 		}
-		this.#tell(body ? { kind: "refreshed", info: dated(body) } : { kind: "ended", reason: "ended" });
+		this.#tell({ kind: "ended", reason: "ended" });
 	}
 
 	// Runs work while no other tab runs any. The lock is kept for a moment longer, in which the others hear the news. It
@@ -220,56 +225,105 @@ export class Session extends EventTarget {
 		});
 	}
 
-	// Sends a request until there is an answer that settles the matter: a body that is good, or null for the verdict.
-	// One without an answer is not given up when the next one is sent, for an answer that is late still brings cookies.
+	// Sends a request until an answer settles the matter. It resolves to whether that was done; false is the verdict.
+	//
+	// The browser fixes a request's cookie when the request begins, however late that is delivered. The attempt that the
+	// server applies first makes the new cookie. Another one with the old cookie brings the same again, within the grace
+	// period and while the new one is not in use; after that it counts as theft. So one that is stuck does no harm until
+	// another has been applied; and it may be the one that was, and have the only answer. Therefore:
+	//
+	//   - None is cancelled for being slow, nor when the call gives up. Whichever answer comes first is news, then too.
+	//   - The new cookie comes with an answer's headers. No attempt begins while the body is awaited. Then those that began
+	//     before the headers came are cancelled, in all tabs; those that began after have the new cookie, and are not. One
+	//     that began within a second before may have either, and gets some seconds more.
+	//   - What a call that gave up has left is cancelled when the next call or a login begins, in any tab. A refresh does
+	//     the same again, and after a login or a logout, the old session's cookies must not come.
+	//   - They are without keepalive, because Chromium does not cancel a request that has it.
+	//
+	// What remains: the answer to the one that was applied takes longer than the grace period, and another is delivered
+	// meanwhile; or one is delivered although it was cancelled, for it had left the browser.
 	async #persist(endpoint, good) {
+		this.#supersede();
 		const last = Date.now() + patience;
 		let inDoubt = false; // an attempt may have been applied
 		let settle;
 		const settled = new Promise((resolve) => (settle = resolve));
-		for (let pause = 250; ; pause *= 2) {
-			const newest = this.#post(endpoint, good).then((body) => (settle({ body }), settled), (err) => ({ err }));
-			let answer = await Promise.race([settled, newest, sleep(slow, { err: unavailable() })]);
-			const { err } = answer;
-			if (err) {
+		const bodies = () => Promise.all([...this.#attempts].map((attempt) => attempt.body)); // whose headers have come
+		this.#calling = endpoint;
+		try {
+			for (let pause = 250; ; pause *= 2) {
+				const newest = this.#post(endpoint, good).then((done) => (settle({ done }), settled), (err) => ({ err }));
+				const silence = sleep(slow).then(bodies).then(() => ({ err: unavailable() }));
+				const { done, err } = await Promise.race([settled, newest, silence]);
+				if (!err) return done;
 				inDoubt ||= !err.notDone;
 				const left = last - Date.now();
 				let wait = Math.max(pause * (0.5 + Math.random()), err.retryAfter);
 				if (inDoubt && left > 0) wait = Math.min(wait, left); // later, the token may count as stolen
 				if (!err.transient || wait > left) throw err;
-				answer = await Promise.race([settled, sleep(wait)]);
+				const answer = await Promise.race([settled, sleep(wait).then(bodies).then(() => null)]);
+				if (answer) return answer.done;
+				if (Date.now() > last + second) throw err; // the device has slept, or that body was no good
 			}
-			if (answer) {
-				this.#abandon();
-				return answer.body;
-			}
+		} finally {
+			this.#calling = undefined;
 		}
 	}
 
-	// Drops the requests that are under way: what they would bring is of before something that has happened since.
-	#abandon() {
-		this.#attempts?.abort();
-		this.#attempts = undefined;
-	}
-
-	// With keepalive, the cookies arrive even if the page goes away before the answer.
+	// Sends one attempt, and resolves as persist does.
 	async #post(endpoint, good) {
-		const { signal } = (this.#attempts ??= new AbortController());
-		let response, body;
+		const cancel = new AbortController();
+		const attempt = { began: Math.max(Date.now(), this.#changed), cancel, body: undefined };
+		this.#attempts.add(attempt);
+		let response, answered, text;
 		try {
-			response = await fetch(this.#url(endpoint), {
-				method: "POST", credentials: "same-origin", cache: "no-store", redirect: "error", keepalive: true, signal,
-			});
-			body = await response.json().catch(() => null);
+			response = await fetch(this.#url(endpoint), { ...posting, signal: cancel.signal });
+			answered = Date.now();
+			attempt.body = Promise.race([response.text(), sleep(slow)]).catch(() => {});
+			text = await attempt.body;
 		} catch (err) {
 			throw unavailable(null, err);
+		} finally {
+			this.#attempts.delete(attempt);
+			cancel.abort(); // a body that does not come would keep the connection
 		}
-		if (response.ok && good(body)) return body;
-		if (response.status === 400 && body?.error === "invalid_grant") return null;
+		const body = parsed(text);
+		// The cookies came with the headers, so that a body that is missing does no harm. That of a network that wants to be
+		// paid is no JSON.
+		const missing = text === undefined && /json/.test(response.headers.get("Content-Type"));
+		if (response.ok && (missing || good(body))) {
+			if (endpoint === "token") this.#refreshed(attempt, answered, missing ? undefined : dated(body));
+			return true;
+		}
+		if (response.status === 400 && body?.error === "invalid_grant") return false;
 		const err = unavailable(response);
 		// Any other 503 is a proxy's: the server behind it may have done what was asked for, and its answer got lost.
 		err.notDone = response.status === 429 || (response.status === 503 && body?.error === "temporarily_unavailable");
 		throw err;
+	}
+
+	#refreshed({ began }, answered, info) {
+		this.#tell({ kind: "refreshed", info, asked: began, at: answered });
+		if (!info) this.info().catch(() => {});
+	}
+
+	// Cancels the requests that began before a time.
+	#cancel(time = Infinity) {
+		for (const { began, cancel } of this.#attempts) if (began < time) cancel.abort();
+	}
+
+	// Cancels what earlier calls have left, in all tabs.
+	#supersede() {
+		this.#cancel();
+		this.#channel?.postMessage({ kind: "begun" });
+	}
+
+	// The page goes away, and its requests with it. They may have been applied: another one, with keepalive, brings the
+	// cookies. As nothing can cancel that one, there is none unless a call is still waiting for them.
+	#leave() {
+		const awaited = this.#calling && ![...this.#attempts].some((attempt) => attempt.body);
+		this.#cancel();
+		if (awaited) fetch(this.#url(this.#calling), { ...posting, keepalive: true }).catch(() => {});
 	}
 
 	#url(endpoint) {
@@ -277,20 +331,29 @@ export class Session extends EventTarget {
 	}
 
 	#tell(message) {
-		message.at = Date.now() + 1; // others may hear it later; what was asked in this very millisecond is of before
+		message.at ??= Date.now() + 1; // others may hear it later; what was asked in this very millisecond is of before
 		this.#channel?.postMessage(message);
 		this.#hear(message);
 	}
 
 	#hear({ kind, at, info, asked, reason, failure }) {
+		if (kind === "begun") {
+			if (!this.#calling) this.#cancel();
+			return;
+		}
 		if (asked < this.#changed) return; // it was so
 		if (kind !== "seen") {
 			this.#turn++;
 			this.#failure = failure;
 		}
 		if (failure) return;
+		if (kind === "refreshed") {
+			this.#cancel(at - overlap);
+			setTimeout(() => this.#cancel(at), slow);
+			this.#info = undefined; // if the news do not bring it
+		}
 		if (kind === "login" || kind === "ended") {
-			this.#abandon();
+			this.#cancel();
 			this.#changes++;
 			this.#changed = at;
 		}
@@ -343,6 +406,15 @@ function dated({ expires_in, refresh_expires_in, session_ends_in, ...info }) {
 	info.refresh_expires_at = at(refresh_expires_in);
 	if (session_ends_in !== undefined) info.session_ends_at = at(session_ends_in);
 	return info;
+}
+
+// Returns null for what is not JSON, or not there.
+function parsed(text) {
+	try {
+		return JSON.parse(text);
+	} catch {
+		return null;
+	}
 }
 
 function unavailable(response, cause) {
