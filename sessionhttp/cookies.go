@@ -103,7 +103,8 @@ func (h *Handlers) clearCookies(w http.ResponseWriter) {
 //
 // A page that uses the module of [Handlers.Script] makes its login request by session.login. Else the answer to a
 // refresh that another tab has under way may come after the login's, and put the old session's cookies back. A verdict
-// that comes then does no harm, where the login has ended the old session: it clears nothing.
+// that comes then does no harm, where the login has ended the old session, or the host just before it all of the user's:
+// it clears nothing.
 //
 // Before the password is checked, the host's login limits how often that may be tried.
 func (h *Handlers) Login(w http.ResponseWriter, r *http.Request, subject string, opts ...tokensession.StartOption) (tokensession.Session, error) {
