@@ -280,10 +280,9 @@ func (m *Manager) end(ctx context.Context, sessionID string, reason Reason) (rec
 	return Record{}, false, unavailable("revoking session "+sessionID, lastErr)
 }
 
-// ended denies a session that was just revoked, and tells the host. What the store took long to revoke may have been
-// refreshed meanwhile.
+// ended denies a session that was just revoked, and tells the host.
 func (m *Manager) ended(ctx context.Context, rec Record) {
-	m.deny(rec.ID, later(m.now(), rec.RotatedAt))
+	m.deny(rec.ID, rec.RevokedAt)
 	m.emit(ctx, Event{Kind: EventRevoked, Session: rec.Session()})
 }
 

@@ -88,10 +88,11 @@ func TestRevoke_isRememberedUntilTheLastTokenIsRefusedAnyway(t *testing.T) {
 			signer, err := tokensession.NewAccessSigner(testKeyFor("EdDSA").key, access)
 			require.NoError(t, err)
 			clock, store := newClock(), tokensession.NewMemoryStore()
-			m, err := tokensession.New(signer, store, tokensession.Config{Now: clock.Now})
+			// Strict, for a denial lasts for the grace period longer.
+			m, err := tokensession.New(signer, store, tokensession.Config{Now: clock.Now, GracePeriod: tokensession.Strict})
 			require.NoError(t, err)
 			other, err := tokensession.New(signer, store, tokensession.Config{
-				Now: func() time.Time { return clock.Now().Add(-c.behind) },
+				Now: func() time.Time { return clock.Now().Add(-c.behind) }, GracePeriod: tokensession.Strict,
 			})
 			require.NoError(t, err)
 			tokens, err := m.Start(ctx, "alice")
@@ -110,6 +111,29 @@ func TestRevoke_isRememberedUntilTheLastTokenIsRefusedAnyway(t *testing.T) {
 			_, err = m.Verify(tokens.AccessToken)
 			require.ErrorIs(t, err, tokensession.ErrExpired)
 		})
+	}
+}
+
+// The record is lost, and nobody knows when the session was refreshed last: by an instance whose clock was ahead by the
+// leeway, and its tokens are accepted for the leeway longer.
+func TestRevoke_ofALostRecordByAClockThatIsBehind(t *testing.T) {
+	access := accessConfig
+	access.Leeway = 5 * time.Minute
+	signer, err := tokensession.NewAccessSigner(testKeyFor("EdDSA").key, access)
+	require.NoError(t, err)
+	clock := newClock()
+	ahead, err := tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{
+		Now: func() time.Time { return clock.Now().Add(access.Leeway) },
+	})
+	require.NoError(t, err)
+	m, err := tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{Now: clock.Now})
+	require.NoError(t, err)
+	tokens, err := ahead.Start(ctx, "alice")
+	require.NoError(t, err)
+	require.ErrorIs(t, m.Revoke(ctx, tokens.Session.ID), tokensession.ErrNotFound)
+	for end := tokens.AccessExpiresAt.Add(access.Leeway); clock.Now().Before(end); clock.advance(time.Second) {
+		_, err = m.Verify(tokens.AccessToken)
+		require.ErrorIs(t, err, tokensession.ErrRevoked, "%v before it expires", end.Sub(clock.Now()))
 	}
 }
 

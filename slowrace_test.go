@@ -181,6 +181,7 @@ func TestRefresh_thatLosesARaceToASlowWrite(t *testing.T) {
 	memory := tokensession.NewMemoryStore()
 	store := &swapHook{RefreshStore: memory}
 	m := newManager(t, store, tokensession.Config{Now: clock.Now})
+	other := newManager(t, store, tokensession.Config{Now: clock.Now}) // which knows of no write under way
 	first, err := m.Start(ctx, "alice")
 	require.NoError(t, err)
 
@@ -191,7 +192,7 @@ func TestRefresh_thatLosesARaceToASlowWrite(t *testing.T) {
 			store.before = func(tokensession.Record) {}
 			require.NoError(t, memory.Swap(ctx, winners))
 		}
-		loser, err = m.Refresh(ctx, first.RefreshToken)
+		loser, err = other.Refresh(ctx, first.RefreshToken)
 		require.NoError(t, err)
 	}
 	winner, err := m.Refresh(ctx, first.RefreshToken)
@@ -209,6 +210,7 @@ func TestRefresh_thatLosesAHealToASlowWrite(t *testing.T) {
 
 	store := &swapHook{RefreshStore: w.memory}
 	w.m = w.manager(store, tokensession.Config{}, w.events)
+	other := w.manager(store, tokensession.Config{}, w.events) // which knows of no write under way
 	var loser tokensession.Tokens
 	store.before = func(winners tokensession.Record) {
 		w.clock.advance(15 * time.Second)
@@ -216,7 +218,9 @@ func TestRefresh_thatLosesAHealToASlowWrite(t *testing.T) {
 			store.before = func(tokensession.Record) {}
 			require.NoError(t, w.memory.Swap(ctx, winners))
 		}
-		loser = w.refresh(newest.RefreshToken)
+		var err error
+		loser, err = other.Refresh(ctx, newest.RefreshToken)
+		require.NoError(t, err)
 	}
 	winner := w.refresh(newest.RefreshToken)
 	require.Equal(t, winner.RefreshToken, loser.RefreshToken)
