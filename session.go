@@ -546,13 +546,18 @@ func mayBeApplied(err error) bool {
 	return !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNotFound)
 }
 
+const freshenTimeout = time.Second
+
 // freshen begins the grace period anew where the write took much of it: a client cannot know of a successor before it has
-// got the answer. Where that fails, the period is short.
+// got the answer. Where that fails, or the store is still slow and the client has waited for long enough, the period is
+// short.
 func (r *refresh) freshen(ctx context.Context, rec Record) Record {
 	now := r.now()
 	if r.rules.grace <= 0 || now.Sub(rec.RotatedAt) <= r.rules.grace/2 {
 		return rec
 	}
+	ctx, cancel := context.WithTimeout(ctx, freshenTimeout)
+	defer cancel()
 	if next := r.rules.renew(rec, now); r.store.Swap(ctx, next) == nil {
 		return next
 	}

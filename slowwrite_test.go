@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -97,24 +98,32 @@ func TestRefresh_afterASlowWriteTheGracePeriodIsWhole(t *testing.T) {
 
 // What a slow write needs afterwards may fail: the client gets its answer.
 func TestRefresh_afterASlowWriteTheNextMayFail(t *testing.T) {
-	for name, failure := range map[string]error{"outage": errStoreDown, "conflict": tokensession.ErrConflict} {
-		w := newWorld(t, tokensession.Config{})
-		first := w.start()
-		writes := 0
-		w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-			if call != callSwap {
+	for name, fail := range map[string]func(context.Context) error{
+		"outage":   func(context.Context) error { return errStoreDown },
+		"conflict": func(context.Context) error { return tokensession.ErrConflict },
+		"stall":    func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, tokensession.Config{})
+			first := w.start()
+			writes := 0
+			w.store.set(func(ctx context.Context, call storeCall, apply func() error) error {
+				if call != callSwap {
+					return apply()
+				}
+				if writes++; writes > 1 {
+					return fail(ctx)
+				}
+				w.clock.advance(time.Minute)
 				return apply()
-			}
-			if writes++; writes > 1 {
-				return failure
-			}
-			w.clock.advance(time.Minute)
-			return apply()
+			})
+			began := time.Now()
+			got := w.refresh(first.RefreshToken)
+			require.LessOrEqual(t, time.Since(began), 2*time.Second, "the client waits for its answer")
+			require.Equal(t, 2, writes, name)
+			w.store.set(nil)
+			w.requireLive(got)
 		})
-		got := w.refresh(first.RefreshToken)
-		require.Equal(t, 2, writes, name)
-		w.store.set(nil)
-		w.requireLive(got)
 	}
 }
 
