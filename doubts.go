@@ -56,7 +56,7 @@ func (d *doubts) add(sessionID, writeID string, until, presented, now time.Time)
 	d.sessions[sessionID] = doubt{writes, until}
 }
 
-// found reports whether a write that is in the store at now is one of them.
+// found reports whether a write that is in the store at now is one of them, which is then the last to be forgotten.
 func (d *doubts) found(sessionID, writeID string, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -64,6 +64,7 @@ func (d *doubts) found(sessionID, writeID string, now time.Time) bool {
 	for i := range writes {
 		if writes[i].id == writeID {
 			writes[i].seen = now
+			writes[0], writes[i] = writes[i], writes[0]
 			return true
 		}
 	}

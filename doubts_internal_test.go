@@ -39,6 +39,21 @@ func TestDoubts_takeNoMoreHoweverOftenAClientTries(t *testing.T) {
 	require.False(t, d.found("s", "5000", now))
 }
 
+// What the store has stays known however many others follow, also where it was one of the last.
+func TestDoubts_keepWhatTheStoreHas(t *testing.T) {
+	var d doubts
+	now := time.Unix(1_700_000_000, 0)
+	add := func(id string) { d.add("s", id, now.Add(time.Hour), now, now) }
+	for n := range maxDoubtful - 1 {
+		add(fmt.Sprint(n))
+	}
+	add("applied")
+	for n := range 500 {
+		require.True(t, d.found("s", "applied", now), n)
+		add(fmt.Sprint("later ", n))
+	}
+}
+
 func TestUnderWay(t *testing.T) {
 	var u underWay
 	for n := range 200 {

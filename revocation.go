@@ -280,9 +280,10 @@ func (m *Manager) end(ctx context.Context, sessionID string, reason Reason) (rec
 	return Record{}, false, unavailable("revoking session "+sessionID, lastErr)
 }
 
-// ended denies a session that was just revoked, and tells the host.
+// ended denies a session that was just revoked, and tells the host. What the store took long to revoke may have been
+// replayed meanwhile.
 func (m *Manager) ended(ctx context.Context, rec Record) {
-	m.deny(rec.ID, rec.RevokedAt)
+	m.deny(rec.ID, later(m.now(), rec.RevokedAt))
 	m.emit(ctx, Event{Kind: EventRevoked, Session: rec.Session()})
 }
 

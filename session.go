@@ -304,6 +304,7 @@ func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...Refr
 		return Tokens{}, invalid("malformed refresh token")
 	}
 	r.id = r.token.handle.sessionID()
+	defer r.leave() // also if the host's code panics
 	tokens, err := r.run(ctx)
 	r.settle(err)
 	return tokens, err
@@ -327,6 +328,10 @@ func (r *refresh) settle(err error) {
 			r.deny(r.id, r.now()) // it may have been ended, and is to be in any case
 		}
 	}
+}
+
+// leave ends what the refresh has under way.
+func (r *refresh) leave() {
 	if r.sent && r.underWay.remove(r.writeID) {
 		r.unanswered.settle(r.id)
 	}
@@ -399,7 +404,7 @@ func (r *refresh) attempt(ctx context.Context) (Tokens, error) {
 		return r.finish(ctx, rec)
 	case !ending && rec.WriteID == r.writeID:
 		return r.finish(ctx, r.freshen(ctx, rec))
-	case ending && rec.RevokedAt.IsZero():
+	case ending && rec.RevokedAt.IsZero() && (r.pending.Kind != EventReused || r.decide(rec) != replayed): // see freshen
 		return r.end(ctx, rec, r.pending.Kind)
 	}
 	what := r.decide(rec)
@@ -549,7 +554,7 @@ func mayBeApplied(err error) bool {
 const freshenTimeout = time.Second
 
 // freshen begins the grace period anew where the write took much of it: a client cannot know of a successor before it has
-// got the answer. Where that fails, or the store is still slow and the client has waited for long enough, the period is
+// got the answer. Who has found theft meanwhile decides again. Where it fails, or the store is still slow and the client has waited for long enough, the period is
 // short.
 func (r *refresh) freshen(ctx context.Context, rec Record) Record {
 	now := r.now()

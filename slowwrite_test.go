@@ -280,3 +280,90 @@ func TestRun_deniesWhatAReplayMadeDuringTheRevocation(t *testing.T) {
 		w.clock.advance(time.Second)
 	}
 }
+
+// The second tab has read the session before the first one's slow write was made up for, and finds theft when that is
+// over: it decides again.
+func TestRefresh_thatFindsTheftBeforeTheGracePeriodBeginsAnew(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	var got tokensession.Tokens
+	var err error
+	answered, looked := make(chan struct{}), make(chan struct{})
+	done := make(chan struct{})
+	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+		if call != callSwap {
+			return apply()
+		}
+		w.clock.advance(12 * time.Second)
+		applied := apply()
+		w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+			if call != callLoad {
+				return apply()
+			}
+			w.store.set(nil)
+			loaded := apply()
+			close(looked)
+			<-answered
+			return loaded
+		})
+		go func() {
+			defer close(done)
+			got, err = w.m.Refresh(ctx, first.RefreshToken)
+		}()
+		<-looked
+		return applied
+	})
+	want := w.refresh(first.RefreshToken)
+	close(answered)
+	<-done
+	require.NoError(t, err)
+	require.Equal(t, want.RefreshToken, got.RefreshToken)
+	w.requireLive(want)
+}
+
+// A revocation waits in a store that stalls, and is written after a tab has got the successor of a write that waited
+// there, too. The access token that it got dies with the others.
+func TestRevoke_thatTakesLongDeniesWhatWasReplayedMeanwhile(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	var late tokensession.Tokens
+	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+		if call != callSwap {
+			return apply()
+		}
+		require.NoError(t, apply())
+		w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
+			if call != callSwap {
+				return apply()
+			}
+			w.store.set(nil)
+			w.clock.advance(10 * time.Minute)
+			late = w.refresh(first.RefreshToken)
+			return apply()
+		})
+		require.NoError(t, w.m.Revoke(ctx, first.Session.ID))
+		return nil
+	})
+	w.refresh(first.RefreshToken)
+	for ; w.clock.Now().Before(late.AccessExpiresAt); w.clock.advance(time.Second) {
+		_, err := w.m.Verify(late.AccessToken)
+		require.ErrorIs(t, err, tokensession.ErrRevoked, "%v before it expires", late.AccessExpiresAt.Sub(w.clock.Now()))
+	}
+}
+
+// The host's code panics after the write, and its server goes on. Nothing is under way any more.
+func TestRefresh_thatPanicsLeavesNothingUnderWay(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	w.m = nil
+	m, err := tokensession.New(w.signer, w.store, tokensession.Config{Now: w.clock.Now, OnEvent: func(_ context.Context, e tokensession.Event) {
+		if e.Kind == tokensession.EventRefreshed {
+			panic("a host's")
+		}
+	}})
+	require.NoError(t, err)
+	require.Panics(t, func() { _, _ = m.Refresh(ctx, first.RefreshToken) })
+	w.clock.advance(time.Minute)
+	_, err = m.Refresh(ctx, first.RefreshToken)
+	require.ErrorIs(t, err, tokensession.ErrReused)
+}

@@ -342,3 +342,19 @@ func TestTransport_aDoubtEndsByItself(t *testing.T) {
 		require.ErrorIs(t, err, tokensession.ErrUnavailable)
 	})
 }
+
+// A store that takes nothing, though it has the tokens that are to be replaced, is no reason to refresh without end.
+func TestTransport_givesUpWhereNothingCanBeKept(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		pass(time.Hour)
+		_, _, err := clientGet(t.Context(), w.transport(&refusingStore{w.memory}), clientAPIURL)
+		require.ErrorIs(t, err, tokensession.ErrUnavailable)
+		require.Equal(t, 5, w.refreshes())
+	})
+}
+
+type refusingStore struct{ sessionhttp.TokenStore }
+
+func (*refusingStore) Swap(context.Context, string, tokensession.Tokens) (bool, error) {
+	return false, nil
+}

@@ -183,6 +183,7 @@ func (c *clientCore) renew(f *clientFlight) (tokensession.Tokens, error) {
 			if kept, ok := c.keep(f, held, tokens, answer); ok {
 				return kept, nil
 			}
+			retry.unkept++
 		case answer.refused:
 			refused = tokens.RefreshToken // unless the store has another one by now, that is it
 		default:
@@ -357,6 +358,7 @@ func (c *clientCore) setUnsaved(u *clientUnsaved) {
 type clientRetry struct {
 	tokens       int // that were presented
 	refreshToken string
+	unkept       int       // how often what came of this token could not be kept
 	attempts     int       // with this token
 	began        time.Time // when the latest of them did
 	last         time.Time // when the last one may begin
@@ -374,7 +376,7 @@ func (r *clientRetry) begin(refreshToken string, failed clientFailure, now time.
 		}
 	}
 	r.attempts, r.began = r.attempts+1, now
-	return r.tokens <= retryAttempts
+	return r.tokens <= retryAttempts && r.unkept < retryAttempts
 }
 
 // pause returns how long to wait before the next attempt, if there is to be one. Nothing but the time ends the attempts
