@@ -554,8 +554,8 @@ func mayBeApplied(err error) bool {
 const freshenTimeout = time.Second
 
 // freshen begins the grace period anew where the write took much of it: a client cannot know of a successor before it has
-// got the answer. Who has found theft meanwhile decides again. Where it fails, or the store is still slow and the client has waited for long enough, the period is
-// short.
+// got the answer. Who has found theft meanwhile decides again. Where it fails, or the store is still slow and the client
+// has waited for long enough, the period is short.
 func (r *refresh) freshen(ctx context.Context, rec Record) Record {
 	now := r.now()
 	if r.rules.grace <= 0 || now.Sub(rec.RotatedAt) <= r.rules.grace/2 {
