@@ -475,6 +475,7 @@ func (r *refresh) again(rec *Record, what outcome) outcome {
 
 // grant authorizes, signs and writes, in this order.
 func (r *refresh) grant(ctx context.Context, rec Record, what outcome) (Tokens, error) {
+	r.endID = "" // an attempt before may have found theft, and this one does not
 	session := rec.Session()
 	session.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
 	if err := checkAttributes(session.Attributes); err != nil {

@@ -284,7 +284,13 @@ func TestRun_deniesWhatAReplayMadeDuringTheRevocation(t *testing.T) {
 // The second tab has read the session before the first one's slow write was made up for, and finds theft when that is
 // over: it decides again.
 func TestRefresh_thatFindsTheftBeforeTheGracePeriodBeginsAnew(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
+	for name, failure := range map[string]error{"": nil, "and then cannot be authorized": errStoreDown} {
+		t.Run(name, func(t *testing.T) { findTheftTooEarly(t, failure) })
+	}
+}
+
+func findTheftTooEarly(t *testing.T, failure error) {
+	w := newAnsweringWorld(t, tokensession.Config{})
 	first := w.start()
 	var got tokensession.Tokens
 	var err error
@@ -314,10 +320,16 @@ func TestRefresh_thatFindsTheftBeforeTheGracePeriodBeginsAnew(t *testing.T) {
 		return applied
 	})
 	want := w.refresh(first.RefreshToken)
+	w.answer(failure)
 	close(answered)
 	<-done
-	require.NoError(t, err)
-	require.Equal(t, want.RefreshToken, got.RefreshToken)
+	w.answer(nil)
+	if failure != nil {
+		requireUnavailableFor(t, err, failure)
+	} else {
+		require.NoError(t, err)
+		require.Equal(t, want.RefreshToken, got.RefreshToken)
+	}
 	w.requireLive(want)
 }
 
