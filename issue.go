@@ -1,0 +1,94 @@
+package tokensession
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+)
+
+// An accessToken is a signed token and when it expires.
+type accessToken struct {
+	token     string
+	expiresAt time.Time
+	scope     string
+}
+
+// issue asks the authorizer and signs an access token that does not outlive the session. Its error is an [ErrDenied],
+// an [ErrInvalidScope] or an [ErrUnavailable].
+func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Time, o accessOptions) (*accessToken, error) {
+	grant, err := m.cfg.Authorize(ctx, s)
+	switch {
+	case errors.Is(err, ErrDenied):
+		return nil, fmt.Errorf("session %s: %w", s.ID, err)
+	case err != nil:
+		return nil, unavailable("authorizing session "+s.ID, err)
+	}
+	if err := grant.check(); err != nil {
+		return nil, unavailable("the authorizer's grant", err)
+	}
+	if o.scope != "" {
+		if !withinScope(o.scope, grant.Scope) {
+			return nil, fmt.Errorf("%w: session %s: more is asked for than granted", ErrInvalidScope, s.ID)
+		}
+		grant.Scope = o.scope
+	}
+	if len(grant.Audience) == 0 {
+		grant.Audience = m.signer.cfg.Audience
+	}
+	expires := earlier(now.Add(m.cfg.AccessTTL), sessionEnd).Unix()
+	token, err := m.signer.sign(standardClaims{
+		Issuer: m.signer.cfg.Issuer, Subject: s.Subject, Audience: grant.Audience,
+		Expires: expires, IssuedAt: now.Unix(), ID: randomID(),
+		ClientID: s.ClientID, Session: s.ID, AuthTime: s.AuthTime.Unix(), Scope: grant.Scope,
+	}, grant.Claims, now)
+	if err == nil && o.maxSize > 0 && len(token) > o.maxSize {
+		err = fmt.Errorf("%d bytes: cannot be longer than WithMaxAccessSize (%d): the grant's claims are too large", len(token), o.maxSize)
+	}
+	if err != nil {
+		return nil, unavailable("making an access token", err)
+	}
+	return &accessToken{token, time.Unix(expires, 0).UTC(), grant.Scope}, nil
+}
+
+// tokens returns what the client gets: the refresh token is that of the record's live generation.
+func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
+	return Tokens{
+		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,
+		RefreshToken: newRefreshToken(m.tokenKey(rec), h, rec.Generation), RefreshExpiresAt: rec.ExpiresAt,
+		Scope: issued.scope, Session: rec.Session(),
+	}
+}
+
+// mergeAttributes returns a new map, or nil if it would be empty.
+func mergeAttributes(stored, given map[string]string) map[string]string {
+	if len(stored)+len(given) == 0 {
+		return nil
+	}
+	merged := make(map[string]string, len(stored)+len(given))
+	maps.Copy(merged, stored)
+	maps.Copy(merged, given)
+	return merged
+}
+
+// tokenKey returns the key that makes the session's refresh tokens.
+func (m *Manager) tokenKey(rec Record) []byte {
+	if hostKeys := m.refreshKeys(); len(hostKeys) > 0 {
+		return deriveKey(hostKeys[0], rec.Key)
+	}
+	return rec.Key
+}
+
+// tokenKeys returns the keys that may have made the session's refresh tokens.
+func (m *Manager) tokenKeys(rec Record) [][]byte {
+	hostKeys := m.refreshKeys()
+	if len(hostKeys) == 0 {
+		return [][]byte{rec.Key}
+	}
+	keys := make([][]byte, len(hostKeys))
+	for i, hostKey := range hostKeys {
+		keys[i] = deriveKey(hostKey, rec.Key)
+	}
+	return keys
+}

@@ -1,0 +1,126 @@
+package tokensession
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"strings"
+)
+
+// A refresh token is refreshPrefix and 64 characters of base64url: the session's handle, a generation and a MAC of
+// both. 48 bytes fill 64 characters exactly, so there are no padding and no stray bits: a token is one string only.
+const (
+	refreshPrefix = "tsr_"
+	handleSize    = 16
+	macSize       = 24
+	refreshSize   = len(refreshPrefix) + (handleSize+8+macSize)*4/3
+
+	sessionIDLabel = "tokensession session id v1"
+	refreshLabel   = "tokensession refresh v1"
+)
+
+// A handle is what the holder of a session's refresh tokens knows and the store does not.
+type handle [handleSize]byte
+
+type refreshToken struct {
+	handle     handle
+	generation uint64
+	mac        [macSize]byte
+}
+
+// parseRefreshToken reads a token's parts. It says nothing about its authenticity.
+func parseRefreshToken(s string) (refreshToken, bool) {
+	var t refreshToken
+	body, ok := strings.CutPrefix(s, refreshPrefix)
+	if !ok || len(s) != refreshSize || !isBase64URL(body) {
+		return t, false
+	}
+	var b [handleSize + 8 + macSize]byte
+	if n, err := base64.RawURLEncoding.Decode(b[:], []byte(body)); err != nil || n != len(b) {
+		return t, false
+	}
+	copy(t.handle[:], b[:])
+	t.generation = binary.BigEndian.Uint64(b[handleSize:])
+	copy(t.mac[:], b[handleSize+8:])
+	return t, true
+}
+
+// authentic reports whether the token was made with one of keys.
+func (t refreshToken) authentic(keys [][]byte) bool {
+	ok := false
+	for _, key := range keys {
+		mac := refreshMAC(key, t.handle, t.generation)
+		ok = hmac.Equal(mac[:], t.mac[:]) || ok
+	}
+	return ok
+}
+
+// newRefreshToken makes the token of a generation. The same arguments always make the same token.
+func newRefreshToken(key []byte, h handle, generation uint64) string {
+	mac := refreshMAC(key, h, generation)
+	b := make([]byte, 0, handleSize+8+macSize)
+	b = append(binary.BigEndian.AppendUint64(append(b, h[:]...), generation), mac[:]...)
+	token := append(make([]byte, 0, refreshSize), refreshPrefix...)
+	return string(base64.RawURLEncoding.AppendEncode(token, b))
+}
+
+func refreshMAC(key []byte, h handle, generation uint64) (mac [macSize]byte) {
+	b := append(make([]byte, 0, 64), refreshLabel...)
+	b = binary.BigEndian.AppendUint64(append(b, h[:]...), generation)
+	w := hmac.New(sha256.New, key)
+	w.Write(b)
+	copy(mac[:], w.Sum(b[:0]))
+	return mac
+}
+
+// sessionID is the session's public name. Nobody can go back from it to the handle.
+func (h handle) sessionID() string {
+	b := append(make([]byte, 0, 64), sessionIDLabel...)
+	sum := sha256.Sum256(append(b, h[:]...))
+	return encodeID(sum[:16])
+}
+
+func newHandle() handle { return handle(randomBytes(handleSize)) }
+
+// randomID returns 128 random bits as 22 characters.
+func randomID() string { return encodeID(randomBytes(16)) }
+
+func encodeID(b []byte) string {
+	return string(base64.RawURLEncoding.AppendEncode(make([]byte, 0, 22), b))
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // it never returns an error
+	return b
+}
+
+// isBase64URL reports whether s consists of the base64url alphabet. Go's decoder skips CR and LF, even when strict.
+func isBase64URL(s string) bool {
+	for i := range len(s) {
+		if !base64URLAlphabet[s[i]] {
+			return false
+		}
+	}
+	return true
+}
+
+var base64URLAlphabet = func() (table [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
+		table[c] = true
+	}
+	return table
+}()
+
+// deriveKey makes the key of a session's refresh tokens from the host's key and the record's. A nil host key stands
+// for none.
+func deriveKey(hostKey, recordKey []byte) []byte {
+	if hostKey == nil {
+		return recordKey
+	}
+	w := hmac.New(sha256.New, hostKey)
+	w.Write(recordKey)
+	return w.Sum(nil)
+}

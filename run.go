@@ -1,0 +1,114 @@
+package tokensession
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	feedInterval = time.Second
+	feedTimeout  = 5 * time.Second
+	feedOverlap  = time.Minute // for commits that were late, and instances' clocks
+	clockSkew    = time.Minute
+
+	// A commit may be later and a clock more wrong than feedOverlap; such a revocation is found after this.
+	readAllInterval = time.Minute
+
+	sweepInterval = time.Minute
+	sweepTimeout  = 30 * time.Second // of a batch
+	sweepBatch    = 1000
+)
+
+// Run keeps this Manager's deny list in step with what other instances revoke, if the store is a [RevocationFeed], and
+// drops expired records, if it is a [Sweeper], until ctx ends; it returns ctx's error. A server with one instance that
+// leaves sweeping to others can do without. A feed that cannot be read is an event, not an error: Verify goes on
+// with what it knows, and a host that would rather fail uses [Manager.VerifyLive].
+func (m *Manager) Run(ctx context.Context) error {
+	var sweeping sync.WaitGroup
+	defer sweeping.Wait()
+	if store, ok := m.store.(Sweeper); ok {
+		sweeping.Go(func() { m.sweep(ctx, store) })
+	}
+	if store, ok := m.store.(RevocationFeed); ok {
+		m.follow(ctx, store)
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// follow reads the feed every feedInterval: what is new, and every readAllInterval all that can matter.
+func (m *Manager) follow(ctx context.Context, store RevocationFeed) {
+	var read, readAll time.Time // when the feed was last read, and when as far back as matters
+	stale := false
+	every(ctx, feedInterval, func() {
+		now := m.now()
+		since := read.Add(-feedOverlap)
+		all := now.Sub(readAll) >= readAllInterval || now.Before(readAll) // the clock was put back
+		if all {
+			since = now.Add(-m.denyPeriod())
+		}
+		err := m.pull(ctx, store, since)
+		switch {
+		case err != nil && ctx.Err() == nil && !stale:
+			stale = true
+			m.emit(ctx, Event{Kind: EventFeedStale, Since: read, Err: err})
+		case err == nil && stale:
+			stale = false
+			m.emit(ctx, Event{Kind: EventFeedFresh, Since: read})
+		}
+		if err == nil {
+			read = now
+			if all {
+				readAll = now
+			}
+		}
+	})
+}
+
+func (m *Manager) pull(ctx context.Context, store RevocationFeed, since time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, feedTimeout)
+	defer cancel()
+	revocations, err := store.RevokedSince(ctx, since)
+	if err != nil {
+		return fmt.Errorf("reading the revocation feed: %w", err)
+	}
+	for _, r := range revocations {
+		m.deny(r.SessionID, r.At)
+	}
+	return nil
+}
+
+// sweep drops expired records in batches, so that no statement holds up the others. They may live a little longer by
+// the clock of another instance.
+func (m *Manager) sweep(ctx context.Context, store Sweeper) {
+	every(ctx, sweepInterval, func() {
+		for n := sweepBatch; n >= sweepBatch && ctx.Err() == nil; {
+			var err error
+			if n, err = m.sweepOnce(ctx, store); err != nil && ctx.Err() == nil {
+				m.emit(ctx, Event{Kind: EventSweepFailed, Err: err})
+				return
+			}
+		}
+	})
+}
+
+func (m *Manager) sweepOnce(ctx context.Context, store Sweeper) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	return store.Sweep(ctx, m.now().Add(-clockSkew), sweepBatch)
+}
+
+// every calls f now and at each tick until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func()) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		f()
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package tokensession
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Start begins a session for a subject that the host has authenticated: a login. If the authorizer refuses, the error
+// is [ErrDenied] and there is no session.
+func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption) (Tokens, error) {
+	var o startOptions
+	for _, opt := range opts {
+		opt.applyStart(&o)
+	}
+	now := m.now()
+	if err := o.check(subject, now); err != nil {
+		return Tokens{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return Tokens{}, unavailable("starting a session", err)
+	}
+	h := newHandle()
+	rec := m.newRecord(h, subject, o, now)
+	if err := m.queueUp(ctx, &rec); err != nil {
+		return Tokens{}, err
+	}
+	issued, err := m.issue(ctx, rec.Session(), rec.ExpiresAt, now, o.accessOptions)
+	if err != nil {
+		return Tokens{}, err
+	}
+	if err = m.create(ctx, rec); err == nil {
+		err = m.makeRoom(ctx, rec, o.replacing)
+	}
+	if err != nil {
+		detached, cancel := detach(ctx)
+		defer cancel()
+		_, _, _ = m.end(detached, rec.ID, ReasonRevoked) // it may be there, and nobody gets its tokens
+		return Tokens{}, err
+	}
+	m.emit(ctx, Event{Kind: EventStarted, Session: rec.Session()})
+	return m.tokens(rec, h, issued), nil
+}
+
+func (o startOptions) check(subject string, now time.Time) error {
+	if err := checkText("subject", subject, maxNameSize); err != nil {
+		return err
+	}
+	if o.clientID != "" {
+		if err := checkText("WithClient", o.clientID, maxNameSize); err != nil {
+			return err
+		}
+	}
+	if t := o.authTime; t != nil && (t.Unix() < 0 || t.After(now.Add(clockSkew))) {
+		return fmt.Errorf("tokensession: WithAuthTime %v: must be from 1970 to now (%v)", *t, now)
+	}
+	return checkAttributes(o.attributes)
+}
+
+func (m *Manager) newRecord(h handle, subject string, o startOptions, now time.Time) Record {
+	rec := Record{
+		ID: h.sessionID(), Version: 1, WriteID: randomID(),
+		Subject: subject, ClientID: o.clientID, Key: randomBytes(32),
+		AuthTime: now, CreatedAt: now, RotatedAt: now,
+	}
+	if o.authTime != nil {
+		rec.AuthTime = toMicro(*o.authTime)
+	}
+	if len(o.attributes) > 0 {
+		rec.Attributes = maps.Clone(o.attributes)
+	}
+	if m.cfg.MaxLifetime != Unlimited {
+		rec.MaxExpiresAt = now.Add(m.cfg.MaxLifetime)
+	}
+	rec.ExpiresAt = earlier(now.Add(m.cfg.RefreshTTL), rec.MaxExpiresAt)
+	return rec
+}
+
+// create writes a new record. An error of the store may hide a success, so the store is asked what it has.
+func (m *Manager) create(ctx context.Context, rec Record) error {
+	return m.retry(ctx, func() error {
+		err := m.store.Create(ctx, rec)
+		if err == nil {
+			return nil
+		}
+		if stored, loadErr := m.store.Load(ctx, rec.ID); loadErr == nil && stored.WriteID == rec.WriteID {
+			return nil
+		}
+		return err
+	})
+}
+
+// queueUp makes a record the newest of its subject where that matters, for a clock may stand still, and that of
+// another instance be ahead: a login must never end itself for being the oldest.
+func (m *Manager) queueUp(ctx context.Context, rec *Record) error {
+	if m.cfg.MaxSessions == 0 {
+		return nil
+	}
+	records, err := m.list(ctx, rec.Subject)
+	if err != nil || len(records) == 0 {
+		return err
+	}
+	if newest := records[len(records)-1].CreatedAt; !rec.CreatedAt.After(newest) {
+		rec.CreatedAt = newest.Add(time.Microsecond)
+	}
+	return nil
+}
+
+// makeRoom ends the oldest sessions beyond MaxSessions and the one that the new one replaces. That comes last: the
+// user whose login fails still has it.
+func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string) error {
+	if replacing == created.ID {
+		replacing = ""
+	}
+	if m.cfg.MaxSessions > 0 {
+		records, err := m.list(ctx, created.Subject)
+		if err != nil {
+			return err
+		}
+		records = slices.DeleteFunc(records, func(r Record) bool { return r.ID == replacing })
+		for _, rec := range records[:max(0, len(records)-m.cfg.MaxSessions)] {
+			if _, err := m.revoke(ctx, rec.ID, ReasonMaxSessions); err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+		}
+	}
+	if replacing != "" {
+		if _, err := m.revoke(ctx, replacing, ReasonReplaced); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package tokensession
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Verify returns what an access token says if it is authentic, not expired, and its session not known to be revoked.
+// It does no I/O. The error is [ErrInvalidToken], [ErrExpired] or [ErrRevoked], the latter two only of authentic
+// tokens. A revocation by this Manager is known at once; one by another instance when [Manager.Run] has read of it.
+func (m *Manager) Verify(accessToken string) (Access, error) {
+	now := m.cfg.Now()
+	checked, err := m.signer.verify(accessToken, now)
+	if err != nil {
+		return Access{}, err
+	}
+	return m.unlessDenied(checked, now)
+}
+
+func (m *Manager) unlessDenied(checked *verifiedToken, now time.Time) (Access, error) {
+	if m.denied.has(checked.sid, now) {
+		return Access{}, fmt.Errorf("%w: session %s", ErrRevoked, checked.access.SessionID)
+	}
+	return checked.access, nil
+}
+
+// VerifyLive is Verify and a look at the store: it fails closed. The error is [ErrRevoked] also if the store does not
+// know the session, and [ErrUnavailable] if it cannot tell.
+func (m *Manager) VerifyLive(ctx context.Context, accessToken string) (Access, error) {
+	access, err := m.Verify(accessToken)
+	if err != nil {
+		return Access{}, err
+	}
+	return m.unlessOver(ctx, access)
+}
+
+// Introspect is VerifyLive for a token that may be for another audience: for who answers the services that tokens are
+// for (RFC 7662). It lets nobody in here.
+func (m *Manager) Introspect(ctx context.Context, accessToken string) (Access, error) {
+	now := m.cfg.Now()
+	checked, err := m.signer.introspect(accessToken, now)
+	if err != nil {
+		return Access{}, err
+	}
+	access, err := m.unlessDenied(checked, now)
+	if err != nil {
+		return Access{}, err
+	}
+	return m.unlessOver(ctx, access)
+}
+
+// unlessOver asks the store whether an access token's session lives.
+func (m *Manager) unlessOver(ctx context.Context, access Access) (Access, error) {
+	rec, err := m.load(ctx, access.SessionID)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Access{}, fmt.Errorf("%w: session %s is gone", ErrRevoked, access.SessionID)
+	case err != nil:
+		return Access{}, err
+	case !rec.RevokedAt.IsZero():
+		m.deny(rec.ID, rec.RevokedAt)
+		return Access{}, &RevokedError{rec.ID, rec.RevokeReason}
+	case !rec.live(m.now()):
+		return Access{}, fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
+	}
+	return access, nil
+}
+
+// SessionID returns which session an access token is of, whatever its audience, and whether or not the token has
+// expired, its session has been revoked, or the key that signed it has been rotated away; not if that was retired ([AccessSigner.Retire]) or is one
+// that this process never had. It lets nobody in: it is for a logout, and for [Replacing]. The error is
+// [ErrInvalidToken].
+func (m *Manager) SessionID(accessToken string) (string, error) {
+	checked, err := m.signer.authenticate(accessToken)
+	if err != nil {
+		return "", err
+	}
+	return checked.access.SessionID, nil
+}
