@@ -18,8 +18,8 @@ type Manager struct {
 
 	denied timedSet // sessions whose access tokens are refused although they have not expired
 
-	unanswered doubts
-	underWay   underWay
+	name       string     // begins the WriteIDs of this Manager
+	deliveries deliveries // which of its successors nobody may have got yet
 }
 
 // New returns a Manager, or says which field of cfg is wrong.
@@ -37,7 +37,7 @@ func New(signer *AccessSigner, store RefreshStore, cfg Config) (*Manager, error)
 	signer.raiseTTL(cfg.AccessTTL)
 	keys := cfg.RefreshKeys
 	cfg.RefreshKeys = nil
-	return &Manager{signer: signer, store: store, cfg: cfg, rules: cfg.rules(), refreshKeys: func() [][]byte { return keys }}, nil
+	return &Manager{signer: signer, store: store, cfg: cfg, rules: cfg.rules(), refreshKeys: func() [][]byte { return keys }, name: newManagerName()}, nil
 }
 
 // Now returns the time by this Manager's clock, for who tells clients how long something lasts.

@@ -91,6 +91,13 @@ func encodeID(b []byte) string {
 	return string(base64.RawURLEncoding.AppendEncode(make([]byte, 0, 22), b))
 }
 
+// appendRandomID appends 80 random bits as the 14 last characters of an id.
+func appendRandomID(b []byte) []byte {
+	var random [10]byte
+	_, _ = rand.Read(random[:]) // it never returns an error
+	return base64.RawURLEncoding.AppendEncode(b, random[:])
+}
+
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // it never returns an error

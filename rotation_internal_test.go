@@ -2,6 +2,7 @@ package tokensession
 
 import (
 	"fmt"
+	"iter"
 	"testing"
 	"time"
 
@@ -70,7 +71,8 @@ func TestDecide(t *testing.T) {
 		{"the predecessor at once", usual, decisionRecord(), 4, 0, replayed},
 		{"the predecessor before the grace ends", usual, decisionRecord(), 4, 10*time.Second - us, replayed},
 		{"the predecessor when the grace ends", usual, decisionRecord(), 4, 10 * time.Second, reused},
-		{"the predecessor, clock gone back", usual, decisionRecord(), 4, -time.Hour, replayed},
+		{"the predecessor, clock gone back a little", usual, decisionRecord(), 4, -time.Minute, replayed},
+		{"the predecessor, written by a clock that is ahead", usual, decisionRecord(), 4, -time.Minute - us, reused},
 		{"the predecessor in the grace of a revoked session", usual, revokedAlready, 4, 2 * time.Second, revoked},
 		{"the predecessor, strict", strict, decisionRecord(), 4, 0, reused},
 		{"the predecessor, strict, clock gone back", strict, decisionRecord(), 4, -us, reused},
@@ -102,12 +104,190 @@ func TestDecide(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := fmt.Sprintf("%#v", plain(c.rec))
-			require.Equal(t, c.want, c.rules.decide(c.rec, c.n, at(c.at)))
+			require.Equal(t, c.want, c.rules.decide(c.rec, presentation{generation: c.n, at: at(c.at), now: at(c.at)}))
 			next := c.rules.next(c.want, c.rec, c.n, at(c.at))
 			require.Equal(t, before, fmt.Sprintf("%#v", plain(c.rec)), "the record given was changed")
 			require.Equal(t, wantNext(c.rules, c.rec, c.want, c.n, at(c.at)), plain(next))
 		})
 	}
+}
+
+// What a Manager knows beside the record. The rows are the rule as a list: what the record and the time
+// say, what is known, and what comes of it.
+func TestDecide_withWhatTheManagerKnows(t *testing.T) {
+	const week = 7 * 24 * time.Hour
+	usual := rules{refreshTTL: week, grace: 10 * time.Second}
+	strict := rules{refreshTTL: week}
+	mobile := rules{refreshTTL: week, grace: 10 * time.Second, recovery: time.Hour}
+	patient := rules{refreshTTL: week, recovery: time.Hour} // strict, with recovery
+	revokedAlready := decisionRecord().revoke(at(time.Second), ReasonLogout)
+	later := func(d time.Duration) Record { // written so long after decisionTime
+		rec := decisionRecord()
+		rec.ConsumedAt, rec.RotatedAt = at(d), at(d)
+		return rec
+	}
+	good := func(reached, n uint64) presentation { return presentation{generation: n, good: true, reached: reached} }
+
+	for _, c := range []struct {
+		name  string
+		rules rules
+		rec   Record
+		p     presentation // but for the time
+		at    time.Duration
+		now   time.Duration // 0: as at
+		want  outcome
+	}{
+		// The call may have been overtaken. decisionRecord is at 5, which was made of 4.
+		{"overtaken once, long ago", usual, decisionRecord(), good(4, 4), -time.Minute, time.Hour, replayed},
+		{"overtaken once, and it came long after that", usual, decisionRecord(), good(4, 4), time.Minute, time.Hour, replayed},
+		{"overtaken by a write that came much later", usual, later(time.Hour), good(4, 4), 0, time.Hour, replayed},
+		{"overtaken by a write of a clock that is ahead", usual, later(time.Hour), good(4, 4), 0, time.Minute, raced},
+		{"the same, but it can be recovered", mobile, later(time.Hour), good(4, 4), 0, time.Minute, recovered},
+		{"overtaken twice", usual, decisionRecord(), good(3, 3), -time.Minute, time.Hour, raced},
+		{"overtaken twice, and it came long after that", usual, decisionRecord(), good(3, 3), time.Minute, 0, raced},
+		{"overtaken by a recovery", mobile, decisionRecord(), good(4, 4), 30 * time.Minute, 0, replayed},
+		{"overtaken once, strict", strict, decisionRecord(), good(4, 4), -time.Minute, 0, reused},
+		{"overtaken twice, strict", strict, decisionRecord(), good(3, 3), -time.Minute, 0, reused},
+		{"overtaken once, strict with recovery", patient, decisionRecord(), good(4, 4), 0, 0, recovered},
+		{"not overtaken: it would still rotate", usual, decisionRecord(), good(5, 5), time.Minute, 0, rotated},
+		{"not overtaken: somebody only renewed", usual, later(time.Hour), good(5, 4), 59 * time.Minute, time.Hour, replayed},
+		{"not overtaken: reached says it was there already", usual, decisionRecord(), good(5, 4), time.Minute, 0, reused},
+		{"overtaken and revoked", usual, revokedAlready, good(4, 4), 0, 0, revoked},
+		{"overtaken and expired", usual, withEnd(decisionRecord(), -time.Hour), good(4, 4), 0, 0, expired},
+		{"newer than the record, though it was good", usual, decisionRecord(), good(7, 7), time.Minute, 0, healed},
+
+		// The deny list knows that the session was revoked.
+		{"denied, the live one", usual, decisionRecord(), presentation{generation: 5, denied: true}, time.Minute, 0, unrevoked},
+		{"denied, newer", usual, decisionRecord(), presentation{generation: 6, denied: true}, time.Minute, 0, unrevoked},
+		{"denied, in the grace", usual, decisionRecord(), presentation{generation: 4, denied: true}, time.Second, 0, unrevoked},
+		{"denied, could be recovered", mobile, decisionRecord(), presentation{generation: 4, denied: true}, time.Minute, 0, unrevoked},
+		{"denied, reuse", usual, decisionRecord(), presentation{generation: 4, denied: true}, time.Minute, 0, reused},
+		{"denied, reuse, and a call runs", usual, decisionRecord(), presentation{generation: 4, denied: true, author: running}, time.Minute, 0, reused},
+		{"denied, reuse, and nobody got it", usual, decisionRecord(), presentation{generation: 4, denied: true, author: undelivered}, time.Minute, 0, reused},
+		{"denied, overtaken twice", usual, decisionRecord(), presentation{generation: 3, good: true, reached: 3, denied: true}, time.Second, 0, unrevoked},
+		{"denied, and the record says it, too", usual, revokedAlready, presentation{generation: 5, denied: true}, time.Minute, 0, revoked},
+		{"denied, and over anyway", usual, decisionRecord(), presentation{generation: 5, denied: true}, week, 0, expired},
+		{"denied, and a call runs", usual, decisionRecord(), presentation{generation: 4, denied: true, author: running}, time.Second, 0, unrevoked},
+		{"denied, and nobody got it", usual, decisionRecord(), presentation{generation: 4, denied: true, author: undelivered}, time.Second, 0, unrevoked},
+
+		// The call that made the live one has not returned.
+		{"running, the live one", usual, decisionRecord(), presentation{generation: 5, author: running}, time.Minute, 0, rotated},
+		{"running, newer", usual, decisionRecord(), presentation{generation: 6, author: running}, time.Minute, 0, healed},
+		{"running, in the grace", usual, decisionRecord(), presentation{generation: 4, author: running}, time.Second, 0, replayed},
+		{"running, after the grace", usual, decisionRecord(), presentation{generation: 4, author: running}, time.Hour, 0, replayed},
+		{"running, could be recovered", mobile, decisionRecord(), presentation{generation: 4, author: running}, time.Minute, 0, replayed},
+		{"running, n-2", usual, decisionRecord(), presentation{generation: 3, author: running}, time.Second, 0, reused},
+		{"running, strict", strict, decisionRecord(), presentation{generation: 4, author: running}, time.Second, 0, reused},
+		{"running, strict with recovery", patient, decisionRecord(), presentation{generation: 4, author: running}, time.Second, 0, recovered},
+		{"running, revoked", usual, revokedAlready, presentation{generation: 4, author: running}, time.Second, 0, revoked},
+		{"running, expired", usual, decisionRecord(), presentation{generation: 4, author: running}, week, 0, expired},
+
+		// The call that made the live one gave up, and nobody has got it.
+		{"undelivered, the live one", usual, decisionRecord(), presentation{generation: 5, author: undelivered}, time.Minute, 0, rotated},
+		{"undelivered, newer", usual, decisionRecord(), presentation{generation: 6, author: undelivered}, time.Minute, 0, healed},
+		{"undelivered, in the grace", usual, decisionRecord(), presentation{generation: 4, author: undelivered}, 10*time.Second - us, 0, renewed},
+		{"undelivered, after the grace", usual, decisionRecord(), presentation{generation: 4, author: undelivered}, 10 * time.Second, 0, recovered},
+		{"undelivered, days later", usual, decisionRecord(), presentation{generation: 4, author: undelivered}, 6 * 24 * time.Hour, 0, recovered},
+		{"undelivered, could be recovered", mobile, decisionRecord(), presentation{generation: 4, author: undelivered}, time.Minute, 0, recovered},
+		{"undelivered, n-2", usual, decisionRecord(), presentation{generation: 3, author: undelivered}, time.Second, 0, reused},
+		{"undelivered, strict", strict, decisionRecord(), presentation{generation: 4, author: undelivered}, time.Second, 0, recovered},
+		{"undelivered, overtaken twice", usual, decisionRecord(), presentation{generation: 3, good: true, reached: 3, author: undelivered}, time.Second, 0, raced},
+		{"undelivered, revoked", usual, revokedAlready, presentation{generation: 4, author: undelivered}, time.Second, 0, revoked},
+		{"undelivered, expired", usual, decisionRecord(), presentation{generation: 4, author: undelivered}, week, 0, expired},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.p.at, c.p.now = at(c.at), at(c.at)
+			if c.now != 0 {
+				c.p.now = at(c.now)
+			}
+			require.Equal(t, c.want, c.rules.decide(c.rec, c.p))
+			next := c.rules.next(c.want, c.rec, c.p.generation, c.p.now)
+			require.Equal(t, wantNext(c.rules, c.rec, c.want, c.p.generation, c.p.now), plain(next))
+		})
+	}
+}
+
+// What holds whatever a Manager knows, for all combinations.
+func TestDecide_neverBreaksAPromise(t *testing.T) {
+	revokedAlready := decisionRecord().revoke(at(time.Second), ReasonLogout)
+	var all int
+	for _, r := range []rules{
+		{refreshTTL: time.Hour}, {refreshTTL: time.Hour, grace: 10 * time.Second},
+		{refreshTTL: time.Hour, recovery: time.Minute}, {refreshTTL: time.Hour, grace: 10 * time.Second, recovery: time.Minute},
+	} {
+		for _, rec := range []Record{decisionRecord(), revokedAlready, withEnd(decisionRecord(), 2*time.Minute)} {
+			for p := range everyPresentation() {
+				what := r.decide(rec, p)
+				all++
+				switch judged := r.judge(rec, p.generation, p.at, p.now); {
+				case judged == revoked:
+					require.Equal(t, revoked, what, "a revocation is never undone: %+v", p)
+				case judged == expired && !p.good:
+					require.Equal(t, expired, what, "a session that is over stays over: %+v", p)
+				case p.denied && rec.live(p.at):
+					require.Contains(t, []outcome{unrevoked, reused}, what, "what is known to be revoked gets no tokens: %+v", p)
+				case judged != reused:
+					require.NotEqual(t, reused, what, "what is known never makes an honest token a stolen one: %+v", p)
+				}
+				if p.generation+1 < rec.Generation && p.generation != rec.Predecessor {
+					require.Contains(t, []outcome{revoked, expired, reused, raced, unrevoked}, what, "an older token gets nothing: %+v", p)
+				}
+				if r.grace == 0 && p.author != undelivered {
+					require.NotContains(t, []outcome{replayed, renewed, raced}, what, "strict: %+v", p)
+				}
+				if what == renewed {
+					require.Equal(t, undelivered, p.author, "only what nobody got begins the grace anew: %+v", p)
+				}
+			}
+		}
+	}
+	require.Greater(t, all, 10_000)
+}
+
+func everyPresentation() iter.Seq[presentation] {
+	return func(yield func(presentation) bool) {
+		for n := uint64(2); n <= 6; n++ {
+			for _, came := range []time.Duration{-2 * time.Minute, -time.Second, 0, 5 * time.Second, 30 * time.Second, time.Minute, time.Hour} {
+				for _, took := range []time.Duration{0, time.Minute} {
+					for reached := uint64(0); reached <= 6; reached++ { // 0 stands for a call's first attempt
+						for bits := range 6 {
+							p := presentation{
+								generation: n, at: at(came), now: at(came + took), good: reached > 0, reached: reached,
+								denied: bits%2 == 1, author: author(bits / 2),
+							}
+							if !yield(p) {
+								return
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestNext_renewalLeavesTheGenerationsAlone(t *testing.T) {
+	r := rules{refreshTTL: 7 * 24 * time.Hour, grace: 10 * time.Second}
+	rec := decisionRecord()
+	next := r.next(renewed, rec, 4, at(time.Minute))
+	want := plain(rec)
+	want.Version, want.RotatedAt, want.ExpiresAt = rec.Version+1, at(time.Minute), at(7*24*time.Hour+time.Minute)
+	require.Equal(t, want, plain(next))
+}
+
+// A clock that was put back shortens no session.
+func TestNext_countsTheEndFromTheLastRotation(t *testing.T) {
+	r := rules{refreshTTL: 7 * 24 * time.Hour}
+	for _, what := range []outcome{rotated, healed, recovered, renewed} {
+		next := r.next(what, decisionRecord(), 5, at(-24*time.Hour))
+		require.Equal(t, at(-24*time.Hour), next.RotatedAt)
+		require.Equal(t, at(7*24*time.Hour), next.ExpiresAt, "%v", what)
+	}
+}
+
+func withEnd(rec Record, end time.Duration) Record {
+	rec.ExpiresAt = at(end)
+	return rec
 }
 
 func withoutEnd() Record {
@@ -128,11 +308,16 @@ func wantNext(r rules, rec Record, what outcome, n uint64, now time.Time) plain 
 		want.Generation, want.RotatedAt = n+1, now
 	case recovered:
 		want.Generation, want.RotatedAt = rec.Generation+1, now
+	case renewed:
+		want.RotatedAt = now
 	default:
 		return want
 	}
 	want.Version++
 	want.ExpiresAt = now.Add(r.refreshTTL)
+	if now.Before(rec.RotatedAt) {
+		want.ExpiresAt = rec.RotatedAt.Add(r.refreshTTL)
+	}
 	if !rec.MaxExpiresAt.IsZero() && want.ExpiresAt.After(rec.MaxExpiresAt) {
 		want.ExpiresAt = rec.MaxExpiresAt
 	}

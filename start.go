@@ -62,7 +62,7 @@ func (o startOptions) check(subject string, now time.Time) error {
 
 func (m *Manager) newRecord(h handle, subject string, o startOptions, now time.Time) Record {
 	rec := Record{
-		ID: h.sessionID(), Version: 1, WriteID: randomID(),
+		ID: h.sessionID(), Version: 1, WriteID: m.newWriteID(),
 		Subject: subject, ClientID: o.clientID, Key: randomBytes(32),
 		AuthTime: now, CreatedAt: now, RotatedAt: now,
 	}

@@ -1,0 +1,211 @@
+package tokensession
+
+import (
+	"strings"
+	"sync"
+	"time"
+)
+
+// deliveries answer one question: which successors that were made in this process may nobody have got
+// yet?
+//
+// It matters because of the grace period. The period is for clients that did not hear of a successor,
+// and it is counted from the write. Two things make that unfair. A write can take longer than the
+// whole period, in a store that stalls: then the clients that wait for it, and those that come
+// meanwhile with the same token, would look like thieves when it is done. And a reply can be lost
+// together with the connection: then the call returns ErrUnavailable, its client is told to come again,
+// and the outage can last for hours.
+//
+// So there are two kinds of entries. A running call has sent a write and has not returned. A doubt is
+// left by a call that had to give up after a write that may have been applied. As soon as anybody gets
+// a successor, everything up to its generation is settled.
+//
+// Nothing of this is needed on other instances, or after a restart. What they do not know makes them
+// stricter, never laxer.
+//
+// The entries are spread over shards by session, so that refreshes of different sessions do not wait
+// for each other.
+type deliveries [64]deliveryShard
+
+type deliveryShard struct {
+	mu        sync.Mutex
+	running   []runningCall
+	doubts    map[string]doubt // by session
+	nextPurge time.Time
+}
+
+// A runningCall is a call that has sent a write and has not returned.
+type runningCall struct {
+	writeID   string // of the call
+	sessionID string
+	made      generations
+	delivered bool // somebody else has got what it made, by a replay
+}
+
+// A doubt says which generations of a session were perhaps made by calls that gave up.
+type doubt struct {
+	made  generations
+	until time.Time // when the session ends at the latest, as these calls wrote it
+}
+
+// generations are a range of them, both ends included.
+type generations struct{ first, last uint64 }
+
+func (g generations) has(n uint64) bool { return g.first <= n && n <= g.last }
+
+func (g generations) with(other generations) generations {
+	return generations{min(g.first, other.first), max(g.last, other.last)}
+}
+
+// send notes that a call is about to write a generation. A call can send several writes.
+func (d *deliveries) send(sessionID, writeID string, generation uint64) {
+	s := d.lock(sessionID)
+	defer s.mu.Unlock()
+	made := generations{generation, generation}
+	if i := s.find(writeID); i >= 0 {
+		s.running[i].made = s.running[i].made.with(made)
+		return
+	}
+	s.running = append(s.running, runningCall{writeID: writeID, sessionID: sessionID, made: made})
+}
+
+// leave ends a call, if it is one that has sent something.
+func (d *deliveries) leave(sessionID, writeID string) {
+	s := d.lock(sessionID)
+	defer s.mu.Unlock()
+	if i := s.find(writeID); i >= 0 {
+		last := len(s.running) - 1
+		s.running[i], s.running[last] = s.running[last], runningCall{}
+		s.running = s.running[:last]
+	}
+}
+
+// giveUp notes that a call returns ErrUnavailable although one of its writes may have been applied. That
+// leaves no doubt if somebody has got the successor meanwhile. The doubt ends with the session.
+func (d *deliveries) giveUp(sessionID, writeID string, until, now time.Time) {
+	s := d.lock(sessionID)
+	defer s.mu.Unlock()
+	i := s.find(writeID)
+	if i < 0 || s.running[i].delivered {
+		return
+	}
+	s.purge(now)
+	left := doubt{s.running[i].made, until}
+	if before, ok := s.doubts[sessionID]; ok {
+		left = doubt{left.made.with(before.made), later(until, before.until)}
+	}
+	if s.doubts == nil {
+		s.doubts = make(map[string]doubt)
+	}
+	s.doubts[sessionID] = left
+}
+
+// deliver notes that somebody gets a generation's token. That settles everything up to it.
+func (d *deliveries) deliver(sessionID string, generation uint64) {
+	s := d.lock(sessionID)
+	defer s.mu.Unlock()
+	for i := range s.running {
+		if s.running[i].sessionID == sessionID && s.running[i].made.last <= generation {
+			s.running[i].delivered = true
+		}
+	}
+	if left, ok := s.doubts[sessionID]; ok && left.made.last <= generation {
+		delete(s.doubts, sessionID)
+	} else if ok && left.made.first <= generation {
+		left.made.first = generation + 1
+		s.doubts[sessionID] = left
+	}
+}
+
+// author says what is known about who made a generation of a session. A call that asks does not count
+// as running: what it sent itself it recognizes by its WriteID.
+func (d *deliveries) author(sessionID, asking string, generation uint64) author {
+	s := d.lock(sessionID)
+	defer s.mu.Unlock()
+	for i := range s.running {
+		call := &s.running[i]
+		if call.sessionID == sessionID && call.writeID != asking && call.made.has(generation) {
+			return running
+		}
+	}
+	if left, ok := s.doubts[sessionID]; ok && left.made.has(generation) {
+		return undelivered
+	}
+	return settled
+}
+
+// lock returns the shard of a session, locked. A session id is base64url of a hash, so its first
+// character spreads well.
+func (d *deliveries) lock(sessionID string) *deliveryShard {
+	s := &d[sessionID[0]%64]
+	s.mu.Lock()
+	return s
+}
+
+func (s *deliveryShard) find(writeID string) int {
+	for i := range s.running {
+		if s.running[i].writeID == writeID {
+			return i
+		}
+	}
+	return -1
+}
+
+const doubtsPurgeInterval = time.Minute
+
+// purge drops the doubts about sessions that are over, once a minute. A time for the next purge that is
+// further away than that was set by a clock that has been put back since.
+func (s *deliveryShard) purge(now time.Time) {
+	if now.Before(s.nextPurge) && !now.Before(s.nextPurge.Add(-doubtsPurgeInterval)) {
+		return
+	}
+	s.nextPurge = now.Add(doubtsPurgeInterval)
+	for id, left := range s.doubts {
+		if !now.Before(left.until) {
+			delete(s.doubts, id)
+		}
+	}
+}
+
+// The first managerNameSize characters of a WriteID name the Manager that made the record's live
+// generation. The others are random: 80 bits, which is plenty for an id that is unique within its
+// session and no secret. So a Manager can tell that a generation is its own work without remembering
+// the WriteIDs of its writes.
+//
+// A write that leaves the generation alone keeps the name ([renameWrite]). Otherwise it would erase who
+// made the generation, and a client that retries after an outage would look like a thief.
+const (
+	managerNameSize = 8
+	writeIDSize     = 22
+)
+
+// newManagerName returns a name for a Manager: 48 random bits.
+func newManagerName() string { return encodeID(randomBytes(6)) }
+
+// newWriteID returns an id for a write that makes a generation.
+func (m *Manager) newWriteID() string {
+	var b [writeIDSize]byte
+	return string(m.appendWriteID(b[:0]))
+}
+
+// newWriteIDs returns two of them, at the cost of one.
+func (m *Manager) newWriteIDs() (string, string) {
+	var b [2 * writeIDSize]byte
+	ids := string(m.appendWriteID(m.appendWriteID(b[:0])))
+	return ids[:writeIDSize], ids[writeIDSize:]
+}
+
+func (m *Manager) appendWriteID(b []byte) []byte {
+	return appendRandomID(append(b, m.name...))
+}
+
+// renameWrite returns an id for a write that leaves the generation alone.
+func renameWrite(previous string) string {
+	if len(previous) != writeIDSize {
+		return randomID() // of a record that no Manager wrote
+	}
+	return string(appendRandomID([]byte(previous[:managerNameSize])))
+}
+
+// made reports whether this Manager made the record's live generation.
+func (m *Manager) made(rec Record) bool { return strings.HasPrefix(rec.WriteID, m.name) }

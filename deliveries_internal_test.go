@@ -1,0 +1,134 @@
+package tokensession
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestDeliveries(t *testing.T) {
+	now := decisionTime
+	end := now.Add(7 * 24 * time.Hour)
+	sends := func(call string, generation uint64) func(*deliveries) {
+		return func(d *deliveries) { d.send("s", call, generation) }
+	}
+	leaves := func(call string) func(*deliveries) {
+		return func(d *deliveries) { d.leave("s", call) }
+	}
+	givesUp := func(call string) func(*deliveries) {
+		return func(d *deliveries) {
+			d.giveUp("s", call, end, now)
+			d.leave("s", call)
+		}
+	}
+	delivers := func(generation uint64) func(*deliveries) {
+		return func(d *deliveries) { d.deliver("s", generation) }
+	}
+	type story []func(*deliveries)
+	for _, c := range []struct {
+		name  string
+		story story
+		want  [4]author // of the generations 0 to 3
+	}{
+		{"nothing is known", nil, [4]author{}},
+		{"a call runs", story{sends("a", 1)}, [4]author{1: running}},
+		{"the call that asks does not count", story{sends("asking", 1)}, [4]author{}},
+		{"a call has sent two generations", story{sends("a", 1), sends("a", 3)}, [4]author{1: running, 2: running, 3: running}},
+		{"a call has returned", story{sends("a", 1), leaves("a")}, [4]author{}},
+		{"a call gave up", story{sends("a", 1), givesUp("a")}, [4]author{1: undelivered}},
+		{"a call that sent nothing gave up", story{givesUp("a")}, [4]author{}},
+		{"one gave up, another runs", story{sends("a", 1), sends("b", 1), givesUp("a")}, [4]author{1: running}},
+		{"one gave up, the other returned", story{sends("a", 1), sends("b", 1), givesUp("a"), leaves("b")}, [4]author{1: undelivered}},
+		{"two gave up", story{sends("a", 1), givesUp("a"), sends("b", 3), givesUp("b")}, [4]author{1: undelivered, 2: undelivered, 3: undelivered}},
+		{"two gave up, in the other order", story{sends("b", 3), givesUp("b"), sends("a", 1), givesUp("a")}, [4]author{1: undelivered, 2: undelivered, 3: undelivered}},
+		{"another tab got it, and then its call gave up", story{sends("a", 1), delivers(1), givesUp("a")}, [4]author{}},
+		{"another tab got it, and its call runs on", story{sends("a", 1), delivers(1)}, [4]author{1: running}},
+		{"another tab got the one before, and then its call gave up", story{sends("a", 2), delivers(1), givesUp("a")}, [4]author{2: undelivered}},
+		{"its call gave up, and then another tab got it", story{sends("a", 1), givesUp("a"), delivers(1)}, [4]author{}},
+		{"a later one was got", story{sends("a", 1), givesUp("a"), delivers(3)}, [4]author{}},
+		{"an earlier one was got", story{sends("a", 2), givesUp("a"), delivers(1)}, [4]author{2: undelivered}},
+		{"one of several was got", story{sends("a", 1), givesUp("a"), sends("b", 3), givesUp("b"), delivers(1)}, [4]author{2: undelivered, 3: undelivered}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var d deliveries
+			for _, step := range c.story {
+				step(&d)
+			}
+			for n, want := range c.want {
+				require.Equal(t, want, d.author("s", "asking", uint64(n)), "generation %d", n)
+				require.Equal(t, settled, d.author("s2 in the same shard", "asking", uint64(n)))
+			}
+		})
+	}
+}
+
+// However long an outage lasts, and however often a client tries, a session takes one entry.
+func TestDeliveries_takeOneEntryASession(t *testing.T) {
+	var d deliveries
+	now := decisionTime
+	for n := range 10_000 {
+		call := fmt.Sprint(n)
+		d.send("s", call, 1)
+		d.giveUp("s", call, now.Add(time.Hour), now)
+		d.leave("s", call)
+	}
+	require.Equal(t, undelivered, d.author("s", "", 1))
+	require.Len(t, d['s'%64].doubts, 1)
+	require.Empty(t, d['s'%64].running)
+}
+
+func TestDeliveries_keepNoCallThatHasReturned(t *testing.T) {
+	var d deliveries
+	for n := range 200 {
+		d.send(fmt.Sprint(n), fmt.Sprint("call ", n), 1)
+	}
+	for n := range 200 {
+		require.Equal(t, running, d.author(fmt.Sprint(n), "", 1))
+		d.leave(fmt.Sprint(n), fmt.Sprint("call ", n))
+		require.Equal(t, settled, d.author(fmt.Sprint(n), "", 1))
+	}
+	for i := range d {
+		require.Empty(t, d[i].running)
+	}
+}
+
+func TestDeliveries_endWithTheSession(t *testing.T) {
+	var d deliveries
+	now := decisionTime
+	doubt := func(session string, until time.Time) {
+		d.send(session, session, 1)
+		d.giveUp(session, session, until, now)
+		d.leave(session, session)
+	}
+	doubt("same shard, short", now.Add(time.Hour))
+	doubt("same shard, long", now.Add(3*time.Hour))
+	doubt("same shard, long", now.Add(time.Minute)) // the later end counts
+	now = now.Add(2 * time.Hour)
+	doubt("same shard, other", now.Add(time.Hour))
+	require.Len(t, d['s'%64].doubts, 2)
+	require.Equal(t, undelivered, d.author("same shard, long", "", 1))
+}
+
+func TestWriteID_namesTheManagerThatMadeTheGeneration(t *testing.T) {
+	ours, theirs := &Manager{name: newManagerName()}, &Manager{name: newManagerName()}
+	require.NotEqual(t, ours.name, theirs.name)
+	seen := map[string]bool{}
+	for range 1000 {
+		one, two := ours.newWriteIDs()
+		for _, id := range []string{one, two, ours.newWriteID(), renameWrite(one)} {
+			require.True(t, isSessionID(id), "22 characters of base64url: %q", id)
+			require.False(t, seen[id], "twice")
+			seen[id] = true
+			require.True(t, ours.made(Record{WriteID: id}))
+			require.False(t, theirs.made(Record{WriteID: id}))
+		}
+	}
+	require.False(t, ours.made(Record{}), "a record that no Manager wrote")
+	for _, foreign := range []string{"", "short", strings.Repeat("x", 23)} {
+		require.True(t, isSessionID(renameWrite(foreign)))
+		require.False(t, ours.made(Record{WriteID: renameWrite(foreign)}))
+	}
+}
