@@ -6,7 +6,7 @@ test: servers vectors
 
 # Wycheproof's test vectors for JWS and JWK. Their module asks for a newer Go than the workspace does.
 vectors:
-	cd vectors && GOWORK=off go test -count=1 ./...
+	cd test/vectors && GOWORK=off go test -count=1 ./...
 
 # The OAuth clients of npm, and Python's Authlib, against the endpoints of sessionhttp. Needs Node.js 20 or later and npm.
 test-clients:
@@ -19,7 +19,7 @@ test-browser:
 # Pictures of the web application in .bin/screenshots, and the README's among them.
 screenshot:
 	scripts/install-chromium.sh
-	cd browsertest && go test -tags browser -count=1 -run '^TestPage_fitsItsScreen$$' . -screenshots ../.bin/screenshots
+	cd test/browser && go test -tags browser -count=1 -run '^TestPage_fitsItsScreen$$' . -screenshots ../../.bin/screenshots
 	cp .bin/screenshots/webapp.png docs/webapp.png
 
 webapp:
@@ -27,24 +27,24 @@ webapp:
 
 # Two processes race for one token on each store, a thousand rounds instead of a hundred.
 proofs: servers
-	cd proof && TOKENSESSION_PROOF_ROUNDS=1000 go test -count=1 -timeout 30m -v -run '^TestTwoProcesses$$' ./manager
+	cd test/proof && TOKENSESSION_PROOF_ROUNDS=1000 go test -count=1 -timeout 30m -v -run '^TestTwoProcesses$$' ./manager
 
 # 64 clients on each durable store in faults of all kinds, 15 minutes each, and then random games against a model for 10;
 # or TOKENSESSION_SOAK=1m make soak. Prints the figures as a table. Without the race detector, under which make test runs
 # a short one.
 soak: servers
-	cd proof && TOKENSESSION_SOAK=$${TOKENSESSION_SOAK:-15m} go test -count=1 -timeout 6h -v -run '^TestSoak$$' ./manager
-	cd statetest && TOKENSESSION_STATETEST=$${TOKENSESSION_STATETEST:-10m} go test -race -count=1 -timeout 2h -v .
+	cd test/proof && TOKENSESSION_SOAK=$${TOKENSESSION_SOAK:-15m} go test -count=1 -timeout 6h -v -run '^TestSoak$$' ./manager
+	cd test/state && TOKENSESSION_STATE=$${TOKENSESSION_STATE:-10m} go test -race -count=1 -timeout 2h -v .
 
 # The model of the protocol: every order of its steps, and the faults that it must find.
 model:
 	scripts/install-spin.sh
-	proof/model/check.sh
+	test/proof/model/check.sh
 
-# Plants the faults of proof/mutants/faults.txt in the core, one at a time, and shows which test notices each. Some by
+# Plants the faults of test/proof/mutants/faults.txt in the core, one at a time, and shows which test notices each. Some by
 # their names: make mutants FAULTS="accept-n-minus-2 issuer-by-prefix".
 mutants:
-	cd proof && go run ./mutants $(FAULTS)
+	cd test/proof && go run ./mutants $(FAULTS)
 
 # Formatting, vet, staticcheck, known vulnerabilities, tidy go.mod files.
 lint:

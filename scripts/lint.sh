@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Checks every module: formatting, vet, staticcheck, known vulnerabilities, and tidy go.mod files. The two tools are
-# pinned in tools/go.mod. A vulnerability database that cannot be reached is reported and is no failure.
+# pinned in internal/tools/go.mod. A vulnerability database that cannot be reached is reported and is no failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export GOWORK=off
 
-(cd tools && go build -o ../.bin/ honnef.co/go/tools/cmd/staticcheck golang.org/x/vuln/cmd/govulncheck)
+(cd internal/tools && go build -o ../../.bin/ honnef.co/go/tools/cmd/staticcheck golang.org/x/vuln/cmd/govulncheck)
 
 failed=0
 fail() {
@@ -20,7 +20,7 @@ for mod in $(git ls-files 'go.mod' '*/go.mod'); do
 	dir=$(dirname "$mod")
 	echo "lint: module $dir"
 	(cd "$dir" && go mod tidy -diff) || fail "$dir: go mod tidy -diff"
-	[ "$dir" != tools ] || continue
+	[ "$dir" != internal/tools ] || continue
 	(cd "$dir" && go vet -tags browser ./...) || fail "$dir: go vet"
 	(cd "$dir" && "$OLDPWD/.bin/staticcheck" -tags browser ./...) || fail "$dir: staticcheck"
 	if ! report=$(cd "$dir" && timeout 300 "$OLDPWD/.bin/govulncheck" ./... 2>&1); then
