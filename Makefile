@@ -1,7 +1,7 @@
 # `make` lists the targets with the text beside each.
 .DEFAULT_GOAL := help
-.PHONY: help check test vectors test-clients test-browser lint proofs soak model mutants fuzz coverage
-.PHONY: bench bench-stores bench-http bench-peers servers screenshot quickstart webapp
+.PHONY: help check test vectors test-clients test-browser lint proofs soak model mutants fuzz
+.PHONY: coverage bench bench-stores bench-http bench-peers servers screenshot quickstart webapp
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile

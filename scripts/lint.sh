@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Checks every module: formatting, vet, staticcheck, known vulnerabilities, and tidy go.mod files. The
-# two tools are pinned in internal/tools/go.mod. A vulnerability database that cannot be reached is
+# Checks every module: formatting, vet, staticcheck, known vulnerabilities, tidy go.mod files. The two
+# tools are pinned in internal/tools/go.mod. A vulnerability database that cannot be reached is
 # reported and is no failure.
 #
-# `lint.sh quick` leaves out the vulnerabilities, the go.mod files, and the modules that nobody imports.
+# `lint.sh quick` leaves out vulnerabilities, go.mod files, and the modules that nobody imports.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export GOWORK=off
