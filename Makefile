@@ -1,83 +1,90 @@
-.PHONY: test test-clients test-browser screenshot webapp lint proofs bench bench-stores bench-http fuzz servers quickstart model mutants bench-peers soak vectors coverage
+# `make` lists the targets with the text beside each.
+.DEFAULT_GOAL := help
+.PHONY: help check test vectors test-clients test-browser lint proofs soak model mutants fuzz
+.PHONY: coverage bench bench-stores bench-http bench-peers servers screenshot quickstart webapp
 
-# The modules' tests with the race detector, and the vectors. The stores' tests start their own servers.
-test: servers vectors
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
+
+check: ## before a commit, within two minutes: the quick linters, and the tests that need only Go
+	scripts/lint.sh quick
+	go test ./...
+
+# The stores' tests start their own servers.
+test: servers vectors ## the tests of all modules, with the race detector, on real servers
 	go test -race -timeout 30m work
 
-# Wycheproof's test vectors for JWS and JWK. Their module asks for a newer Go than the workspace does.
-vectors:
-	cd vectors && GOWORK=off go test -count=1 ./...
+# Their module asks for a newer Go than the workspace does.
+vectors: ## Wycheproof's test vectors for JWS and JWK
+	cd test/vectors && GOWORK=off go test -count=1 ./...
 
-# The OAuth clients of npm, and Python's Authlib, against the endpoints of sessionhttp. Needs Node.js 20 or later and npm.
-test-clients:
+# Needs Node.js 20 or later and npm.
+test-clients: ## OAuth clients of npm, and Python's Authlib, against the endpoints of sessionhttp
 	scripts/test-clients.sh
 
-# The browser's script, by itself in Node.js and in Chromium on the pages of the web application.
-test-browser:
+test-browser: ## the browser's script, in Node.js and in Chromium on the pages of the web application
 	scripts/test-browser.sh
 
-# Pictures of the web application in .bin/screenshots, and the README's among them.
-screenshot:
-	scripts/install-chromium.sh
-	cd browsertest && go test -tags browser -count=1 -run '^TestPage_fitsItsScreen$$' . -screenshots ../.bin/screenshots
-	cp .bin/screenshots/webapp.png docs/webapp.png
-
-webapp:
-	go run ./examples/webapp
-
-# Two processes race for one token on each store, a thousand rounds instead of a hundred.
-proofs: servers
-	cd proof && TOKENSESSION_PROOF_ROUNDS=1000 go test -count=1 -timeout 30m -v -run '^TestTwoProcesses$$' ./manager
-
-# 64 clients on each durable store in faults of all kinds, 15 minutes each, and then random games against a model for 10;
-# or TOKENSESSION_SOAK=1m make soak. Prints the figures as a table. Without the race detector, under which make test runs
-# a short one.
-soak: servers
-	cd proof && TOKENSESSION_SOAK=$${TOKENSESSION_SOAK:-15m} go test -count=1 -timeout 6h -v -run '^TestSoak$$' ./manager
-	cd statetest && TOKENSESSION_STATETEST=$${TOKENSESSION_STATETEST:-10m} go test -race -count=1 -timeout 2h -v .
-
-# The model of the protocol: every order of its steps, and the faults that it must find.
-model:
-	scripts/install-spin.sh
-	proof/model/check.sh
-
-# Plants the faults of proof/mutants/faults.txt in the core, one at a time, and shows which test notices each. Some by
-# their names: make mutants FAULTS="accept-n-minus-2 issuer-by-prefix".
-mutants:
-	cd proof && go run ./mutants $(FAULTS)
-
-# Formatting, vet, staticcheck, known vulnerabilities, tidy go.mod files.
-lint:
+lint: ## formatting, vet, staticcheck, known vulnerabilities and tidy go.mod files, of all modules
 	scripts/lint.sh
 
-# Installs the servers that the stores' tests start, where they are missing and Debian's packages can be had.
-servers:
-	scripts/install-servers.sh
+# A thousand rounds; the tests have a hundred.
+proofs: servers ## two processes race for one token on each store, a thousand rounds
+	cd test/proof && TOKENSESSION_PROOF_ROUNDS=1000 go test -count=1 -timeout 30m -v \
+		-run '^TestTwoProcesses$$' ./manager
 
-quickstart:
-	go run ./examples/quickstart
+# 64 clients on each durable store in faults of all kinds, 15 minutes each, and then random games
+# against a model for 10; or TOKENSESSION_SOAK=1m make soak. Prints the figures as a table. Without
+# the race detector, under which make test runs a short one.
+soak: servers ## many clients in faults of all kinds, 15 minutes on each store, and random games
+	cd test/proof && TOKENSESSION_SOAK=$${TOKENSESSION_SOAK:-15m} go test -count=1 -timeout 6h -v \
+		-run '^TestSoak$$' ./manager
+	cd test/state && TOKENSESSION_STATE=$${TOKENSESSION_STATE:-10m} go test -race -count=1 \
+		-timeout 2h -v .
 
-# The core beside the raw operations that nothing can be faster than.
-bench:
-	cd benchmarks && go test -run '^$$' -bench '^Benchmark(Verify|Refresh|MemoryStore)' -timeout 30m .
+model: ## the model of the protocol: every order of its steps, and the faults that it must find
+	scripts/install-spin.sh
+	test/proof/model/check.sh
 
-# A refresh on real servers beside the cheapest possible write.
-bench-stores: servers
-	cd benchmarks && go test -run '^$$' -bench '^BenchmarkStore' -timeout 60m .
+# The faults are in test/proof/mutants/faults.txt. Some by their names:
+# make mutants FAULTS="accept-n-minus-2 issuer-by-prefix".
+mutants: ## plant faults in the core, one at a time, and show which test notices each
+	cd test/proof && go run ./mutants $(FAULTS)
 
-# Refreshes over loopback HTTP beside a handler that only signs, and Require beside the bare handler.
-bench-http:
-	cd benchmarks && go test -run '^$$' -bench '^BenchmarkHTTP' -timeout 30m .
+# Or FUZZTIME=1m make fuzz.
+fuzz: ## each fuzz target for ten minutes
+	scripts/fuzz.sh
 
-# Everything beside the libraries that one would take instead. Writes the tables and the figure of the README's comparison.
-bench-peers: servers
-	scripts/bench-peers.sh
-
-# Which statements of the two packages that hold secrets no test of theirs reaches: go tool cover -html .bin/coverage.out
-coverage:
+# To read it: go tool cover -html .bin/coverage.out
+coverage: ## which statements of the packages that hold secrets no test of theirs reaches
 	mkdir -p .bin
 	go test -coverprofile .bin/coverage.out . ./sessionhttp
 
-# Each fuzz target for ten minutes, or FUZZTIME=1m make fuzz.
-fuzz:
-	scripts/fuzz.sh
+bench: ## the core beside the raw operations that nothing can be faster than
+	cd benchmarks && go test -run '^$$' -bench '^Benchmark(Verify|Refresh|MemoryStore)' -timeout 30m .
+
+bench-stores: servers ## a refresh on real servers beside the cheapest possible write
+	cd benchmarks && go test -run '^$$' -bench '^BenchmarkStore' -timeout 60m .
+
+bench-http: ## refreshes over HTTP, and Require, each beside a bare handler
+	cd benchmarks && go test -run '^$$' -bench '^BenchmarkHTTP' -timeout 30m .
+
+# Writes the tables and the figure of the README's comparison.
+bench-peers: servers ## everything beside the libraries that one would take instead
+	scripts/bench-peers.sh
+
+servers: ## install the servers that tests start, where Debian's packages can be had
+	scripts/install-servers.sh
+
+# In .bin/screenshots, and the README's among them.
+screenshot: ## take pictures of the web application
+	scripts/install-chromium.sh
+	cd test/browser && go test -tags browser -count=1 -run '^TestPage_fitsItsScreen$$' . \
+		-screenshots ../../.bin/screenshots
+	cp .bin/screenshots/webapp.png docs/webapp.png
+
+quickstart: ## the story of a few sessions, with real tokens
+	go run ./examples/quickstart
+
+webapp: ## a web application whose sessions one can watch
+	go run ./examples/webapp

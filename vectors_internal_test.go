@@ -14,7 +14,7 @@ import (
 )
 
 // vectorsEnv is the environment variable with the folder of Wycheproof's test vectors. They are in no requirement of this
-// module: the module in vectors has them, and runs this test.
+// module: the module in test/vectors has them, and runs this test.
 const vectorsEnv = "TOKENSESSION_VECTORS"
 
 // A vectorFile is a file of test vectors for JWS or JWK, of which both have the same form.

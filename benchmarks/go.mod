@@ -6,9 +6,9 @@ require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/redis/go-redis/v9 v9.22.0
 	github.com/seed67bc9b7f/tokensession v0.1.0
-	github.com/seed67bc9b7f/tokensession/proof v0.1.0
 	github.com/seed67bc9b7f/tokensession/redisstore v0.1.0
 	github.com/seed67bc9b7f/tokensession/sqlstore v0.1.0
+	github.com/seed67bc9b7f/tokensession/test/proof v0.1.0
 )
 
 require (
@@ -36,7 +36,7 @@ require (
 
 replace (
 	github.com/seed67bc9b7f/tokensession => ../
-	github.com/seed67bc9b7f/tokensession/proof => ../proof
 	github.com/seed67bc9b7f/tokensession/redisstore => ../redisstore
 	github.com/seed67bc9b7f/tokensession/sqlstore => ../sqlstore
+	github.com/seed67bc9b7f/tokensession/test/proof => ../test/proof
 )

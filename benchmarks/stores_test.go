@@ -17,9 +17,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/seed67bc9b7f/tokensession"
-	"github.com/seed67bc9b7f/tokensession/proof/servers"
 	"github.com/seed67bc9b7f/tokensession/redisstore"
 	"github.com/seed67bc9b7f/tokensession/sqlstore"
+	"github.com/seed67bc9b7f/tokensession/test/proof/servers"
 )
 
 // The pool of both what is measured and its floor.

@@ -24,7 +24,13 @@ if [ -z "${TOKENSESSION_TEST_VALKEY_SERVER:-}" ]; then
 	need valkey-server valkey-server
 	case $missing in *valkey-server*)
 		if grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release; then # there it is in the backports only
-			apt_source="deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-backports main"
+			mirror=$(apt_mirror bookworm) || {
+				echo "install-servers: valkey-server is in bookworm-backports, on the mirror of bookworm, which no" >&2
+				echo "source in /etc/apt names: add one, or set TOKENSESSION_TEST_VALKEY_SERVER to the program's path" >&2
+				exit 1
+			}
+			keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+			apt_source="deb [signed-by=$keyring] $mirror bookworm-backports main"
 		fi
 	esac
 fi

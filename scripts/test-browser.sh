@@ -13,6 +13,6 @@ if [ "${major:-0}" -lt 20 ]; then
 fi
 scripts/install-chromium.sh
 
-timeout 300 node --test --test-reporter=spec browsertest/
-cd browsertest
+timeout 300 node --test --test-reporter=spec test/browser/
+cd test/browser
 go test -count=1 -race -tags browser -parallel 4 -timeout 10m -v .

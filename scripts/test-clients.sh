@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the OAuth clients of npm, pinned in clienttest/node, and Python's Authlib against the endpoints of sessionhttp.
+# Runs the OAuth clients of npm, pinned in test/clients/node, and Python's Authlib against the endpoints of sessionhttp.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,9 +15,9 @@ fi
 scripts/install-authlib.sh
 python=${TOKENSESSION_TEST_PYTHON:-/usr/bin/python3}
 
-go build -o .bin/clienttest ./clienttest
-export CLIENTTEST_SERVER="$PWD/.bin/clienttest"
-timeout 300 "$python" clienttest/python/test_authlib.py -v
-cd clienttest/node
+go build -o .bin/clients ./test/clients
+export TOKENSESSION_TEST_SERVER="$PWD/.bin/clients"
+timeout 300 "$python" test/clients/python/test_authlib.py -v
+cd test/clients/node
 npm ci --no-progress
 timeout 300 node --test --test-reporter=spec

@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/seed67bc9b7f/tokensession"
-	"github.com/seed67bc9b7f/tokensession/proof/servers"
 	"github.com/seed67bc9b7f/tokensession/redisstore"
+	"github.com/seed67bc9b7f/tokensession/test/proof/servers"
 )
 
 // BenchmarkCheck does what each request needs: from what the client sent to the user, of a thousand sessions in turn.

@@ -14,8 +14,8 @@ require (
 	github.com/ory/fosite v0.49.0
 	github.com/redis/go-redis/v9 v9.22.0
 	github.com/seed67bc9b7f/tokensession v0.1.0
-	github.com/seed67bc9b7f/tokensession/proof v0.1.0
 	github.com/seed67bc9b7f/tokensession/redisstore v0.1.0
+	github.com/seed67bc9b7f/tokensession/test/proof v0.1.0
 	golang.org/x/perf v0.0.0-20250813145418-2f7363a06fe1
 	gonum.org/v1/plot v0.17.0
 )
@@ -146,7 +146,7 @@ require (
 
 replace (
 	github.com/seed67bc9b7f/tokensession => ../../
-	github.com/seed67bc9b7f/tokensession/proof => ../../proof
 	github.com/seed67bc9b7f/tokensession/redisstore => ../../redisstore
 	github.com/seed67bc9b7f/tokensession/sqlstore => ../../sqlstore
+	github.com/seed67bc9b7f/tokensession/test/proof => ../../test/proof
 )

@@ -1,7 +1,0 @@
-//go:build browser && !linux
-
-package browsertest
-
-import "syscall"
-
-func dieWithParent() *syscall.SysProcAttr { return nil }

@@ -1,0 +1,7 @@
+//go:build browser
+
+package browser
+
+import "syscall"
+
+func dieWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -1,0 +1,7 @@
+//go:build browser && !linux
+
+package browser
+
+import "syscall"
+
+func dieWithParent() *syscall.SysProcAttr { return nil }

@@ -1,0 +1,1228 @@
+// Tests of the script alone, with a server that is a function. Chromium has the rest: locks, cookies, pages that go away.
+import assert from "node:assert/strict";
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, afterEach, beforeEach, mock, test } from "node:test";
+
+// Channels and timers that are left would keep the process from ending.
+const channels = [];
+const Channel = BroadcastChannel;
+globalThis.BroadcastChannel = class extends Channel {
+	constructor(name) {
+		super(name);
+		channels.push(this);
+	}
+};
+const timeout = setTimeout;
+globalThis.setTimeout = (...args) => {
+	const timer = timeout(...args);
+	return args[1] > 20_000 ? timer.unref() : timer;
+};
+
+const folder = mkdtempSync(join(tmpdir(), "tokensession-"));
+copyFileSync(new URL("../../sessionhttp/session.js", import.meta.url), join(folder, "session.mjs"));
+const { Session, UnavailableError } = await import(join(folder, "session.mjs"));
+rmSync(folder, { recursive: true });
+
+const origin = "http://localhost:1";
+let number = 0; // of the test: each has its own lock and channel
+let server; // by path: what answers
+let sent; // the requests: "POST /auth/token"
+let kept; // the requests themselves: Node.js aborts no signal of one that was garbage-collected
+
+beforeEach(() => {
+	number++;
+	sent = [];
+	kept = [];
+	server = {};
+	globalThis.fetch = async (input, init) => {
+		const request = new Request(input, init);
+		kept.push(request);
+		const path = new URL(request.url).pathname.replace(`/${number}/`, "/auth/");
+		if (/^\/\d+\//.test(path)) return new Promise(() => {}); // of a test that is over
+		sent.push(`${request.method} ${path}`);
+		if (request.signal.aborted) throw request.signal.reason;
+		return server[path](request);
+	};
+});
+afterEach(() => {
+	mock.timers.reset();
+	for (const channel of channels.splice(1)) channel.close(); // but for the one of the module's own session
+});
+after(() => channels[0].close());
+
+const json = (status, body, headers) => new Response(JSON.stringify(body), { status, headers: { "Content-Type": "application/json", ...headers } });
+const alive = (more) => json(200, { subject: "alice", session_id: "s1", expires_in: 900, refresh_expires_in: 604800, ...more });
+const over = () => json(400, { error: "invalid_grant" });
+const busy = (seconds) => json(503, { error: "temporarily_unavailable" }, seconds && { "Retry-After": `${seconds}` });
+const refused = () => json(401, { error: "invalid_token" });
+const count = (what) => sent.filter((s) => s === what).length;
+
+// open is a tab. It notes the events in events, the updates' subjects in subjects, and what other tabs tell it in told.
+function open() {
+	const tab = new Session(`${origin}/${number}/session.js`);
+	tab.events = [];
+	for (const type of ["update", "warning", "end"]) {
+		tab.addEventListener(type, (e) => tab.events.push(type === "end" ? `end ${e.detail.reason}` : type));
+	}
+	tab.subjects = [];
+	tab.addEventListener("update", (e) => tab.subjects.push(e.detail.subject));
+	tab.told = [];
+	if (globalThis.BroadcastChannel) channels.at(-1).addEventListener("message", (e) => tab.told.push(e.data.kind));
+	return tab;
+}
+
+// withLocks is how a browser has them. FrozenLocks are another tab's.
+function withLocks(locks, make) {
+	const saved = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+	Object.defineProperty(globalThis, "navigator", { configurable: true, value: { locks } });
+	try {
+		return make();
+	} finally {
+		if (saved) Object.defineProperty(globalThis, "navigator", saved);
+		else delete globalThis.navigator;
+	}
+}
+class FrozenLocks {
+	request(_name, { signal }) {
+		return new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+	}
+}
+
+// expired has the API refuse until there has been a refresh.
+function expired() {
+	let fresh = false;
+	server["/api"] = async (request) => (fresh ? new Response(await request.text()) : refused());
+	server["/auth/token"] = () => {
+		fresh = true;
+		return alive();
+	};
+}
+
+// settle lets what needs no time happen. pass lets time pass, in small steps so that what waits in turn gets its turn.
+const settle = () => new Promise((resolve) => setImmediate(resolve));
+async function pass(milliseconds, step = milliseconds < 20_000 ? 50 : 1000) {
+	for (let done = 0; done < milliseconds; done += step) {
+		mock.timers.tick(step);
+		await settle();
+	}
+}
+// heard waits until a tab has been told something by another.
+async function heard(tab, event) {
+	for (let i = 0; i < 1000 && tab.events.at(-1) !== event; i++) await new Promise((resolve) => timeout(resolve, 10));
+	assert.equal(tab.events.at(-1), event);
+}
+// told waits until a tab has been told of what raises no event.
+async function told(tab, kind) {
+	for (let i = 0; i < 1000 && !tab.told.includes(kind); i++) await new Promise((resolve) => timeout(resolve, 10));
+	assert.ok(tab.told.includes(kind));
+}
+const useFakeTime = () => mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_700_000_000_000 });
+
+test("a 401 refreshes, and the request goes again with its body", async () => {
+	expired();
+	const response = await open().fetch(`${origin}/api`, { method: "POST", body: "hello" });
+	assert.equal(await response.text(), "hello");
+	assert.deepEqual(sent, ["POST /api", "POST /auth/token", "POST /api"]);
+});
+
+test("a Request can be sent again, too", async () => {
+	expired();
+	const response = await open().fetch(new Request(`${origin}/api`, { method: "POST", body: "hello" }));
+	assert.equal(await response.text(), "hello");
+});
+
+test("the refresh has no body, which is how it asks for cookies", async () => {
+	expired();
+	const refresh = server["/auth/token"];
+	server["/auth/token"] = async (request) => {
+		assert.equal(await request.text(), "");
+		assert.equal(new URL(request.url).search, "");
+		assert.equal(request.keepalive, false, "Chromium would not cancel it");
+		assert.equal(request.redirect, "error");
+		return refresh();
+	};
+	assert.equal((await open().fetch(`${origin}/api`)).status, 200);
+});
+
+test("a stream is not sent again, but the next request works", async () => {
+	expired();
+	const tab = open();
+	const body = new Blob(["hello"]).stream();
+	assert.equal((await tab.fetch(`${origin}/api`, { method: "POST", body, duplex: "half" })).status, 401);
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
+	assert.equal(count("POST /auth/token"), 1);
+	assert.deepEqual(tab.events, ["update"]);
+});
+
+test("many requests at once refresh once", async () => {
+	expired();
+	const tab = open();
+	const responses = await Promise.all(Array.from({ length: 18 }, () => tab.fetch(`${origin}/api`)));
+	assert.ok(responses.every((r) => r.status === 200));
+	assert.equal(count("POST /auth/token"), 1);
+});
+
+test("a late 401 of before a refresh does not refresh again", async () => {
+	expired();
+	const tab = open();
+	const api = server["/api"];
+	let answerLate;
+	server["/late"] = (request) => new Promise((resolve) => (answerLate = async () => {
+		server["/late"] = api;
+		resolve(refused());
+	}));
+	const late = tab.fetch(`${origin}/late`);
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
+	await answerLate();
+	assert.equal((await late).status, 200);
+	assert.equal(count("POST /auth/token"), 1);
+});
+
+test("a route that always refuses is asked twice, and nobody is logged out", async () => {
+	expired();
+	server["/api"] = refused;
+	const tab = open();
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 401);
+	assert.deepEqual(sent, ["GET /api", "POST /auth/token", "GET /api"]);
+	assert.deepEqual(tab.events, ["update"]);
+});
+
+test("a request goes again twice if the token of another tab's refresh is no good any more", async () => {
+	let refreshes = 0;
+	server["/auth/token"] = () => {
+		refreshes++;
+		return alive();
+	};
+	for (const good of [2, Infinity]) { // the refresh after which the API answers
+		number++;
+		refreshes = 0;
+		const [tab, other] = [open(), open()];
+		let answer;
+		server["/api"] = () => new Promise((resolve) => (answer = () => resolve(refused())));
+		sent = [];
+		const response = tab.fetch(`${origin}/api`);
+		await settle();
+		await other.refresh();
+		await told(tab, "refreshed");
+		server["/api"] = () => (refreshes >= good ? json(200, {}) : refused());
+		answer();
+		assert.equal((await response).status, good === 2 ? 200 : 401);
+		assert.deepEqual(sent, ["GET /api", "POST /auth/token", "GET /api", "POST /auth/token", "GET /api"]);
+	}
+});
+
+test("other origins are left alone", async () => {
+	server["/api"] = refused;
+	assert.equal((await open().fetch("http://localhost:2/api")).status, 401);
+	assert.deepEqual(sent, ["GET /api"]);
+});
+
+test("other statuses are left alone", async () => {
+	for (const status of [200, 400, 403, 500, 503]) {
+		server["/api"] = () => json(status, {});
+		assert.equal((await open().fetch(`${origin}/api`)).status, status);
+	}
+	assert.equal(count("POST /auth/token"), 0);
+});
+
+test("the verdict ends the session, once, in every tab", async () => {
+	server["/auth/session"] = () => alive();
+	const [tab, other] = [open(), open()];
+	await tab.info();
+	await other.info();
+	server["/api"] = refused;
+	server["/auth/token"] = over;
+	await Promise.all([1, 2, 3].map(() => tab.fetch(`${origin}/api`)));
+	assert.equal((await other.fetch(`${origin}/api`)).status, 401);
+	server["/auth/session"] = refused;
+	assert.equal(await tab.info(), null);
+	assert.equal(tab.events.filter((e) => e.startsWith("end")).join(), "end ended");
+	assert.equal(other.events.filter((e) => e.startsWith("end")).join(), "end ended");
+});
+
+test("a verdict about a session that a login has replaced is not the new one's", async () => {
+	server["/auth/session"] = () => alive();
+	const tab = open();
+	await tab.info();
+	const answers = [over, () => alive({ session_id: "s2" })]; // the second request brings the login's cookie
+	server["/auth/token"] = () => answers.shift()();
+	assert.equal((await tab.refresh()).session_id, "s2");
+	assert.deepEqual(tab.events, ["update", "update"]);
+});
+
+test("a verdict that cannot be had twice is none", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive();
+	const tab = open();
+	await tab.info();
+	let asked = 0;
+	server["/auth/token"] = () => (++asked === 1 ? over() : busy(60));
+	const rejected = assert.rejects(tab.refresh(), UnavailableError);
+	await pass(100);
+	await rejected;
+	assert.deepEqual(tab.events, ["update"]);
+	assert.equal(asked, 2);
+});
+
+test("a logout takes the first answer", async () => {
+	server["/auth/logout"] = over;
+	await open().logout();
+	assert.deepEqual(sent, ["POST /auth/logout"]);
+});
+
+test("a page that knows of no session is told that there is none", async () => {
+	server["/auth/session"] = refused;
+	server["/auth/token"] = over;
+	const tab = open();
+	assert.equal(await tab.info(), null);
+	assert.deepEqual(tab.events, ["end none"]);
+});
+
+test("nothing but the verdict ends the session", async () => {
+	const portal = () => new Response("<h1>Pay for the network</h1>", { headers: { "Content-Type": "text/html" } });
+	for (const [name, answer, tries] of [
+		["500", () => json(500, { error: "server_error" }), "more"],
+		["502 of a proxy", () => new Response("Bad Gateway", { status: 502 }), "more"],
+		["503", () => busy(1), "more"],
+		["503 for a long time", () => busy(60), 1],
+		["503 of a proxy", () => new Response("Service Unavailable", { status: 503 }), "more"],
+		["503 of a proxy for a long time", () => new Response("", { status: 503, headers: { "Retry-After": "60" } }), 2],
+		["503 that says invalid_grant", () => json(503, { error: "invalid_grant" }), "more"],
+		["429", () => json(429, {}), "more"],
+		["no network", () => { throw new TypeError("Failed to fetch"); }, "more"],
+		["a network that wants to be paid", portal, "more"],
+		["200 with nothing in it", () => json(200, {}), "more"],
+		["200 with null in it", () => json(200, null), "more"],
+		["two cookies of one name", () => json(400, { error: "invalid_request" }), 1],
+		["400 of a proxy", () => new Response("Bad Request", { status: 400 }), 1],
+		["401", () => json(401, { error: "invalid_client" }), 1],
+		["403", () => json(403, { error: "access_denied" }), 1],
+		["404", () => new Response("", { status: 404 }), 1],
+	]) {
+		number++;
+		sent = [];
+		useFakeTime();
+		server["/auth/session"] = () => alive();
+		const tab = open();
+		await tab.info();
+		server["/api"] = refused;
+		server["/auth/token"] = answer;
+		const rejected = assert.rejects(tab.fetch(`${origin}/api`), UnavailableError, name);
+		await pass(15_000);
+		await rejected;
+		const n = count("POST /auth/token");
+		assert.ok(tries === "more" ? n >= 3 && n < 10 : n === tries, `${name}: ${n} attempts`);
+		assert.deepEqual(tab.events, ["update"], name);
+
+		expired(); // and it still works
+		const works = tab.fetch(`${origin}/api`);
+		await pass(500);
+		assert.equal((await works).status, 200, name);
+		mock.timers.reset();
+	}
+});
+
+test("a refresh that works at the third attempt is as good as any", async () => {
+	useFakeTime();
+	expired();
+	const refresh = server["/auth/token"];
+	const answers = [() => busy(1), () => { throw new TypeError("Failed to fetch"); }, refresh];
+	server["/auth/token"] = () => answers.shift()();
+	const tab = open();
+	const response = tab.fetch(`${origin}/api`);
+	await pass(5000);
+	assert.equal((await response).status, 200);
+	assert.equal(count("POST /auth/token"), 3);
+});
+
+test("Retry-After is waited for", async () => {
+	useFakeTime();
+	server["/api"] = refused;
+	server["/auth/token"] = () => busy(5);
+	const rejected = assert.rejects(open().fetch(`${origin}/api`), UnavailableError);
+	await pass(4900);
+	assert.equal(count("POST /auth/token"), 1);
+	await pass(200);
+	assert.equal(count("POST /auth/token"), 2);
+	await pass(5000);
+	await rejected;
+	assert.equal(count("POST /auth/token"), 2, "the next one would be later than the grace period");
+});
+
+test("an answer that comes after the next attempt was sent still counts", async () => {
+	useFakeTime();
+	server["/api"] = () => (answered ? json(200, {}) : refused());
+	let answered = false;
+	let first;
+	server["/auth/token"] = () => new Promise((resolve) => (first ??= () => {
+		answered = true;
+		resolve(alive());
+	}));
+	const response = open().fetch(`${origin}/api`);
+	await pass(5000);
+	assert.equal(count("POST /auth/token"), 2);
+	first();
+	await pass(100);
+	assert.equal((await response).status, 200);
+});
+
+test("a refusal is noticed while an earlier attempt hangs", async () => {
+	useFakeTime();
+	expired();
+	const answers = [() => new Promise(() => {}), () => busy(1), server["/auth/token"]];
+	server["/auth/token"] = () => answers.shift()();
+	let status;
+	open().fetch(`${origin}/api`).then((response) => (status = response.status));
+	await pass(6000); // 4 s of silence, and pauses of less than 0.4 s and of 1 s
+	assert.equal(status, 200);
+});
+
+test("an attempt in doubt is made again in time, whatever Retry-After asks for", async () => {
+	for (const [name, first] of [
+		["no answer", () => { throw new TypeError("Failed to fetch"); }],
+		["500", () => json(500, {})],
+		["503 of a proxy", () => new Response("Service Unavailable", { status: 503 })],
+	]) {
+		number++;
+		sent = [];
+		useFakeTime();
+		expired();
+		const answers = [first, () => busy(30), server["/auth/token"]];
+		server["/auth/token"] = () => answers.shift()();
+		const response = open().fetch(`${origin}/api`);
+		await pass(7500);
+		assert.equal(count("POST /auth/token"), 2, name);
+		await pass(1000);
+		assert.equal((await response).status, 200, name);
+		mock.timers.reset();
+	}
+});
+
+test("a 503 that is not the server's own may hide that the refresh was applied", async () => {
+	const after30 = { "Retry-After": "30" };
+	for (const [name, first] of [
+		["a page", () => new Response("<h1>temporarily_unavailable</h1>", { status: 503, headers: after30 })],
+		["other JSON", () => json(503, { error: "upstream reset" }, after30)],
+		["null", () => json(503, null, after30)],
+		["502 with our words", () => json(502, { error: "temporarily_unavailable" }, after30)],
+	]) {
+		number++;
+		sent = [];
+		useFakeTime();
+		expired();
+		const refresh = server["/auth/token"];
+		const applied = Date.now();
+		const answers = [first, () => (Date.now() < applied + 10_000 ? refresh() : over())];
+		server["/auth/token"] = () => answers.shift()();
+		let status;
+		open().fetch(`${origin}/api`).then((response) => (status = response.status), (err) => (status = err.name));
+		await pass(10_000);
+		assert.equal(status, 200, name);
+		mock.timers.reset();
+	}
+});
+
+test("a late answer is not waited for until the next attempt", async () => {
+	useFakeTime();
+	let answered = false;
+	let first;
+	server["/api"] = () => (answered ? json(200, {}) : refused());
+	server["/auth/token"] = () => {
+		if (first) return busy(30);
+		return new Promise((resolve) => (first = () => {
+			answered = true;
+			resolve(alive());
+		}));
+	};
+	let status;
+	open().fetch(`${origin}/api`).then((response) => (status = response.status));
+	await pass(5000);
+	first();
+	await pass(100);
+	assert.equal(status, 200);
+	assert.equal(count("POST /auth/token"), 2);
+});
+
+test("an access token that has run out is refreshed before the request", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ expires_in: 60 });
+	server["/api"] = () => json(200, {});
+	server["/auth/token"] = () => alive({ expires_in: 60 });
+	const tab = open();
+	await tab.info();
+	await tab.fetch(`${origin}/api`);
+	assert.equal(count("POST /auth/token"), 0);
+	await pass(59_000);
+	const responses = Promise.all([tab.fetch(`${origin}/api`), tab.fetch(`${origin}/api`)]);
+	await pass(100);
+	assert.ok((await responses).every((r) => r.status === 200));
+	assert.equal(count("POST /auth/token"), 1);
+	assert.equal(sent.indexOf("POST /auth/token"), 2);
+});
+
+test("before it has run out, a request goes though no refresh does", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ expires_in: 60 });
+	server["/api"] = () => json(200, {});
+	server["/auth/token"] = () => busy(60);
+	const tab = open();
+	await tab.info();
+	await pass(59_000);
+	const response = tab.fetch(`${origin}/api`);
+	await pass(100);
+	assert.equal((await response).status, 200);
+	await pass(2000);
+	const rejected = assert.rejects(tab.fetch(`${origin}/api`), UnavailableError);
+	await pass(100);
+	await rejected;
+});
+
+test("tabs without locks hear of each other's refreshes", async () => {
+	expired();
+	server["/auth/session"] = () => alive();
+	const [tab, other] = [open(), open()];
+	await tab.info();
+	await tab.fetch(`${origin}/api`);
+	await heard(other, "update");
+});
+
+test("without a BroadcastChannel it works, too", async () => {
+	const Saved = globalThis.BroadcastChannel;
+	delete globalThis.BroadcastChannel;
+	try {
+		expired();
+		assert.equal((await open().fetch(`${origin}/api`)).status, 200);
+	} finally {
+		globalThis.BroadcastChannel = Saved;
+	}
+});
+
+test("where storage is denied, and the channel with it, it can be imported and works in this tab", async () => {
+	const Saved = globalThis.BroadcastChannel;
+	globalThis.BroadcastChannel = class { constructor() { throw new DOMException("The operation is insecure.", "SecurityError"); } };
+	const again = mkdtempSync(join(tmpdir(), "tokensession-"));
+	copyFileSync(new URL("../../sessionhttp/session.js", import.meta.url), join(again, "session.mjs"));
+	try {
+		expired();
+		const { Session } = await import(join(again, "session.mjs"));
+		const tab = new Session(`${origin}/${number}/session.js`);
+		assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
+	} finally {
+		globalThis.BroadcastChannel = Saved;
+		rmSync(again, { recursive: true });
+	}
+});
+
+test("where the lock is denied, calls of this tab take turns", async () => {
+	const denied = async () => { throw new DOMException("The operation is insecure.", "SecurityError"); };
+	const tab = withLocks({ request: denied }, open);
+	let running = 0;
+	server["/auth/token"] = server["/auth/logout"] = async () => {
+		assert.equal(++running, 1);
+		await settle();
+		running--;
+		return alive();
+	};
+	await Promise.all([tab.refresh(), tab.refresh(), tab.logout()]);
+	assert.deepEqual(sent, ["POST /auth/token", "POST /auth/token", "POST /auth/logout"]);
+});
+
+test("a tab that keeps the lock, frozen, stops the others for 45 seconds only", async () => {
+	useFakeTime();
+	expired();
+	const tab = withLocks(new FrozenLocks(), open);
+	let status;
+	tab.fetch(`${origin}/api`).then((response) => (status = response.status), (err) => (status = err.name));
+	await pass(44_000);
+	assert.equal(status, undefined);
+	assert.equal(count("POST /auth/token"), 0);
+	await pass(2000);
+	assert.equal(status, 200);
+	assert.equal(count("POST /auth/token"), 1);
+});
+
+test("work that has the lock is not begun again, however long it takes", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive();
+	let answer, begun = 0;
+	const tab = withLocks({ request: async (_name, _options, work) => work() }, open);
+	const login = tab.login(() => new Promise((resolve) => (answer = () => resolve(json(200, {})), begun++)));
+	await pass(100_000);
+	answer();
+	assert.equal((await login).status, 200);
+	assert.equal(begun, 1);
+});
+
+test("what the work rejects with is told, and it is not done again without the lock", async () => {
+	let begun = 0;
+	const fails = () => {
+		begun++;
+		throw new Error("no such form");
+	};
+	await assert.rejects(open().login(fails), /no such form/);
+	assert.equal(begun, 1);
+});
+
+test("a logout is told in every tab, and tried again where the network fails", async () => {
+	server["/auth/session"] = () => alive();
+	let attempts = 0;
+	server["/auth/logout"] = () => (++attempts === 1 ? json(503, {}) : json(200, {}));
+	const [tab, other] = [open(), open()];
+	await tab.info();
+	await other.info();
+	await tab.logout();
+	assert.equal(attempts, 2);
+	await heard(tab, "end logout");
+	await heard(other, "end logout");
+});
+
+test("a logout that did not come to anything is no logout", async () => {
+	server["/auth/session"] = () => alive();
+	server["/auth/logout"] = () => json(403, {});
+	const tab = open();
+	await tab.info();
+	await assert.rejects(tab.logout(), UnavailableError);
+	assert.deepEqual(tab.events, ["update"]);
+});
+
+test("an answer of before the logout does not log in again", async () => {
+	const tab = open();
+	let answer;
+	server["/auth/session"] = () => new Promise((resolve) => (answer = () => resolve(alive())));
+	server["/auth/logout"] = () => json(200, {});
+	const asked = tab.info();
+	await settle();
+	await tab.logout();
+	answer();
+	assert.equal(await asked, null);
+	assert.deepEqual(tab.events, ["end logout"]);
+});
+
+test("a login waits for a refresh, so that the old session's end is not the new one's", async () => {
+	const order = [];
+	let answer;
+	server["/auth/token"] = () => new Promise((resolve) => (answer = () => {
+		server["/auth/token"] = over;
+		order.push("old session is over");
+		resolve(over());
+	}));
+	server["/auth/session"] = () => alive({ session_id: "s2" });
+	const tab = open();
+	const refreshed = tab.refresh();
+	const loggedIn = tab.login(async () => {
+		order.push("login");
+		return json(200, {});
+	});
+	await settle();
+	answer();
+	await Promise.all([refreshed, loggedIn]);
+	assert.deepEqual(order, ["old session is over", "login"]);
+	assert.deepEqual(tab.events, ["end none", "update"]);
+});
+
+// hang has the requests to a path wait for an answer, for ever unless the test gives one, and returns them.
+function hang(path) {
+	const requests = [];
+	server[path] = ({ signal }) => new Promise((resolve, reject) => {
+		const request = { state: "pending" };
+		const ends = (state, end) => (value) => {
+			if (request.state === "pending") request.state = state;
+			end(value);
+		};
+		request.answer = ends("answered", resolve);
+		signal.addEventListener("abort", ends("cancelled", () => reject(signal.reason)));
+		requests.push(request);
+	});
+	return requests;
+}
+const states = (requests) => [...new Set(requests.map((r) => r.state))].join(" and ");
+
+// giveUp has a tab give up a refresh, and returns its requests.
+async function giveUp(tab) {
+	const requests = hang("/auth/token");
+	const rejected = assert.rejects(tab.refresh(), UnavailableError);
+	await pass(13_000);
+	await rejected;
+	assert.ok(requests.length >= 2);
+	assert.equal(states(requests), "pending", "each may be the one that was applied");
+	return requests;
+}
+
+// inParts is an answer whose headers come first. Its body may come later, or break off.
+function inParts(response) {
+	const { readable, writable } = new TransformStream();
+	const writer = writable.getWriter();
+	return {
+		headers: new Response(readable, response),
+		body: async () => {
+			writer.write(new Uint8Array(await response.arrayBuffer()));
+			await writer.close();
+		},
+		breakOff: () => writer.abort(new TypeError("terminated")),
+	};
+}
+
+// tell is what another tab does, and returns when a tab has heard it.
+async function tell(tab, message) {
+	tab.told = [];
+	new BroadcastChannel(`tokensession /${number}/`).postMessage(message);
+	await told(tab, message.kind);
+}
+
+test("a late answer to a refresh that was given up is news in every tab, and the other requests are cancelled", async () => {
+	useFakeTime();
+	const [tab, other] = [open(), open()];
+	const [first, late, ...more] = await giveUp(tab);
+	await pass(10_000);
+	late.answer(alive());
+	await pass(100);
+	assert.deepEqual(tab.events, ["update"]);
+	assert.equal(states([first, ...more]), "cancelled", "they would be theft, if they came later still");
+	await heard(other, "update");
+
+	const requests = hang("/auth/token");
+	tab.refresh().catch(() => {});
+	await pass(6000);
+	assert.equal(states(requests), "pending", "these have the new cookie");
+});
+
+test("what is left of an answer of before a login is no news of the new session", async () => {
+	useFakeTime();
+	const tab = open();
+	const [request] = await giveUp(tab);
+	const answer = inParts(alive());
+	request.answer(answer.headers);
+	await pass(100);
+	server["/auth/session"] = () => alive({ session_id: "s2", subject: "bob" });
+	const login = tab.login(async () => json(200, {}));
+	await pass(100);
+	await login;
+	answer.body().catch(() => {});
+	await pass(5000);
+	assert.deepEqual(tab.subjects, ["bob"]);
+	assert.deepEqual(tab.events, ["update"]);
+});
+
+test("an answer cancels the attempts that began before it, and so does the verdict", async () => {
+	for (const [answer, end] of [[alive, "update"], [over, "end none"]]) {
+		number++;
+		sent = [];
+		useFakeTime();
+		const requests = hang("/auth/token");
+		const tab = open();
+		tab.refresh();
+		await pass(5000);
+		assert.equal(requests.length, 2);
+		await pass(2000);
+		server["/auth/token"] = over;
+		requests[1].answer(answer());
+		await pass(100);
+		assert.equal(requests[0].state, "cancelled", end);
+		assert.deepEqual(tab.events, [end]);
+		mock.timers.reset();
+	}
+});
+
+test("what a refresh that was given up has left is cancelled when another tab begins one", async () => {
+	useFakeTime();
+	const [tab, other] = [open(), open()];
+	const left = await giveUp(tab);
+	const requests = hang("/auth/token");
+	const refreshed = other.refresh();
+	await told(tab, "begun");
+	assert.equal(states(left), "cancelled");
+	assert.equal(states(requests), "pending");
+	await tell(other, { kind: "begun" });
+	assert.equal(states(requests), "pending", "tabs without locks may refresh at the same time");
+	requests[0].answer(alive());
+	await pass(100);
+	assert.equal((await refreshed).subject, "alice");
+});
+
+test("what a refresh that was given up has left is cancelled when this tab begins one", async () => {
+	useFakeTime();
+	const tab = open();
+	const left = await giveUp(tab);
+	const requests = hang("/auth/token");
+	const refreshed = tab.refresh();
+	await pass(100);
+	assert.equal(states(left), "cancelled");
+	requests[0].answer(alive());
+	await pass(100);
+	assert.equal((await refreshed).subject, "alice");
+});
+
+test("a login cancels the requests of a refresh that was given up, in every tab, before its answer can bring cookies", async () => {
+	server["/auth/session"] = () => alive({ session_id: "s2" });
+	for (const where of ["here", "in another tab"]) {
+		number++;
+		useFakeTime();
+		const [tab, other] = [open(), open()];
+		const left = await giveUp(tab);
+		let then;
+		const login = (where === "here" ? tab : other).login(async () => {
+			if (where !== "here") await told(tab, "begun");
+			then = states(left);
+			return json(200, {});
+		});
+		await pass(100); // which gives up the lock
+		assert.equal((await login).status, 200);
+		assert.equal(then, "cancelled", where);
+		mock.timers.reset();
+	}
+});
+
+test("a refresh in another tab cancels the requests that began before its answer, and no others", async () => {
+	useFakeTime();
+	const tab = open();
+	const left = await giveUp(tab);
+	const requests = hang("/auth/token");
+	tab.refresh().catch(() => {});
+	await pass(5000);
+	assert.equal(states(left), "cancelled");
+	assert.equal(requests.length, 2);
+	const news = (at) => ({
+		kind: "refreshed", at, asked: Date.now() - 5000,
+		info: { session_id: "s1", expires_at: Date.now() + 1e6, refresh_expires_at: Date.now() + 1e6 },
+	});
+	await tell(tab, news(Date.now() - 1000));
+	assert.deepEqual(requests.map((r) => r.state), ["cancelled", "pending"], "the second has the new cookie");
+	await tell(tab, news(Date.now()));
+	assert.equal(requests[1].state, "pending", "it may have the new cookie");
+	await pass(3900);
+	assert.equal(requests[1].state, "pending");
+	await pass(200);
+	assert.equal(requests[1].state, "cancelled", "or be late");
+});
+
+test("no attempt begins while an answer's body is awaited", async () => {
+	useFakeTime();
+	const requests = hang("/auth/token");
+	const tab = open();
+	let who;
+	tab.refresh().then((info) => (who = info.subject));
+	await pass(3000);
+	const answer = inParts(alive());
+	requests[0].answer(answer.headers);
+	await pass(3000);
+	assert.equal(requests.length, 1, "the next one would be a refresh of its own, with the new cookie");
+	await answer.body();
+	await pass(100);
+	assert.equal(who, "alice");
+	assert.equal(requests.length, 1);
+});
+
+test("an attempt that was answered after the next one began is waited for, too", async () => {
+	useFakeTime();
+	const requests = hang("/auth/token");
+	const tab = open();
+	let who;
+	tab.refresh().then((info) => (who = info.subject));
+	await pass(6000);
+	assert.equal(requests.length, 2);
+	const answer = inParts(alive());
+	requests[0].answer(answer.headers);
+	await pass(3000);
+	assert.equal(requests.length, 2);
+	await answer.body();
+	await pass(100);
+	assert.equal(who, "alice");
+	assert.equal(requests[1].state, "cancelled");
+});
+
+test("nor does one begin if that answer comes in the pause before it", async () => {
+	useFakeTime();
+	const requests = hang("/auth/token");
+	const tab = open();
+	let who;
+	tab.refresh().then((info) => (who = info.subject));
+	await pass(4500);
+	assert.equal(requests.length, 2);
+	requests[1].answer(busy(2));
+	await pass(1000);
+	const answer = inParts(alive());
+	requests[0].answer(answer.headers);
+	await pass(3000);
+	assert.equal(requests.length, 2);
+	await answer.body();
+	await pass(100);
+	assert.equal(who, "alice");
+});
+
+test("a refresh whose answer has lost its body has worked, and who it is gets asked for", async () => {
+	for (const [name, lose] of [["late", () => {}], ["broken off", (answer) => answer.breakOff()]]) {
+		number++;
+		sent = [];
+		useFakeTime();
+		server["/auth/session"] = () => alive();
+		const [tab, other] = [open(), open()];
+		await tab.info();
+		await heard(other, "update");
+		other.told = [];
+		server["/auth/session"] = () => alive({ scope: "new" });
+		server["/auth/token"] = () => {
+			const answer = inParts(alive());
+			lose(answer);
+			return answer.headers;
+		};
+		let scope;
+		tab.refresh().then((info) => (scope = info.scope));
+		await pass(5000);
+		assert.equal(scope, "new", name);
+		assert.equal(count("POST /auth/token"), 1, name);
+		await told(other, "seen");
+		assert.equal(new Set([...tab.events, ...other.events]).size, 1, name);
+		mock.timers.reset();
+	}
+});
+
+test("nothing else is taken for a refresh because its body is missing", async () => {
+	for (const [name, response] of [
+		["a network that wants to be paid", () => new Response("<h1>Pay</h1>", { headers: { "Content-Type": "text/html" } })],
+		["503", () => busy()],
+		["400", over],
+	]) {
+		number++;
+		useFakeTime();
+		server["/auth/token"] = () => inParts(response()).headers;
+		const tab = open();
+		const rejected = assert.rejects(tab.refresh(), UnavailableError, name);
+		await pass(20_000);
+		await rejected;
+		assert.deepEqual(tab.events, [], name);
+		assert.equal(count("GET /auth/session"), 0, name);
+		mock.timers.reset();
+	}
+});
+
+test("no attempt begins late because the device slept", async () => {
+	useFakeTime();
+	const requests = hang("/auth/token");
+	let failure;
+	open().refresh().catch((err) => (failure = err.name));
+	await pass(100);
+	requests[0].answer(json(502, {}));
+	await settle();
+	mock.timers.setTime(Date.now() + 3_600_000);
+	await pass(1000);
+	assert.equal(requests.length, 1);
+	assert.equal(failure, "UnavailableError");
+});
+
+test("a page that goes away in the middle of a refresh sends it once more, as a request that outlives the page", async () => {
+	const leave = [];
+	globalThis.addEventListener = (type, listener) => type === "pagehide" && leave.push(listener);
+	try {
+		useFakeTime();
+		const tab = open();
+		leave[0]();
+		assert.deepEqual(sent, [], "nobody refreshes");
+
+		const requests = hang("/auth/token");
+		const rejected = assert.rejects(tab.refresh(), UnavailableError);
+		await pass(5000);
+		assert.equal(requests.length, 2);
+		leave[0]();
+		assert.deepEqual(requests.map((r) => r.state), ["cancelled", "cancelled", "pending"]);
+		assert.deepEqual(kept.map((r) => r.keepalive), [false, false, true]);
+		await pass(20_000);
+		await rejected;
+		const before = requests.length;
+		leave[0]();
+		assert.equal(requests.length, before, "it was given up");
+		assert.equal(states(requests.toSpliced(2, 1)), "cancelled");
+
+		const refreshed = tab.refresh();
+		await pass(100);
+		const answer = inParts(alive());
+		requests.at(-1).answer(answer.headers);
+		await pass(100);
+		const n = requests.length;
+		leave[0]();
+		assert.equal(requests.length, n, "the cookies are there");
+		refreshed.catch(() => {});
+		await pass(20_000);
+	} finally {
+		delete globalThis.addEventListener;
+	}
+});
+
+test("a login elsewhere, without locks, lets a refresh begin anew", async () => {
+	useFakeTime();
+	server["/auth/token"] = ({ signal }) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+	const tab = open();
+	const refreshed = tab.refresh();
+	await pass(100);
+	server["/auth/token"] = () => alive({ session_id: "s2" });
+	const without = new BroadcastChannel(`tokensession /${number}/`);
+	without.postMessage({ kind: "login", at: Date.now() });
+	await told(tab, "login");
+	await pass(500);
+	assert.equal(count("POST /auth/token"), 2);
+	assert.equal((await refreshed).session_id, "s2");
+});
+
+test("a 401 of before the login does not refresh the new session", async () => {
+	const [tab, other] = [open(), open()];
+	let answer;
+	server["/auth/session"] = () => new Promise((resolve) => (answer = () => resolve(refused())));
+	const asked = other.info();
+	await settle();
+	server["/auth/session"] = () => alive();
+	server["/auth/token"] = () => alive();
+	await tab.login(async () => json(200, {}));
+	await heard(other, "update");
+	answer();
+	assert.equal((await asked).subject, "alice");
+	assert.equal(count("POST /auth/token"), 0);
+});
+
+test("an answer of before a login elsewhere is not taken for the new session's", async () => {
+	for (const before of ["alice", "nobody"]) {
+		number++;
+		const [tab, other] = [open(), open()];
+		if (before === "alice") {
+			server["/auth/session"] = () => alive();
+		} else {
+			server["/auth/session"] = refused;
+			server["/auth/token"] = over;
+		}
+		await tab.info();
+		let answer;
+		server["/auth/session"] = () => new Promise((resolve) => (answer = () => resolve(alive())));
+		const asked = tab.info();
+		await settle();
+		let seen; // the other tab's info, whose news are late
+		server["/auth/session"] = () => new Promise((resolve) => (seen = () => resolve(alive({ session_id: "s2", subject: "bob" }))));
+		const login = other.login(async () => json(200, {}));
+		await told(tab, "login");
+		server["/auth/session"] = () => alive({ session_id: "s2", subject: "bob" });
+		answer();
+		assert.equal((await asked).subject, "bob", before);
+		seen();
+		await login;
+		assert.ok(tab.subjects.slice(1).every((subject) => subject === "bob"), `${before}: ${tab.subjects}`);
+	}
+});
+
+test("news of a login are not of before it, however late a tab hears", async () => {
+	useFakeTime();
+	const tab = open();
+	const channel = new BroadcastChannel(`tokensession /${number}/`);
+	const now = Date.now();
+	mock.timers.tick(5000);
+	channel.postMessage({ kind: "ended", reason: "logout", at: now });
+	channel.postMessage({ kind: "login", at: now + 1000 });
+	channel.postMessage({ kind: "seen", asked: now + 1000, info: { session_id: "s2", expires_at: now + 1e6, refresh_expires_at: now + 1e6 } });
+	mock.timers.reset();
+	await heard(tab, "update");
+	assert.deepEqual(tab.events, ["end logout", "update"]);
+});
+
+test("what was asked in the millisecond of an end is of before it, and a login's own news are not", async () => {
+	useFakeTime(); // which stands still
+	server["/auth/logout"] = () => json(200, {});
+	server["/auth/session"] = () => alive();
+	const [tab, other] = [open(), open()];
+	await tab.info();
+	await heard(other, "update");
+	await tab.logout();
+	const channel = new BroadcastChannel(`tokensession /${number}/`);
+	const now = Date.now();
+	tab.told = [];
+	channel.postMessage({ kind: "seen", asked: now, info: { session_id: "s1", expires_at: now + 1e6, refresh_expires_at: now + 1e6 } });
+	await told(tab, "seen");
+	await heard(other, "end logout");
+	assert.deepEqual(tab.events, ["update", "end logout"]);
+	assert.deepEqual(other.events, ["update", "end logout"]);
+
+	mock.timers.tick(50); // the logout gives up the lock
+	mock.timers.setTime(now);
+	server["/auth/session"] = () => alive({ session_id: "s2" });
+	const login = tab.login(async () => json(200, {}));
+	await settle();
+	await login;
+	await heard(other, "update");
+	assert.equal(other.subjects.length, 2);
+});
+
+test("a clock that is set back does not make a tab's own answers old", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ session_id: "s2" });
+	const tab = open();
+	const login = tab.login(async () => json(200, {}));
+	await pass(100);
+	await login;
+	mock.timers.setTime(1_600_000_000_000);
+	server["/auth/session"] = () => alive({ session_id: "s2", scope: "more" });
+	assert.equal((await tab.info()).scope, "more");
+	server["/auth/token"] = () => alive({ session_id: "s2", scope: "most" });
+	const refreshed = tab.refresh();
+	await pass(100);
+	assert.equal((await refreshed).scope, "most");
+});
+
+test("a 401 of before a login elsewhere is not the answer to who is logged in", async () => {
+	const tab = open();
+	const channel = new BroadcastChannel(`tokensession /${number}/`);
+	let answer;
+	server["/login"] = () => new Promise(() => {});
+	server["/auth/session"] = () => new Promise((resolve) => (answer = () => resolve(refused())));
+	tab.login(() => tab.fetch(`${origin}/login`)); // which keeps the fetch from refreshing
+	await settle();
+	const asked = tab.info();
+	await settle();
+	channel.postMessage({ kind: "login", at: Date.now() });
+	await told(tab, "login");
+	server["/auth/session"] = () => alive();
+	answer();
+	assert.equal((await asked).subject, "alice");
+});
+
+test("a request that waits for a login elsewhere goes again", async () => {
+	server["/auth/session"] = refused;
+	server["/auth/token"] = over;
+	const tab = open();
+	await tab.info();
+	let answer;
+	server["/api"] = () => new Promise((resolve) => (answer = () => resolve(refused())));
+	const response = tab.fetch(`${origin}/api`);
+	await settle();
+	const channel = new BroadcastChannel(`tokensession /${number}/`);
+	channel.postMessage({ kind: "login", at: Date.now() });
+	await told(tab, "login");
+	server["/api"] = () => json(200, {});
+	answer();
+	assert.equal((await response).status, 200);
+});
+
+test("a login that failed tells nothing, and one that threw rejects and blocks nobody", async () => {
+	const tab = open();
+	assert.equal((await tab.login(async () => json(401, {}))).status, 401);
+	await assert.rejects(tab.login(() => { throw new Error("no such form"); }), /no such form/);
+	assert.deepEqual(tab.events, []);
+	expired();
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
+});
+
+test("a login that worked has worked, whatever comes of the question who it is", async () => {
+	const [tab, other] = [open(), open()];
+	for (const answer of [() => json(500, {}), () => { throw new TypeError("Failed to fetch"); }, () => json(200, {})]) {
+		server["/auth/session"] = answer;
+		assert.equal((await tab.login(async () => json(200, {}))).status, 200);
+		await told(other, "login");
+		other.told = [];
+	}
+	assert.deepEqual(tab.events, []);
+	server["/auth/session"] = () => alive();
+	assert.equal((await tab.info()).subject, "alice");
+});
+
+test("a login may use the session's fetch, and gets the 401", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ expires_in: 60 });
+	server["/auth/token"] = () => alive({ session_id: "s2" });
+	const tab = open();
+	await tab.info();
+	server["/login"] = refused;
+	for (const age of [0, 60_000]) { // with an access token that looks good, and with one that has run out
+		await pass(age);
+		let status;
+		tab.login(() => tab.fetch(`${origin}/login`, { method: "POST", body: "wrong" })).then((response) => (status = response.status));
+		await pass(1000);
+		assert.equal(status, 401);
+	}
+	assert.deepEqual(sent, ["GET /auth/session", "POST /login", "POST /login"]);
+	const refreshed = tab.refresh();
+	await pass(100);
+	assert.equal((await refreshed).session_id, "s2", "the login is over");
+});
+
+test("a login that hangs gives up the lock, and still counts when it comes", async () => {
+	useFakeTime();
+	expired();
+	server["/auth/session"] = () => alive({ session_id: "s2" });
+	const tab = open();
+	let answer;
+	const login = tab.login(() => new Promise((resolve) => (answer = () => resolve(json(200, {})))));
+	await pass(1000);
+	let status;
+	tab.refresh().then(() => tab.fetch(`${origin}/api`)).then((response) => (status = response.status));
+	await pass(28_000);
+	assert.equal(count("POST /auth/token"), 0);
+	await pass(2000);
+	assert.equal(status, 200);
+	answer();
+	assert.equal((await login).status, 200);
+	assert.deepEqual(tab.events, ["update", "update"]);
+	assert.equal((await tab.info()).session_id, "s2");
+});
+
+test("a caller that gives up waits no longer", async () => {
+	server["/api"] = refused;
+	server["/auth/token"] = () => new Promise(() => {});
+	const giveUp = new AbortController();
+	const response = open().fetch(`${origin}/api`, { signal: giveUp.signal });
+	await settle();
+	giveUp.abort(new Error("enough"));
+	await assert.rejects(response, /enough/);
+});
+
+test("it warns once before the end of an idle session, and a refresh helps", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ expires_in: 86400, refresh_expires_in: 3600, session_ends_in: 86400 });
+	server["/auth/token"] = () => alive({ expires_in: 86400, refresh_expires_in: 3600, session_ends_in: 82800 });
+	const tab = open();
+	let warning;
+	tab.addEventListener("warning", (e) => (warning = e.detail));
+	await tab.info();
+	await pass(3_299_000);
+	assert.deepEqual(tab.events, ["update"]);
+	await pass(2000);
+	assert.deepEqual(tab.events, ["update", "warning"]);
+	assert.equal(warning.extendable, true);
+	await tab.info();
+	assert.equal(tab.events.filter((e) => e === "warning").length, 1);
+	await tab.refresh();
+	await pass(3_299_000);
+	assert.equal(tab.events.filter((e) => e === "warning").length, 1);
+	await pass(2000);
+	assert.equal(tab.events.filter((e) => e === "warning").length, 2);
+});
+
+test("of the absolute end it says that no refresh helps, as early as the page wants", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ refresh_expires_in: 600, session_ends_in: 600 });
+	const tab = open();
+	tab.warnBefore = 60_000;
+	let warning;
+	tab.addEventListener("warning", (e) => (warning = e.detail));
+	await tab.info();
+	await pass(539_000);
+	assert.equal(warning, undefined);
+	await pass(2000);
+	assert.equal(warning.extendable, false);
+});
+
+test("when the end should have come, it asks the server", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ refresh_expires_in: 60 });
+	server["/auth/token"] = () => busy(100);
+	const [tab, other] = [open(), open()];
+	await tab.info();
+	await other.info();
+	await pass(62_000);
+	assert.ok(!tab.events.some((e) => e.startsWith("end")), "an outage is no verdict");
+	server["/auth/token"] = over;
+	await pass(62_000);
+	assert.equal(tab.events.at(-1), "end ended");
+	assert.ok(count("POST /auth/token") <= 6, `${count("POST /auth/token")} refreshes`);
+});
+
+test("fetch can be passed on", async () => {
+	expired();
+	const { fetch } = open();
+	assert.equal((await fetch(`${origin}/api`)).status, 200);
+});
