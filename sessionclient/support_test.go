@@ -1,4 +1,4 @@
-package sessionhttp_test
+package sessionclient_test
 
 import (
 	"bytes"
@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sessionclient"
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
@@ -34,7 +35,7 @@ type clientWorld struct {
 	m      *tokensession.Manager
 	h      *sessionhttp.Handlers
 	start  tokensession.Tokens
-	memory *sessionhttp.TokenMemory
+	memory *sessionclient.TokenMemory
 
 	mu        sync.Mutex
 	fault     func(n int, w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) // of the n-th refresh, from 1
@@ -63,7 +64,7 @@ func newClientWorldOf(t testing.TB, cfg tokensession.Config) *clientWorld {
 	require.NoError(t, err)
 	h, err := sessionhttp.New(m, sessionhttp.Config{})
 	require.NoError(t, err)
-	w := &clientWorld{t: t, m: m, h: h, memory: &sessionhttp.TokenMemory{}}
+	w := &clientWorld{t: t, m: m, h: h, memory: &sessionclient.TokenMemory{}}
 	w.start = w.login()
 	require.NoError(t, w.memory.Save(t.Context(), w.start))
 	return w
@@ -77,8 +78,8 @@ func (w *clientWorld) login() tokensession.Tokens {
 }
 
 // config tells the world.
-func (w *clientWorld) config(base http.RoundTripper) sessionhttp.TransportConfig {
-	return sessionhttp.TransportConfig{
+func (w *clientWorld) config(base http.RoundTripper) sessionclient.Config {
+	return sessionclient.Config{
 		Base:         base,
 		OnSessionEnd: func(err error) { w.mu.Lock(); defer w.mu.Unlock(); w.ended = append(w.ended, err) },
 		OnError:      func(err error) { w.mu.Lock(); defer w.mu.Unlock(); w.errs = append(w.errs, err) },
@@ -86,9 +87,9 @@ func (w *clientWorld) config(base http.RoundTripper) sessionhttp.TransportConfig
 }
 
 // transport makes one on the world's in-memory network.
-func (w *clientWorld) transport(store sessionhttp.TokenStore) *sessionhttp.Transport {
+func (w *clientWorld) transport(store sessionclient.TokenStore) *sessionclient.Transport {
 	w.t.Helper()
-	transport, err := sessionhttp.NewTransport(clientAuthURL, store, w.config(clientNetwork{w, w}))
+	transport, err := sessionclient.New(clientAuthURL, store, w.config(clientNetwork{w, w}))
 	require.NoError(w.t, err)
 	return transport
 }
@@ -190,7 +191,7 @@ func (w *clientWorld) toldErrors() []error {
 }
 
 // requireAlive shows that the session lives and that the store has its newest tokens, and goes on from there.
-func (w *clientWorld) requireAlive(store sessionhttp.TokenStore) {
+func (w *clientWorld) requireAlive(store sessionclient.TokenStore) {
 	w.t.Helper()
 	require.Empty(w.t, w.toldOfEnd())
 	tokens, err := store.Load(context.Background())
@@ -303,7 +304,7 @@ func pass(d time.Duration) { <-time.After(d) }
 
 // A clientStore is a store that a test can listen to and break.
 type clientStore struct {
-	sessionhttp.TokenStore
+	sessionclient.TokenStore
 	mu       sync.Mutex
 	loadErr  error
 	saveErr  error
@@ -341,7 +342,7 @@ func (s *clientStore) Save(ctx context.Context, tokens tokensession.Tokens) erro
 	return s.TokenStore.Save(ctx, tokens)
 }
 
-func loaded(t testing.TB, store sessionhttp.TokenStore) tokensession.Tokens {
+func loaded(t testing.TB, store sessionclient.TokenStore) tokensession.Tokens {
 	t.Helper()
 	tokens, err := store.Load(context.Background())
 	require.NoError(t, err)

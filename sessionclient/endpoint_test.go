@@ -1,4 +1,4 @@
-package sessionhttp_test
+package sessionclient_test
 
 import (
 	"testing"
@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
-	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+	"github.com/seed67bc9b7f/tokensession/sessionclient"
 )
 
 var askedAt = time.Date(2026, 3, 1, 9, 30, 0, 0, time.UTC)
@@ -26,7 +26,7 @@ func TestParseTokens(t *testing.T) {
 		`{"access_token":"a","token_type":"Bearer","expires_in":"NaN"}`:                                            {AccessToken: "a"},
 		`{"access_token":"a","token_type":"Bearer","expires_in":1e300}`:                                            {AccessToken: "a", AccessExpiresAt: in(10 * 365 * 24 * time.Hour)},
 	} {
-		got, err := sessionhttp.ParseTokens([]byte(body), askedAt)
+		got, err := sessionclient.ParseTokens([]byte(body), askedAt)
 		require.NoError(t, err, body)
 		require.Equal(t, want, got, body)
 	}
@@ -38,7 +38,7 @@ func TestParseTokens(t *testing.T) {
 		`{"access_token":"sécret","token_type":"Bearer"}`, `{"access_token":"a","token_type":"Bearer","refresh_token":"secret\u0000"}`,
 		`{"access_token":"secret","token_type":"Bearer"} secret`, `{"error":"invalid_grant","error_description":"secret"}`,
 	} {
-		got, err := sessionhttp.ParseTokens([]byte(body), askedAt)
+		got, err := sessionclient.ParseTokens([]byte(body), askedAt)
 		require.Error(t, err, body)
 		require.Zero(t, got)
 		require.NotContains(t, err.Error(), "secret")
@@ -52,7 +52,7 @@ func FuzzParseTokens(f *testing.F) {
 	f.Add([]byte(`{"ACCESS_TOKEN":"a","token_type":"bearer","expires_in":"1e9"}`))
 	f.Add([]byte(`{"access_token":"\u007f","token_type":"Bearer","expires_in":-0.0}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		tokens, err := sessionhttp.ParseTokens(body, askedAt)
+		tokens, err := sessionclient.ParseTokens(body, askedAt)
 		if err != nil {
 			require.Zero(t, tokens)
 			return

@@ -1,4 +1,4 @@
-package sessionhttp
+package sessionclient
 
 import (
 	"errors"
@@ -15,9 +15,9 @@ const (
 	maxRefreshTimeout     = 7 * time.Second // leaves time for a second attempt within retryWindow
 )
 
-// A TransportConfig says how a [Transport] works. The zero value is a good one where the program's requests go to the
-// origin of its token endpoint. [NewTransport] copies and validates it.
-type TransportConfig struct {
+// A Config says how a [Transport] works. The zero value is a good one where the program's requests go to the
+// origin of its token endpoint. [New] copies and validates it.
+type Config struct {
 	// Origins are the origins that get the access token, such as "https://api.example" or "http://localhost:8080": the
 	// token endpoint's if there are none. If there are any, the token endpoint's has to be among them to get it.
 	Origins []string
@@ -59,42 +59,42 @@ type TransportConfig struct {
 	InsecureAllowPlainHTTP bool
 }
 
-// NewTransport returns a Transport that refreshes at a token endpoint, such as "https://auth.example/token", and keeps
+// New returns a Transport that refreshes at a token endpoint, such as "https://auth.example/token", and keeps
 // its tokens in a store, or says what is wrong.
-func NewTransport(tokenURL string, store TokenStore, cfg TransportConfig) (*Transport, error) {
+func New(tokenURL string, store TokenStore, cfg Config) (*Transport, error) {
 	if store == nil {
-		return nil, errors.New("sessionhttp: NewTransport: store is nil")
+		return nil, errors.New("sessionclient: New: store is nil")
 	}
 	endpoint, err := cfg.parseURL(tokenURL)
 	if err != nil {
-		return nil, fmt.Errorf("sessionhttp: NewTransport: tokenURL %w", err)
+		return nil, fmt.Errorf("sessionclient: New: tokenURL %w", err)
 	}
 	origins := map[string]bool{}
 	for _, text := range cfg.Origins {
 		u, err := cfg.parseURL(text)
 		if err != nil {
-			return nil, fmt.Errorf("sessionhttp: TransportConfig.Origins: %w", err)
+			return nil, fmt.Errorf("sessionclient: Config.Origins: %w", err)
 		}
 		if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery {
-			return nil, fmt.Errorf("sessionhttp: TransportConfig.Origins: %q: must end after the host or port", text)
+			return nil, fmt.Errorf("sessionclient: Config.Origins: %q: must end after the host or port", text)
 		}
-		origins[clientOrigin(u)] = true
+		origins[originOf(u)] = true
 	}
 	if len(origins) == 0 {
-		origins[clientOrigin(endpoint)] = true
+		origins[originOf(endpoint)] = true
 	}
 	cfg, err = cfg.withDefaults()
 	if err != nil {
-		return nil, fmt.Errorf("sessionhttp: TransportConfig.%w", err)
+		return nil, fmt.Errorf("sessionclient: Config.%w", err)
 	}
-	core := &clientCore{
+	made := &core{
 		tokenURL: endpoint.String(), store: store, cfg: cfg, origins: origins,
-		state: clientState{renewed: map[string]clientRenewed{}},
+		state: state{renewed: map[string]renewal{}},
 	}
-	return &Transport{func() *clientCore { return core }}, nil
+	return &Transport{func() *core { return made }}, nil
 }
 
-func (c TransportConfig) withDefaults() (TransportConfig, error) {
+func (c Config) withDefaults() (Config, error) {
 	c.Origins = nil
 	if c.RefreshBefore == 0 {
 		c.RefreshBefore = defaultRefreshBefore
@@ -124,7 +124,7 @@ func (c TransportConfig) withDefaults() (TransportConfig, error) {
 }
 
 // parseURL refuses what tokens may not be sent to. Its errors show no user information.
-func (c TransportConfig) parseURL(text string) (*url.URL, error) {
+func (c Config) parseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil {
 		return nil, errors.New("is not a URL")
@@ -132,7 +132,7 @@ func (c TransportConfig) parseURL(text string) (*url.URL, error) {
 	switch {
 	case u.User != nil:
 		return nil, errors.New("has user information")
-	case clientOrigin(u) == "" || u.Opaque != "":
+	case originOf(u) == "" || u.Opaque != "":
 		return nil, fmt.Errorf("%q: must begin with https:// and a host", text)
 	case u.Fragment != "":
 		return nil, fmt.Errorf("%q: has a fragment", text)

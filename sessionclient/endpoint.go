@@ -1,4 +1,4 @@
-package sessionhttp
+package sessionclient
 
 import (
 	"bytes"
@@ -24,8 +24,8 @@ const (
 	longestLifetime = 10 * 365 * 24 * time.Hour // within what a time.Duration holds
 )
 
-// A clientAnswer is what a token endpoint made of a refresh token.
-type clientAnswer struct {
+// A endpointAnswer is what a token endpoint made of a refresh token.
+type endpointAnswer struct {
 	granted  bool
 	tokens   tokensession.Tokens
 	lifetime time.Duration // of the access token; 0 if unknown
@@ -39,18 +39,18 @@ type clientAnswer struct {
 }
 
 // ask presents a refresh token once.
-func (c *clientCore) ask(refreshToken string) clientAnswer {
+func (c *core) ask(refreshToken string) endpointAnswer {
 	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.RefreshTimeout) // requests that wait come and go
 	defer cancel()
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshToken}}
 	if c.cfg.ClientID != "" {
 		form.Set("client_id", c.cfg.ClientID)
 	}
-	var sent clientSent
+	var sent sendTrace
 	ctx = httptrace.WithClientTrace(ctx, sent.trace())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.tokenURL, strings.NewReader(form.Encode()))
 	if err != nil {
-		return clientAnswer{err: err, final: true}
+		return endpointAnswer{err: err, final: true}
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
@@ -60,45 +60,45 @@ func (c *clientCore) ask(refreshToken string) clientAnswer {
 		err = errors.New("no response")
 	}
 	if err != nil {
-		return clientAnswer{err: err, inDoubt: sent.perhaps()}
+		return endpointAnswer{err: err, inDoubt: sent.perhaps()}
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
 	if err != nil {
-		return clientAnswer{err: err, inDoubt: true}
+		return endpointAnswer{err: err, inDoubt: true}
 	}
 	return readAnswer(resp, body, asked, c.now())
 }
 
-// clientSent tells whether a request may have been sent, going by what the base does for it. One that looked for a
+// sendTrace tells whether a request may have been sent, going by what the base does for it. One that looked for a
 // connection, as [http.Transport] says, and never got one has sent nothing: the host is unknown, nobody listens there,
 // or it is the wrong one.
-type clientSent struct{ looked, got atomic.Bool }
+type sendTrace struct{ looked, got atomic.Bool }
 
-func (s *clientSent) trace() *httptrace.ClientTrace {
+func (s *sendTrace) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GetConn: func(string) { s.looked.Store(true) },
 		GotConn: func(httptrace.GotConnInfo) { s.got.Store(true) },
 	}
 }
 
-func (s *clientSent) perhaps() bool { return s.got.Load() || !s.looked.Load() }
+func (s *sendTrace) perhaps() bool { return s.got.Load() || !s.looked.Load() }
 
-func readAnswer(resp *http.Response, body []byte, asked, now time.Time) clientAnswer {
+func readAnswer(resp *http.Response, body []byte, asked, now time.Time) endpointAnswer {
 	status := resp.StatusCode
 	if status == http.StatusOK {
 		tokens, err := ParseTokens(body, asked)
 		if err != nil {
-			return clientAnswer{err: err, inDoubt: true}
+			return endpointAnswer{err: err, inDoubt: true}
 		}
-		answer := clientAnswer{granted: true, tokens: tokens}
+		answer := endpointAnswer{granted: true, tokens: tokens}
 		if !tokens.AccessExpiresAt.IsZero() {
 			answer.lifetime = tokens.AccessExpiresAt.Sub(asked)
 		}
 		return answer
 	}
 	code := errorCode(body)
-	answer := clientAnswer{err: fmt.Errorf("the token endpoint answered %d%s", status, code)}
+	answer := endpointAnswer{err: fmt.Errorf("the token endpoint answered %d%s", status, code)}
 	switch {
 	case status == http.StatusBadRequest && code == " invalid_grant":
 		answer.refused = true
@@ -153,13 +153,13 @@ func ParseTokens(body []byte, asked time.Time) (tokensession.Tokens, error) {
 		Scope            json.RawMessage `json:"scope"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return tokensession.Tokens{}, errors.New("sessionhttp: malformed answer of the token endpoint") // err may quote it
+		return tokensession.Tokens{}, errors.New("sessionclient: malformed answer of the token endpoint") // err may quote it
 	}
 	switch {
 	case answer.AccessToken == "" || !isVisible(answer.AccessToken) || !isVisible(answer.RefreshToken):
-		return tokensession.Tokens{}, errors.New("sessionhttp: the token endpoint's answer has no usable tokens")
+		return tokensession.Tokens{}, errors.New("sessionclient: the token endpoint's answer has no usable tokens")
 	case !strings.EqualFold(answer.TokenType, "Bearer"):
-		return tokensession.Tokens{}, errors.New("sessionhttp: the token endpoint's answer is of another token_type than Bearer")
+		return tokensession.Tokens{}, errors.New("sessionclient: the token endpoint's answer is of another token_type than Bearer")
 	}
 	var scope string
 	if json.Unmarshal(answer.Scope, &scope) != nil {

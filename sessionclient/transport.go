@@ -1,4 +1,4 @@
-package sessionhttp
+package sessionclient
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ import (
 // gone by then: a refresh runs in a goroutine of its own, which ends with it. A program that exits calls
 // [Transport.Wait] first.
 //
-// Only the token endpoint's invalid_grant ends the session: [ErrSessionEnded], and [TransportConfig.OnSessionEnd] is
+// Only the token endpoint's invalid_grant ends the session: [ErrSessionEnded], and [Config.OnSessionEnd] is
 // told. Nothing else does: when the endpoint cannot be reached, is overloaded, or answers nonsense, the tokens stay, and
 // requests that cannot do without a new one fail with [tokensession.ErrUnavailable]. A refresh whose answer may be lost is
 // repeated with the same token for 8 seconds, so that a Manager with its usual [tokensession.Config.GracePeriod] of 10
@@ -35,54 +35,54 @@ import (
 // The token goes to the origins that the program named and to no other, redirects included. Requests to others, and
 // those that bring an Authorization header, are passed on as they are.
 //
-// Make it with [NewTransport]. It is safe for concurrent use, and prints without tokens.
+// Make it with [New]. It is safe for concurrent use, and prints without tokens.
 type Transport struct {
-	core func() *clientCore // a function, so that printing a Transport prints no token, whatever the verb
+	core func() *core // a function, so that printing a Transport prints no token, whatever the verb
 }
 
 var _ http.RoundTripper = (*Transport)(nil)
 
-// A clientCore is what a Transport is made of.
-type clientCore struct {
+// A core is what a Transport is made of.
+type core struct {
 	tokenURL string
 	store    TokenStore
-	cfg      TransportConfig
+	cfg      Config
 	origins  map[string]bool
-	state    clientState
+	state    state
 }
 
-// clientState is what a Transport knows beyond what the store holds.
-type clientState struct {
+// state is what a Transport knows beyond what the store holds.
+type state struct {
 	mu       sync.Mutex
-	flight   *clientFlight            // the refresh that runs
-	ended    string                   // the sessionKey of tokens whose session is over
-	failed   clientFailure            // of the last refresh, if it failed for now
-	unsaved  *clientUnsaved           // tokens that the store would not take
-	renewed  map[string]clientRenewed // by the origin that had refused the token before
-	lifetime time.Duration            // of the last access token; 0 if unknown
+	flight   *flight            // the refresh that runs
+	ended    string             // the sessionKey of tokens whose session is over
+	failed   failure            // of the last refresh, if it failed for now
+	unsaved  *unsavedTokens     // tokens that the store would not take
+	renewed  map[string]renewal // by the origin that had refused the token before
+	lifetime time.Duration      // of the last access token; 0 if unknown
 }
 
-// A clientFailure is a refresh that reached no verdict.
-type clientFailure struct {
+// A failure is a refresh that reached no verdict.
+type failure struct {
 	refreshToken string
 	err          error
-	any          clientPause // no refresh
-	early        clientPause // none that could wait
-	doubt        time.Time   // see clientRetry
+	any          quietTime // no refresh
+	early        quietTime // none that could wait
+	doubt        time.Time // see retrySchedule
 }
 
-// A clientRenewed is what a 401 led to.
-type clientRenewed struct {
+// A renewal is what a 401 led to.
+type renewal struct {
 	accessToken string
-	pause       clientPause // in which a 401 for this one leads to nothing
+	pause       quietTime // in which a 401 for this one leads to nothing
 }
 
-// A clientPause is a time in which something is not done. It is over, too, if the clock is set back.
-type clientPause struct{ from, until time.Time }
+// A quietTime is a time in which something is not done. It is over, too, if the clock is set back.
+type quietTime struct{ from, until time.Time }
 
-func pauseFor(d time.Duration, now time.Time) clientPause { return clientPause{now, now.Add(d)} }
+func quietFor(d time.Duration, now time.Time) quietTime { return quietTime{now, now.Add(d)} }
 
-func (p clientPause) over(now time.Time) bool { return now.Before(p.from) || !now.Before(p.until) }
+func (p quietTime) over(now time.Time) bool { return now.Before(p.from) || !now.Before(p.until) }
 
 const (
 	// refusalPause is how long a 401 for a token that was made because of a 401 of the same origin is left alone:
@@ -99,7 +99,7 @@ const (
 // [tokensession.ErrUnavailable] if there is no usable token, that of the request's context, or the base's.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := t.core()
-	origin := clientOrigin(req.URL)
+	origin := originOf(req.URL)
 	if !c.origins[origin] || len(req.Header.Values("Authorization")) > 0 {
 		return c.cfg.Base.RoundTrip(req)
 	}
@@ -131,7 +131,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // send sends a copy of the request. The response names the original, which a program may print.
-func (c *clientCore) send(req *http.Request, body io.ReadCloser, accessToken string) (*http.Response, error) {
+func (c *core) send(req *http.Request, body io.ReadCloser, accessToken string) (*http.Response, error) {
 	sent := req.Clone(req.Context())
 	if sent.Header == nil {
 		sent.Header = http.Header{}
@@ -140,7 +140,7 @@ func (c *clientCore) send(req *http.Request, body io.ReadCloser, accessToken str
 	sent.Header.Set("Authorization", "Bearer "+accessToken)
 	resp, err := c.cfg.Base.RoundTrip(sent)
 	if err == nil && resp == nil {
-		return nil, errors.New("sessionhttp: Transport: the base returned neither a response nor an error")
+		return nil, errors.New("sessionclient: the base returned neither a response nor an error")
 	}
 	if err == nil {
 		resp.Request = req
@@ -172,7 +172,7 @@ func freeConnection(resp *http.Response) {
 	case err == nil && len(head) < discardLimit:
 		rest = http.NoBody
 	case !inTime:
-		rest = failedReader{fmt.Errorf("sessionhttp: Transport: the refusal's body took longer than %v", discardTime)}
+		rest = failedReader{fmt.Errorf("sessionclient: the refusal's body took longer than %v", discardTime)}
 	case err != nil:
 		rest = failedReader{err}
 	}
@@ -188,7 +188,7 @@ type failedReader struct{ err error }
 func (r failedReader) Read([]byte) (int, error) { return 0, r.err }
 
 // tokens returns tokens to send a request with.
-func (c *clientCore) tokens(ctx context.Context) (tokensession.Tokens, error) {
+func (c *core) tokens(ctx context.Context) (tokensession.Tokens, error) {
 	tokens, err := c.load(ctx)
 	if err != nil {
 		return tokensession.Tokens{}, err
@@ -223,7 +223,7 @@ func (c *clientCore) tokens(ctx context.Context) (tokensession.Tokens, error) {
 }
 
 // afterRefusal returns the access token to try instead of one that a response refused; the same if there is no better one.
-func (c *clientCore) afterRefusal(ctx context.Context, origin, refused string, resp *http.Response) (string, error) {
+func (c *core) afterRefusal(ctx context.Context, origin, refused string, resp *http.Response) (string, error) {
 	s := &c.state
 	s.mu.Lock()
 	last := s.renewed[origin]
@@ -238,7 +238,7 @@ func (c *clientCore) afterRefusal(ctx context.Context, origin, refused string, r
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.renewed[origin] = clientRenewed{tokens.AccessToken, pauseFor(refusalPause, c.now())}
+	s.renewed[origin] = renewal{tokens.AccessToken, quietFor(refusalPause, c.now())}
 	return tokens.AccessToken, nil
 }
 
@@ -253,7 +253,7 @@ func expired(tokens tokensession.Tokens, now time.Time) bool {
 }
 
 // dueEarly reports whether an access token that can still be used is to be refreshed. It is called with the lock.
-func (c *clientCore) dueEarly(tokens tokensession.Tokens, now time.Time) bool {
+func (c *core) dueEarly(tokens tokensession.Tokens, now time.Time) bool {
 	s := &c.state
 	if s.failed.refreshToken == tokens.RefreshToken && !s.failed.early.over(now) {
 		return false
@@ -266,7 +266,7 @@ func (c *clientCore) dueEarly(tokens tokensession.Tokens, now time.Time) bool {
 }
 
 // now is the wall clock: a monotonic one may stand still while the machine sleeps, and the tokens expire.
-func (c *clientCore) now() time.Time { return c.cfg.Now().Round(0) }
+func (c *core) now() time.Time { return c.cfg.Now().Round(0) }
 
 // CloseIdleConnections does so for the base, if that can. [http.Client.CloseIdleConnections] calls it.
 func (t *Transport) CloseIdleConnections() {
@@ -278,9 +278,9 @@ func (t *Transport) CloseIdleConnections() {
 // String says where the Transport refreshes.
 func (t Transport) String() string {
 	if t.core == nil {
-		return "sessionhttp.Transport{}"
+		return "sessionclient.Transport{}"
 	}
-	return fmt.Sprintf("sessionhttp.Transport{%s}", t.core().tokenURL)
+	return fmt.Sprintf("sessionclient.Transport{%s}", t.core().tokenURL)
 }
 
 // GoString is [Transport.String].
@@ -292,8 +292,8 @@ func (t Transport) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(t.String(
 // LogValue is [Transport.String].
 func (t Transport) LogValue() slog.Value { return slog.StringValue(t.String()) }
 
-// clientOrigin returns a URL's scheme, host and port, or "" if it is none of http or https.
-func clientOrigin(u *url.URL) string {
+// originOf returns a URL's scheme, host and port, or "" if it is none of http or https.
+func originOf(u *url.URL) string {
 	if u == nil || u.Hostname() == "" {
 		return ""
 	}

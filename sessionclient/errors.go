@@ -1,4 +1,4 @@
-package sessionhttp
+package sessionclient
 
 import (
 	"errors"
@@ -12,15 +12,15 @@ import (
 var (
 	// ErrSessionEnded means that the session is over: the token endpoint refused the refresh token for good, or the
 	// access token has expired and there is no refresh token. The user has to log in again.
-	ErrSessionEnded = errors.New("sessionhttp: the session has ended")
+	ErrSessionEnded = errors.New("sessionclient: the session has ended")
 
 	// ErrNoTokens is returned by a [TokenStore] that holds no tokens, and by the Transport then: nobody is logged in.
-	ErrNoTokens = errors.New("sessionhttp: no tokens")
+	ErrNoTokens = errors.New("sessionclient: no tokens")
 )
 
-// clientUnavailable is an ErrUnavailable with its cause. A cause that looks like a verdict, say of a base that is a
+// unavailable is an ErrUnavailable with its cause. A cause that looks like a verdict, say of a base that is a
 // Transport itself, is told but not wrapped.
-func clientUnavailable(doing string, cause error) error {
+func unavailable(doing string, cause error) error {
 	if errors.Is(cause, ErrSessionEnded) || errors.Is(cause, ErrNoTokens) {
 		return fmt.Errorf("%w: %s: %v", tokensession.ErrUnavailable, doing, cause)
 	}

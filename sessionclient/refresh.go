@@ -1,4 +1,4 @@
-package sessionhttp
+package sessionclient
 
 import (
 	"cmp"
@@ -31,8 +31,8 @@ const (
 	storeTimeout = 10 * time.Second
 )
 
-// A clientFlight is a refresh that runs, for all requests that wait for it. Its results are there once done is closed.
-type clientFlight struct {
+// A flight is a refresh that runs, for all requests that wait for it. Its results are there once done is closed.
+type flight struct {
 	began  time.Time
 	stale  string // the access token to get away from
 	settle bool   // no refresh: only to save what could not be saved
@@ -43,12 +43,12 @@ type clientFlight struct {
 	notices []func() // what the program is told, when the flight is over for others
 }
 
-// clientUnsaved are tokens that the store would not take.
-type clientUnsaved struct {
+// unsavedTokens are tokens that the store would not take.
+type unsavedTokens struct {
 	tokens tokensession.Tokens
 	held   string // the refresh token that the store has instead: any other is newer than tokens
 	err    error
-	pause  clientPause // before saving is tried again
+	pause  quietTime // before saving is tried again
 }
 
 // errTakesLong is why a request no longer waits for a refresh that it can do without.
@@ -56,7 +56,7 @@ var errTakesLong = errors.New("the refresh takes long")
 
 // refresh returns tokens with another access token than the stale one. The context ends the wait, not the refresh; so
 // does, with errTakesLong, earlyWait from when the refresh began, if it is early.
-func (c *clientCore) refresh(ctx context.Context, stale string, early bool) (tokensession.Tokens, error) {
+func (c *core) refresh(ctx context.Context, stale string, early bool) (tokensession.Tokens, error) {
 	for {
 		f, mine := c.join(stale, false)
 		if err := f.waitFor(ctx, early); err != nil {
@@ -69,7 +69,7 @@ func (c *clientCore) refresh(ctx context.Context, stale string, early bool) (tok
 }
 
 // settleNow tries again to save what could not be saved.
-func (c *clientCore) settleNow(ctx context.Context) error {
+func (c *core) settleNow(ctx context.Context) error {
 	f, _ := c.join("", true)
 	if err := f.wait(ctx); err != nil {
 		return err
@@ -100,7 +100,7 @@ func (t *Transport) Wait(ctx context.Context) error {
 	}
 }
 
-func (f *clientFlight) waitFor(ctx context.Context, early bool) error {
+func (f *flight) waitFor(ctx context.Context, early bool) error {
 	if early {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadlineCause(ctx, f.began.Add(earlyWait), errTakesLong)
@@ -109,7 +109,7 @@ func (f *clientFlight) waitFor(ctx context.Context, early bool) error {
 	return f.wait(ctx)
 }
 
-func (f *clientFlight) wait(ctx context.Context) error {
+func (f *flight) wait(ctx context.Context) error {
 	select {
 	case <-f.done:
 		return nil
@@ -119,20 +119,20 @@ func (f *clientFlight) wait(ctx context.Context) error {
 }
 
 // join returns the flight that is under way, or begins one: that is the caller's own.
-func (c *clientCore) join(stale string, settle bool) (f *clientFlight, mine bool) {
+func (c *core) join(stale string, settle bool) (f *flight, mine bool) {
 	s := &c.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.flight != nil {
 		return s.flight, false
 	}
-	f = &clientFlight{began: time.Now(), stale: stale, settle: settle, done: make(chan struct{})}
+	f = &flight{began: time.Now(), stale: stale, settle: settle, done: make(chan struct{})}
 	s.flight = f
 	go c.fly(f)
 	return f, true
 }
 
-func (c *clientCore) fly(f *clientFlight) {
+func (c *core) fly(f *flight) {
 	defer close(f.done)
 	if f.settle {
 		f.err = c.settled(f)
@@ -148,12 +148,12 @@ func (c *clientCore) fly(f *clientFlight) {
 }
 
 // renew refreshes until there is an answer that settles it, or it has to wait for longer than requests should.
-func (c *clientCore) renew(f *clientFlight) (tokensession.Tokens, error) {
+func (c *core) renew(f *flight) (tokensession.Tokens, error) {
 	var (
 		tokens  tokensession.Tokens
 		held    string // the refresh token in the store
-		retry   clientRetry
-		answer  clientAnswer
+		retry   retrySchedule
+		answer  endpointAnswer
 		refused string
 	)
 	for {
@@ -197,7 +197,7 @@ func (c *clientCore) renew(f *clientFlight) (tokensession.Tokens, error) {
 }
 
 // hopeless returns why there is no use in presenting the refresh token, if there is none.
-func (c *clientCore) hopeless(f *clientFlight, tokens tokensession.Tokens, refused string, first bool) error {
+func (c *core) hopeless(f *flight, tokens tokensession.Tokens, refused string, first bool) error {
 	s := &c.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -220,8 +220,8 @@ func (c *clientCore) hopeless(f *clientFlight, tokens tokensession.Tokens, refus
 }
 
 // fail remembers that a refresh failed for now.
-func (c *clientCore) fail(f *clientFlight, retry clientRetry, answer clientAnswer) error {
-	err := clientUnavailable("refreshing the tokens", answer.err)
+func (c *core) fail(f *flight, retry retrySchedule, answer endpointAnswer) error {
+	err := unavailable("refreshing the tokens", answer.err)
 	pause := failurePause/2 + rand.N(failurePause/2)
 	early := failurePauseEarly
 	if retry.inDoubt() {
@@ -230,20 +230,20 @@ func (c *clientCore) fail(f *clientFlight, retry clientRetry, answer clientAnswe
 	now := c.now()
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
-	c.state.failed = clientFailure{refreshToken: retry.refreshToken, err: err, doubt: retry.doubt,
-		any: pauseFor(max(pause, answer.retryAfter), now), early: pauseFor(max(early, answer.retryAfter), now)}
+	c.state.failed = failure{refreshToken: retry.refreshToken, err: err, doubt: retry.doubt,
+		any: quietFor(max(pause, answer.retryAfter), now), early: quietFor(max(early, answer.retryAfter), now)}
 	f.notices = append(f.notices, func() { c.cfg.OnError(err) })
 	return err
 }
 
-func (c *clientCore) lastFailure() clientFailure {
+func (c *core) lastFailure() failure {
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
 	return c.state.failed
 }
 
 // load returns the tokens to use: the store's, or those that it would not take.
-func (c *clientCore) load(ctx context.Context) (tokensession.Tokens, error) {
+func (c *core) load(ctx context.Context) (tokensession.Tokens, error) {
 	tokens, err := c.loadStore(ctx)
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
@@ -253,13 +253,13 @@ func (c *clientCore) load(ctx context.Context) (tokensession.Tokens, error) {
 	return tokens, err
 }
 
-func (c *clientCore) loadStore(ctx context.Context) (tokensession.Tokens, error) {
+func (c *core) loadStore(ctx context.Context) (tokensession.Tokens, error) {
 	tokens, err := c.store.Load(ctx)
 	switch {
 	case errors.Is(err, ErrNoTokens):
 		return tokensession.Tokens{}, err
 	case err != nil:
-		return tokensession.Tokens{}, clientUnavailable("loading the tokens", err)
+		return tokensession.Tokens{}, unavailable("loading the tokens", err)
 	case noTokens(tokens):
 		return tokensession.Tokens{}, ErrNoTokens
 	}
@@ -268,7 +268,7 @@ func (c *clientCore) loadStore(ctx context.Context) (tokensession.Tokens, error)
 
 // settle is load for a flight, and the refresh token that the store has. It saves what could not be saved before, if it
 // is time or urgent, or forgets it if the store has been given something newer. Only flights do this, one at a time.
-func (c *clientCore) settle(f *clientFlight, urgent bool) (tokens tokensession.Tokens, held string, err error) {
+func (c *core) settle(f *flight, urgent bool) (tokens tokensession.Tokens, held string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
 	c.state.mu.Lock()
@@ -296,7 +296,7 @@ func (c *clientCore) settle(f *clientFlight, urgent bool) (tokens tokensession.T
 }
 
 // settled returns why there are tokens that cannot be saved.
-func (c *clientCore) settled(f *clientFlight) error {
+func (c *core) settled(f *flight) error {
 	_, _, err := c.settle(f, true)
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
@@ -308,7 +308,7 @@ func (c *clientCore) settled(f *clientFlight) error {
 
 // keep saves what a refresh gave, unless the store has been given something else since: a login, a logout, or what
 // another process got for the same refresh token. It may not be overwritten, and is no older.
-func (c *clientCore) keep(f *clientFlight, held string, old tokensession.Tokens, answer clientAnswer) (tokensession.Tokens, bool) {
+func (c *core) keep(f *flight, held string, old tokensession.Tokens, answer endpointAnswer) (tokensession.Tokens, bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
 	current, err := c.loadStore(ctx)
@@ -330,7 +330,7 @@ func (c *clientCore) keep(f *clientFlight, held string, old tokensession.Tokens,
 
 // save reports whether the store has taken the tokens. It has not if it has been given others since; if there is an
 // error, they are kept here.
-func (c *clientCore) save(ctx context.Context, f *clientFlight, held string, tokens tokensession.Tokens) (saved bool, err error) {
+func (c *core) save(ctx context.Context, f *flight, held string, tokens tokensession.Tokens) (saved bool, err error) {
 	if store, ok := c.store.(TokenSwapper); ok {
 		saved, err = store.Swap(ctx, held, tokens)
 	} else {
@@ -341,21 +341,21 @@ func (c *clientCore) save(ctx context.Context, f *clientFlight, held string, tok
 		c.setUnsaved(nil)
 		return saved, nil
 	}
-	err = clientUnavailable("saving the tokens", err)
-	c.setUnsaved(&clientUnsaved{tokens: tokens, held: held, err: err, pause: pauseFor(savePause, c.now())})
+	err = unavailable("saving the tokens", err)
+	c.setUnsaved(&unsavedTokens{tokens: tokens, held: held, err: err, pause: quietFor(savePause, c.now())})
 	f.notices = append(f.notices, func() { c.cfg.OnError(err) })
 	return false, err
 }
 
-func (c *clientCore) setUnsaved(u *clientUnsaved) {
+func (c *core) setUnsaved(u *unsavedTokens) {
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
 	c.state.unsaved = u
 }
 
-// A clientRetry says when to present a refresh token again. Its times are of the monotonic clock: the program's may stand
+// A retrySchedule says when to present a refresh token again. Its times are of the monotonic clock: the program's may stand
 // still or be set back, and then it would go on without end.
-type clientRetry struct {
+type retrySchedule struct {
 	tokens       int // that were presented
 	refreshToken string
 	unkept       int       // how often what came of this token could not be kept
@@ -365,12 +365,12 @@ type clientRetry struct {
 	doubt        time.Time // retryWindow after the latest one that may have been applied; zero if none may
 }
 
-func (r *clientRetry) inDoubt() bool { return !r.doubt.IsZero() }
+func (r *retrySchedule) inDoubt() bool { return !r.doubt.IsZero() }
 
 // begin reports whether there is to be an attempt. A doubt that an earlier refresh left is this one's, too.
-func (r *clientRetry) begin(refreshToken string, failed clientFailure, now time.Time) bool {
+func (r *retrySchedule) begin(refreshToken string, failed failure, now time.Time) bool {
 	if r.refreshToken != refreshToken {
-		*r = clientRetry{tokens: r.tokens + 1, refreshToken: refreshToken, last: now.Add(retryWindow)}
+		*r = retrySchedule{tokens: r.tokens + 1, refreshToken: refreshToken, last: now.Add(retryWindow)}
 		if failed.refreshToken == refreshToken && now.Before(failed.doubt) {
 			r.last, r.doubt = failed.doubt, failed.doubt
 		}
@@ -381,7 +381,7 @@ func (r *clientRetry) begin(refreshToken string, failed clientFailure, now time.
 
 // pause returns how long to wait before the next attempt, if there is to be one. Nothing but the time ends the attempts
 // while there is a doubt: whatever the later ones met, the first may have been applied.
-func (r *clientRetry) pause(answer clientAnswer, now time.Time) (time.Duration, bool) {
+func (r *retrySchedule) pause(answer endpointAnswer, now time.Time) (time.Duration, bool) {
 	if answer.inDoubt {
 		doubt := r.began.Add(retryWindow)
 		if !r.inDoubt() {

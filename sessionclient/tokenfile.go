@@ -1,4 +1,4 @@
-package sessionhttp
+package sessionclient
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package sessionhttp_test
+package sessionclient_test
 
 import (
 	"bytes"
@@ -22,7 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
-	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+	"github.com/seed67bc9b7f/tokensession/sessionclient"
 )
 
 func TestTransport_refreshesShortlyBeforeExpiry(t *testing.T) {
@@ -122,7 +122,7 @@ func TestTransport_oneRefreshForAllRequests(t *testing.T) {
 			server := httptest.NewServer(w)
 			defer server.Close()
 			prepare(w)
-			transport, err := sessionhttp.NewTransport(server.URL+"/token", w.memory, w.config(server.Client().Transport))
+			transport, err := sessionclient.New(server.URL+"/token", w.memory, w.config(server.Client().Transport))
 			require.NoError(t, err)
 			begin := make(chan struct{})
 			var wg sync.WaitGroup
@@ -218,7 +218,7 @@ func TestTransport_aSecondAttemptFitsInWhateverTheTimeout(t *testing.T) {
 		clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 			cfg := w.config(clientNetwork{w, w})
 			cfg.RefreshTimeout = timeout
-			transport, err := sessionhttp.NewTransport(clientAuthURL, w.memory, cfg)
+			transport, err := sessionclient.New(clientAuthURL, w.memory, cfg)
 			require.NoError(t, err)
 			w.setFault(func(n int, rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
 				if n == 1 {
@@ -250,7 +250,7 @@ func TestTransport_lostAnswersOfARealServerLogNobodyOut(t *testing.T) {
 				}
 				serve(rw)
 			})
-			transport, err := sessionhttp.NewTransport(server.URL+"/token", w.memory, w.config(server.Client().Transport))
+			transport, err := sessionclient.New(server.URL+"/token", w.memory, w.config(server.Client().Transport))
 			require.NoError(t, err)
 			for range 2 {
 				tokens := loaded(t, w.memory)
@@ -315,7 +315,7 @@ func TestTransport_outagesKeepTheTokens(t *testing.T) {
 						require.NoError(t, err, "the token is still good")
 					} else if time.Now().After(w.start.AccessExpiresAt.Add(13 * time.Second)) {
 						require.ErrorIs(t, err, tokensession.ErrUnavailable)
-						require.NotErrorIs(t, err, sessionhttp.ErrSessionEnded)
+						require.NotErrorIs(t, err, sessionclient.ErrSessionEnded)
 					}
 					pass(time.Second)
 				}
@@ -530,9 +530,11 @@ func TestTransport_neverSavesOverALoginOrALogout(t *testing.T) {
 		"login":  func(w *clientWorld) tokensession.Tokens { return w.login() },
 		"logout": func(*clientWorld) tokensession.Tokens { return tokensession.Tokens{} },
 	} {
-		for kind, inner := range map[string]func(t *testing.T) sessionhttp.TokenSwapper{
-			"memory": func(*testing.T) sessionhttp.TokenSwapper { return &sessionhttp.TokenMemory{} },
-			"file":   func(t *testing.T) sessionhttp.TokenSwapper { return sessionhttp.NewTokenFile(t.TempDir() + "/tokens") },
+		for kind, inner := range map[string]func(t *testing.T) sessionclient.TokenSwapper{
+			"memory": func(*testing.T) sessionclient.TokenSwapper { return &sessionclient.TokenMemory{} },
+			"file": func(t *testing.T) sessionclient.TokenSwapper {
+				return sessionclient.NewTokenFile(t.TempDir() + "/tokens")
+			},
 		} {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				w := newClientWorld(t)
@@ -551,14 +553,14 @@ func TestTransport_neverSavesOverALoginOrALogout(t *testing.T) {
 				if name == "login" {
 					require.NoError(t, err)
 				} else {
-					require.ErrorIs(t, err, sessionhttp.ErrNoTokens)
+					require.ErrorIs(t, err, sessionclient.ErrNoTokens)
 				}
 				require.NoError(t, transport.Wait(t.Context()))
 				now, err := store.Load(t.Context())
 				if name == "login" {
 					require.NoError(t, err)
 				} else {
-					require.ErrorIs(t, err, sessionhttp.ErrNoTokens)
+					require.ErrorIs(t, err, sessionclient.ErrNoTokens)
 				}
 				require.Equal(t, saved.RefreshToken, now.RefreshToken)
 			})
@@ -592,7 +594,7 @@ func TestTransport_savesNothingLateOverALogin(t *testing.T) {
 
 // An interruptedStore does something just before a swap, once, or fails.
 type interruptedStore struct {
-	sessionhttp.TokenSwapper
+	sessionclient.TokenSwapper
 	before func()
 	fails  error
 }
@@ -638,7 +640,7 @@ func TestTransport_tellsOnceThatTheSessionHasEnded(t *testing.T) {
 						wg.Go(func() {
 							_, _, err := clientGet(t.Context(), transport, clientAPIURL)
 							var wrapped *url.Error
-							if !errors.Is(err, sessionhttp.ErrSessionEnded) || errors.Is(err, tokensession.ErrUnavailable) || !errors.As(err, &wrapped) {
+							if !errors.Is(err, sessionclient.ErrSessionEnded) || errors.Is(err, tokensession.ErrUnavailable) || !errors.As(err, &wrapped) {
 								t.Errorf("%v, want ErrSessionEnded in a *url.Error", err)
 							}
 						})
@@ -649,7 +651,7 @@ func TestTransport_tellsOnceThatTheSessionHasEnded(t *testing.T) {
 				}
 				require.Equal(t, 1, w.refreshes(), "the verdict is asked for once")
 				require.Len(t, w.toldOfEnd(), 1)
-				require.ErrorIs(t, w.toldOfEnd()[0], sessionhttp.ErrSessionEnded)
+				require.ErrorIs(t, w.toldOfEnd()[0], sessionclient.ErrSessionEnded)
 				require.Empty(t, w.toldErrors())
 
 				again := w.login()
@@ -660,7 +662,7 @@ func TestTransport_tellsOnceThatTheSessionHasEnded(t *testing.T) {
 
 				require.NoError(t, w.m.Revoke(t.Context(), again.Session.ID))
 				_, _, err := clientGet(t.Context(), transport, clientAPIURL)
-				require.ErrorIs(t, err, sessionhttp.ErrSessionEnded)
+				require.ErrorIs(t, err, sessionclient.ErrSessionEnded)
 				require.Len(t, w.toldOfEnd(), 2, "of the second session, too")
 			})
 		})
@@ -685,8 +687,8 @@ func TestTransport_aLateRefusalAsksForNoSecondVerdict(t *testing.T) {
 		}()
 		synctest.Wait()
 		_, _, err := clientGet(t.Context(), transport, clientAPIURL)
-		require.ErrorIs(t, err, sessionhttp.ErrSessionEnded)
-		require.ErrorIs(t, <-late, sessionhttp.ErrSessionEnded)
+		require.ErrorIs(t, err, sessionclient.ErrSessionEnded)
+		require.ErrorIs(t, <-late, sessionclient.ErrSessionEnded)
 		require.Equal(t, 1, w.refreshes())
 		require.Len(t, w.toldOfEnd(), 1)
 	})
@@ -694,7 +696,7 @@ func TestTransport_aLateRefusalAsksForNoSecondVerdict(t *testing.T) {
 
 func TestTransport_callbacksMayUseIt(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
-		var transport *sessionhttp.Transport
+		var transport *sessionclient.Transport
 		cfg := w.config(clientNetwork{w, w})
 		cfg.OnSessionEnd = func(error) {
 			tokens := w.login()
@@ -703,21 +705,21 @@ func TestTransport_callbacksMayUseIt(t *testing.T) {
 			requireGet(t, transport)
 			require.NoError(t, transport.Wait(t.Context()))
 		}
-		transport, err := sessionhttp.NewTransport(clientAuthURL, w.memory, cfg)
+		transport, err := sessionclient.New(clientAuthURL, w.memory, cfg)
 		require.NoError(t, err)
 		require.NoError(t, w.m.Revoke(t.Context(), w.start.Session.ID))
 		_, _, err = clientGet(t.Context(), transport, clientAPIURL)
-		require.ErrorIs(t, err, sessionhttp.ErrSessionEnded)
+		require.ErrorIs(t, err, sessionclient.ErrSessionEnded)
 		requireGet(t, transport)
 	})
 }
 
 func TestTransport_withoutTokens(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
-		var none sessionhttp.TokenMemory
+		var none sessionclient.TokenMemory
 		transport := w.transport(&none)
 		_, _, err := clientGet(t.Context(), transport, clientAPIURL)
-		require.ErrorIs(t, err, sessionhttp.ErrNoTokens)
+		require.ErrorIs(t, err, sessionclient.ErrNoTokens)
 		require.Zero(t, w.apiCalls())
 
 		// An access token alone is good until it expires; that it was refused somewhere does not change it.
@@ -735,7 +737,7 @@ func TestTransport_withoutTokens(t *testing.T) {
 		pass(15 * time.Minute)
 		for range 3 {
 			_, _, err = clientGet(t.Context(), transport, clientAPIURL)
-			require.ErrorIs(t, err, sessionhttp.ErrSessionEnded)
+			require.ErrorIs(t, err, sessionclient.ErrSessionEnded)
 		}
 		require.Len(t, w.toldOfEnd(), 1)
 		require.Zero(t, w.refreshes())
@@ -745,7 +747,7 @@ func TestTransport_withoutTokens(t *testing.T) {
 		w.setFault(func(_ int, rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
 			rec := httptest.NewRecorder()
 			serve(rec)
-			tokens, err := sessionhttp.ParseTokens(rec.Body.Bytes(), time.Now())
+			tokens, err := sessionclient.ParseTokens(rec.Body.Bytes(), time.Now())
 			if err != nil {
 				t.Error(err)
 			}
@@ -759,7 +761,7 @@ func TestTransport_withoutTokens(t *testing.T) {
 		pass(24 * time.Hour)
 		w.setFault(nil)
 		_, _, err = clientGet(t.Context(), transport, clientAPIURL)
-		require.ErrorIs(t, err, sessionhttp.ErrSessionEnded, "not known to have expired, refused, and by then consumed long ago")
+		require.ErrorIs(t, err, sessionclient.ErrSessionEnded, "not known to have expired, refused, and by then consumed long ago")
 	})
 }
 
@@ -868,7 +870,7 @@ func TestTransport_refreshesOverTheConnectionOfTheRefusal(t *testing.T) {
 	defer server.Close()
 	base := &http.Transport{MaxConnsPerHost: 1}
 	defer base.CloseIdleConnections()
-	transport, err := sessionhttp.NewTransport(server.URL+"/token", w.memory, w.config(base))
+	transport, err := sessionclient.New(server.URL+"/token", w.memory, w.config(base))
 	require.NoError(t, err)
 	page := strings.Repeat("no entry ", 5000)
 	w.setAPI(func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
@@ -900,7 +902,7 @@ func TestTransport_givesBackTheWholeRefusal(t *testing.T) {
 						body.Reader = io.MultiReader(body.Reader, iotest.ErrReader(errClientDisk))
 					}
 					network := clientNetwork{w, w}
-					transport, err := sessionhttp.NewTransport(clientAuthURL, w.memory, w.config(clientBase(func(req *http.Request) (*http.Response, error) {
+					transport, err := sessionclient.New(clientAuthURL, w.memory, w.config(clientBase(func(req *http.Request) (*http.Response, error) {
 						if req.URL.Path == "/token" {
 							return network.RoundTrip(req)
 						}
@@ -939,7 +941,7 @@ func TestTransport_waitsForNoRefusalThatStalls(t *testing.T) {
 			here, there := io.Pipe()
 			go func() { _, _ = io.WriteString(there, "no entry") }()
 			network := clientNetwork{w, w}
-			transport, err := sessionhttp.NewTransport(clientAuthURL, w.memory, w.config(clientBase(func(req *http.Request) (*http.Response, error) {
+			transport, err := sessionclient.New(clientAuthURL, w.memory, w.config(clientBase(func(req *http.Request) (*http.Response, error) {
 				if req.Header.Get("Authorization") == "Bearer "+w.start.AccessToken {
 					return &http.Response{StatusCode: 401, Header: http.Header{}, Body: here}, nil
 				}
@@ -978,7 +980,7 @@ func TestTransport_refreshesThoughTheRefusalHoldsTheConnection(t *testing.T) {
 	defer server.Close()
 	base := &http.Transport{MaxConnsPerHost: 1}
 	defer base.CloseIdleConnections()
-	transport, err := sessionhttp.NewTransport(server.URL+"/token", w.memory, w.config(base))
+	transport, err := sessionclient.New(server.URL+"/token", w.memory, w.config(base))
 	require.NoError(t, err)
 	w.setAPI(func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
 		if r.Header.Get("Authorization") == "Bearer "+w.start.AccessToken {
@@ -1001,12 +1003,12 @@ func TestTransport_refreshesThoughTheRefusalHoldsTheConnection(t *testing.T) {
 
 func TestTransport_closesTheBodyWhenItCannotSend(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
-		transport := w.transport(&sessionhttp.TokenMemory{})
+		transport := w.transport(&sessionclient.TokenMemory{})
 		body := newTrackedBody("hello")
 		req := mustRequest(t, "POST", clientAPIURL, "")
 		req.Body = body
 		_, err := transport.RoundTrip(req)
-		require.ErrorIs(t, err, sessionhttp.ErrNoTokens)
+		require.ErrorIs(t, err, sessionclient.ErrNoTokens)
 		<-body.closed
 	})
 }
@@ -1179,11 +1181,11 @@ func TestTransport_aStoreThatCannotBeReadEndsNothing(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		store := &clientStore{TokenStore: w.memory}
 		transport := w.transport(store)
-		for _, cause := range []error{errClientDisk, sessionhttp.ErrSessionEnded, context.DeadlineExceeded} {
+		for _, cause := range []error{errClientDisk, sessionclient.ErrSessionEnded, context.DeadlineExceeded} {
 			store.set(cause, nil)
 			_, _, err := clientGet(t.Context(), transport, clientAPIURL)
 			require.ErrorIs(t, err, tokensession.ErrUnavailable)
-			require.NotErrorIs(t, err, sessionhttp.ErrSessionEnded)
+			require.NotErrorIs(t, err, sessionclient.ErrSessionEnded)
 		}
 		store.set(nil, nil)
 		requireGet(t, transport)
@@ -1250,9 +1252,9 @@ func TestTransport_whatTheProgramSavesDuringARefreshStays(t *testing.T) {
 					require.Equal(t, want, loaded(t, w.memory))
 					require.Equal(t, []string{want.AccessToken}, w.calls)
 				case "logout":
-					require.ErrorIs(t, err, sessionhttp.ErrNoTokens)
+					require.ErrorIs(t, err, sessionclient.ErrNoTokens)
 					_, err := w.memory.Load(t.Context())
-					require.ErrorIs(t, err, sessionhttp.ErrNoTokens)
+					require.ErrorIs(t, err, sessionclient.ErrNoTokens)
 					require.Zero(t, w.apiCalls())
 				default:
 					require.NoError(t, err)
@@ -1283,7 +1285,7 @@ func TestTransport_whatCannotBeSavedGivesWayToALoginOrLogout(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, next.AccessToken, w.calls[len(w.calls)-1])
 			} else {
-				require.ErrorIs(t, err, sessionhttp.ErrNoTokens)
+				require.ErrorIs(t, err, sessionclient.ErrNoTokens)
 			}
 			store.set(nil, nil)
 			require.NoError(t, transport.Wait(t.Context()))
@@ -1291,17 +1293,17 @@ func TestTransport_whatCannotBeSavedGivesWayToALoginOrLogout(t *testing.T) {
 			require.Equal(t, next, got)
 		}
 		_, _, err := clientGet(t.Context(), transport, clientAPIURL)
-		require.ErrorIs(t, err, sessionhttp.ErrNoTokens)
+		require.ErrorIs(t, err, sessionclient.ErrNoTokens)
 	})
 }
 
 func TestTransport_severalProcessesShareAFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens")
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
-		require.NoError(t, sessionhttp.NewTokenFile(path).Save(t.Context(), w.start))
-		var processes []*sessionhttp.Transport
+		require.NoError(t, sessionclient.NewTokenFile(path).Save(t.Context(), w.start))
+		var processes []*sessionclient.Transport
 		for range 4 {
-			processes = append(processes, w.transport(sessionhttp.NewTokenFile(path)))
+			processes = append(processes, w.transport(sessionclient.NewTokenFile(path)))
 		}
 		w.setFault(func(n int, rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
 			pass(time.Duration(n%7) * time.Second) // so that they finish in any order
@@ -1324,15 +1326,15 @@ func TestTransport_severalProcessesShareAFile(t *testing.T) {
 			}
 			wg.Wait()
 		}
-		w.requireAlive(sessionhttp.NewTokenFile(path))
+		w.requireAlive(sessionclient.NewTokenFile(path))
 	})
 }
 
 func TestTransport_usesWhatAnotherProcessRefreshed(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		file := filepath.Join(t.TempDir(), "tokens")
-		require.NoError(t, sessionhttp.NewTokenFile(file).Save(t.Context(), w.start))
-		one, two := w.transport(sessionhttp.NewTokenFile(file)), w.transport(sessionhttp.NewTokenFile(file))
+		require.NoError(t, sessionclient.NewTokenFile(file).Save(t.Context(), w.start))
+		one, two := w.transport(sessionclient.NewTokenFile(file)), w.transport(sessionclient.NewTokenFile(file))
 		for range 20 {
 			pass(14*time.Minute + 30*time.Second) // beyond the grace period
 			requireGet(t, one)
@@ -1354,7 +1356,7 @@ func TestTransport_usesWhatAnotherProcessRefreshed(t *testing.T) {
 		requireGet(t, one)
 		require.Equal(t, 22, w.refreshes())
 		require.Empty(t, w.toldOfEnd())
-		w.requireAlive(sessionhttp.NewTokenFile(file))
+		w.requireAlive(sessionclient.NewTokenFile(file))
 	})
 }
 
@@ -1390,9 +1392,9 @@ func TestTransport_sendsTheTokenToItsOriginsOnly(t *testing.T) {
 		{[]string{"https://kelvin.example"}, "https://\u212aelvin.example/", false},
 	} {
 		var got []string
-		var store sessionhttp.TokenMemory
+		var store sessionclient.TokenMemory
 		require.NoError(t, store.Save(t.Context(), tokensession.Tokens{AccessToken: "secret", RefreshToken: "secret too"}))
-		transport, err := sessionhttp.NewTransport(clientAuthURL, &store, sessionhttp.TransportConfig{
+		transport, err := sessionclient.New(clientAuthURL, &store, sessionclient.Config{
 			Origins: c.origins,
 			Base: clientBase(func(req *http.Request) (*http.Response, error) {
 				got = append(got, req.Header.Get("Authorization"))
@@ -1432,7 +1434,7 @@ func TestTransport_dropsTheTokenAtARedirectToAnotherOrigin(t *testing.T) {
 			serve(rw)
 		}
 	})
-	transport, err := sessionhttp.NewTransport(server.URL+"/token", w.memory, w.config(nil))
+	transport, err := sessionclient.New(server.URL+"/token", w.memory, w.config(nil))
 	require.NoError(t, err)
 	status, _, err := clientGet(t.Context(), transport, server.URL+"/away")
 	require.NoError(t, err)
@@ -1488,7 +1490,7 @@ func TestTransport_sendsTrailers(t *testing.T) {
 	defer server.Close()
 	base := &http.Transport{}
 	defer base.CloseIdleConnections()
-	transport, err := sessionhttp.NewTransport(server.URL+"/token", w.memory, w.config(base))
+	transport, err := sessionclient.New(server.URL+"/token", w.memory, w.config(base))
 	require.NoError(t, err)
 	w.setAPI(func(rw http.ResponseWriter, r *http.Request, _ func(http.ResponseWriter)) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -1526,51 +1528,51 @@ func TestNewTransport_refuses(t *testing.T) {
 	const good = clientAuthURL
 	for _, c := range []struct {
 		url  string
-		cfg  sessionhttp.TransportConfig
+		cfg  sessionclient.Config
 		want string
 	}{
-		{"", sessionhttp.TransportConfig{}, "must begin with https://"},
-		{"/token", sessionhttp.TransportConfig{}, "must begin with https://"},
-		{"https://", sessionhttp.TransportConfig{}, "must begin with https://"},
-		{"ftp://auth.example", sessionhttp.TransportConfig{}, "must begin with https://"},
-		{"https://auth.example/%zz", sessionhttp.TransportConfig{}, "is not a URL"},
-		{"https://u:secret@auth.example/token", sessionhttp.TransportConfig{}, "user information"},
-		{"https://auth.example/token#x", sessionhttp.TransportConfig{}, "fragment"},
-		{"http://auth.example/token", sessionhttp.TransportConfig{}, "InsecureAllowPlainHTTP"},
-		{"http://127.0.0.1.evil.example/token", sessionhttp.TransportConfig{}, "InsecureAllowPlainHTTP"},
-		{"http://localhost.evil.example/token", sessionhttp.TransportConfig{}, "InsecureAllowPlainHTTP"},
-		{"http://192.168.0.1/token", sessionhttp.TransportConfig{}, "InsecureAllowPlainHTTP"},
-		{"http://0.0.0.0/token", sessionhttp.TransportConfig{}, "InsecureAllowPlainHTTP"},
-		{good, sessionhttp.TransportConfig{Origins: []string{"http://api.example"}}, "InsecureAllowPlainHTTP"},
-		{good, sessionhttp.TransportConfig{Origins: []string{"api.example"}}, "must begin with https://"},
-		{good, sessionhttp.TransportConfig{Origins: []string{"*"}}, "must begin with https://"},
-		{good, sessionhttp.TransportConfig{Origins: []string{"https://api.example/v1"}}, "must end after"},
-		{good, sessionhttp.TransportConfig{Origins: []string{"https://api.example?"}}, "must end after"},
-		{good, sessionhttp.TransportConfig{RefreshBefore: -1}, "RefreshBefore -1ns: cannot be negative"},
-		{good, sessionhttp.TransportConfig{RefreshTimeout: -1}, "RefreshTimeout -1ns: must be from 0 to 7s"},
-		{good, sessionhttp.TransportConfig{RefreshTimeout: 8 * time.Second}, "RefreshTimeout 8s: must be from 0 to 7s"},
+		{"", sessionclient.Config{}, "must begin with https://"},
+		{"/token", sessionclient.Config{}, "must begin with https://"},
+		{"https://", sessionclient.Config{}, "must begin with https://"},
+		{"ftp://auth.example", sessionclient.Config{}, "must begin with https://"},
+		{"https://auth.example/%zz", sessionclient.Config{}, "is not a URL"},
+		{"https://u:secret@auth.example/token", sessionclient.Config{}, "user information"},
+		{"https://auth.example/token#x", sessionclient.Config{}, "fragment"},
+		{"http://auth.example/token", sessionclient.Config{}, "InsecureAllowPlainHTTP"},
+		{"http://127.0.0.1.evil.example/token", sessionclient.Config{}, "InsecureAllowPlainHTTP"},
+		{"http://localhost.evil.example/token", sessionclient.Config{}, "InsecureAllowPlainHTTP"},
+		{"http://192.168.0.1/token", sessionclient.Config{}, "InsecureAllowPlainHTTP"},
+		{"http://0.0.0.0/token", sessionclient.Config{}, "InsecureAllowPlainHTTP"},
+		{good, sessionclient.Config{Origins: []string{"http://api.example"}}, "InsecureAllowPlainHTTP"},
+		{good, sessionclient.Config{Origins: []string{"api.example"}}, "must begin with https://"},
+		{good, sessionclient.Config{Origins: []string{"*"}}, "must begin with https://"},
+		{good, sessionclient.Config{Origins: []string{"https://api.example/v1"}}, "must end after"},
+		{good, sessionclient.Config{Origins: []string{"https://api.example?"}}, "must end after"},
+		{good, sessionclient.Config{RefreshBefore: -1}, "RefreshBefore -1ns: cannot be negative"},
+		{good, sessionclient.Config{RefreshTimeout: -1}, "RefreshTimeout -1ns: must be from 0 to 7s"},
+		{good, sessionclient.Config{RefreshTimeout: 8 * time.Second}, "RefreshTimeout 8s: must be from 0 to 7s"},
 	} {
-		transport, err := sessionhttp.NewTransport(c.url, &sessionhttp.TokenMemory{}, c.cfg)
+		transport, err := sessionclient.New(c.url, &sessionclient.TokenMemory{}, c.cfg)
 		require.ErrorContains(t, err, c.want, "%s %v", c.url, c.cfg.Origins)
 		require.NotContains(t, err.Error(), "secret")
 		require.Nil(t, transport)
 	}
-	_, err := sessionhttp.NewTransport(good, nil, sessionhttp.TransportConfig{})
+	_, err := sessionclient.New(good, nil, sessionclient.Config{})
 	require.ErrorContains(t, err, "store is nil")
 
 	for _, c := range []struct {
 		url string
-		cfg sessionhttp.TransportConfig
+		cfg sessionclient.Config
 	}{
-		{"http://localhost/token", sessionhttp.TransportConfig{}},
-		{"http://LOCALHOST:8080/token", sessionhttp.TransportConfig{}},
-		{"http://127.8.9.1:8080/token", sessionhttp.TransportConfig{}},
-		{"http://[::1]/token", sessionhttp.TransportConfig{}},
-		{"https://auth.example/token?tenant=1", sessionhttp.TransportConfig{}},
-		{"http://auth.example/token", sessionhttp.TransportConfig{InsecureAllowPlainHTTP: true}},
-		{good, sessionhttp.TransportConfig{Origins: []string{"http://api.example"}, InsecureAllowPlainHTTP: true}},
+		{"http://localhost/token", sessionclient.Config{}},
+		{"http://LOCALHOST:8080/token", sessionclient.Config{}},
+		{"http://127.8.9.1:8080/token", sessionclient.Config{}},
+		{"http://[::1]/token", sessionclient.Config{}},
+		{"https://auth.example/token?tenant=1", sessionclient.Config{}},
+		{"http://auth.example/token", sessionclient.Config{InsecureAllowPlainHTTP: true}},
+		{good, sessionclient.Config{Origins: []string{"http://api.example"}, InsecureAllowPlainHTTP: true}},
 	} {
-		_, err := sessionhttp.NewTransport(c.url, &sessionhttp.TokenMemory{}, c.cfg)
+		_, err := sessionclient.New(c.url, &sessionclient.TokenMemory{}, c.cfg)
 		require.NoError(t, err, c.url)
 	}
 }
@@ -1580,7 +1582,7 @@ func TestTransport_copiesItsConfig(t *testing.T) {
 		cfg := w.config(clientNetwork{w, w})
 		cfg.Origins = []string{"https://auth.example"}
 		cfg.ClientID = "cli"
-		transport, err := sessionhttp.NewTransport(clientAuthURL, w.memory, cfg)
+		transport, err := sessionclient.New(clientAuthURL, w.memory, cfg)
 		require.NoError(t, err)
 		cfg.Origins[0] = "https://evil.example"
 		w.setFault(func(_ int, rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
@@ -1611,7 +1613,7 @@ func TestTransport_printsAndTellsNoTokens(t *testing.T) {
 				said = append(said, b.String())
 			}
 		}
-		print(transport, *transport, http.Client{Transport: transport}, struct{ t http.RoundTripper }{transport}, struct{ t sessionhttp.Transport }{*transport})
+		print(transport, *transport, http.Client{Transport: transport}, struct{ t http.RoundTripper }{transport}, struct{ t sessionclient.Transport }{*transport})
 		secrets := []string{w.start.AccessToken, w.start.RefreshToken}
 		echo := func(status int) {
 			w.setFault(func(_ int, rw http.ResponseWriter, r *http.Request, _ func(http.ResponseWriter)) {
@@ -1634,7 +1636,7 @@ func TestTransport_printsAndTellsNoTokens(t *testing.T) {
 		pass(time.Minute)
 		requireGet(t, transport)
 		secrets = append(secrets, w.calls[len(w.calls)-1])
-		print(transport, *transport, w.memory, sessionhttp.NewTokenFile("x"))
+		print(transport, *transport, w.memory, sessionclient.NewTokenFile("x"))
 		for _, err := range w.toldErrors() {
 			print(err)
 		}
@@ -1646,7 +1648,7 @@ func TestTransport_printsAndTellsNoTokens(t *testing.T) {
 		w.setFault(nil)
 		pass(time.Minute)
 		_, _, err = clientGet(t.Context(), transport, clientAPIURL)
-		require.ErrorIs(t, err, sessionhttp.ErrSessionEnded)
+		require.ErrorIs(t, err, sessionclient.ErrSessionEnded)
 		print(err, transport, *transport)
 		secrets = append(secrets, w.presented[len(w.presented)-1])
 		for _, text := range said {
@@ -1657,15 +1659,15 @@ func TestTransport_printsAndTellsNoTokens(t *testing.T) {
 			}
 		}
 		require.Contains(t, fmt.Sprint(transport), clientAuthURL)
-		require.NotPanics(t, func() { _ = fmt.Sprint((*sessionhttp.Transport)(nil), &sessionhttp.Transport{}) })
+		require.NotPanics(t, func() { _ = fmt.Sprint((*sessionclient.Transport)(nil), &sessionclient.Transport{}) })
 	})
 }
 
 func TestTransport_survivesABaseThatAnswersNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var store sessionhttp.TokenMemory
+		var store sessionclient.TokenMemory
 		require.NoError(t, store.Save(t.Context(), tokensession.Tokens{RefreshToken: "r"}))
-		transport, err := sessionhttp.NewTransport(clientAuthURL, &store, sessionhttp.TransportConfig{
+		transport, err := sessionclient.New(clientAuthURL, &store, sessionclient.Config{
 			Base: clientBase(func(*http.Request) (*http.Response, error) { return nil, nil }),
 		})
 		require.NoError(t, err)
@@ -1682,7 +1684,7 @@ func TestTransport_leavesNoGoroutines(t *testing.T) {
 	server := httptest.NewServer(w)
 	base := &http.Transport{}
 	before := runtime.NumGoroutine()
-	transport, err := sessionhttp.NewTransport(server.URL+"/token", w.memory, w.config(base))
+	transport, err := sessionclient.New(server.URL+"/token", w.memory, w.config(base))
 	require.NoError(t, err)
 	for n := range 20 {
 		tokens := loaded(t, w.memory)
@@ -1708,7 +1710,7 @@ func TestTransport_asksItsClock(t *testing.T) {
 		var ahead time.Duration
 		cfg := w.config(clientNetwork{w, w})
 		cfg.Now = func() time.Time { return time.Now().Add(ahead) }
-		transport, err := sessionhttp.NewTransport(clientAuthURL, w.memory, cfg)
+		transport, err := sessionclient.New(clientAuthURL, w.memory, cfg)
 		require.NoError(t, err)
 		requireGet(t, transport)
 		require.Zero(t, w.refreshes())
@@ -1728,7 +1730,7 @@ func TestTransport_noPauseOutlastsAClockThatIsSetBack(t *testing.T) {
 		store := &clientStore{TokenStore: w.memory}
 		cfg := w.config(clientNetwork{w, w})
 		cfg.Now = func() time.Time { return time.Now().Add(ahead) }
-		transport, err := sessionhttp.NewTransport(clientAuthURL, store, cfg)
+		transport, err := sessionclient.New(clientAuthURL, store, cfg)
 		require.NoError(t, err)
 		w.setBusy("300")
 		_, _, err = clientGet(t.Context(), transport, clientAPIURL)

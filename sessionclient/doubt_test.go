@@ -1,4 +1,4 @@
-package sessionhttp_test
+package sessionclient_test
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
-	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+	"github.com/seed67bc9b7f/tokensession/sessionclient"
 )
 
 // clientAttempts are the refreshes that a Transport began, whether or not they reached the server.
@@ -42,7 +42,7 @@ func (a *clientAttempts) add() (n int, after time.Duration) {
 }
 
 // attempts makes a Transport on the world's network, but for its refreshes, for each of which a test chooses one.
-func (w *clientWorld) attempts(choose func(n int, after time.Duration) http.RoundTripper) (*sessionhttp.Transport, *clientAttempts) {
+func (w *clientWorld) attempts(choose func(n int, after time.Duration) http.RoundTripper) (*sessionclient.Transport, *clientAttempts) {
 	w.t.Helper()
 	attempts := &clientAttempts{began: time.Now()}
 	base := clientBase(func(req *http.Request) (*http.Response, error) {
@@ -51,7 +51,7 @@ func (w *clientWorld) attempts(choose func(n int, after time.Duration) http.Roun
 		}
 		return choose(attempts.add()).RoundTrip(req)
 	})
-	transport, err := sessionhttp.NewTransport(clientAuthURL, w.memory, w.config(base))
+	transport, err := sessionclient.New(clientAuthURL, w.memory, w.config(base))
 	require.NoError(w.t, err)
 	return transport, attempts
 }
@@ -334,7 +334,7 @@ func TestTransport_aDoubtEndsByItself(t *testing.T) {
 		now := time.Now().Add(time.Hour)
 		cfg := w.config(w.served())
 		cfg.Now = func() time.Time { return now }
-		transport, err := sessionhttp.NewTransport(clientAuthURL, w.memory, cfg)
+		transport, err := sessionclient.New(clientAuthURL, w.memory, cfg)
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -353,7 +353,7 @@ func TestTransport_givesUpWhereNothingCanBeKept(t *testing.T) {
 	})
 }
 
-type refusingStore struct{ sessionhttp.TokenStore }
+type refusingStore struct{ sessionclient.TokenStore }
 
 func (*refusingStore) Swap(context.Context, string, tokensession.Tokens) (bool, error) {
 	return false, nil
