@@ -1,6 +1,7 @@
 package sessionclient_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -64,5 +65,16 @@ func FuzzParseTokens(f *testing.F) {
 		for _, at := range []time.Time{tokens.AccessExpiresAt, tokens.RefreshExpiresAt} {
 			require.True(t, at.IsZero() || !at.Before(askedAt) && at.Before(askedAt.AddDate(10, 0, 1)), "%v", at)
 		}
+	})
+}
+
+func TestTransport_readsNoEndlessAnswer(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		transport := w.transport(w.memory)
+		pass(time.Hour)
+		w.setFault(answer(200, strings.Repeat(" ", 200<<10)+`{"access_token":"a","token_type":"Bearer"}`))
+		_, _, err := clientGet(t.Context(), transport, clientAPIURL)
+		require.ErrorIs(t, err, tokensession.ErrUnavailable)
+		require.Equal(t, w.start, loaded(t, w.memory))
 	})
 }

@@ -260,7 +260,7 @@ func (b *clientBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// roundTripFunc is a base.
+// A clientBase is a Base made of a function.
 type clientBase func(*http.Request) (*http.Response, error)
 
 func (f clientBase) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
@@ -350,3 +350,88 @@ func loaded(t testing.TB, store sessionclient.TokenStore) tokensession.Tokens {
 }
 
 var errClientDisk = fmt.Errorf("no space left on device")
+
+// refuse is an API that does not like some tokens.
+func refuse(tokens ...string) func(http.ResponseWriter, *http.Request, func(http.ResponseWriter)) {
+	return func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+		for _, token := range tokens {
+			if r.Header.Get("Authorization") == "Bearer "+token {
+				rw.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+		}
+		serve(rw)
+	}
+}
+
+// What becomes of a refresh whose answer does not arrive.
+var lostAnswers = map[string]func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)){
+	"connection lost": func(_ http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
+		serve(httptest.NewRecorder())
+		panic(http.ErrAbortHandler)
+	},
+	"no answer": func(_ http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+		serve(httptest.NewRecorder())
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler)
+	},
+	"bad gateway": func(rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
+		serve(httptest.NewRecorder())
+		rw.WriteHeader(http.StatusBadGateway)
+	},
+	"a proxy's 503": func(rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
+		serve(httptest.NewRecorder())
+		rw.WriteHeader(http.StatusServiceUnavailable)
+	},
+	"a page instead": func(rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
+		serve(httptest.NewRecorder())
+		_, _ = io.WriteString(rw, "<html>please log in to the hotel")
+	},
+	"half an answer": func(rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
+		rec := httptest.NewRecorder()
+		serve(rec)
+		_, _ = rw.Write(rec.Body.Bytes()[:rec.Body.Len()/2])
+	},
+	"an answer without tokens": func(rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
+		serve(httptest.NewRecorder())
+		_, _ = io.WriteString(rw, "{}")
+	},
+	"connection refused": func(_ http.ResponseWriter, _ *http.Request, _ func(http.ResponseWriter)) {
+		panic(http.ErrAbortHandler)
+	},
+}
+
+func abort(int, http.ResponseWriter, *http.Request, func(http.ResponseWriter)) {
+	panic(http.ErrAbortHandler)
+}
+
+func hang(_ int, _ http.ResponseWriter, r *http.Request, _ func(http.ResponseWriter)) {
+	<-r.Context().Done()
+}
+
+func answer(status int, body string) func(int, http.ResponseWriter, *http.Request, func(http.ResponseWriter)) {
+	return func(_ int, rw http.ResponseWriter, _ *http.Request, _ func(http.ResponseWriter)) {
+		rw.WriteHeader(status)
+		_, _ = io.WriteString(rw, body)
+	}
+}
+
+func mustRequest(t testing.TB, method, url, body string) *http.Request {
+	t.Helper()
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
+	require.NoError(t, err)
+	return req
+}
+
+// A trackedBody tells whether it was closed.
+type trackedBody struct {
+	io.Reader
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newTrackedBody(text string) *trackedBody {
+	return &trackedBody{Reader: strings.NewReader(text), closed: make(chan struct{})}
+}
+
+func (b *trackedBody) Close() error { b.once.Do(func() { close(b.closed) }); return nil }
