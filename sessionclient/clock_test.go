@@ -10,7 +10,7 @@ import (
 	"github.com/seed67bc9b7f/tokensession/sessionclient"
 )
 
-// A clock of the program's, which is the only one for what expires.
+// The program gives the Transport a clock. No other clock decides what has expired.
 func TestTransport_asksItsClock(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		var ahead time.Duration
@@ -29,7 +29,7 @@ func TestTransport_asksItsClock(t *testing.T) {
 	})
 }
 
-// A clock that was a day ahead makes nobody wait for a day.
+// The clock was a day ahead and is set back. No request waits until the time that it had shown.
 func TestTransport_noPauseOutlastsAClockThatIsSetBack(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		ahead := 24 * time.Hour

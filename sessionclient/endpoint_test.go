@@ -47,7 +47,8 @@ func TestParseTokens(t *testing.T) {
 	}
 }
 
-// FuzzParseTokens: what is accepted can be sent in a header and expires after it was asked for, within what is sane.
+// FuzzParseTokens shows that tokens which are accepted can be sent in a header. They expire after
+// the time at which they were asked for, and not absurdly late.
 func FuzzParseTokens(f *testing.F) {
 	f.Add([]byte(`{"access_token":"a","token_type":"Bearer","expires_in":900,"refresh_token":"r","refresh_expires_in":604800}`))
 	f.Add([]byte(`{"ACCESS_TOKEN":"a","token_type":"bearer","expires_in":"1e9"}`))

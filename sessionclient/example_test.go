@@ -16,8 +16,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
-// A command-line tool that keeps its tokens in a file. The user has logged in some days ago; the access token is long
-// expired.
+// A command-line tool keeps its tokens in a file. The user logged in some days ago, so the access
+// token has expired long since.
 func ExampleTransport() {
 	server := exampleServer() // stands for https://auth.example
 	defer server.Close()
@@ -28,7 +28,7 @@ func ExampleTransport() {
 	defer os.RemoveAll(dir)
 	store := sessionclient.NewTokenFile(filepath.Join(dir, "tokens.json"))
 
-	// The login: its answer, in the form of OAuth 2, is saved.
+	// The login answers in the form of OAuth 2. The program saves that.
 	asked := time.Now().Add(-72 * time.Hour)
 	resp, err := http.Post(server.URL+"/login", "", nil)
 	if err != nil {

@@ -66,7 +66,7 @@ func TestTransport_aSecondAttemptFitsInWhateverTheTimeout(t *testing.T) {
 	}
 }
 
-// A real server and real connections, which are cut.
+// The same with a real server and real connections that are cut.
 func TestTransport_lostAnswersOfARealServerLogNobodyOut(t *testing.T) {
 	for name, lose := range lostAnswers {
 		if name == "no answer" {
@@ -99,7 +99,8 @@ func TestTransport_lostAnswersOfARealServerLogNobodyOut(t *testing.T) {
 	}
 }
 
-// Later, the token would be taken for a stolen one.
+// The Transport does not wait for as long as a busy server asks for. After the grace period the
+// server would take the token for a stolen one.
 func TestTransport_aLostAnswerIsAskedForInTimeEvenIfTheServerIsBusy(t *testing.T) {
 	for name, lose := range lostAnswers {
 		t.Run(name, func(t *testing.T) {
@@ -125,8 +126,9 @@ func TestTransport_aLostAnswerIsAskedForInTimeEvenIfTheServerIsBusy(t *testing.T
 	}
 }
 
-// Nor does it wait for as long as a proxy asks for, that answers 503 for a server it has lost, or a page of its own. Only
-// the token endpoint itself can say that it has not refreshed.
+// It does not wait for as long as a proxy asks for, either. A proxy answers 503, or a page of its
+// own, for a server that it has lost. Only the token endpoint itself can say that it has not
+// refreshed.
 func TestTransport_aProxysAnswerIsNoPromiseThatNothingWasDone(t *testing.T) {
 	for name, c := range map[string]struct {
 		status int

@@ -125,7 +125,7 @@ func TestTransport_honoursRetryAfter(t *testing.T) {
 	}
 }
 
-// While the token is good, there is no hurry.
+// While the access token is good, there is no hurry.
 func TestTransport_pausesAfterAnEarlyRefreshThatFailed(t *testing.T) {
 	for _, c := range []struct {
 		header   string

@@ -60,7 +60,8 @@ func TestTransport_usesWhatAnotherProcessRefreshed(t *testing.T) {
 		}
 		require.Equal(t, 20, w.refreshes())
 
-		// The other one was faster, between the reading of the file and the verdict.
+		// The other process was faster: it refreshed between the loading of the tokens and the
+		// verdict.
 		w.setFault(func(n int, rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
 			if n == 21 {
 				requireGet(t, two)

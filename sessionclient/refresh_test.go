@@ -107,7 +107,8 @@ func TestTransport_oneRefreshForAllRequests(t *testing.T) {
 	}
 }
 
-// A request that could go as it is does not wait long for a token endpoint that hangs, and does not fail for it.
+// A request could go with the token it has, and the token endpoint hangs. The request does not wait
+// long, and does not fail.
 func TestTransport_doesNotWaitLongForARefreshThatIsEarly(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		transport := w.transport(w.memory)
@@ -132,7 +133,8 @@ func TestTransport_doesNotWaitLongForARefreshThatIsEarly(t *testing.T) {
 	})
 }
 
-// The token expires while a request gives the refresh its second: from then on it cannot do without.
+// The token expires while a request waits for an early refresh. From then on the request cannot go
+// without a new token, and waits on.
 func TestTransport_waitsForARefreshThatIsEarlyNoMore(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		transport := w.transport(w.memory)

@@ -109,7 +109,8 @@ func TestTransport_sendsTheBodyAgainIfItCan(t *testing.T) {
 	}
 }
 
-// A base that has one connection has none for the refresh while the refusal's body is not read.
+// The base has one connection. While the body of the refusal is not read, there is no connection
+// for the refresh.
 func TestTransport_refreshesOverTheConnectionOfTheRefusal(t *testing.T) {
 	w := newClientWorld(t)
 	server := httptest.NewServer(w)
@@ -134,7 +135,7 @@ func TestTransport_refreshesOverTheConnectionOfTheRefusal(t *testing.T) {
 	w.requireAlive(w.memory)
 }
 
-// Where the refusal is the answer after all, it is a whole one.
+// If the request cannot be sent again, its answer is the refusal, and all of it.
 func TestTransport_givesBackTheWholeRefusal(t *testing.T) {
 	for name, text := range map[string]string{
 		"nothing": "", "short": "no entry", "as long as what is read": strings.Repeat("x", 64<<10),
@@ -180,7 +181,8 @@ func TestTransport_givesBackTheWholeRefusal(t *testing.T) {
 	}
 }
 
-// A refusal whose body does not end holds up neither the refresh nor the request, which has no deadline of its own.
+// The body of the refusal does not end, and the request has no deadline. Neither the refresh nor
+// the request waits for the body.
 func TestTransport_waitsForNoRefusalThatStalls(t *testing.T) {
 	for _, replayable := range []bool{true, false} {
 		clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
@@ -219,7 +221,7 @@ func TestTransport_waitsForNoRefusalThatStalls(t *testing.T) {
 	}
 }
 
-// The same of a real server, and the only connection that the base has.
+// The same with a real server, and with the only connection that the base has.
 func TestTransport_refreshesThoughTheRefusalHoldsTheConnection(t *testing.T) {
 	w := newClientWorld(t)
 	server := httptest.NewServer(w)

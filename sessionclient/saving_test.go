@@ -31,7 +31,8 @@ func TestTransport_savesBeforeItUses(t *testing.T) {
 	})
 }
 
-// The program logs in as somebody else, or out, in the moment in which the Transport saves a refresh.
+// The program logs in as somebody else, or logs out, at the moment at which the Transport saves a
+// refresh.
 func TestTransport_neverSavesOverALoginOrALogout(t *testing.T) {
 	for name, log := range map[string]func(w *clientWorld) tokensession.Tokens{
 		"login":  func(w *clientWorld) tokensession.Tokens { return w.login() },
@@ -75,7 +76,7 @@ func TestTransport_neverSavesOverALoginOrALogout(t *testing.T) {
 	}
 }
 
-// The same when what could not be saved before is saved at last.
+// The same when the Transport saves tokens that it could not save before.
 func TestTransport_savesNothingLateOverALogin(t *testing.T) {
 	w := newClientWorld(t)
 	saved := w.login()
@@ -99,7 +100,7 @@ func TestTransport_savesNothingLateOverALogin(t *testing.T) {
 	require.Equal(t, saved.AccessToken, w.calls[len(w.calls)-1])
 }
 
-// An interruptedStore does something just before a swap, once, or fails.
+// An interruptedStore calls a function just before its next swap, or fails.
 type interruptedStore struct {
 	sessionclient.TokenSwapper
 	before func()
@@ -195,7 +196,7 @@ func TestTransport_whatCannotBeSavedIsKeptAndSavedLater(t *testing.T) {
 	})
 }
 
-// A request that needs new tokens just when old ones are being saved gets new ones.
+// The tokens of an earlier refresh are being saved when a request needs new ones. It gets new ones.
 func TestTransport_refreshesAfterALateSave(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		store := &clientStore{TokenStore: w.memory}
@@ -230,7 +231,7 @@ func TestTransport_waitSavesWhatCouldNotBeSaved(t *testing.T) {
 	})
 }
 
-// What could not be saved gives way to what somebody else could.
+// Tokens that could not be saved give way to those that somebody else has saved.
 func TestTransport_whatCannotBeSavedGivesWayToALoginOrLogout(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		store := &clientStore{TokenStore: w.memory}
@@ -274,7 +275,7 @@ func TestTransport_aStoreThatCannotBeReadEndsNothing(t *testing.T) {
 		store.set(nil, nil)
 		requireGet(t, transport)
 
-		// It fails just when the new tokens have come: they are saved nevertheless.
+		// The store fails just when the new tokens have come. They are saved nevertheless.
 		pass(time.Hour)
 		w.setFault(func(_ int, rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
 			store.set(errClientDisk, nil)
@@ -283,7 +284,7 @@ func TestTransport_aStoreThatCannotBeReadEndsNothing(t *testing.T) {
 		requireGet(t, transport)
 		w.requireAlive(w.memory)
 
-		// It fails when an answer was lost, which cannot wait.
+		// The store fails when an answer was lost. The next attempt cannot wait for it.
 		store.set(nil, nil)
 		pass(time.Hour)
 		w.setFault(func(_ int, rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
@@ -294,7 +295,7 @@ func TestTransport_aStoreThatCannotBeReadEndsNothing(t *testing.T) {
 		requireGet(t, transport)
 		w.requireAlive(w.memory)
 
-		// It fails when the token is refused: whether there is a newer one cannot be told.
+		// The store fails when the token is refused. Nobody can tell whether there is a newer one.
 		store.set(nil, nil)
 		pass(time.Hour)
 		w.setFault(func(_ int, rw http.ResponseWriter, _ *http.Request, _ func(http.ResponseWriter)) {

@@ -64,7 +64,7 @@ func TestTransport_tellsOnceThatTheSessionHasEnded(t *testing.T) {
 	}
 }
 
-// A request that was under way when the session ended.
+// One request was under way when the session ended, and learns of it late.
 func TestTransport_aLateRefusalAsksForNoSecondVerdict(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		transport := w.transport(w.memory)

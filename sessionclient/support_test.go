@@ -28,8 +28,8 @@ const (
 	clientAPIURL  = "https://auth.example/api"
 )
 
-// A clientWorld is a Manager behind a token endpoint and an API, both of which a test can disturb, and what a Transport
-// told its program.
+// A clientWorld is a Manager behind a token endpoint and an API. A test can disturb both. The world
+// also notes the calls that a Transport makes to its program.
 type clientWorld struct {
 	t      testing.TB
 	m      *tokensession.Manager
@@ -77,7 +77,7 @@ func (w *clientWorld) login() tokensession.Tokens {
 	return tokens
 }
 
-// config tells the world.
+// config has callbacks that tell the world.
 func (w *clientWorld) config(base http.RoundTripper) sessionclient.Config {
 	return sessionclient.Config{
 		Base:         base,
@@ -86,7 +86,7 @@ func (w *clientWorld) config(base http.RoundTripper) sessionclient.Config {
 	}
 }
 
-// transport makes one on the world's in-memory network.
+// transport makes a Transport on the world's in-memory network.
 func (w *clientWorld) transport(store sessionclient.TokenStore) *sessionclient.Transport {
 	w.t.Helper()
 	transport, err := sessionclient.New(clientAuthURL, store, w.config(clientNetwork{w, w}))
@@ -144,7 +144,7 @@ func (w *clientWorld) setFault(fault func(n int, rw http.ResponseWriter, r *http
 	w.fault = fault
 }
 
-// setStatus makes the token endpoint answer with a status; 0 ends it.
+// setStatus makes the token endpoint answer with a status, until it is called with 0.
 func (w *clientWorld) setStatus(status int, header ...string) {
 	if status == 0 {
 		w.setFault(nil)
@@ -158,14 +158,14 @@ func (w *clientWorld) setStatus(status int, header ...string) {
 	})
 }
 
-// setBusy makes the token endpoint answer that it cannot tell now.
+// setBusy makes the token endpoint answer that it has done nothing and is busy.
 func (w *clientWorld) setBusy(retryAfter string) {
 	w.setFault(func(_ int, rw http.ResponseWriter, _ *http.Request, _ func(http.ResponseWriter)) {
 		busy(rw, retryAfter)
 	})
 }
 
-// busy is the answer of a Handlers that has done nothing, but for the header.
+// busy writes the answer of a Handlers that has done nothing. Only the header is the test's.
 func busy(rw http.ResponseWriter, retryAfter string) {
 	rw.Header().Set("Retry-After", retryAfter)
 	clientJSON(rw, http.StatusServiceUnavailable, map[string]any{"error": "temporarily_unavailable"})
@@ -190,7 +190,8 @@ func (w *clientWorld) toldErrors() []error {
 	return append([]error(nil), w.errs...)
 }
 
-// requireAlive shows that the session lives and that the store has its newest tokens, and goes on from there.
+// requireAlive shows that the session lives and that the store has its newest tokens. It refreshes
+// once, and the world goes on from there.
 func (w *clientWorld) requireAlive(store sessionclient.TokenStore) {
 	w.t.Helper()
 	require.Empty(w.t, w.toldOfEnd())
@@ -201,7 +202,7 @@ func (w *clientWorld) requireAlive(store sessionclient.TokenStore) {
 	require.NoError(w.t, store.Save(context.Background(), tokens))
 }
 
-// clientNetwork is an in-memory network: a handler that panics with ErrAbortHandler has lost the connection.
+// A clientNetwork is an in-memory network. If its handler panics, the connection is lost.
 type clientNetwork struct {
 	w *clientWorld
 	h http.Handler
@@ -248,7 +249,7 @@ func (n clientNetwork) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// clientBody counts the open ones.
+// A clientBody counts the bodies that are open.
 type clientBody struct {
 	io.ReadCloser
 	open *atomic.Int64
@@ -265,7 +266,7 @@ type clientBase func(*http.Request) (*http.Response, error)
 
 func (f clientBase) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// clientGet returns the API's answer to a GET.
+// clientGet sends a GET and returns the status and the body of its answer.
 func clientGet(ctx context.Context, rt http.RoundTripper, url string) (int, string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -287,7 +288,8 @@ func requireGet(t testing.TB, rt http.RoundTripper) {
 	require.Equal(t, 200, status, body)
 }
 
-// clientBubble runs a test whose time passes by itself; it ends when all goroutines have, and no body may be open then.
+// clientBubble runs a test in which time passes by itself. It ends when all goroutines have ended,
+// and no response body may be open then.
 func clientBubble(t *testing.T, cfg tokensession.Config, f func(t *testing.T, w *clientWorld)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -302,7 +304,7 @@ func clientBubble(t *testing.T, cfg tokensession.Config, f func(t *testing.T, w 
 // pass lets time pass.
 func pass(d time.Duration) { <-time.After(d) }
 
-// A clientStore is a store that a test can listen to and break.
+// A clientStore counts the saves. A test can break it.
 type clientStore struct {
 	sessionclient.TokenStore
 	mu       sync.Mutex
@@ -351,7 +353,7 @@ func loaded(t testing.TB, store sessionclient.TokenStore) tokensession.Tokens {
 
 var errClientDisk = fmt.Errorf("no space left on device")
 
-// refuse is an API that does not like some tokens.
+// refuse is an API that refuses some tokens.
 func refuse(tokens ...string) func(http.ResponseWriter, *http.Request, func(http.ResponseWriter)) {
 	return func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
 		for _, token := range tokens {
@@ -364,7 +366,8 @@ func refuse(tokens ...string) func(http.ResponseWriter, *http.Request, func(http
 	}
 }
 
-// What becomes of a refresh whose answer does not arrive.
+// The ways in which the answer to a refresh can be lost. Only in the last one has the server done
+// nothing.
 var lostAnswers = map[string]func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)){
 	"connection lost": func(_ http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
 		serve(httptest.NewRecorder())

@@ -86,7 +86,8 @@ func TestTokenFile_keepsTheOldTokensIfItCannotSave(t *testing.T) {
 	require.Len(t, entries, 1, "no temporary file stays")
 }
 
-// Programs that share a file by another name share its tokens: a copy that stays would be consumed.
+// Programs can share a file under two names. Both names must lead to the same tokens, because a
+// second copy would be a consumed one.
 func TestTokenFile_savesWhereASymbolicLinkLeads(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "real"), 0o700))
@@ -112,7 +113,8 @@ func TestTokenFile_savesWhereASymbolicLinkLeads(t *testing.T) {
 		require.NotZero(t, info.Mode()&os.ModeSymlink, "it stays, for the next login")
 	}
 
-	// A relative link leads on from where it is, not from where the path to it seems to be.
+	// A relative link leads on from the directory that it is really in, not from the one in its
+	// path.
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "real", "deep"), 0o700))
 	require.NoError(t, os.Symlink(filepath.Join("real", "deep"), filepath.Join(dir, "shortcut")))
 	require.NoError(t, os.Symlink(filepath.Join("..", "tokens"), filepath.Join(dir, "real", "deep", "link")))
@@ -124,7 +126,7 @@ func TestTokenFile_savesWhereASymbolicLinkLeads(t *testing.T) {
 	require.Error(t, sessionclient.NewTokenFile(circle).Save(t.Context(), tokensession.Tokens{RefreshToken: "r"}))
 }
 
-// A reader sees old tokens or new ones, never half of them.
+// A reader sees the old tokens or the new ones, never half of them.
 func TestTokenFile_replacesInOneStep(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens")
 	tokensOf := func(writer, n int) tokensession.Tokens {

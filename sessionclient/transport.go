@@ -1,7 +1,6 @@
 package sessionclient
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -9,35 +8,41 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"sync"
 	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// A Transport is an [http.RoundTripper] for Go programs that hold a session's tokens: command-line tools, services,
-// back ends of mobile applications. It adds the access token to requests, refreshes it at a token endpoint (RFC 6749
-// section 6) shortly before it expires or when it is refused with a 401, and then sends the request once more if its
-// body can be had again ([http.Request.GetBody], or none). However many requests need a new token, one refresh gets it.
+// A Transport is an [http.RoundTripper] for Go programs that hold the tokens of a session. It adds
+// the access token to each request. It refreshes the token at a token endpoint (RFC 6749 section 6)
+// shortly before the token expires, or when a response refuses it with a 401. After a 401 it sends
+// the request once more, if the request has no body or its body can be had again
+// ([http.Request.GetBody]). However many requests need a new token, one refresh gets it.
 //
-// The [TokenStore] is asked at each request, so a program logs in, out, or in as somebody else by saving to it, and
-// several processes may share one. New tokens are saved before they are used, even if the request that wanted them is
-// gone by then: a refresh runs in a goroutine of its own, which ends with it. A program that exits calls
-// [Transport.Wait] first.
+// The Transport asks its [TokenStore] at each request. So a program logs in, logs out, or logs in
+// as another user by saving to the store, and several processes may share one store. New tokens are
+// saved before they are used, even if the request that needed them was cancelled. For that, a
+// refresh runs in a goroutine of its own, which ends when the refresh does. Before a program exits,
+// it calls [Transport.Wait].
 //
-// Only the token endpoint's invalid_grant ends the session: [ErrSessionEnded], and [Config.OnSessionEnd] is
-// told. Nothing else does: when the endpoint cannot be reached, is overloaded, or answers nonsense, the tokens stay, and
-// requests that cannot do without a new one fail with [tokensession.ErrUnavailable]. A refresh whose answer may be lost is
-// repeated with the same token for 8 seconds, so that a Manager with its usual [tokensession.Config.GracePeriod] of 10
-// seconds gives the same answer again.
+// Only the token endpoint's invalid_grant ends the session. Then requests fail with
+// [ErrSessionEnded], and the Transport calls [Config.OnSessionEnd]. If the endpoint cannot be
+// reached, is overloaded, or answers nonsense, the tokens stay. A request that cannot do without a
+// new token then fails with [tokensession.ErrUnavailable]. If the answer to a refresh may be lost,
+// the Transport repeats the refresh with the same token for 8 seconds. A Manager with the usual
+// [tokensession.Config.GracePeriod] of 10 seconds gives the same answer again.
 //
-// The token goes to the origins that the program named and to no other, redirects included. Requests to others, and
-// those that bring an Authorization header, are passed on as they are.
+// The token goes to the origins that the program named and to no other, redirects included.
+// Requests to other origins are passed on as they are, and so are requests that have an
+// Authorization header.
 //
-// Make it with [New]. It is safe for concurrent use, and prints without tokens.
+// Make a Transport with [New]. It is safe for concurrent use, and prints without tokens.
 type Transport struct {
-	core func() *core // a function, so that printing a Transport prints no token, whatever the verb
+	// core is a function because package fmt prints a function as an address. It would print what a
+	// pointer leads to, tokens included, where a Transport is in an unexported field: there fmt
+	// calls no Format.
+	core func() *core
 }
 
 var _ http.RoundTripper = (*Transport)(nil)
@@ -47,56 +52,25 @@ type core struct {
 	tokenURL string
 	store    TokenStore
 	cfg      Config
-	origins  map[string]bool
+	origins  map[string]bool // as originOf names them
 	state    state
 }
 
-// state is what a Transport knows beyond what the store holds.
+// A state is what a Transport knows beyond what the store holds. The lock is held for moments only,
+// never while the store or the network is used.
 type state struct {
 	mu       sync.Mutex
-	flight   *flight            // the refresh that runs
-	ended    string             // the sessionKey of tokens whose session is over
-	failed   failure            // of the last refresh, if it failed for now
-	unsaved  *unsavedTokens     // tokens that the store would not take
-	renewed  map[string]renewal // by the origin that had refused the token before
-	lifetime time.Duration      // of the last access token; 0 if unknown
+	flight   *flight                // the refresh that runs, if one does
+	ended    string                 // the sessionKey of the session that is known to be over
+	failed   failure                // the last refresh that failed for now
+	unsaved  *unsavedTokens         // tokens that the store would not take; nil if there are none
+	replaced map[string]replacement // by origin: the token that took the place of a refused one
+	lifetime time.Duration          // of the last access token that a refresh gave; 0 if unknown
 }
 
-// A failure is a refresh that reached no verdict.
-type failure struct {
-	refreshToken string
-	err          error
-	any          quietTime // no refresh
-	early        quietTime // none that could wait
-	doubt        time.Time // see retrySchedule
-}
-
-// A renewal is what a 401 led to.
-type renewal struct {
-	accessToken string
-	pause       quietTime // in which a 401 for this one leads to nothing
-}
-
-// A quietTime is a time in which something is not done. It is over, too, if the clock is set back.
-type quietTime struct{ from, until time.Time }
-
-func quietFor(d time.Duration, now time.Time) quietTime { return quietTime{now, now.Add(d)} }
-
-func (p quietTime) over(now time.Time) bool { return now.Before(p.from) || !now.Before(p.until) }
-
-const (
-	// refusalPause is how long a 401 for a token that was made because of a 401 of the same origin is left alone:
-	// the origin refuses all tokens, and each request would cost a refresh.
-	refusalPause = 30 * time.Second
-
-	// discardLimit and discardTime are how much of a body that may be unwanted is read, and for how long, so that its
-	// connection can be used again.
-	discardLimit = 64 << 10
-	discardTime  = time.Second
-)
-
-// RoundTrip sends the request with the access token. Its error is [ErrNoTokens], [ErrSessionEnded] or
-// [tokensession.ErrUnavailable] if there is no usable token, that of the request's context, or the base's.
+// RoundTrip sends the request with the access token. If there is no usable token, its error is
+// [ErrNoTokens], [ErrSessionEnded] or [tokensession.ErrUnavailable]. Any other error is that of the
+// request's context or of [Config.Base].
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := t.core()
 	origin := originOf(req.URL)
@@ -130,13 +104,17 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return c.send(req, body, next)
 }
 
-// send sends a copy of the request. The response names the original, which a program may print.
-func (c *core) send(req *http.Request, body io.ReadCloser, accessToken string) (*http.Response, error) {
+// send sends a copy of the request. The response leads back to the original and not to the copy,
+// because a program may print a response's request, and the copy contains the token.
+func (c *core) send(
+	req *http.Request, body io.ReadCloser, accessToken string,
+) (*http.Response, error) {
 	sent := req.Clone(req.Context())
 	if sent.Header == nil {
 		sent.Header = http.Header{}
 	}
-	sent.Body, sent.Trailer = body, req.Trailer // not a copy: its values are set while the body is read
+	sent.Body = body
+	sent.Trailer = req.Trailer // not a copy, because its values are set while the body is read
 	sent.Header.Set("Authorization", "Bearer "+accessToken)
 	resp, err := c.cfg.Base.RoundTrip(sent)
 	if err == nil && resp == nil {
@@ -148,45 +126,6 @@ func (c *core) send(req *http.Request, body io.ReadCloser, accessToken string) (
 	return resp, err
 }
 
-// replayBody returns the request's body once more.
-func replayBody(req *http.Request) (io.ReadCloser, bool) {
-	if req.Body == nil || req.Body == http.NoBody {
-		return req.Body, true
-	}
-	if req.GetBody == nil {
-		return nil, false
-	}
-	body, err := req.GetBody()
-	return body, err == nil
-}
-
-// freeConnection reads what it can of a body, so that a base that has few connections has one again, and puts it back.
-// A body that is not there in time is closed, which costs its connection: the base can make another one then.
-func freeConnection(resp *http.Response) {
-	body := resp.Body
-	timer := time.AfterFunc(discardTime, func() { body.Close() }) // which ends a read, too
-	head, err := io.ReadAll(io.LimitReader(body, discardLimit))
-	inTime := timer.Stop()
-	rest := io.Reader(body)
-	switch {
-	case err == nil && len(head) < discardLimit:
-		rest = http.NoBody
-	case !inTime:
-		rest = failedReader{fmt.Errorf("sessionclient: the refusal's body took longer than %v", discardTime)}
-	case err != nil:
-		rest = failedReader{err}
-	}
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), rest), body}
-}
-
-// A failedReader gives the error that ended the reading before.
-type failedReader struct{ err error }
-
-func (r failedReader) Read([]byte) (int, error) { return 0, r.err }
-
 // tokens returns tokens to send a request with.
 func (c *core) tokens(ctx context.Context) (tokensession.Tokens, error) {
 	tokens, err := c.load(ctx)
@@ -197,7 +136,7 @@ func (c *core) tokens(ctx context.Context) (tokensession.Tokens, error) {
 	c.state.mu.Lock()
 	ended := sessionKey(tokens) == c.state.ended
 	early := c.dueEarly(tokens, now)
-	resave := c.state.unsaved != nil && c.state.unsaved.pause.over(now)
+	resave := c.state.unsaved != nil && c.state.unsaved.noSave.over(now)
 	c.state.mu.Unlock()
 	switch {
 	case ended:
@@ -205,70 +144,77 @@ func (c *core) tokens(ctx context.Context) (tokensession.Tokens, error) {
 	case expired(tokens, now):
 		return c.refresh(ctx, tokens.AccessToken, false)
 	case early:
-		next, err := c.refresh(ctx, tokens.AccessToken, true)
-		late := errors.Is(err, errTakesLong)
-		switch {
-		case (late || errors.Is(err, tokensession.ErrUnavailable)) && !expired(tokens, c.now()):
-			return tokens, nil
-		case late:
-			return c.refresh(ctx, tokens.AccessToken, false)
-		}
-		return next, err
+		return c.refreshEarly(ctx, tokens)
 	case resave:
-		if err := c.settleNow(ctx); err != nil && ctx.Err() != nil {
+		// The request can go whether or not the store takes the tokens now. Only its own end stops
+		// it.
+		if err := c.saveNow(ctx); err != nil && ctx.Err() != nil {
 			return tokensession.Tokens{}, err
 		}
 	}
 	return tokens, nil
 }
 
-// afterRefusal returns the access token to try instead of one that a response refused; the same if there is no better one.
-func (c *core) afterRefusal(ctx context.Context, origin, refused string, resp *http.Response) (string, error) {
-	s := &c.state
-	s.mu.Lock()
-	last := s.renewed[origin]
-	s.mu.Unlock()
-	if last.accessToken == refused && !last.pause.over(c.now()) {
-		return refused, nil
+// refreshEarly refreshes tokens that are still good. If the refresh fails for now or takes long, it
+// returns the old ones, because the request need not suffer from it. The old ones can expire while
+// it waits, and then it waits on for new ones.
+func (c *core) refreshEarly(
+	ctx context.Context, tokens tokensession.Tokens,
+) (tokensession.Tokens, error) {
+	next, err := c.refresh(ctx, tokens.AccessToken, true)
+	late := errors.Is(err, errTakesLong)
+	switch {
+	case (late || errors.Is(err, tokensession.ErrUnavailable)) && !expired(tokens, c.now()):
+		return tokens, nil
+	case late:
+		return c.refresh(ctx, tokens.AccessToken, false)
 	}
-	freeConnection(resp) // the refresh may need it
-	tokens, err := c.refresh(ctx, refused, false)
-	if err != nil {
-		return "", err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.renewed[origin] = renewal{tokens.AccessToken, quietFor(refusalPause, c.now())}
-	return tokens.AccessToken, nil
+	return next, err
 }
 
-// sessionKey is what of the tokens has ended when the session has.
+// sessionKey names the session that tokens belong to, so that its end can be remembered. A refresh
+// token stands for its session. If there is none, the access token does.
 func sessionKey(tokens tokensession.Tokens) string {
 	return cmp.Or(tokens.RefreshToken, tokens.AccessToken)
 }
 
-// expired reports whether an access token cannot be used. One whose expiry is unknown can, until it is refused.
+// expired reports whether an access token cannot be used. One whose expiry is unknown can be used
+// until a response refuses it.
 func expired(tokens tokensession.Tokens, now time.Time) bool {
-	return tokens.AccessToken == "" || !tokens.AccessExpiresAt.IsZero() && !now.Before(tokens.AccessExpiresAt)
+	return tokens.AccessToken == "" ||
+		!tokens.AccessExpiresAt.IsZero() && !now.Before(tokens.AccessExpiresAt)
 }
 
-// dueEarly reports whether an access token that can still be used is to be refreshed. It is called with the lock.
+// dueEarly reports whether an access token that can still be used should be refreshed. The caller
+// holds the lock.
 func (c *core) dueEarly(tokens tokensession.Tokens, now time.Time) bool {
 	s := &c.state
-	if s.failed.refreshToken == tokens.RefreshToken && !s.failed.early.over(now) {
+	if s.failed.refreshToken == tokens.RefreshToken && !s.failed.noEarlyRefresh.over(now) {
 		return false
 	}
 	before := c.cfg.RefreshBefore
 	if s.lifetime > 0 {
-		before = min(before, s.lifetime/4) // else a short-lived token would be due as soon as it is there
+		// A token that lives for less than RefreshBefore would be due as soon as it is there.
+		before = min(before, s.lifetime/4)
 	}
-	return tokens.RefreshToken != "" && !tokens.AccessExpiresAt.IsZero() && !now.Before(tokens.AccessExpiresAt.Add(-before))
+	return tokens.RefreshToken != "" && !tokens.AccessExpiresAt.IsZero() &&
+		!now.Before(tokens.AccessExpiresAt.Add(-before))
 }
 
-// now is the wall clock: a monotonic one may stand still while the machine sleeps, and the tokens expire.
+// now reads the wall clock. Round removes the monotonic reading, because the monotonic clock may
+// stand still while the machine sleeps, and the tokens expire in that time, too.
 func (c *core) now() time.Time { return c.cfg.Now().Round(0) }
 
-// CloseIdleConnections does so for the base, if that can. [http.Client.CloseIdleConnections] calls it.
+// A quietTime is a time in which the Transport leaves something alone. It is also over if the clock
+// is before its beginning: the clock was set back, and nobody should wait for what it had shown.
+type quietTime struct{ from, until time.Time }
+
+func quietFor(d time.Duration, now time.Time) quietTime { return quietTime{now, now.Add(d)} }
+
+func (q quietTime) over(now time.Time) bool { return now.Before(q.from) || !now.Before(q.until) }
+
+// CloseIdleConnections closes those of [Config.Base], if it has a method for it.
+// [http.Client.CloseIdleConnections] calls this one.
 func (t *Transport) CloseIdleConnections() {
 	if base, ok := t.core().cfg.Base.(interface{ CloseIdleConnections() }); ok {
 		base.CloseIdleConnections()
@@ -291,31 +237,3 @@ func (t Transport) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(t.String(
 
 // LogValue is [Transport.String].
 func (t Transport) LogValue() slog.Value { return slog.StringValue(t.String()) }
-
-// originOf returns a URL's scheme, host and port, or "" if it is none of http or https.
-func originOf(u *url.URL) string {
-	if u == nil || u.Hostname() == "" {
-		return ""
-	}
-	port := u.Port()
-	switch {
-	case u.Scheme != "http" && u.Scheme != "https":
-		return ""
-	case port == "" && u.Scheme == "http":
-		port = "80"
-	case port == "":
-		port = "443"
-	}
-	return u.Scheme + "://" + asciiLower(u.Hostname()) + " " + port
-}
-
-// asciiLower lowers A to Z only: strings.ToLower makes a k of the Kelvin sign.
-func asciiLower(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
-		}
-	}
-	return string(b)
-}

@@ -28,7 +28,8 @@ func TestTransport_withoutTokens(t *testing.T) {
 		require.ErrorIs(t, err, sessionclient.ErrNoTokens)
 		require.Zero(t, w.apiCalls())
 
-		// An access token alone is good until it expires; that it was refused somewhere does not change it.
+		// An access token alone is good until it expires. It stays in use even if an origin refused
+		// it.
 		alone := tokensession.Tokens{AccessToken: w.start.AccessToken, AccessExpiresAt: w.start.AccessExpiresAt}
 		require.NoError(t, none.Save(t.Context(), alone))
 		requireGet(t, transport)
@@ -173,7 +174,7 @@ func TestTransport_survivesABaseThatAnswersNothing(t *testing.T) {
 	})
 }
 
-// Whatever the server or the network says, and whatever a program prints.
+// This holds whatever the server answers, whatever the network does, and whatever a program prints.
 func TestTransport_printsAndTellsNoTokens(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		store := &clientStore{TokenStore: w.memory}
