@@ -44,6 +44,7 @@
 // that has expired where there is no refresh token. Any other answer, and no answer, leaves the
 // tokens as they are.
 //
-// The access token goes only to the origins that the program has named. A redirect to another
-// origin does not take it along. No error and nothing that is printed contains a token.
+// The access token goes only to the origins that the program has named, or to that of the token
+// endpoint if it has named none. A redirect to another origin does not take it along. No error and
+// nothing that is printed contains a token.
 package sessionclient
