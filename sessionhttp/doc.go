@@ -1,5 +1,5 @@
 // Package sessionhttp puts a [tokensession.Manager] behind net/http: the endpoints of OAuth 2.0 for refreshing and
-// revoking, middleware, cookies for browsers, a client for Go programs and one for browsers.
+// revoking, middleware, cookies for browsers, and a script that refreshes in them.
 //
 // # What to use first
 //
@@ -13,7 +13,7 @@
 // # Two ways to carry tokens
 //
 // A program gets its tokens in the body of an answer (RFC 6749 section 5.1) and sends the access token in the
-// Authorization header (RFC 6750 section 2.1). [Transport] does that for Go.
+// Authorization header (RFC 6750 section 2.1).
 //
 // A browser gets them in cookies, if [Config.Cookies] says so, and no script ever sees one: the access token goes to
 // the whole site, the refresh token to the one endpoint that takes it. Both are HttpOnly, Secure and SameSite=Strict.

@@ -107,24 +107,12 @@ func (h *Handlers) refuseForm(w http.ResponseWriter, r *http.Request, err error)
 
 var errClient = errors.New("sessionhttp: client authentication failed")
 
-// client returns the OAuth client that sends the request, or "" if it does not say. The client's secret, if there is
-// one, has been checked.
+// client returns the OAuth client that sends the request, or "" if the request does not name one. If
+// it brings a secret, the secret has been checked.
 func (h *Handlers) client(r *http.Request, form url.Values) (string, error) {
-	id, secret := form.Get("client_id"), form.Get("client_secret")
-	switch headers := r.Header["Authorization"]; {
-	case len(headers) > 1:
-		return "", fmt.Errorf("%w: two Authorization headers", ErrBadRequest)
-	case len(headers) == 1 && hasScheme(headers[0], "Basic"):
-		user, password, ok := r.BasicAuth()
-		headerID, err1 := url.QueryUnescape(user) // RFC 6749 section 2.3.1
-		headerSecret, err2 := url.QueryUnescape(password)
-		switch {
-		case !ok || err1 != nil || err2 != nil:
-			return "", errClient
-		case secret != "" || id != "" && id != headerID: // empty ones count as omitted (RFC 6749 section 3.2)
-			return "", fmt.Errorf("%w: two client authentications", ErrBadRequest)
-		}
-		id, secret = headerID, headerSecret
+	id, secret, err := clientCredentials(r, form)
+	if err != nil {
+		return "", err
 	}
 	if h.cfg.AuthenticateClient == nil {
 		if secret != "" {
@@ -143,4 +131,28 @@ func (h *Handlers) client(r *http.Request, form url.Values) (string, error) {
 		return "", errClient
 	}
 	return id, nil
+}
+
+// clientCredentials reads a client's id and secret from the Authorization header or from the form
+// (RFC 6749 section 2.3.1). A request that has a secret in both is refused, because it does not say
+// which one counts. Empty values count as omitted (RFC 6749 section 3.2).
+func clientCredentials(r *http.Request, form url.Values) (id, secret string, err error) {
+	id, secret = form.Get("client_id"), form.Get("client_secret")
+	headers := r.Header["Authorization"]
+	if len(headers) > 1 {
+		return "", "", fmt.Errorf("%w: two Authorization headers", ErrBadRequest)
+	}
+	if len(headers) == 0 || !hasScheme(headers[0], "Basic") {
+		return id, secret, nil
+	}
+	user, password, ok := r.BasicAuth()
+	headerID, err1 := url.QueryUnescape(user)
+	headerSecret, err2 := url.QueryUnescape(password)
+	switch {
+	case !ok || err1 != nil || err2 != nil:
+		return "", "", errClient
+	case secret != "" || id != "" && id != headerID:
+		return "", "", fmt.Errorf("%w: two client authentications", ErrBadRequest)
+	}
+	return headerID, headerSecret, nil
 }

@@ -1,13 +1,14 @@
-package sessionhttp_test
+package sessionclient_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
-	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+	"github.com/seed67bc9b7f/tokensession/sessionclient"
 )
 
 var askedAt = time.Date(2026, 3, 1, 9, 30, 0, 0, time.UTC)
@@ -26,7 +27,7 @@ func TestParseTokens(t *testing.T) {
 		`{"access_token":"a","token_type":"Bearer","expires_in":"NaN"}`:                                            {AccessToken: "a"},
 		`{"access_token":"a","token_type":"Bearer","expires_in":1e300}`:                                            {AccessToken: "a", AccessExpiresAt: in(10 * 365 * 24 * time.Hour)},
 	} {
-		got, err := sessionhttp.ParseTokens([]byte(body), askedAt)
+		got, err := sessionclient.ParseTokens([]byte(body), askedAt)
 		require.NoError(t, err, body)
 		require.Equal(t, want, got, body)
 	}
@@ -38,7 +39,7 @@ func TestParseTokens(t *testing.T) {
 		`{"access_token":"sécret","token_type":"Bearer"}`, `{"access_token":"a","token_type":"Bearer","refresh_token":"secret\u0000"}`,
 		`{"access_token":"secret","token_type":"Bearer"} secret`, `{"error":"invalid_grant","error_description":"secret"}`,
 	} {
-		got, err := sessionhttp.ParseTokens([]byte(body), askedAt)
+		got, err := sessionclient.ParseTokens([]byte(body), askedAt)
 		require.Error(t, err, body)
 		require.Zero(t, got)
 		require.NotContains(t, err.Error(), "secret")
@@ -46,13 +47,14 @@ func TestParseTokens(t *testing.T) {
 	}
 }
 
-// FuzzParseTokens: what is accepted can be sent in a header and expires after it was asked for, within what is sane.
+// FuzzParseTokens shows that tokens which are accepted can be sent in a header. They expire after
+// the time at which they were asked for, and not absurdly late.
 func FuzzParseTokens(f *testing.F) {
 	f.Add([]byte(`{"access_token":"a","token_type":"Bearer","expires_in":900,"refresh_token":"r","refresh_expires_in":604800}`))
 	f.Add([]byte(`{"ACCESS_TOKEN":"a","token_type":"bearer","expires_in":"1e9"}`))
 	f.Add([]byte(`{"access_token":"\u007f","token_type":"Bearer","expires_in":-0.0}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		tokens, err := sessionhttp.ParseTokens(body, askedAt)
+		tokens, err := sessionclient.ParseTokens(body, askedAt)
 		if err != nil {
 			require.Zero(t, tokens)
 			return
@@ -64,5 +66,16 @@ func FuzzParseTokens(f *testing.F) {
 		for _, at := range []time.Time{tokens.AccessExpiresAt, tokens.RefreshExpiresAt} {
 			require.True(t, at.IsZero() || !at.Before(askedAt) && at.Before(askedAt.AddDate(10, 0, 1)), "%v", at)
 		}
+	})
+}
+
+func TestTransport_readsNoEndlessAnswer(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		transport := w.transport(w.memory)
+		pass(time.Hour)
+		w.setFault(answer(200, strings.Repeat(" ", 200<<10)+`{"access_token":"a","token_type":"Bearer"}`))
+		_, _, err := clientGet(t.Context(), transport, clientAPIURL)
+		require.ErrorIs(t, err, tokensession.ErrUnavailable)
+		require.Equal(t, w.start, loaded(t, w.memory))
 	})
 }

@@ -1,4 +1,4 @@
-package sessionhttp
+package sessionclient
 
 import (
 	"context"
@@ -15,13 +15,18 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// A TokenFile is a [TokenStore] in a file that only its owner can read. A save replaces the file in one step, and is on
-// the disk when it returns, so several processes may share the file: each refreshes with the newest tokens there are,
-// and of two that refresh at once, the grace period serves both. A process that logs in or out while another one is about
-// to save a refresh may lose to it; where both happen through the same TokenFile, the login or logout never does.
+// A TokenFile is a [TokenStore] in a file that only its owner can read. A save replaces the file in
+// one step, and the new content is on the disk when the save returns.
 //
-// Saving the zero Tokens removes the file: a logout. A symbolic link stays: the file that it leads to is replaced, or
-// removed. The Session of the tokens is not kept.
+// Several processes may share the file. Each of them refreshes with the newest tokens that there
+// are. If two refresh at once, both get the same answer, because the second one comes within the
+// grace period. A login or a logout in one process can be lost if another process saves a refresh
+// in the same moment. Within one process, a login or a logout through the same TokenFile is never
+// lost.
+//
+// Saving the zero Tokens is a logout, and removes the file. If the path is a symbolic link, the
+// link stays, and the file that it leads to is replaced or removed. The Session of the tokens is
+// not kept.
 type TokenFile struct {
 	path string
 	mu   sync.Mutex // held while the file is changed
@@ -29,13 +34,15 @@ type TokenFile struct {
 
 var _ TokenSwapper = (*TokenFile)(nil)
 
-// NewTokenFile returns the store in the named file. The file need not exist; its directory must.
+// NewTokenFile returns the store in the named file. The file need not exist, but its directory
+// must.
 func NewTokenFile(path string) *TokenFile { return &TokenFile{path: path} }
 
-const maxLinks = 40 // as Linux has it
+// maxLinks is how many symbolic links are followed. Linux follows as many.
+const maxLinks = 40
 
-// tokenFile is the file's content.
-type tokenFile struct {
+// fileContent is the JSON object in the file.
+type fileContent struct {
 	AccessToken      string    `json:"access_token"`
 	AccessExpiresAt  time.Time `json:"access_expires_at,omitzero"`
 	RefreshToken     string    `json:"refresh_token"`
@@ -52,13 +59,17 @@ func (f *TokenFile) Load(context.Context) (tokensession.Tokens, error) {
 	if err != nil {
 		return tokensession.Tokens{}, err
 	}
-	var content tokenFile
+	var content fileContent
 	if err := json.Unmarshal(data, &content); err != nil {
-		return tokensession.Tokens{}, fmt.Errorf("%s holds no tokens but something else", f.path) // err may quote it
+		// err may quote the file, and is not wrapped for that reason.
+		return tokensession.Tokens{}, fmt.Errorf("%s holds no tokens but something else", f.path)
 	}
 	tokens := tokensession.Tokens{
-		AccessToken: content.AccessToken, AccessExpiresAt: content.AccessExpiresAt,
-		RefreshToken: content.RefreshToken, RefreshExpiresAt: content.RefreshExpiresAt, Scope: content.Scope,
+		AccessToken:      content.AccessToken,
+		AccessExpiresAt:  content.AccessExpiresAt,
+		RefreshToken:     content.RefreshToken,
+		RefreshExpiresAt: content.RefreshExpiresAt,
+		Scope:            content.Scope,
 	}
 	if noTokens(tokens) {
 		return tokensession.Tokens{}, fmt.Errorf("%w in %s", ErrNoTokens, f.path)
@@ -74,7 +85,9 @@ func (f *TokenFile) Save(_ context.Context, tokens tokensession.Tokens) error {
 }
 
 // Swap replaces the file if it holds that refresh token.
-func (f *TokenFile) Swap(ctx context.Context, held string, tokens tokensession.Tokens) (bool, error) {
+func (f *TokenFile) Swap(
+	ctx context.Context, held string, tokens tokensession.Tokens,
+) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	old, err := f.Load(ctx)
@@ -87,6 +100,8 @@ func (f *TokenFile) Swap(ctx context.Context, held string, tokens tokensession.T
 	return true, f.save(tokens)
 }
 
+// save writes a temporary file beside the old one and renames it. A program that is killed in the
+// middle, or a full disk, leaves the old tokens.
 func (f *TokenFile) save(tokens tokensession.Tokens) error {
 	path, err := f.target()
 	if err != nil {
@@ -98,14 +113,18 @@ func (f *TokenFile) save(tokens tokensession.Tokens) error {
 		}
 		return syncDirectory(filepath.Dir(path))
 	}
-	data, err := json.Marshal(tokenFile{
-		AccessToken: tokens.AccessToken, AccessExpiresAt: tokens.AccessExpiresAt,
-		RefreshToken: tokens.RefreshToken, RefreshExpiresAt: tokens.RefreshExpiresAt, Scope: tokens.Scope,
+	data, err := json.Marshal(fileContent{
+		AccessToken:      tokens.AccessToken,
+		AccessExpiresAt:  tokens.AccessExpiresAt,
+		RefreshToken:     tokens.RefreshToken,
+		RefreshExpiresAt: tokens.RefreshExpiresAt,
+		Scope:            tokens.Scope,
 	})
 	if err != nil {
 		return err
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // with mode 0600
+	// CreateTemp gives the file mode 0600.
+	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
@@ -123,17 +142,19 @@ func (f *TokenFile) save(tokens tokensession.Tokens) error {
 	return syncDirectory(filepath.Dir(path))
 }
 
-// target returns the path of the file itself, where the named one is a symbolic link. To replace or remove the link would
-// leave the file behind, with tokens that are consumed or to be forgotten. The file need not exist.
+// target follows symbolic links and returns the path of the file itself, which need not exist. If a
+// save replaced or removed the link, the file would stay behind, with tokens that are consumed or
+// that a logout was to remove.
 func (f *TokenFile) target() (string, error) {
 	path := f.path
 	for range maxLinks {
 		to, err := os.Readlink(path)
-		if err != nil { // it is no link, or there is nothing
+		if err != nil { // the path is no link, or nothing is there
 			return path, nil
 		}
 		if !filepath.IsAbs(to) {
-			dir, err := filepath.EvalSymlinks(filepath.Dir(path)) // which is where ".." begins
+			// A ".." in the link leads on from the directory that the link is really in.
+			dir, err := filepath.EvalSymlinks(filepath.Dir(path))
 			if err != nil {
 				return "", err
 			}
@@ -144,9 +165,10 @@ func (f *TokenFile) target() (string, error) {
 	return "", fmt.Errorf("%s: too many symbolic links", f.path)
 }
 
-// syncDirectory makes a rename survive a power failure: the tokens before it are consumed.
+// syncDirectory makes a rename survive a power failure. Without it the old file could come back,
+// and its refresh token is consumed.
 func syncDirectory(path string) error {
-	if runtime.GOOS == "windows" { // which cannot, and need not
+	if runtime.GOOS == "windows" { // Windows cannot sync a directory, and need not
 		return nil
 	}
 	dir, err := os.Open(path)

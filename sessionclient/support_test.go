@@ -1,4 +1,4 @@
-package sessionhttp_test
+package sessionclient_test
 
 import (
 	"bytes"
@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sessionclient"
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
@@ -27,14 +28,14 @@ const (
 	clientAPIURL  = "https://auth.example/api"
 )
 
-// A clientWorld is a Manager behind a token endpoint and an API, both of which a test can disturb, and what a Transport
-// told its program.
+// A clientWorld is a Manager behind a token endpoint and an API. A test can disturb both. The world
+// also notes the calls that a Transport makes to its program.
 type clientWorld struct {
 	t      testing.TB
 	m      *tokensession.Manager
 	h      *sessionhttp.Handlers
 	start  tokensession.Tokens
-	memory *sessionhttp.TokenMemory
+	memory *sessionclient.TokenMemory
 
 	mu        sync.Mutex
 	fault     func(n int, w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) // of the n-th refresh, from 1
@@ -63,7 +64,7 @@ func newClientWorldOf(t testing.TB, cfg tokensession.Config) *clientWorld {
 	require.NoError(t, err)
 	h, err := sessionhttp.New(m, sessionhttp.Config{})
 	require.NoError(t, err)
-	w := &clientWorld{t: t, m: m, h: h, memory: &sessionhttp.TokenMemory{}}
+	w := &clientWorld{t: t, m: m, h: h, memory: &sessionclient.TokenMemory{}}
 	w.start = w.login()
 	require.NoError(t, w.memory.Save(t.Context(), w.start))
 	return w
@@ -76,19 +77,19 @@ func (w *clientWorld) login() tokensession.Tokens {
 	return tokens
 }
 
-// config tells the world.
-func (w *clientWorld) config(base http.RoundTripper) sessionhttp.TransportConfig {
-	return sessionhttp.TransportConfig{
+// config has callbacks that tell the world.
+func (w *clientWorld) config(base http.RoundTripper) sessionclient.Config {
+	return sessionclient.Config{
 		Base:         base,
 		OnSessionEnd: func(err error) { w.mu.Lock(); defer w.mu.Unlock(); w.ended = append(w.ended, err) },
 		OnError:      func(err error) { w.mu.Lock(); defer w.mu.Unlock(); w.errs = append(w.errs, err) },
 	}
 }
 
-// transport makes one on the world's in-memory network.
-func (w *clientWorld) transport(store sessionhttp.TokenStore) *sessionhttp.Transport {
+// transport makes a Transport on the world's in-memory network.
+func (w *clientWorld) transport(store sessionclient.TokenStore) *sessionclient.Transport {
 	w.t.Helper()
-	transport, err := sessionhttp.NewTransport(clientAuthURL, store, w.config(clientNetwork{w, w}))
+	transport, err := sessionclient.New(clientAuthURL, store, w.config(clientNetwork{w, w}))
 	require.NoError(w.t, err)
 	return transport
 }
@@ -143,7 +144,7 @@ func (w *clientWorld) setFault(fault func(n int, rw http.ResponseWriter, r *http
 	w.fault = fault
 }
 
-// setStatus makes the token endpoint answer with a status; 0 ends it.
+// setStatus makes the token endpoint answer with a status, until it is called with 0.
 func (w *clientWorld) setStatus(status int, header ...string) {
 	if status == 0 {
 		w.setFault(nil)
@@ -157,14 +158,14 @@ func (w *clientWorld) setStatus(status int, header ...string) {
 	})
 }
 
-// setBusy makes the token endpoint answer that it cannot tell now.
+// setBusy makes the token endpoint answer that it has done nothing and is busy.
 func (w *clientWorld) setBusy(retryAfter string) {
 	w.setFault(func(_ int, rw http.ResponseWriter, _ *http.Request, _ func(http.ResponseWriter)) {
 		busy(rw, retryAfter)
 	})
 }
 
-// busy is the answer of a Handlers that has done nothing, but for the header.
+// busy writes the answer of a Handlers that has done nothing. Only the header is the test's.
 func busy(rw http.ResponseWriter, retryAfter string) {
 	rw.Header().Set("Retry-After", retryAfter)
 	clientJSON(rw, http.StatusServiceUnavailable, map[string]any{"error": "temporarily_unavailable"})
@@ -189,8 +190,9 @@ func (w *clientWorld) toldErrors() []error {
 	return append([]error(nil), w.errs...)
 }
 
-// requireAlive shows that the session lives and that the store has its newest tokens, and goes on from there.
-func (w *clientWorld) requireAlive(store sessionhttp.TokenStore) {
+// requireAlive shows that the session lives and that the store has its newest tokens. It refreshes
+// once, and the world goes on from there.
+func (w *clientWorld) requireAlive(store sessionclient.TokenStore) {
 	w.t.Helper()
 	require.Empty(w.t, w.toldOfEnd())
 	tokens, err := store.Load(context.Background())
@@ -200,7 +202,7 @@ func (w *clientWorld) requireAlive(store sessionhttp.TokenStore) {
 	require.NoError(w.t, store.Save(context.Background(), tokens))
 }
 
-// clientNetwork is an in-memory network: a handler that panics with ErrAbortHandler has lost the connection.
+// A clientNetwork is an in-memory network. If its handler panics, the connection is lost.
 type clientNetwork struct {
 	w *clientWorld
 	h http.Handler
@@ -247,7 +249,7 @@ func (n clientNetwork) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// clientBody counts the open ones.
+// A clientBody counts the bodies that are open.
 type clientBody struct {
 	io.ReadCloser
 	open *atomic.Int64
@@ -259,12 +261,12 @@ func (b *clientBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// roundTripFunc is a base.
+// A clientBase is a Base made of a function.
 type clientBase func(*http.Request) (*http.Response, error)
 
 func (f clientBase) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// clientGet returns the API's answer to a GET.
+// clientGet sends a GET and returns the status and the body of its answer.
 func clientGet(ctx context.Context, rt http.RoundTripper, url string) (int, string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -286,7 +288,8 @@ func requireGet(t testing.TB, rt http.RoundTripper) {
 	require.Equal(t, 200, status, body)
 }
 
-// clientBubble runs a test whose time passes by itself; it ends when all goroutines have, and no body may be open then.
+// clientBubble runs a test in which time passes by itself. It ends when all goroutines have ended,
+// and no response body may be open then.
 func clientBubble(t *testing.T, cfg tokensession.Config, f func(t *testing.T, w *clientWorld)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -301,9 +304,9 @@ func clientBubble(t *testing.T, cfg tokensession.Config, f func(t *testing.T, w 
 // pass lets time pass.
 func pass(d time.Duration) { <-time.After(d) }
 
-// A clientStore is a store that a test can listen to and break.
+// A clientStore counts the saves. A test can break it.
 type clientStore struct {
-	sessionhttp.TokenStore
+	sessionclient.TokenStore
 	mu       sync.Mutex
 	loadErr  error
 	saveErr  error
@@ -341,7 +344,7 @@ func (s *clientStore) Save(ctx context.Context, tokens tokensession.Tokens) erro
 	return s.TokenStore.Save(ctx, tokens)
 }
 
-func loaded(t testing.TB, store sessionhttp.TokenStore) tokensession.Tokens {
+func loaded(t testing.TB, store sessionclient.TokenStore) tokensession.Tokens {
 	t.Helper()
 	tokens, err := store.Load(context.Background())
 	require.NoError(t, err)
@@ -349,3 +352,89 @@ func loaded(t testing.TB, store sessionhttp.TokenStore) tokensession.Tokens {
 }
 
 var errClientDisk = fmt.Errorf("no space left on device")
+
+// refuse is an API that refuses some tokens.
+func refuse(tokens ...string) func(http.ResponseWriter, *http.Request, func(http.ResponseWriter)) {
+	return func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+		for _, token := range tokens {
+			if r.Header.Get("Authorization") == "Bearer "+token {
+				rw.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+		}
+		serve(rw)
+	}
+}
+
+// The ways in which the answer to a refresh can be lost. Only in the last one has the server done
+// nothing.
+var lostAnswers = map[string]func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)){
+	"connection lost": func(_ http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
+		serve(httptest.NewRecorder())
+		panic(http.ErrAbortHandler)
+	},
+	"no answer": func(_ http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+		serve(httptest.NewRecorder())
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler)
+	},
+	"bad gateway": func(rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
+		serve(httptest.NewRecorder())
+		rw.WriteHeader(http.StatusBadGateway)
+	},
+	"a proxy's 503": func(rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
+		serve(httptest.NewRecorder())
+		rw.WriteHeader(http.StatusServiceUnavailable)
+	},
+	"a page instead": func(rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
+		serve(httptest.NewRecorder())
+		_, _ = io.WriteString(rw, "<html>please log in to the hotel")
+	},
+	"half an answer": func(rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
+		rec := httptest.NewRecorder()
+		serve(rec)
+		_, _ = rw.Write(rec.Body.Bytes()[:rec.Body.Len()/2])
+	},
+	"an answer without tokens": func(rw http.ResponseWriter, _ *http.Request, serve func(http.ResponseWriter)) {
+		serve(httptest.NewRecorder())
+		_, _ = io.WriteString(rw, "{}")
+	},
+	"connection refused": func(_ http.ResponseWriter, _ *http.Request, _ func(http.ResponseWriter)) {
+		panic(http.ErrAbortHandler)
+	},
+}
+
+func abort(int, http.ResponseWriter, *http.Request, func(http.ResponseWriter)) {
+	panic(http.ErrAbortHandler)
+}
+
+func hang(_ int, _ http.ResponseWriter, r *http.Request, _ func(http.ResponseWriter)) {
+	<-r.Context().Done()
+}
+
+func answer(status int, body string) func(int, http.ResponseWriter, *http.Request, func(http.ResponseWriter)) {
+	return func(_ int, rw http.ResponseWriter, _ *http.Request, _ func(http.ResponseWriter)) {
+		rw.WriteHeader(status)
+		_, _ = io.WriteString(rw, body)
+	}
+}
+
+func mustRequest(t testing.TB, method, url, body string) *http.Request {
+	t.Helper()
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
+	require.NoError(t, err)
+	return req
+}
+
+// A trackedBody tells whether it was closed.
+type trackedBody struct {
+	io.Reader
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newTrackedBody(text string) *trackedBody {
+	return &trackedBody{Reader: strings.NewReader(text), closed: make(chan struct{})}
+}
+
+func (b *trackedBody) Close() error { b.once.Do(func() { close(b.closed) }); return nil }

@@ -1,4 +1,4 @@
-package sessionhttp_test
+package sessionclient_test
 
 import (
 	"context"
@@ -16,10 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
-	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+	"github.com/seed67bc9b7f/tokensession/sessionclient"
 )
 
-// clientAttempts are the refreshes that a Transport began, whether or not they reached the server.
+// A clientAttempts lists when a Transport began each attempt to refresh, whether or not the attempt
+// reached the server.
 type clientAttempts struct {
 	began time.Time
 	mu    sync.Mutex
@@ -41,8 +42,9 @@ func (a *clientAttempts) add() (n int, after time.Duration) {
 	return len(a.at), after
 }
 
-// attempts makes a Transport on the world's network, but for its refreshes, for each of which a test chooses one.
-func (w *clientWorld) attempts(choose func(n int, after time.Duration) http.RoundTripper) (*sessionhttp.Transport, *clientAttempts) {
+// attempts makes a Transport on the world's network. For each of its attempts to refresh, a test
+// chooses another network.
+func (w *clientWorld) attempts(choose func(n int, after time.Duration) http.RoundTripper) (*sessionclient.Transport, *clientAttempts) {
 	w.t.Helper()
 	attempts := &clientAttempts{began: time.Now()}
 	base := clientBase(func(req *http.Request) (*http.Response, error) {
@@ -51,7 +53,7 @@ func (w *clientWorld) attempts(choose func(n int, after time.Duration) http.Roun
 		}
 		return choose(attempts.add()).RoundTrip(req)
 	})
-	transport, err := sessionhttp.NewTransport(clientAuthURL, w.memory, w.config(base))
+	transport, err := sessionclient.New(clientAuthURL, w.memory, w.config(base))
 	require.NoError(w.t, err)
 	return transport, attempts
 }
@@ -66,7 +68,7 @@ func (w *clientWorld) network(f func(http.ResponseWriter, *http.Request, func(ht
 	})}
 }
 
-// dialing is a base whose connections a test makes.
+// dialing is a base whose connections the test makes.
 func dialing(dial func() (net.Conn, error)) http.RoundTripper {
 	return &http.Transport{
 		DialContext:         func(context.Context, string, string) (net.Conn, error) { return dial() },
@@ -78,7 +80,8 @@ func dialRefused() (net.Conn, error) {
 	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 }
 
-// How a token endpoint is away. It has done nothing with a token then, which only some of these ways tell.
+// The ways in which a token endpoint can be away. In none of them has it done anything with a
+// token, but the Transport can see that only in some.
 var outages = map[string]func(w *clientWorld) http.RoundTripper{
 	"connection lost": func(w *clientWorld) http.RoundTripper { return w.network(lostAnswers["connection refused"]) },
 	"nobody listens":  func(*clientWorld) http.RoundTripper { return dialing(dialRefused) },
@@ -93,8 +96,9 @@ func (w *clientWorld) busyNetwork(retryAfter string) http.RoundTripper {
 	return w.network(func(rw http.ResponseWriter, _ *http.Request, _ func(http.ResponseWriter)) { busy(rw, retryAfter) })
 }
 
-// The answer of a refresh is lost, and then the token endpoint is away for nearly as long as the grace period. In whatever
-// way it is away, whether the access token is still good, and however often the program sends requests: the session lives.
+// The answer to a refresh is lost, and then the token endpoint is away for nearly as long as the
+// grace period lasts. The session survives in whatever way the endpoint is away, whether or not the
+// access token is still good, and however often the program sends requests.
 func TestTransport_anOutageAfterALostAnswerLogsNobodyOut(t *testing.T) {
 	for name, outage := range outages {
 		for _, left := range []time.Duration{30 * time.Second, -time.Second} { // of the access token
@@ -128,8 +132,9 @@ func TestTransport_anOutageAfterALostAnswerLogsNobodyOut(t *testing.T) {
 	}
 }
 
-// The grace period runs from the first attempt that may have been applied, and from none before. Until it is nearly over
-// there are attempts, though nobody waits for them, and no flood of them.
+// The grace period begins with the first attempt that the server may have applied, and not with an
+// earlier one. Attempts go on until the period is nearly over, even if no request waits for them,
+// and they are not a flood.
 func TestTransport_aDoubtLastsForEightSeconds(t *testing.T) {
 	for name, outage := range outages {
 		for certain := range 5 { // attempts before, which have certainly not been applied
@@ -164,7 +169,7 @@ func TestTransport_aDoubtLastsForEightSeconds(t *testing.T) {
 	}
 }
 
-// It may be the last attempt that was applied, and then the grace period has just begun.
+// The server may have applied the last attempt, and then the grace period has only just begun.
 func TestTransport_aDoubtOutlivesTheRefresh(t *testing.T) {
 	for name, outage := range outages {
 		if name == askForPatience {
@@ -196,7 +201,8 @@ func TestTransport_aDoubtOutlivesTheRefresh(t *testing.T) {
 	}
 }
 
-// What found no connection was not applied, and there is no hurry while the access token is good.
+// A refresh that found no connection was not applied. There is no hurry while the access token is
+// good.
 func TestTransport_onlyWhatMayHaveBeenSentLeavesADoubt(t *testing.T) {
 	for name, c := range map[string]struct {
 		scheme string
@@ -243,7 +249,8 @@ func TestTransport_onlyWhatMayHaveBeenSentLeavesADoubt(t *testing.T) {
 	}
 }
 
-// conn is a connection that takes everything and gives an error, or nothing.
+// conn is a connection that takes everything that is written. A read returns the error gives, or
+// blocks if gives is nil.
 func conn(gives error) net.Conn {
 	here, there := net.Pipe()
 	go func() {
@@ -257,7 +264,7 @@ func conn(gives error) net.Conn {
 	return here
 }
 
-// connThen dials one connection that is lost, and then as it is told.
+// connThen dials one connection that is lost, and dials every further one with dial.
 func connThen(dial func() (net.Conn, error)) func() (net.Conn, error) {
 	var lost atomic.Bool
 	return func() (net.Conn, error) {
@@ -268,7 +275,7 @@ func connThen(dial func() (net.Conn, error)) func() (net.Conn, error) {
 	}
 }
 
-// A doubt is about one token, and about one time.
+// A doubt belongs to one refresh token, and it ends with its time.
 func TestTransport_aDoubtIsNoOtherRefreshs(t *testing.T) {
 	for _, login := range []bool{false, true} {
 		clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
@@ -326,7 +333,7 @@ func TestTransport_givesUpWhereTokensAreReplacedAgainAndAgain(t *testing.T) {
 	}
 }
 
-// The program's clock may stand still: that gives no time without end.
+// If the program's clock stands still, the attempts end nevertheless.
 func TestTransport_aDoubtEndsByItself(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		w.setFault(abort)
@@ -334,7 +341,7 @@ func TestTransport_aDoubtEndsByItself(t *testing.T) {
 		now := time.Now().Add(time.Hour)
 		cfg := w.config(w.served())
 		cfg.Now = func() time.Time { return now }
-		transport, err := sessionhttp.NewTransport(clientAuthURL, w.memory, cfg)
+		transport, err := sessionclient.New(clientAuthURL, w.memory, cfg)
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -343,7 +350,8 @@ func TestTransport_aDoubtEndsByItself(t *testing.T) {
 	})
 }
 
-// A store that takes nothing, though it has the tokens that are to be replaced, is no reason to refresh without end.
+// The store refuses each save although it still has the tokens that are to be replaced. The
+// Transport must not refresh without end because of that.
 func TestTransport_givesUpWhereNothingCanBeKept(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
 		pass(time.Hour)
@@ -353,7 +361,7 @@ func TestTransport_givesUpWhereNothingCanBeKept(t *testing.T) {
 	})
 }
 
-type refusingStore struct{ sessionhttp.TokenStore }
+type refusingStore struct{ sessionclient.TokenStore }
 
 func (*refusingStore) Swap(context.Context, string, tokensession.Tokens) (bool, error) {
 	return false, nil

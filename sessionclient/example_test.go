@@ -1,4 +1,4 @@
-package sessionhttp_test
+package sessionclient_test
 
 import (
 	"context"
@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sessionclient"
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
-// A command-line tool that keeps its tokens in a file. The user has logged in some days ago; the access token is long
-// expired.
+// A command-line tool keeps its tokens in a file. The user logged in some days ago, so the access
+// token has expired long since.
 func ExampleTransport() {
 	server := exampleServer() // stands for https://auth.example
 	defer server.Close()
@@ -24,9 +26,9 @@ func ExampleTransport() {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	store := sessionhttp.NewTokenFile(filepath.Join(dir, "tokens.json"))
+	store := sessionclient.NewTokenFile(filepath.Join(dir, "tokens.json"))
 
-	// The login: its answer, in the form of OAuth 2, is saved.
+	// The login answers in the form of OAuth 2. The program saves that.
 	asked := time.Now().Add(-72 * time.Hour)
 	resp, err := http.Post(server.URL+"/login", "", nil)
 	if err != nil {
@@ -37,7 +39,7 @@ func ExampleTransport() {
 	if err != nil {
 		panic(err)
 	}
-	tokens, err := sessionhttp.ParseTokens(body, asked)
+	tokens, err := sessionclient.ParseTokens(body, asked)
 	if err != nil {
 		panic(err)
 	}
@@ -46,7 +48,7 @@ func ExampleTransport() {
 	}
 
 	// Each run of the program.
-	transport, err := sessionhttp.NewTransport(server.URL+"/auth/token", store, sessionhttp.TransportConfig{
+	transport, err := sessionclient.New(server.URL+"/auth/token", store, sessionclient.Config{
 		OnSessionEnd: func(error) { fmt.Println("please log in again") },
 	})
 	if err != nil {
@@ -58,7 +60,7 @@ func ExampleTransport() {
 	get := func(path string) {
 		resp, err := client.Get(server.URL + path)
 		switch {
-		case errors.Is(err, sessionhttp.ErrSessionEnded), errors.Is(err, sessionhttp.ErrNoTokens):
+		case errors.Is(err, sessionclient.ErrSessionEnded), errors.Is(err, sessionclient.ErrNoTokens):
 			fmt.Println("not logged in")
 		case err != nil: // tokensession.ErrUnavailable, among others: the tokens stay
 			fmt.Println("try again later:", err)
@@ -82,7 +84,20 @@ func ExampleTransport() {
 
 // exampleServer logs everybody in as alice.
 func exampleServer() *httptest.Server {
-	sessions := newExampleManager()
+	key, err := tokensession.GenerateKey()
+	if err != nil {
+		panic(err)
+	}
+	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{
+		Issuer: "https://auth.example", Audience: []string{"https://api.example"},
+	})
+	if err != nil {
+		panic(err)
+	}
+	sessions, err := tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{})
+	if err != nil {
+		panic(err)
+	}
 	h, err := sessionhttp.New(sessions, sessionhttp.Config{})
 	if err != nil {
 		panic(err)

@@ -1,4 +1,4 @@
-package sessionhttp_test
+package sessionclient_test
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
-	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+	"github.com/seed67bc9b7f/tokensession/sessionclient"
 )
 
 func TestTokenFile_givesBackWhatItGot(t *testing.T) {
@@ -25,10 +25,10 @@ func TestTokenFile_givesBackWhatItGot(t *testing.T) {
 		{RefreshToken: "r"},
 	} {
 		dir := t.TempDir()
-		file := sessionhttp.NewTokenFile(filepath.Join(dir, "tokens"))
+		file := sessionclient.NewTokenFile(filepath.Join(dir, "tokens"))
 		require.NoError(t, file.Save(t.Context(), tokensession.Tokens{AccessToken: "older"}))
 		require.NoError(t, file.Save(t.Context(), tokens))
-		got, err := sessionhttp.NewTokenFile(filepath.Join(dir, "tokens")).Load(t.Context())
+		got, err := sessionclient.NewTokenFile(filepath.Join(dir, "tokens")).Load(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, tokens, got)
 		info, err := os.Stat(filepath.Join(dir, "tokens"))
@@ -41,7 +41,7 @@ func TestTokenFile_givesBackWhatItGot(t *testing.T) {
 		require.NoError(t, file.Save(t.Context(), tokensession.Tokens{}), "a logout")
 		require.NoError(t, file.Save(t.Context(), tokensession.Tokens{}), "another one")
 		_, err = file.Load(t.Context())
-		require.ErrorIs(t, err, sessionhttp.ErrNoTokens)
+		require.ErrorIs(t, err, sessionclient.ErrNoTokens)
 		entries, err = os.ReadDir(dir)
 		require.NoError(t, err)
 		require.Empty(t, entries)
@@ -62,31 +62,32 @@ func TestTokenFile_tellsAbsentFromBroken(t *testing.T) {
 	} {
 		path := filepath.Join(t.TempDir(), "tokens")
 		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
-		_, err := sessionhttp.NewTokenFile(path).Load(t.Context())
+		_, err := sessionclient.NewTokenFile(path).Load(t.Context())
 		require.Error(t, err)
-		require.Equal(t, absent, errors.Is(err, sessionhttp.ErrNoTokens), content)
+		require.Equal(t, absent, errors.Is(err, sessionclient.ErrNoTokens), content)
 		require.NotContains(t, err.Error(), "secret")
 		require.NotContains(t, err.Error(), "1234567890")
 	}
-	_, err := sessionhttp.NewTokenFile(t.TempDir()).Load(t.Context())
+	_, err := sessionclient.NewTokenFile(t.TempDir()).Load(t.Context())
 	require.Error(t, err)
-	require.NotErrorIs(t, err, sessionhttp.ErrNoTokens, "a directory")
+	require.NotErrorIs(t, err, sessionclient.ErrNoTokens, "a directory")
 }
 
 func TestTokenFile_keepsTheOldTokensIfItCannotSave(t *testing.T) {
 	dir := t.TempDir()
-	err := sessionhttp.NewTokenFile(filepath.Join(dir, "missing", "tokens")).Save(t.Context(), tokensession.Tokens{AccessToken: "a"})
+	err := sessionclient.NewTokenFile(filepath.Join(dir, "missing", "tokens")).Save(t.Context(), tokensession.Tokens{AccessToken: "a"})
 	require.ErrorIs(t, err, os.ErrNotExist)
 
 	occupied := filepath.Join(dir, "occupied")
 	require.NoError(t, os.MkdirAll(filepath.Join(occupied, "x"), 0o700))
-	require.Error(t, sessionhttp.NewTokenFile(occupied).Save(t.Context(), tokensession.Tokens{AccessToken: "a"}))
+	require.Error(t, sessionclient.NewTokenFile(occupied).Save(t.Context(), tokensession.Tokens{AccessToken: "a"}))
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, entries, 1, "no temporary file stays")
 }
 
-// Programs that share a file by another name share its tokens: a copy that stays would be consumed.
+// Programs can share a file under two names. Both names must lead to the same tokens, because a
+// second copy would be a consumed one.
 func TestTokenFile_savesWhereASymbolicLinkLeads(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "real"), 0o700))
@@ -97,14 +98,14 @@ func TestTokenFile_savesWhereASymbolicLinkLeads(t *testing.T) {
 	require.NoError(t, os.Symlink("link", second))
 	for n, name := range []string{link, second, target, link} { // at first, it leads nowhere
 		tokens := tokensession.Tokens{RefreshToken: fmt.Sprint("r", n)}
-		require.NoError(t, sessionhttp.NewTokenFile(name).Save(t.Context(), tokens))
+		require.NoError(t, sessionclient.NewTokenFile(name).Save(t.Context(), tokens))
 		for _, other := range []string{link, second, target} {
-			got, err := sessionhttp.NewTokenFile(other).Load(t.Context())
+			got, err := sessionclient.NewTokenFile(other).Load(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, tokens, got)
 		}
 	}
-	require.NoError(t, sessionhttp.NewTokenFile(second).Save(t.Context(), tokensession.Tokens{}), "a logout")
+	require.NoError(t, sessionclient.NewTokenFile(second).Save(t.Context(), tokensession.Tokens{}), "a logout")
 	require.NoFileExists(t, target)
 	for _, name := range []string{link, second} {
 		info, err := os.Lstat(name)
@@ -112,32 +113,33 @@ func TestTokenFile_savesWhereASymbolicLinkLeads(t *testing.T) {
 		require.NotZero(t, info.Mode()&os.ModeSymlink, "it stays, for the next login")
 	}
 
-	// A relative link leads on from where it is, not from where the path to it seems to be.
+	// A relative link leads on from the directory that it is really in, not from the one in its
+	// path.
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "real", "deep"), 0o700))
 	require.NoError(t, os.Symlink(filepath.Join("real", "deep"), filepath.Join(dir, "shortcut")))
 	require.NoError(t, os.Symlink(filepath.Join("..", "tokens"), filepath.Join(dir, "real", "deep", "link")))
-	require.NoError(t, sessionhttp.NewTokenFile(filepath.Join(dir, "shortcut", "link")).Save(t.Context(), tokensession.Tokens{RefreshToken: "r"}))
+	require.NoError(t, sessionclient.NewTokenFile(filepath.Join(dir, "shortcut", "link")).Save(t.Context(), tokensession.Tokens{RefreshToken: "r"}))
 	require.FileExists(t, target)
 
 	circle := filepath.Join(dir, "circle")
 	require.NoError(t, os.Symlink("circle", circle))
-	require.Error(t, sessionhttp.NewTokenFile(circle).Save(t.Context(), tokensession.Tokens{RefreshToken: "r"}))
+	require.Error(t, sessionclient.NewTokenFile(circle).Save(t.Context(), tokensession.Tokens{RefreshToken: "r"}))
 }
 
-// A reader sees old tokens or new ones, never half of them.
+// A reader sees the old tokens or the new ones, never half of them.
 func TestTokenFile_replacesInOneStep(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens")
 	tokensOf := func(writer, n int) tokensession.Tokens {
 		text := strings.Repeat(fmt.Sprintf("%d.%d/", writer, n), 500)
 		return tokensession.Tokens{AccessToken: text, RefreshToken: text}
 	}
-	require.NoError(t, sessionhttp.NewTokenFile(path).Save(t.Context(), tokensOf(0, 0)))
+	require.NoError(t, sessionclient.NewTokenFile(path).Save(t.Context(), tokensOf(0, 0)))
 	ctx, stop := context.WithCancel(t.Context())
 	var readers, writers sync.WaitGroup
 	for range 2 {
 		readers.Go(func() {
 			for ctx.Err() == nil {
-				tokens, err := sessionhttp.NewTokenFile(path).Load(ctx)
+				tokens, err := sessionclient.NewTokenFile(path).Load(ctx)
 				if err != nil || tokens.AccessToken != tokens.RefreshToken {
 					t.Errorf("half a file, or none: %v", err)
 					return
@@ -148,7 +150,7 @@ func TestTokenFile_replacesInOneStep(t *testing.T) {
 	for writer := range 3 {
 		writers.Go(func() {
 			for n := range 50 {
-				if err := sessionhttp.NewTokenFile(path).Save(ctx, tokensOf(writer, n)); err != nil {
+				if err := sessionclient.NewTokenFile(path).Save(ctx, tokensOf(writer, n)); err != nil {
 					t.Error(err)
 				}
 			}

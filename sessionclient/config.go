@@ -1,0 +1,144 @@
+package sessionclient
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+const (
+	defaultRefreshBefore  = time.Minute
+	defaultRefreshTimeout = 4 * time.Second
+
+	// maxRefreshTimeout is shorter than retryWindow. If the first attempt takes all of its time,
+	// there is still time for a second one.
+	maxRefreshTimeout = 7 * time.Second
+)
+
+// A Config says how a [Transport] works. The zero value is good for a program that sends its
+// requests to the origin of its token endpoint. [New] copies and validates it.
+type Config struct {
+	// Origins are the origins that get the access token, such as "https://api.example" or
+	// "http://localhost:8080". If there are none, the token endpoint's origin gets it. If there are
+	// any, the token endpoint's origin gets it only if it is one of them.
+	Origins []string
+
+	// ClientID is sent with each refresh, as a public client's is (RFC 6749 section 3.2.1), if it
+	// is not empty.
+	ClientID string
+
+	// RefreshBefore is how long before its expiry an access token is refreshed: 1 minute if 0. It
+	// is never more than a quarter of the token's lifetime, if that is known. A request that finds
+	// the token in this state waits for the refresh, but for a second at most. If the refresh takes
+	// longer or fails for now, the request goes with the old token, which is still good. After a
+	// failure, requests do so for some time without trying another refresh.
+	RefreshBefore time.Duration
+
+	// RefreshTimeout is how long one attempt to refresh may take: 4 seconds if 0, and 7 at most.
+	// There are at most five attempts, and the last one begins at most 8 seconds after the first.
+	// If the server may have applied an attempt although its answer is lost, the attempts go on
+	// until 8 seconds after the first such one, however many they are. A request that cannot do
+	// without the new token waits for all of them.
+	RefreshTimeout time.Duration
+
+	// Base sends the requests and the refreshes: [http.DefaultTransport] if nil. It must not follow
+	// redirects.
+	Base http.RoundTripper
+
+	// OnSessionEnd is called when the session is over and the user has to log in again. It is
+	// called once for each session, however many requests meet the end. The error is an
+	// [ErrSessionEnded]. It runs in another goroutine, before the requests that wait for the
+	// refresh return, and must not block. It may use the Transport and its store.
+	OnSessionEnd func(error)
+
+	// OnError is called with the error of a refresh that failed for now, which some requests do not
+	// notice. It is also called when the store does not take new tokens. They are used
+	// nevertheless, and later requests and [Transport.Wait] try again to save them. If they are
+	// never saved, the next start of the program finds a consumed refresh token. OnError is called
+	// as OnSessionEnd is, and perhaps by several goroutines at once.
+	OnError func(error)
+
+	// Now is the clock; time.Now if nil.
+	Now func() time.Time
+
+	// InsecureAllowPlainHTTP lets the tokens travel over http, where everybody on the way can read
+	// them. Loopback addresses and localhost need no permission.
+	InsecureAllowPlainHTTP bool
+}
+
+// New returns a Transport that refreshes at a token endpoint, such as
+// "https://auth.example/auth/token", and keeps its tokens in the store. It returns an error that
+// says which argument is wrong.
+func New(tokenURL string, store TokenStore, cfg Config) (*Transport, error) {
+	if store == nil {
+		return nil, errors.New("sessionclient: New: store is nil")
+	}
+	endpoint, err := cfg.parseURL(tokenURL)
+	if err != nil {
+		return nil, fmt.Errorf("sessionclient: New: tokenURL %w", err)
+	}
+	origins, err := cfg.originsFor(endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("sessionclient: Config.Origins: %w", err)
+	}
+	cfg, err = cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("sessionclient: Config.%w", err)
+	}
+	made := &core{
+		tokenURL: endpoint.String(), store: store, cfg: cfg, origins: origins,
+		state: state{replaced: map[string]replacement{}},
+	}
+	return &Transport{func() *core { return made }}, nil
+}
+
+// originsFor returns the origins that get the token, in the form of originOf.
+func (c Config) originsFor(endpoint *url.URL) (map[string]bool, error) {
+	origins := map[string]bool{}
+	for _, text := range c.Origins {
+		u, err := c.parseURL(text)
+		if err != nil {
+			return nil, err
+		}
+		if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery {
+			return nil, fmt.Errorf("%q: must end after the host or port", text)
+		}
+		origins[originOf(u)] = true
+	}
+	if len(origins) == 0 {
+		origins[originOf(endpoint)] = true
+	}
+	return origins, nil
+}
+
+func (c Config) withDefaults() (Config, error) {
+	c.Origins = nil // the caller's slice may change; the Transport has its own map
+	if c.RefreshBefore == 0 {
+		c.RefreshBefore = defaultRefreshBefore
+	}
+	if c.RefreshTimeout == 0 {
+		c.RefreshTimeout = defaultRefreshTimeout
+	}
+	if c.Base == nil {
+		c.Base = http.DefaultTransport
+	}
+	if c.OnSessionEnd == nil {
+		c.OnSessionEnd = func(error) {}
+	}
+	if c.OnError == nil {
+		c.OnError = func(error) {}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	switch {
+	case c.RefreshBefore < 0:
+		return c, fmt.Errorf("RefreshBefore %v: cannot be negative", c.RefreshBefore)
+	case c.RefreshTimeout < 0 || c.RefreshTimeout > maxRefreshTimeout:
+		return c, fmt.Errorf("RefreshTimeout %v: must be from 0 to %v",
+			c.RefreshTimeout, maxRefreshTimeout)
+	}
+	return c, nil
+}

@@ -1,0 +1,32 @@
+package sessionclient
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// These say why a [Transport] has no token for a request. There is a third reason,
+// [tokensession.ErrUnavailable], which means that the program can try again later. An [http.Client]
+// wraps them in a [net/url.Error], and [errors.Is] finds them there.
+var (
+	// ErrSessionEnded means that the session is over and the user has to log in again. Either the
+	// token endpoint refused the refresh token for good, or the access token has expired and there
+	// is no refresh token.
+	ErrSessionEnded = errors.New("sessionclient: the session has ended")
+
+	// ErrNoTokens means that nobody is logged in. A [TokenStore] that holds no tokens returns it,
+	// and then the Transport does, too.
+	ErrNoTokens = errors.New("sessionclient: no tokens")
+)
+
+// unavailable returns an ErrUnavailable with its cause. A cause can look like a verdict of ours,
+// for instance if the base is a Transport, too. Such a cause is told but not wrapped, so that
+// errors.Is does not take an outage for the end of the session.
+func unavailable(doing string, cause error) error {
+	if errors.Is(cause, ErrSessionEnded) || errors.Is(cause, ErrNoTokens) {
+		return fmt.Errorf("%w: %s: %v", tokensession.ErrUnavailable, doing, cause)
+	}
+	return fmt.Errorf("%w: %s: %w", tokensession.ErrUnavailable, doing, cause)
+}

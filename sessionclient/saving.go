@@ -1,0 +1,182 @@
+package sessionclient
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// How tokens are kept.
+//
+// A refresh consumes the old refresh token, so its result must not be lost. It is saved before any
+// request uses it. If the store does not take it, because the disk is full for instance, it stays
+// in memory as unsavedTokens, requests use it from there, and saving is tried again.
+//
+// The store still has the consumed token then. The Transport remembers that token. While the store
+// has it, nobody else has saved, and the tokens in memory are the newest. As soon as the store has
+// another one, or none, somebody has logged in, logged out, or refreshed in another process. What
+// is in memory is older then, and is forgotten.
+//
+// Only flights save, and only one flight runs at a time. So nothing here competes with itself, only
+// with the program and with other processes.
+
+const (
+	// savePause is the time between two attempts to save what could not be saved.
+	savePause = 5 * time.Second
+
+	// storeTimeout is the time that a flight gives the store. A flight has no request's context,
+	// because the requests that wait for it come and go.
+	storeTimeout = 10 * time.Second
+)
+
+// unsavedTokens are tokens that the store would not take.
+type unsavedTokens struct {
+	tokens tokensession.Tokens
+	held   string // the refresh token in the store; if it has another, tokens are outdated
+	err    error  // why they could not be saved
+	noSave quietTime
+}
+
+// load returns the tokens to use: the store's, or newer ones that the store would not take.
+func (c *core) load(ctx context.Context) (tokensession.Tokens, error) {
+	tokens, err := c.loadStore(ctx)
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	if u := c.state.unsaved; u != nil && u.newerThan(tokens, err) {
+		return u.tokens, nil
+	}
+	return tokens, err
+}
+
+// newerThan compares with what the store returned. A store that cannot be read has not been given
+// anything else, as far as one can tell.
+func (u *unsavedTokens) newerThan(stored tokensession.Tokens, err error) bool {
+	if err != nil {
+		return !errors.Is(err, ErrNoTokens)
+	}
+	return stored.RefreshToken == u.held
+}
+
+// loadStore returns what the store has. Its error is ErrNoTokens or ErrUnavailable.
+func (c *core) loadStore(ctx context.Context) (tokensession.Tokens, error) {
+	tokens, err := c.store.Load(ctx)
+	switch {
+	case errors.Is(err, ErrNoTokens):
+		return tokensession.Tokens{}, err
+	case err != nil:
+		return tokensession.Tokens{}, unavailable("loading the tokens", err)
+	case noTokens(tokens):
+		return tokensession.Tokens{}, ErrNoTokens
+	}
+	return tokens, nil
+}
+
+// reconcile is load for a flight, which may also change the store. It returns the tokens to use,
+// and the refresh token that the store has. Tokens that could not be saved before are saved if
+// their pause is over or if it is urgent. They are forgotten if the store has been given others.
+func (c *core) reconcile(
+	f *flight, urgent bool,
+) (tokens tokensession.Tokens, held string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	c.state.mu.Lock()
+	u := c.state.unsaved
+	c.state.mu.Unlock()
+	tokens, err = c.loadStore(ctx)
+	if u == nil {
+		return tokens, tokens.RefreshToken, err
+	}
+	if !u.newerThan(tokens, err) {
+		c.setUnsaved(nil)
+		return tokens, tokens.RefreshToken, err
+	}
+	if !urgent && !u.noSave.over(c.now()) {
+		return u.tokens, u.held, nil
+	}
+	switch saved, err := c.save(ctx, f, u.held, u.tokens); {
+	case saved:
+		return u.tokens, u.tokens.RefreshToken, nil
+	case err != nil:
+		return u.tokens, u.held, nil
+	}
+	// The store was given others between the loading and the saving.
+	tokens, err = c.loadStore(ctx)
+	return tokens, tokens.RefreshToken, err
+}
+
+// saveUnsaved saves what could not be saved, or returns why it still cannot.
+func (c *core) saveUnsaved(f *flight) error {
+	_, _, err := c.reconcile(f, true)
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	if c.state.unsaved == nil {
+		return nil
+	}
+	return errors.Join(err, c.state.unsaved.err)
+}
+
+// keep saves the result of a refresh. It reports false if the store has been given something else
+// since the flight loaded from it: a login, a logout, or the result of another process for the same
+// refresh token. None of these may be overwritten, and none is older than this result.
+func (c *core) keep(
+	f *flight, held string, old tokensession.Tokens, answer endpointAnswer,
+) (tokensession.Tokens, bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	current, err := c.loadStore(ctx)
+	if errors.Is(err, ErrNoTokens) || err == nil && current.RefreshToken != held {
+		return tokensession.Tokens{}, false
+	}
+	// If the store cannot be read now, the result is saved, or kept in memory if that fails, too.
+	next := successor(old, answer.tokens)
+	c.state.mu.Lock()
+	c.state.lifetime = answer.lifetime
+	c.state.mu.Unlock()
+	saved, err := c.save(ctx, f, held, next)
+	return next, saved || err != nil
+}
+
+// successor completes the answer to a refresh with what has not changed, because the answer need
+// not repeat it: the scope (RFC 6749 section 5.1), and the refresh token of a server that does not
+// rotate (section 6). An answer never tells the Session, so that of the old tokens stays.
+func successor(old, next tokensession.Tokens) tokensession.Tokens {
+	next.Session = old.Session
+	next.Scope = cmp.Or(next.Scope, old.Scope)
+	if next.RefreshToken == "" {
+		next.RefreshToken, next.RefreshExpiresAt = old.RefreshToken, old.RefreshExpiresAt
+	}
+	return next
+}
+
+// save gives tokens to the store in place of those with the refresh token held. It reports false
+// without an error if the store has been given others. If there is an error, the tokens stay in
+// memory.
+func (c *core) save(
+	ctx context.Context, f *flight, held string, tokens tokensession.Tokens,
+) (saved bool, err error) {
+	if store, ok := c.store.(TokenSwapper); ok {
+		saved, err = store.Swap(ctx, held, tokens)
+	} else {
+		err = c.store.Save(ctx, tokens)
+		saved = err == nil
+	}
+	if err == nil {
+		c.setUnsaved(nil)
+		return saved, nil
+	}
+	err = unavailable("saving the tokens", err)
+	c.setUnsaved(&unsavedTokens{
+		tokens: tokens, held: held, err: err, noSave: quietFor(savePause, c.now()),
+	})
+	f.notices = append(f.notices, func() { c.cfg.OnError(err) })
+	return false, err
+}
+
+func (c *core) setUnsaved(u *unsavedTokens) {
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	c.state.unsaved = u
+}

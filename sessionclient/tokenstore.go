@@ -1,0 +1,76 @@
+package sessionclient
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// A TokenStore keeps the tokens of one session for a [Transport]: in a file, a keychain, or a row
+// of a mobile back end's database. The Transport saves the tokens of a refresh, and the program
+// saves those of a login. Both methods MUST be safe for concurrent use.
+//
+// [TokenFile] and [TokenMemory] are TokenStores, and also [TokenSwapper]s.
+type TokenStore interface {
+	// Load returns the tokens that were saved last. If there are none, it MUST return
+	// [ErrNoTokens], wrapped or not. Any other error means that it could not tell. Load is called
+	// at each request, so a store that takes long should keep a copy. The Transport uses
+	// AccessToken, AccessExpiresAt and RefreshToken, and completes the answer to a refresh with the
+	// others. A zero AccessExpiresAt means unknown.
+	Load(ctx context.Context) (tokensession.Tokens, error)
+
+	// Save replaces the tokens. It MUST replace all of them or nothing. Once it has returned nil,
+	// Load MUST return the new tokens. The Transport loads before it saves, and does not save if it
+	// finds that somebody else has saved others. What somebody saves between the two is lost,
+	// unless the store is a [TokenSwapper].
+	Save(ctx context.Context, tokens tokensession.Tokens) error
+}
+
+// A TokenSwapper is a [TokenStore] that compares and saves in one step. With it, the Transport
+// never saves over a login or a logout that the program has saved a moment before.
+type TokenSwapper interface {
+	TokenStore
+
+	// Swap does the same as Save if held is the refresh token in the store, and reports true. If
+	// the store has another one, or no tokens, Swap MUST change nothing, and reports false.
+	Swap(ctx context.Context, held string, tokens tokensession.Tokens) (bool, error)
+}
+
+// A TokenMemory is a [TokenStore] that forgets the tokens when the program ends. The zero value has
+// none. Saving the zero Tokens is a logout.
+type TokenMemory struct {
+	tokens atomic.Pointer[tokensession.Tokens]
+}
+
+var _ TokenSwapper = (*TokenMemory)(nil)
+
+// Load returns the tokens or [ErrNoTokens].
+func (m *TokenMemory) Load(context.Context) (tokensession.Tokens, error) {
+	tokens := m.tokens.Load()
+	if tokens == nil || noTokens(*tokens) {
+		return tokensession.Tokens{}, ErrNoTokens
+	}
+	return *tokens, nil
+}
+
+// Save never fails.
+func (m *TokenMemory) Save(_ context.Context, tokens tokensession.Tokens) error {
+	m.tokens.Store(&tokens)
+	return nil
+}
+
+// Swap never fails.
+func (m *TokenMemory) Swap(
+	_ context.Context, held string, tokens tokensession.Tokens,
+) (bool, error) {
+	old := m.tokens.Load()
+	if old == nil || noTokens(*old) || old.RefreshToken != held {
+		return false, nil
+	}
+	return m.tokens.CompareAndSwap(old, &tokens), nil
+}
+
+func noTokens(tokens tokensession.Tokens) bool {
+	return tokens.AccessToken == "" && tokens.RefreshToken == ""
+}
