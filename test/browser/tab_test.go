@@ -122,7 +122,11 @@ func (tab *tab) run(actions ...chromedp.Action) {
 // close closes the tab, as its user would.
 func (tab *tab) close() {
 	tab.t.Helper()
-	if err := chromedp.Cancel(tab.ctx); err != nil {
+	ctx, cancel := context.WithTimeout(chromium, time.Minute) // chromedp itself gives a tab a second
+	defer cancel()
+	id := chromedp.FromContext(tab.ctx).Target.TargetID
+	browser := chromedp.FromContext(chromium).Browser
+	if err := target.CloseTarget(id).Do(cdp.WithExecutor(ctx, browser)); err != nil {
 		tab.t.Fatal(err)
 	}
 }
