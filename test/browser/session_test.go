@@ -102,10 +102,10 @@ func TestTabs_refreshOnceForAll(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, startServer(t, false))
 	b := newBrowser(t)
-	tabs := []*tab{b.open(p.url)}
+	tabs := []*tab{b.openPatient(p.url)}
 	tabs[0].logIn("alice")
 	for range 3 {
-		next := b.open(p.url)
+		next := b.openPatient(p.url)
 		next.sees("Logged in as alice")
 		tabs = append(tabs, next)
 	}
@@ -328,7 +328,7 @@ func TestRefresh_ofAPageThatGoesAwayStillBringsTheCookies(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, startServer(t, false))
 	b := newBrowser(t)
-	page := b.open(p.url)
+	page := b.openPatient(p.url)
 	page.logIn("alice")
 	_, before := b.tokens()
 	arrived, gone := make(chan struct{}), make(chan struct{})
@@ -371,7 +371,7 @@ func TestLogin_withoutTheScriptIsNotUndoneByARefresh(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, startServer(t, false))
 	b := newBrowser(t)
-	page, other := b.open(p.url), b.open(p.url)
+	page, other := b.openPatient(p.url), b.openPatient(p.url)
 	page.logIn("alice")
 	other.sees("Logged in as alice")
 	before := len(p.exchanges("/auth/token"))

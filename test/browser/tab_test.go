@@ -84,6 +84,17 @@ func (b *browser) open(url string) *tab {
 	return tab
 }
 
+// openPatient opens a page whose script waits a minute for an answer, not four seconds. So a test can
+// hold an answer back and count the requests, and needs no machine that is quick.
+func (b *browser) openPatient(url string) *tab {
+	b.t.Helper()
+	tab := b.open("about:blank")
+	tab.before(`{ const set = setTimeout;
+		globalThis.setTimeout = (f, ms, ...args) => set(f, ms === 4000 ? 60000 : ms, ...args); }`)
+	tab.run(chromedp.Navigate(url))
+	return tab
+}
+
 func (tab *tab) listen(event any) {
 	problem := ""
 	switch e := event.(type) {
@@ -111,7 +122,11 @@ func (tab *tab) run(actions ...chromedp.Action) {
 // close closes the tab, as its user would.
 func (tab *tab) close() {
 	tab.t.Helper()
-	if err := chromedp.Cancel(tab.ctx); err != nil {
+	ctx, cancel := context.WithTimeout(chromium, time.Minute) // chromedp itself gives a tab a second
+	defer cancel()
+	id := chromedp.FromContext(tab.ctx).Target.TargetID
+	browser := chromedp.FromContext(chromium).Browser
+	if err := target.CloseTarget(id).Do(cdp.WithExecutor(ctx, browser)); err != nil {
 		tab.t.Fatal(err)
 	}
 }

@@ -190,12 +190,18 @@ func TestLateReply(t *testing.T) {
 				m := newManager(t, store, tokensession.Config{Now: newClock().Now, GracePeriod: grace, OnEvent: happened.add})
 				tokens := refresh(t, m, start(t, m, "alice").RefreshToken)
 
-				lossy.loseIn(call, func() func() int { return proxy.hold(0) })
-				ctx, cancel := context.WithTimeout(context.Background(), 150*time.Millisecond)
-				defer cancel()
-				_, err := m.Refresh(ctx, tokens.RefreshToken)
-				if !errors.Is(err, tokensession.ErrUnavailable) || ctx.Err() == nil || lossy.lost == 0 {
-					t.Fatalf("Refresh: %v, want ErrUnavailable after the deadline; %d replies were late", err, lossy.lost)
+				// On a busy machine the deadline can come before the call has been sent.
+				for tries := 0; lossy.lost == 0 && tries < 20; tries++ {
+					lossy.loseIn(call, func() func() int { return proxy.hold(0) })
+					ctx, cancel := context.WithTimeout(context.Background(), 150*time.Millisecond)
+					defer cancel()
+					_, err := m.Refresh(ctx, tokens.RefreshToken)
+					if !errors.Is(err, tokensession.ErrUnavailable) || ctx.Err() == nil {
+						t.Fatalf("Refresh: %v, want ErrUnavailable after the deadline", err)
+					}
+				}
+				if lossy.lost == 0 {
+					t.Fatal("no reply was late")
 				}
 				refresh(t, m, refresh(t, m, tokens.RefreshToken).RefreshToken)
 				happened.none(t, tokensession.EventReused, tokensession.EventRevoked, tokensession.EventDenied)
