@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 // The bugs that others had, where they need no race, fault or table of their own.
@@ -24,7 +25,7 @@ func TestReuse_endsTheWholeFamilyAndNoOther(t *testing.T) {
 	bystander := w.start()
 	chain := []tokensession.Tokens{w.start()}
 	for range 6 {
-		w.clock.advance(time.Minute)
+		w.clock.Advance(time.Minute)
 		chain = append(chain, w.refresh(chain[len(chain)-1].RefreshToken))
 	}
 	requireReused(t, w.refreshError(chain[2].RefreshToken), 2, 6)
@@ -51,7 +52,7 @@ func TestReuse_twoHoldersInTurnAreCaught(t *testing.T) {
 		holders := [2]tokensession.Tokens{shared, shared}
 		caughtIn := 0
 		for round := range 100 {
-			w.clock.advance(pause)
+			w.clock.Advance(pause)
 			next, err := w.m.Refresh(context.Background(), holders[round%2].RefreshToken)
 			if errors.Is(err, tokensession.ErrReused) {
 				caughtIn = round
@@ -75,13 +76,13 @@ func TestGrace_aThiefInsideItIsCaughtLater(t *testing.T) {
 			stolen := w.start()
 			thief, honest := w.refresh(stolen.RefreshToken), w.refresh(stolen.RefreshToken)
 			require.Equal(t, thief.RefreshToken, honest.RefreshToken, "a fork")
-			w.clock.advance(14 * time.Minute)
+			w.clock.Advance(14 * time.Minute)
 			earlier, later := honest, thief
 			if thiefFirst {
 				earlier, later = thief, honest
 			}
 			earlier = w.refresh(earlier.RefreshToken)
-			w.clock.advance(grace)
+			w.clock.Advance(grace)
 			requireReused(t, w.refreshError(later.RefreshToken), 1, 2)
 			w.requireDead(stolen, thief, honest, earlier)
 		})
@@ -116,15 +117,14 @@ func TestRevocation_persistsThoughTheCallFailed(t *testing.T) {
 	first := w.start()
 	live := w.refresh(w.refresh(first.RefreshToken).RefreshToken)
 	ctx, cancel := context.WithCancel(context.Background())
-	w.store.set(func(ctx context.Context, call storeCall, apply func() error) error {
-		if call == callSwap {
-			cancel() // the caller goes away
-			require.NoError(t, ctx.Err(), "the revocation goes with the caller")
-			_, limited := ctx.Deadline()
+	w.store.Always(testkit.Swap,
+		testkit.Do(cancel), // the caller goes away
+		func(r *testkit.Request) {
+			require.NoError(t, r.Context().Err(), "the revocation goes with the caller")
+			_, limited := r.Context().Deadline()
 			require.True(t, limited, "and would wait for ever")
-		}
-		return apply()
-	})
+		},
+	)
 	_, err := w.m.Refresh(ctx, first.RefreshToken)
 	requireReused(t, err, 0, 2)
 	w.requireDead(first, live)
@@ -140,16 +140,16 @@ func TestRevocation_thatTheStoreLostIsMadeAgain(t *testing.T) {
 	require.ErrorIs(t, err, tokensession.ErrRevoked)
 	require.Equal(t, tokensession.ReasonRevoked, w.record(tokens.Session.ID).RevokeReason)
 	w.requireDead(tokens)
-	require.Equal(t, 2, w.events.count(tokensession.EventRevoked))
+	require.Equal(t, 2, w.events.Count(tokensession.EventRevoked))
 }
 
 func TestAuthorizer_failureChangesNothing(t *testing.T) {
 	for name, failure := range map[string]error{
-		"an error":            errStoreDown,
+		"an error":            testkit.ErrDown,
 		"a deadline":          context.DeadlineExceeded,
 		"not found":           tokensession.ErrNotFound,
 		"a conflict":          tokensession.ErrConflict,
-		"joined, no verdict":  errors.Join(errStoreDown, io.ErrUnexpectedEOF),
+		"joined, no verdict":  errors.Join(testkit.ErrDown, io.ErrUnexpectedEOF),
 		"another unavailable": fmt.Errorf("%w: authorizer", tokensession.ErrUnavailable),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -174,7 +174,7 @@ func TestAuthorizer_failureChangesNothing(t *testing.T) {
 // An authorizer that verifies tokens itself, or a store that fails with our own errors, must not end a session.
 func TestUnavailable_neverLooksLikeAVerdict(t *testing.T) {
 	for _, verdict := range verdicts {
-		for name, failure := range map[string]error{"itself": verdict, "wrapped": fmt.Errorf("asking: %w", verdict), "joined": errors.Join(errStoreDown, verdict),
+		for name, failure := range map[string]error{"itself": verdict, "wrapped": fmt.Errorf("asking: %w", verdict), "joined": errors.Join(testkit.ErrDown, verdict),
 			"a reuse": &tokensession.ReuseError{}} {
 			t.Run(verdict.Error()+", "+name, func(t *testing.T) {
 				w := newAnsweringWorld(t, tokensession.Config{})
@@ -193,38 +193,34 @@ func TestUnavailable_neverLooksLikeAVerdict(t *testing.T) {
 						outage(err)
 						w.answer(nil)
 					}
-					for _, call := range []storeCall{callLoad, callSwap, callCreate, callList} {
-						w.store.set(func(_ context.Context, c storeCall, apply func() error) error {
-							if c == call {
-								return failure
-							}
-							return apply()
-						})
+					for _, call := range []testkit.Call{testkit.Load, testkit.Swap, testkit.Create, testkit.List} {
+						w.store.Clear()
+						w.store.Always(call, testkit.Refuse(failure))
 						ctx := context.Background()
 						switch call {
-						case callLoad:
+						case testkit.Load:
 							outage(w.m.Revoke(ctx, tokens.Session.ID))
 							outage(w.m.RevokeToken(ctx, tokens.RefreshToken))
 							fallthrough
-						case callSwap:
+						case testkit.Swap:
 							outage(w.refreshError(tokens.RefreshToken))
 							outage(w.m.Revoke(ctx, ending.Session.ID)) // which may have been done
 							outage(w.m.RevokeToken(ctx, ending.RefreshToken))
-						case callCreate:
+						case testkit.Create:
 							_, err := w.m.Start(ctx, "alice")
 							outage(err)
-						case callList:
+						case testkit.List:
 							_, err := w.m.Sessions(ctx, "alice")
 							outage(err)
 							_, err = w.m.RevokeSubject(ctx, "alice")
 							outage(err)
 						}
-						if call == callLoad {
+						if call == testkit.Load {
 							_, err := w.m.VerifyLive(ctx, tokens.AccessToken)
 							outage(err)
 						}
 					}
-					w.store.set(nil)
+					w.store.Clear()
 				})
 				w.requireLive(tokens)
 			})
@@ -246,11 +242,11 @@ func TestAuthorizer_deniedEndsTheSession(t *testing.T) {
 	w.requireDead(first, second)
 
 	w.answer(because)
-	w.store.took()
+	w.store.Took()
 	_, err = w.m.Start(context.Background(), "alice")
 	require.ErrorIs(t, err, because)
 	require.Empty(t, listed(t, w, "alice"))
-	require.NotContains(t, w.store.took(), callCreate)
+	require.NotContains(t, w.store.Took(), testkit.Create)
 }
 
 func TestCancelledContext_isItsErrorAndConsumesNothing(t *testing.T) {
@@ -260,7 +256,7 @@ func TestCancelledContext_isItsErrorAndConsumesNothing(t *testing.T) {
 	cancel()
 	late, stop := context.WithDeadline(context.Background(), time.Unix(0, 0))
 	defer stop()
-	w.store.took()
+	w.store.Took()
 	for _, c := range []struct {
 		ctx   context.Context
 		cause error
@@ -281,7 +277,7 @@ func TestCancelledContext_isItsErrorAndConsumesNothing(t *testing.T) {
 			requireCause(err)
 		})
 	}
-	require.Empty(t, w.store.took(), "the store was asked")
+	require.Empty(t, w.store.Took(), "the store was asked")
 	w.requireLive(tokens)
 }
 
@@ -305,25 +301,20 @@ func TestCancelledContext_inMidRefreshConsumesNothing(t *testing.T) {
 func TestConflict_forEverIsAnOutage(t *testing.T) {
 	w := newWorld(t, tokensession.Config{GracePeriod: tokensession.Strict})
 	tokens := w.start()
-	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-		if call == callSwap {
-			return tokensession.ErrConflict
-		}
-		return apply()
-	})
-	w.store.took()
+	w.store.Always(testkit.Swap, testkit.Refuse(tokensession.ErrConflict))
+	w.store.Took()
 	w.unchanged(tokens.Session.ID, func() {
 		requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), tokensession.ErrConflict)
 		requireUnavailableFor(t, w.m.Revoke(context.Background(), tokens.Session.ID), tokensession.ErrConflict)
 	})
-	require.LessOrEqual(t, len(w.store.took()), 40, "it tries for too long")
-	w.store.set(nil)
+	require.LessOrEqual(t, len(w.store.Took()), 40, "it tries for too long")
+	w.store.Clear()
 	w.requireLive(tokens)
 }
 
 // What it costs to ask an authorizer or a KMS must not grow with the number of tabs, nor with a store's troubles.
 func TestRefresh_asksTheAuthorizerOnceHoweverOftenItWrites(t *testing.T) {
-	for name, failure := range map[string]error{"conflict": tokensession.ErrConflict, "outage": errStoreDown} {
+	for name, failure := range map[string]error{"conflict": tokensession.ErrConflict, "outage": testkit.ErrDown} {
 		t.Run(name, func(t *testing.T) {
 			asked := 0
 			w := newWorld(t, tokensession.Config{Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
@@ -332,16 +323,9 @@ func TestRefresh_asksTheAuthorizerOnceHoweverOftenItWrites(t *testing.T) {
 			}})
 			tokens := w.start()
 			asked = 0
-			failures := 2
-			w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-				if call == callSwap && failures > 0 {
-					failures--
-					return failure
-				}
-				return apply()
-			})
+			w.store.On(testkit.Swap, testkit.Refuse(failure))
+			w.store.On(testkit.Swap, testkit.Refuse(failure))
 			w.refresh(tokens.RefreshToken)
-			require.Zero(t, failures)
 			require.Equal(t, 1, asked)
 		})
 	}
@@ -351,10 +335,10 @@ func TestRefresh_asksTheAuthorizerOnceHoweverOftenItWrites(t *testing.T) {
 func TestRefresh_givesAnOutageThreeTries(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	tokens := w.start()
-	w.store.took()
-	w.store.breaks(fault{call: callSwap})
-	requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), errStoreDown)
-	require.Equal(t, 3, w.store.count(callSwap))
+	w.store.Took()
+	w.store.Down(testkit.Swap)
+	requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), testkit.ErrDown)
+	require.Equal(t, 3, w.store.Count(testkit.Swap))
 }
 
 // A failingSigner is a KMS that is down.
@@ -371,7 +355,7 @@ func (s *failingSigner) Sign(rand io.Reader, message []byte, opts crypto.SignerO
 }
 
 func TestSigner_failureConsumesNothing(t *testing.T) {
-	for _, failure := range append([]error{errStoreDown}, verdicts...) {
+	for _, failure := range append([]error{testkit.ErrDown}, verdicts...) {
 		t.Run(failure.Error(), func(t *testing.T) {
 			_, private, err := ed25519.GenerateKey(nil)
 			require.NoError(t, err)
@@ -412,12 +396,12 @@ func TestVerifyLive_inEveryState(t *testing.T) {
 			_, err := w.memory.Sweep(ctx, w.clock.Now().Add(1e6*time.Hour), 1e6)
 			require.NoError(w.t, err)
 		}, tokensession.ErrRevoked, nil},
-		"access token expired": {func(w *world, _ tokensession.Tokens) { w.clock.advance(15 * time.Minute) }, tokensession.ErrExpired, tokensession.ErrExpired},
+		"access token expired": {func(w *world, _ tokensession.Tokens) { w.clock.Advance(15 * time.Minute) }, tokensession.ErrExpired, tokensession.ErrExpired},
 		"session expired": {func(w *world, tokens tokensession.Tokens) { // which the token outlives, if it was shortened by hand
 			rec := w.record(tokens.Session.ID)
 			rec.Version, rec.WriteID, rec.ExpiresAt = 2, "another", w.clock.Now().Add(time.Second)
 			require.NoError(w.t, w.memory.Swap(ctx, rec))
-			w.clock.advance(time.Second)
+			w.clock.Advance(time.Second)
 		}, tokensession.ErrExpired, nil},
 	} {
 		for call, ask := range map[string]func(*tokensession.Manager, context.Context, string) (tokensession.Access, error){
@@ -443,11 +427,11 @@ func TestVerifyLive_inEveryState(t *testing.T) {
 	}
 	w := newWorld(t, tokensession.Config{})
 	tokens := w.start()
-	w.store.breaks(fault{call: callLoad})
+	w.store.Down(testkit.Load)
 	_, err := w.m.VerifyLive(ctx, tokens.AccessToken)
-	requireUnavailableFor(t, err, errStoreDown)
+	requireUnavailableFor(t, err, testkit.ErrDown)
 	_, err = w.m.Introspect(ctx, tokens.AccessToken)
-	requireUnavailableFor(t, err, errStoreDown)
+	requireUnavailableFor(t, err, testkit.ErrDown)
 	for _, token := range []string{"x" + tokens.AccessToken, tokens.AccessToken[:len(tokens.AccessToken)-4] + "AAAA", tokens.RefreshToken} {
 		_, err = w.m.VerifyLive(ctx, token)
 		require.ErrorIs(t, err, tokensession.ErrInvalidToken)
@@ -481,7 +465,7 @@ func TestIntrospect_ofATokenForAnotherAudience(t *testing.T) {
 	require.ErrorIs(t, err, tokensession.ErrRevoked)
 
 	tokens = w.start()
-	w.clock.advance(15 * time.Minute)
+	w.clock.Advance(15 * time.Minute)
 	_, err = w.m.Introspect(ctx, tokens.AccessToken)
 	require.ErrorIs(t, err, tokensession.ErrExpired)
 	_, err = w.m.Verify(tokens.AccessToken)
@@ -495,7 +479,7 @@ func TestIntrospect_refusesWhatARetiredKeySigned(t *testing.T) {
 	require.NoError(t, err)
 	tokens := w.start()
 	require.NoError(t, w.signer.Rotate(next, w.clock.Now().Add(-time.Hour)))
-	w.clock.advance(time.Minute)
+	w.clock.Advance(time.Minute)
 	_, err = w.m.Introspect(context.Background(), tokens.AccessToken)
 	require.ErrorIs(t, err, tokensession.ErrInvalidToken)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 func TestNew_refusesAContradictoryConfigByFieldValueAndBound(t *testing.T) {
@@ -95,20 +96,11 @@ func TestNew_copiesTheConfig(t *testing.T) {
 	key := bytes.Repeat([]byte{1}, 32)
 	w := newWorld(t, tokensession.Config{})
 	keys := [][]byte{key}
-	w.m = w.manager(w.store, tokensession.Config{RefreshKeys: keys}, w.events)
+	w.m = w.manager(w.store.Store(), tokensession.Config{RefreshKeys: keys}, w.events)
 	tokens := w.start()
 	clear(key)
 	keys[0] = make([]byte, 40)
 	w.requireLive(tokens)
-}
-
-func testSigner(t testing.TB) *tokensession.AccessSigner {
-	t.Helper()
-	key, err := tokensession.GenerateKey()
-	require.NoError(t, err)
-	signer, err := tokensession.NewAccessSigner(key, accessConfig)
-	require.NoError(t, err)
-	return signer
 }
 
 func attributesOf(n int) map[string]string {
@@ -120,7 +112,7 @@ func attributesOf(n int) map[string]string {
 }
 
 func TestStart_refusesBadInputByFieldValueAndBound(t *testing.T) {
-	now := newClock().Now()
+	now := testkit.NewClock().Now()
 	attributes := func(name, value string) []tokensession.StartOption {
 		return []tokensession.StartOption{tokensession.WithAttributes(map[string]string{name: value})}
 	}
@@ -156,8 +148,8 @@ func TestStart_refusesBadInputByFieldValueAndBound(t *testing.T) {
 			for _, says := range c.says {
 				require.Contains(t, err.Error(), says)
 			}
-			require.Empty(t, w.store.took(), "the store was asked")
-			require.Empty(t, w.events.all())
+			require.Empty(t, w.store.Took(), "the store was asked")
+			require.Empty(t, w.events.All())
 		})
 	}
 }
@@ -206,5 +198,5 @@ func TestRevokeSubject_refusesASubjectThatCannotBe(t *testing.T) {
 		_, err := w.m.RevokeSubject(context.Background(), subject)
 		require.ErrorContains(t, err, "subject")
 	}
-	require.Empty(t, w.store.took())
+	require.Empty(t, w.store.Took())
 }

@@ -2,7 +2,6 @@ package tokensession_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -10,11 +9,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 // A fault is what a broken connection does to calls of a store.
 type fault struct {
-	call    storeCall
+	call    testkit.Call
 	applied bool // the request arrived, and the reply was lost
 	times   int  // how often; 0: until it is repaired
 }
@@ -30,32 +30,22 @@ func (f fault) String() string {
 	return fmt.Sprintf("%s %s %s", f.call, how, often)
 }
 
-// breaks makes the store fail so.
-func (s *spyStore) breaks(faults ...fault) {
-	left := make([]int, len(faults))
-	for i, f := range faults {
-		left[i] = f.times
+// suffers makes the world's store fail so.
+func (w *world) suffers(f fault) {
+	steps := []testkit.Step{testkit.LoseRequest}
+	if f.applied {
+		steps = []testkit.Step{testkit.Pass, testkit.LoseReply}
 	}
-	s.set(func(_ context.Context, call storeCall, apply func() error) error {
-		for i, f := range faults {
-			if f.call != call || f.times > 0 && left[i] == 0 {
-				continue
-			}
-			left[i]--
-			if f.applied {
-				if err := apply(); err != nil {
-					return err
-				}
-			}
-			return errStoreDown
-		}
-		return apply()
-	})
+	if f.times > 0 {
+		w.store.Times(f.times, f.call, steps...)
+	} else {
+		w.store.Always(f.call, steps...)
+	}
 }
 
 func everyFault() []fault {
 	var all []fault
-	for _, call := range []storeCall{callLoad, callCreate, callSwap, callList} {
+	for _, call := range []testkit.Call{testkit.Load, testkit.Create, testkit.Swap, testkit.List} {
 		for _, applied := range []bool{true, false} {
 			for _, times := range []int{1, 2, 3, 0} {
 				all = append(all, fault{call, applied, times})
@@ -80,47 +70,44 @@ func TestRefresh_afterAnyFaultOfTheStoreTheTokenOrItsSuccessorWorks(t *testing.T
 				w := newWorld(t, cfg)
 				tokens := w.start()
 				for range 3 {
-					w.store.breaks(f)
+					w.suffers(f)
 					got, err := w.m.Refresh(context.Background(), tokens.RefreshToken)
 					if err != nil {
-						requireUnavailableFor(t, err, errStoreDown)
+						requireUnavailableFor(t, err, testkit.ErrDown)
 						require.Zero(t, got)
 					} else {
 						tokens = got
 					}
-					w.store.set(nil)
+					w.store.Clear()
 					tokens = w.requireLive(tokens)
 				}
-				require.Zero(t, w.events.count(tokensession.EventReused))
+				require.Zero(t, w.events.Count(tokensession.EventReused))
 			})
 		}
 	}
 }
 
-// The database dies in mid-write: the successor is in the store, nobody has it, and the client was told to try again.
+// The database dies in mid-write: the successor is in the store, nobody has it, and the client was told
+// to try again.
 func TestRefresh_afterAnOutageInMidWriteTheTokenWorksHoweverLongItLasts(t *testing.T) {
 	for mode, cfg := range modes {
 		for _, applied := range []bool{true, false} {
 			t.Run(fmt.Sprint(mode, ", applied ", applied), func(t *testing.T) {
 				w := newWorld(t, cfg)
 				tokens := w.start()
-				w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-					if call == callSwap {
-						if applied {
-							require.NoError(t, apply())
-						}
-						w.store.breaks(fault{call: callSwap}, fault{call: callLoad})
-						return errStoreDown
-					}
-					return apply()
-				})
-				requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), errStoreDown)
-				w.clock.advance(30 * time.Second)
-				requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), errStoreDown)
-				w.store.set(nil)
+				goesDown := w.store.GoesDown(testkit.Swap, testkit.Load)
+				if applied {
+					w.store.On(testkit.Swap, testkit.Apply, goesDown, testkit.LoseReply)
+				} else {
+					w.store.On(testkit.Swap, goesDown, testkit.LoseRequest)
+				}
+				requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), testkit.ErrDown)
+				w.clock.Advance(30 * time.Second)
+				requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), testkit.ErrDown)
+				w.store.Clear()
 				next := w.refresh(tokens.RefreshToken)
 				w.requireLive(next)
-				require.Zero(t, w.events.count(tokensession.EventReused))
+				require.Zero(t, w.events.Count(tokensession.EventReused))
 			})
 		}
 	}
@@ -132,24 +119,20 @@ func TestRefresh_lateWriteIsRecognizedAsItsOwn(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			w := newWorld(t, cfg)
 			tokens := w.start()
-			var late func() error
-			w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-				switch {
-				case call != callSwap:
-					return apply()
-				case late == nil:
-					late = apply
-					return errStoreDown
-				}
-				if late != nil {
-					require.NoError(t, late())
-				}
-				return apply()
-			})
+			var late testkit.Late
+			w.store.On(testkit.Swap, // the first attempt
+				late.Keep,
+				testkit.LoseRequest,
+			)
+			w.store.On(testkit.Swap, // the second
+				late.Lands,
+			)
 			next := w.refresh(tokens.RefreshToken)
-			w.store.set(nil)
+			w.store.Clear()
 			require.EqualValues(t, 1, w.record(tokens.Session.ID).Generation)
-			require.Equal(t, []tokensession.EventKind{tokensession.EventStarted, tokensession.EventRefreshed}, w.events.kinds())
+			require.Equal(t, []tokensession.EventKind{
+				tokensession.EventStarted, tokensession.EventRefreshed,
+			}, w.events.Kinds())
 			w.requireLive(next)
 		})
 	}
@@ -161,18 +144,12 @@ func TestRefresh_writeThatLandsAfterItGaveUpIsNoTheft(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			w := newWorld(t, cfg)
 			tokens := w.start()
-			var late func() error
-			w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-				if call != callSwap {
-					return apply()
-				}
-				late = apply
-				return errStoreDown
-			})
-			requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), errStoreDown)
-			w.store.set(nil)
-			require.NoError(t, late())
-			w.clock.advance(time.Minute)
+			var late testkit.Late
+			w.store.Always(testkit.Swap, late.Keep, testkit.LoseRequest)
+			requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), testkit.ErrDown)
+			w.store.Clear()
+			late.Land()
+			w.clock.Advance(time.Minute)
 			w.requireLive(w.refresh(tokens.RefreshToken))
 		})
 	}
@@ -186,41 +163,27 @@ func TestRefresh_afterAnOutageThatRefusesWritesForHoursTheTokenWorks(t *testing.
 			w := newWorld(t, cfg)
 			tokens := w.start()
 			w.fails(tokens.RefreshToken)
-			w.store.breaks(fault{call: callSwap})
+			w.store.Down(testkit.Swap)
 			for range 100 {
-				w.clock.advance(50 * time.Second)
-				requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), errStoreDown)
+				w.clock.Advance(50 * time.Second)
+				requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), testkit.ErrDown)
 			}
-			w.store.set(nil)
+			w.store.Clear()
 			w.requireLive(w.refresh(tokens.RefreshToken))
-			require.Zero(t, w.events.count(tokensession.EventReused))
+			require.Zero(t, w.events.Count(tokensession.EventReused))
 		})
 	}
-}
-
-// fails makes a refresh fail after its write was applied.
-func (w *world) fails(token string) {
-	w.t.Helper()
-	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-		if call != callSwap {
-			return apply()
-		}
-		w.store.breaks(fault{call: callSwap}, fault{call: callLoad})
-		return errors.Join(apply(), errStoreDown)
-	})
-	requireUnavailableFor(w.t, w.refreshError(token), errStoreDown)
-	w.store.set(nil)
 }
 
 func TestRefresh_afterAnOutageBothTabsThatTriedAgainGetOneSuccessor(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	tokens := w.start()
 	w.fails(tokens.RefreshToken)
-	w.clock.advance(time.Hour)
+	w.clock.Advance(time.Hour)
 	tab := w.refresh(tokens.RefreshToken)
-	w.clock.advance(grace - micro)
+	w.clock.Advance(grace - micro)
 	require.Equal(t, tab.RefreshToken, w.refresh(tokens.RefreshToken).RefreshToken)
-	w.clock.advance(micro)
+	w.clock.Advance(micro)
 	requireReused(t, w.refreshError(tokens.RefreshToken), 0, 2) // the first successor, which nobody got, is displaced
 }
 
@@ -231,11 +194,11 @@ func TestRefresh_afterAShortOutageTheSuccessorIsTheSame(t *testing.T) {
 	w.fails(tokens.RefreshToken)
 	elsewhere, err := w.other(tokensession.Config{}).Refresh(context.Background(), tokens.RefreshToken)
 	require.NoError(t, err)
-	w.clock.advance(grace - micro)
+	w.clock.Advance(grace - micro)
 	require.Equal(t, elsewhere.RefreshToken, w.refresh(tokens.RefreshToken).RefreshToken)
-	w.clock.advance(grace - micro)
+	w.clock.Advance(grace - micro)
 	require.Equal(t, elsewhere.RefreshToken, w.refresh(tokens.RefreshToken).RefreshToken)
-	w.clock.advance(micro)
+	w.clock.Advance(micro)
 	requireReused(t, w.refreshError(tokens.RefreshToken), 0, 1)
 }
 
@@ -268,10 +231,10 @@ func TestRefresh_afterAnOutageOldTokensAreStillTheft(t *testing.T) {
 			other := w.other(elsewhere)
 			second, err := other.Refresh(context.Background(), first.RefreshToken)
 			require.NoError(t, err, mode)
-			w.clock.advance(time.Minute)
+			w.clock.Advance(time.Minute)
 			// This instance cannot know that somebody has the successor. So that one must not be given away again, and a
 			// write that has to be tried twice makes no race of it, in which the token would have been presented in time.
-			w.store.breaks(fault{call: callSwap, times: 1})
+			w.store.On(testkit.Swap, testkit.LoseRequest)
 			thief := w.refresh(first.RefreshToken)
 			require.NotEqual(t, second.RefreshToken, thief.RefreshToken, mode)
 			_, err = other.Refresh(context.Background(), second.RefreshToken)
@@ -294,7 +257,7 @@ func TestRefresh_afterAnOutageADisplacedSuccessorStaysDisplaced(t *testing.T) {
 	w := newWorld(t, tokensession.Config{RecoveryPeriod: time.Hour})
 	first := w.start()
 	displaced := w.refresh(first.RefreshToken)
-	w.clock.advance(time.Minute)
+	w.clock.Advance(time.Minute)
 	w.fails(first.RefreshToken)
 	recovered := w.refresh(first.RefreshToken)
 	require.NotEqual(t, displaced.RefreshToken, recovered.RefreshToken)
@@ -306,11 +269,11 @@ func TestStart_leavesNoSessionThatCountsAfterAFault(t *testing.T) {
 		t.Run(f.String(), func(t *testing.T) {
 			w := newWorld(t, tokensession.Config{MaxSessions: 1})
 			old := w.start()
-			w.store.breaks(f)
+			w.suffers(f)
 			got, err := w.m.Start(context.Background(), "alice", tokensession.Replacing(old.Session.ID))
-			w.store.set(nil)
+			w.store.Clear()
 			if err != nil {
-				requireUnavailableFor(t, err, errStoreDown)
+				requireUnavailableFor(t, err, testkit.ErrDown)
 				require.Zero(t, got)
 				got = w.start()
 			}
@@ -326,24 +289,21 @@ func TestStart_leavesNoSessionThatCountsAfterAFault(t *testing.T) {
 
 // The new session is there, and the ones beyond MaxSessions cannot be found or ended: then there is no login.
 func TestStart_thatCannotMakeRoomLeavesNoSession(t *testing.T) {
-	for name, breaks := range map[string]func(call storeCall, n int) bool{
-		"found": func(call storeCall, n int) bool { return call == callList && n == 2 },
-		"ended": func(call storeCall, _ int) bool { return call == callSwap },
+	for name, breaks := range map[string]func(store *testkit.HookedStore){
+		"found": func(store *testkit.HookedStore) {
+			store.On(testkit.List) // before the new session is created
+			store.On(testkit.List, testkit.LoseRequest)
+		},
+		"ended": func(store *testkit.HookedStore) { store.Down(testkit.Swap) },
 	} {
 		w := newWorld(t, tokensession.Config{MaxSessions: 1})
 		old := w.start()
-		w.events.take()
-		calls := map[storeCall]int{}
-		w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-			if calls[call]++; breaks(call, calls[call]) {
-				return errStoreDown
-			}
-			return apply()
-		})
+		w.events.Take()
+		breaks(w.store)
 		_, err := w.m.Start(context.Background(), "alice")
-		requireUnavailableFor(t, err, errStoreDown)
-		w.store.set(nil)
-		require.Empty(t, w.events.take(), name)
+		requireUnavailableFor(t, err, testkit.ErrDown)
+		w.store.Clear()
+		require.Empty(t, w.events.Take(), name)
 		w.requireLive(old)
 		sessions, err := w.m.Sessions(context.Background(), "alice")
 		require.NoError(t, err)
@@ -358,24 +318,22 @@ func TestStart_thatCannotMakeRoomLeavesNoSession(t *testing.T) {
 func TestStart_whoseCallerGoesAwayLeavesNoSessionThatCounts(t *testing.T) {
 	w := newWorld(t, tokensession.Config{MaxSessions: 2})
 	phone := w.start()
-	w.clock.advance(time.Minute)
-	w.events.take()
+	w.clock.Advance(time.Minute)
+	w.events.Take()
 	ctx, cancel := context.WithCancel(context.Background())
-	w.store.set(func(ctx context.Context, call storeCall, apply func() error) error {
-		if call == callCreate {
-			defer cancel()
-			return errors.Join(apply(), context.Canceled)
-		}
-		return errors.Join(ctx.Err(), apply())
-	})
+	w.store.Always(testkit.Create,
+		testkit.Pass,
+		testkit.Do(cancel),
+		testkit.Refuse(context.Canceled),
+	)
 	_, err := w.m.Start(ctx, "alice")
 	require.ErrorIs(t, err, tokensession.ErrUnavailable)
-	w.store.set(nil)
-	require.Empty(t, w.events.take(), "of a session that nobody has heard of")
+	w.store.Clear()
+	require.Empty(t, w.events.Take(), "of a session that nobody has heard of")
 	sessions, err := w.m.Sessions(context.Background(), "alice")
 	require.NoError(t, err)
 	require.Len(t, sessions, 1)
-	w.clock.advance(time.Minute)
+	w.clock.Advance(time.Minute)
 	w.requireLive(w.start())
 	w.requireLive(phone)
 }
@@ -383,6 +341,18 @@ func TestStart_whoseCallerGoesAwayLeavesNoSessionThatCounts(t *testing.T) {
 // fosite CVE-2020-15223: an error of the store on revocation was not told.
 func TestRevoke_saysSoWhenItCouldNotAndCanBeTriedAgain(t *testing.T) {
 	ctx := context.Background()
+	breaks := map[string]func(w *world){
+		"the reply is lost, and then all is down": func(w *world) {
+			w.store.Times(1, testkit.Swap,
+				testkit.Apply,
+				w.store.GoesDown(testkit.Swap, testkit.Load, testkit.List),
+				testkit.LoseReply,
+			)
+		},
+	}
+	for _, f := range everyFault() {
+		breaks[f.String()] = func(w *world) { w.suffers(f) }
+	}
 	for how, revoke := range map[string]func(w *world, tokens tokensession.Tokens) error{
 		"Revoke":      func(w *world, tokens tokensession.Tokens) error { return w.m.Revoke(ctx, tokens.Session.ID) },
 		"RevokeToken": func(w *world, tokens tokensession.Tokens) error { return w.m.RevokeToken(ctx, tokens.RefreshToken) },
@@ -391,25 +361,15 @@ func TestRevoke_saysSoWhenItCouldNotAndCanBeTriedAgain(t *testing.T) {
 			return err
 		},
 	} {
-		for _, f := range append(everyFault(), fault{}) {
-			t.Run(how+", "+f.String(), func(t *testing.T) {
+		for what, breaks := range breaks {
+			t.Run(how+", "+what, func(t *testing.T) {
 				w := newWorld(t, tokensession.Config{})
 				tokens := w.start()
-				if f.call != "" {
-					w.store.breaks(f)
-				} else { // the reply is lost, and then everything is down
-					w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-						if call != callSwap {
-							return apply()
-						}
-						w.store.breaks(fault{call: callSwap}, fault{call: callLoad}, fault{call: callList})
-						return errors.Join(apply(), errStoreDown)
-					})
-				}
+				breaks(w)
 				err := revoke(w, tokens)
-				w.store.set(nil)
+				w.store.Clear()
 				if err != nil {
-					requireUnavailableFor(t, err, errStoreDown)
+					requireUnavailableFor(t, err, testkit.ErrDown)
 					require.NoError(t, revoke(w, tokens), "the second attempt")
 				}
 				w.requireDead(tokens)
@@ -423,27 +383,11 @@ func TestRevoke_countsAndTellsWhatItDidThoughTheReplyWasLost(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	w.start()
 	w.start()
-	w.store.breaks(fault{callSwap, true, 1})
+	w.store.On(testkit.Swap, testkit.Apply, testkit.LoseReply)
 	n, err := w.m.RevokeSubject(context.Background(), "alice")
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
-	require.Equal(t, 2, w.events.count(tokensession.EventRevoked))
-}
-
-// A strokeStore can revoke at one stroke, and loses the replies.
-type strokeStore struct {
-	*spyStore
-	memory *tokensession.MemoryStore
-	lost   int // how many replies
-}
-
-func (s *strokeStore) RevokeSubject(ctx context.Context, subject string, keep []string, at time.Time, reason tokensession.Reason, writeID string) ([]tokensession.Record, error) {
-	records, err := s.memory.RevokeSubject(ctx, subject, keep, at, reason, writeID)
-	if s.lost > 0 {
-		s.lost--
-		return nil, errStoreDown
-	}
-	return records, err
+	require.Equal(t, 2, w.events.Count(tokensession.EventRevoked))
 }
 
 func TestRevokeSubject_atOneStrokeEndsAccessThoughTheReplyWasLost(t *testing.T) {
@@ -451,17 +395,18 @@ func TestRevokeSubject_atOneStrokeEndsAccessThoughTheReplyWasLost(t *testing.T) 
 		t.Run(fmt.Sprint(lost, " lost"), func(t *testing.T) {
 			ctx := context.Background()
 			w := newWorld(t, tokensession.Config{})
-			store := &strokeStore{spyStore: w.store, memory: w.memory, lost: lost}
-			w.m = w.manager(store, tokensession.Config{}, w.events)
+			store := testkit.Hook(t, w.memory)
+			w.m = w.manager(store.Store(), tokensession.Config{}, w.events)
 			ended, kept := w.start(), w.start()
+			store.Times(lost, testkit.RevokeSubject, testkit.Apply, testkit.LoseReply)
 			n, err := w.m.RevokeSubject(ctx, "alice", kept.Session.ID)
 			if lost < 3 {
 				require.NoError(t, err)
 				require.Equal(t, 1, n)
-				require.Equal(t, 1, w.events.count(tokensession.EventRevoked))
+				require.Equal(t, 1, w.events.Count(tokensession.EventRevoked))
 			} else {
-				requireUnavailableFor(t, err, errStoreDown)
-				store.lost = 0
+				requireUnavailableFor(t, err, testkit.ErrDown)
+				store.Clear()
 				_, err = w.m.RevokeSubject(ctx, "alice", kept.Session.ID)
 				require.NoError(t, err, "the second attempt")
 			}
@@ -471,39 +416,27 @@ func TestRevokeSubject_atOneStrokeEndsAccessThoughTheReplyWasLost(t *testing.T) 
 	}
 }
 
-// A takenStore has a record of somebody else under whatever ID a login comes up with.
-type takenStore struct{ tokensession.RefreshStore }
-
-func (s takenStore) Create(ctx context.Context, rec tokensession.Record) error {
-	rec.Subject, rec.WriteID = "bob", "AAAAAAAAAAAAAAAAAAAAAA"
-	return errors.Join(s.RefreshStore.Create(ctx, rec), tokensession.ErrExists)
-}
-
+// The store has a record of somebody else under whatever ID a login comes up with.
 func TestStart_doesNotTakeAnothersRecordForItsOwn(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
-	m := w.manager(takenStore{w.memory}, tokensession.Config{}, w.events)
-	tokens, err := m.Start(context.Background(), "alice")
+	w.store.Always(testkit.Create,
+		func(r *testkit.Request) { r.Record.Subject, r.Record.WriteID = "bob", "AAAAAAAAAAAAAAAAAAAAAA" },
+		testkit.Pass,
+		testkit.Refuse(tokensession.ErrExists),
+	)
+	tokens, err := w.m.Start(context.Background(), "alice")
 	require.ErrorIs(t, err, tokensession.ErrUnavailable)
 	require.Zero(t, tokens)
-	require.Empty(t, w.events.all())
+	require.Empty(t, w.events.All())
 }
 
 // A store need not recognize a write that it has applied already: the Manager looks.
 func TestStart_findsTheSessionWhoseReplyWasLost(t *testing.T) {
-	for name, second := range map[string]error{"lost again": errStoreDown, "exists": tokensession.ErrExists} {
+	for name, second := range map[string]error{"lost again": testkit.ErrDown, "exists": tokensession.ErrExists} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, tokensession.Config{})
-			created := false
-			w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-				if call != callCreate {
-					return apply()
-				}
-				if created {
-					return second
-				}
-				created = true
-				return errors.Join(apply(), errStoreDown)
-			})
+			w.store.On(testkit.Create, testkit.Apply, testkit.LoseReply)
+			w.store.Always(testkit.Create, testkit.Refuse(second))
 			w.requireLive(w.start())
 		})
 	}

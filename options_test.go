@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 func TestMaxSessions_endsTheOldestWhateverTheClockDoes(t *testing.T) {
@@ -20,7 +21,7 @@ func TestMaxSessions_endsTheOldestWhateverTheClockDoes(t *testing.T) {
 			var all []tokensession.Tokens
 			for range 8 {
 				all = append(all, w.start())
-				w.clock.advance(step)
+				w.clock.Advance(step)
 			}
 			sessions, err := w.m.Sessions(context.Background(), "alice")
 			require.NoError(t, err)
@@ -37,19 +38,15 @@ func TestMaxSessions_endsTheOldestWhateverTheClockDoes(t *testing.T) {
 	}
 }
 
-// A tiesStore lists records that were created at the same time in another order than they were created in.
-type tiesStore struct{ tokensession.RefreshStore }
-
-func (s tiesStore) List(ctx context.Context, subject string) ([]tokensession.Record, error) {
-	records, err := s.RefreshStore.List(ctx, subject)
-	slices.Reverse(records)
-	slices.SortStableFunc(records, func(a, b tokensession.Record) int { return a.CreatedAt.Compare(b.CreatedAt) })
-	return records, err
-}
-
+// The store lists records that were created at the same time in another order than they were created in.
 func TestMaxSessions_neverEndsTheLoginItselfWhateverTheOrderOfTies(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
-	w.m = w.manager(tiesStore{w.memory}, tokensession.Config{MaxSessions: 2}, w.events)
+	w := newWorld(t, tokensession.Config{MaxSessions: 2})
+	w.store.Always(testkit.List, testkit.Apply, func(r *testkit.Request) {
+		slices.Reverse(r.Records)
+		slices.SortStableFunc(r.Records, func(a, b tokensession.Record) int {
+			return a.CreatedAt.Compare(b.CreatedAt)
+		})
+	})
 	var all []tokensession.Tokens
 	for range 5 { // at the same time
 		all = append(all, w.start())
@@ -66,9 +63,9 @@ func TestMaxSessions_countsOnlyTheSubjectsLiveSessions(t *testing.T) {
 	require.NoError(t, w.m.Revoke(context.Background(), revoked.Session.ID))
 	live := w.start()
 	w.refresh(expired.RefreshToken) // it made room for nobody
-	w.clock.advance(time.Hour)
+	w.clock.Advance(time.Hour)
 	live = w.refresh(live.RefreshToken)
-	w.clock.advance(week - time.Minute)
+	w.clock.Advance(week - time.Minute)
 	w.start()
 	w.refresh(live.RefreshToken)
 }
@@ -107,7 +104,7 @@ func TestWithClient_bindsTheSession(t *testing.T) {
 			}
 		})
 	}
-	w.clock.advance(grace)
+	w.clock.Advance(grace)
 	w.unchanged(tokens.Session.ID, func() { // not even theft, for who knows no client is no party
 		require.ErrorIs(t, w.refreshError(first.RefreshToken, tokensession.WithClient("other")), tokensession.ErrInvalidToken)
 	})
@@ -142,7 +139,7 @@ func TestWithAttributes_mergesAndSharesNothing(t *testing.T) {
 	want := map[string]string{"device": "phone", "ip": "192.0.2.1"}
 	require.Equal(t, want, first.Session.Attributes)
 	first.Session.Attributes["device"] = "changed in the tokens"
-	for _, e := range w.events.all() {
+	for _, e := range w.events.All() {
 		e.Session.Attributes["device"] = "changed in the event"
 	}
 	require.Equal(t, want, w.record(first.Session.ID).Attributes)
@@ -171,7 +168,7 @@ func TestWithAuthTime_neverMoves(t *testing.T) {
 	plain := w.start()
 	began := w.clock.Now()
 	for range 5 {
-		w.clock.advance(time.Hour)
+		w.clock.Advance(time.Hour)
 		tokens, plain = w.refresh(tokens.RefreshToken), w.refresh(plain.RefreshToken)
 		require.Equal(t, when.Truncate(time.Microsecond), tokens.Session.AuthTime)
 		require.Equal(t, began.Truncate(time.Microsecond), plain.Session.AuthTime)
@@ -196,14 +193,14 @@ func TestReplacing_endsTheOtherSession(t *testing.T) {
 func TestReplacing_whatIsNotThereIsNoError(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	expired := w.start()
-	w.clock.advance(week)
+	w.clock.Advance(week)
 	revoked := w.start()
 	require.NoError(t, w.m.Revoke(context.Background(), revoked.Session.ID))
 	for _, id := range []string{"", "unknown", "AAAAAAAAAAAAAAAAAAAAAA", "\x00", expired.Session.ID, revoked.Session.ID} {
 		w.requireLive(w.start(tokensession.Replacing(id)))
 	}
 	require.Equal(t, tokensession.ReasonRevoked, w.record(revoked.Session.ID).RevokeReason)
-	require.Equal(t, 1, w.events.count(tokensession.EventRevoked))
+	require.Equal(t, 1, w.events.Count(tokensession.EventRevoked))
 }
 
 func TestReplacing_makesRoomByItself(t *testing.T) {
@@ -219,44 +216,31 @@ func TestReplacing_makesRoomByItself(t *testing.T) {
 func TestReplacing_leavesTheOldSessionWhereTheLoginFails(t *testing.T) {
 	w := newWorld(t, tokensession.Config{MaxSessions: 5})
 	old := w.start()
-	lists := 0
-	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-		if call == callList {
-			if lists++; lists == 2 { // after the new session was created
-				return errStoreDown
-			}
-		}
-		return apply()
-	})
+	w.store.Took()
+	w.store.On(testkit.List)
+	w.store.On(testkit.List, // after the new session was created
+		testkit.LoseRequest)
 	_, err := w.m.Start(context.Background(), "alice", tokensession.Replacing(old.Session.ID))
 	require.ErrorIs(t, err, tokensession.ErrUnavailable)
-	require.Equal(t, 2, lists)
-	w.store.set(nil)
+	require.Equal(t, 2, w.store.Count(testkit.List))
+	w.store.Clear()
 	w.requireLive(old)
 }
 
 func TestReplacing_leavesNoNewSessionWhereTheOldOneCannotBeEnded(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	old := w.start()
-	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-		if call == callSwap { // of the old one; that of the new one succeeds
-			if w.record(old.Session.ID).RevokedAt.IsZero() && w.store.count(callSwap) <= 8 {
-				return errStoreDown
-			}
-		}
-		return apply()
-	})
-	w.store.took()
+	w.store.Times(8, testkit.Swap, testkit.LoseRequest) // of the old one; that of the new one succeeds
 	tokens, err := w.m.Start(context.Background(), "alice", tokensession.Replacing(old.Session.ID))
-	requireUnavailableFor(t, err, errStoreDown)
+	requireUnavailableFor(t, err, testkit.ErrDown)
 	require.Zero(t, tokens)
-	w.store.set(nil)
+	w.store.Clear()
 	sessions, err := w.m.Sessions(context.Background(), "alice")
 	require.NoError(t, err)
 	require.Len(t, sessions, 1)
 	require.Equal(t, old.Session.ID, sessions[0].ID)
 	w.requireLive(old)
-	require.Equal(t, 1, w.events.count(tokensession.EventStarted), "a login that failed was told")
+	require.Equal(t, 1, w.events.Count(tokensession.EventStarted), "a login that failed was told")
 }
 
 func keyOf(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
@@ -316,11 +300,11 @@ func TestSessions_areListedNewestFirstAndEndedOneByOne(t *testing.T) {
 			var all []tokensession.Tokens
 			for range 4 {
 				all = append(all, w.start())
-				w.clock.advance(time.Second)
+				w.clock.Advance(time.Second)
 			}
 			bobs, err := w.m.Start(ctx, "bob")
 			require.NoError(t, err)
-			w.clock.advance(week - 4*time.Second)
+			w.clock.Advance(week - 4*time.Second)
 			for i := range all[1:] {
 				all[i+1] = w.refresh(all[i+1].RefreshToken)
 			}
@@ -347,27 +331,7 @@ func TestSessions_areListedNewestFirstAndEndedOneByOne(t *testing.T) {
 			require.NoError(t, err)
 			require.Zero(t, n)
 			require.Equal(t, idsOf(bobs), listed(t, w, "bob"))
-			require.Equal(t, 3, w.events.count(tokensession.EventRevoked))
+			require.Equal(t, 3, w.events.Count(tokensession.EventRevoked))
 		})
 	}
-}
-
-func idsOf(all ...tokensession.Tokens) []string {
-	ids := []string{}
-	for _, tokens := range all {
-		ids = append(ids, tokens.Session.ID)
-	}
-	return ids
-}
-
-func listed(t testing.TB, w *world, subject string) []string {
-	t.Helper()
-	sessions, err := w.m.Sessions(context.Background(), subject)
-	require.NoError(t, err)
-	ids := []string{}
-	for _, s := range sessions {
-		require.Equal(t, subject, s.Subject)
-		ids = append(ids, s.ID)
-	}
-	return ids
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 // Two tabs refresh at once, and the authorizer takes longer than the grace. Which of them wins does not matter.
@@ -21,11 +22,11 @@ func TestRefresh_slowAuthorizerDoesNotMakeARaceLookLikeTheft(t *testing.T) {
 	w = newWorld(t, tokensession.Config{Authorize: func(ctx context.Context, _ tokensession.Session) (tokensession.Grant, error) {
 		asked++
 		if asked == 2 { // for the first tab: meanwhile the second comes
-			w.clock.advance(time.Second)
+			w.clock.Advance(time.Second)
 			second = w.refresh(first.RefreshToken)
 		}
 		if asked > 1 {
-			w.clock.advance(grace + time.Second)
+			w.clock.Advance(grace + time.Second)
 		}
 		return tokensession.Grant{}, nil
 	}})
@@ -39,7 +40,7 @@ func TestRefresh_slowAuthorizerDoesNotMakeARaceLookLikeTheft(t *testing.T) {
 func TestRefresh_slowAuthorizerDoesNotUseUpTheGrace(t *testing.T) {
 	var w *world
 	w = newWorld(t, tokensession.Config{Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
-		w.clock.advance(grace + time.Second)
+		w.clock.Advance(grace + time.Second)
 		return tokensession.Grant{}, nil
 	}})
 	first := w.start()
@@ -53,35 +54,38 @@ type ticket struct {
 	err    error
 }
 
-// scene is a world that pauses, and its actors.
+// A scene is a world in a play: its actors wait for their turn at each call of the store.
 type scene struct {
 	*world
-	actors []*actor
-	given  []*ticket // by refreshes and logins
+	play  *testkit.Play
+	given []*ticket // by refreshes and logins
 }
 
-func newScene(t *testing.T, key tokensession.Key, cfg tokensession.Config) *scene {
+func newScene(t *testing.T, play *testkit.Play, key tokensession.Key, cfg tokensession.Config) *scene {
+	t.Helper()
 	w := newWorldOf(t, key, cfg)
-	w.store.set(pausingStore)
-	return &scene{world: w}
+	w.store.Always(testkit.Any, testkit.AwaitTurn)
+	return &scene{world: w, play: play}
 }
 
-func (s *scene) act(name string, run func(context.Context)) {
-	s.actors = append(s.actors, &actor{name: name, run: run})
+// pausingAuthorizer allows everything at the actor's turn.
+func pausingAuthorizer(ctx context.Context, _ tokensession.Session) (tokensession.Grant, error) {
+	testkit.Await(ctx, "authorize")
+	return tokensession.Grant{}, nil
 }
 
 // refreshes adds an actor that refreshes with a token.
 func (s *scene) refreshes(token string) *ticket {
 	got := &ticket{}
 	s.given = append(s.given, got)
-	s.act("refresh", func(ctx context.Context) { got.tokens, got.err = s.m.Refresh(ctx, token) })
+	s.play.Actor("refresh", func(ctx context.Context) { got.tokens, got.err = s.m.Refresh(ctx, token) })
 	return got
 }
 
 func (s *scene) logsIn(subject string) *ticket {
 	got := &ticket{}
 	s.given = append(s.given, got)
-	s.act("start", func(ctx context.Context) { got.tokens, got.err = s.m.Start(ctx, subject) })
+	s.play.Actor("start", func(ctx context.Context) { got.tokens, got.err = s.m.Start(ctx, subject) })
 	return got
 }
 
@@ -127,30 +131,30 @@ func TestRevoke_nothingLivesAfterItWhateverItRacesWith(t *testing.T) {
 		},
 		"a token to be recovered": func(s *scene, first tokensession.Tokens) []string {
 			s.refresh(first.RefreshToken)
-			s.clock.advance(grace)
+			s.clock.Advance(grace)
 			return []string{first.RefreshToken}
 		},
 	}
 	for how, revoke := range revocations {
 		for what, present := range presented {
 			t.Run(how+", "+what, func(t *testing.T) {
-				inEveryOrder(t, func(t *testing.T) ([]*actor, func(*testing.T)) {
+				testkit.InEveryOrder(t, func(play *testkit.Play) func() {
 					cfg := tokensession.Config{RecoveryPeriod: time.Hour}
 					if what != "two tabs" { // where a replay is sure to pause: it writes nothing
 						cfg.Authorize = pausingAuthorizer
 					}
-					s := newScene(t, key, cfg)
+					s := newScene(t, play, key, cfg)
 					first := s.start()
 					for _, token := range present(s, first) {
 						s.refreshes(token)
 					}
 					var revokeErr error
 					var verifyErr error
-					s.act("revoke", func(ctx context.Context) {
+					s.play.Actor("revoke", func(ctx context.Context) {
 						revokeErr = revoke(s, ctx, first)
 						_, verifyErr = s.m.Verify(first.AccessToken)
 					})
-					return s.actors, func(t *testing.T) {
+					return func() {
 						require.NoError(t, revokeErr)
 						require.ErrorIs(t, verifyErr, tokensession.ErrRevoked, "Verify when the revocation returned")
 						for _, got := range s.given {
@@ -162,7 +166,7 @@ func TestRevoke_nothingLivesAfterItWhateverItRacesWith(t *testing.T) {
 						sessions, err := s.m.Sessions(ctx, "alice")
 						require.NoError(t, err)
 						require.Empty(t, sessions)
-						require.Equal(t, 1, s.events.count(tokensession.EventRevoked)+s.events.count(tokensession.EventReused))
+						require.Equal(t, 1, s.events.Count(tokensession.EventRevoked)+s.events.Count(tokensession.EventReused))
 					}
 				})
 			})
@@ -175,14 +179,14 @@ func TestRevokeSubject_racingALoginLeavesItWholeOrDead(t *testing.T) {
 	key, err := tokensession.GenerateKey()
 	require.NoError(t, err)
 	ended := map[int]int{}
-	inEveryOrder(t, func(t *testing.T) ([]*actor, func(*testing.T)) {
-		s := newScene(t, key, tokensession.Config{})
+	testkit.InEveryOrder(t, func(play *testkit.Play) func() {
+		s := newScene(t, play, key, tokensession.Config{})
 		before := s.start()
 		got := s.logsIn("alice")
 		var n int
 		var revokeErr error
-		s.act("revoke subject", func(ctx context.Context) { n, revokeErr = s.m.RevokeSubject(ctx, "alice") })
-		return s.actors, func(t *testing.T) {
+		s.play.Actor("revoke subject", func(ctx context.Context) { n, revokeErr = s.m.RevokeSubject(ctx, "alice") })
+		return func() {
 			require.NoError(t, revokeErr)
 			require.NoError(t, got.err)
 			s.requireDead(before)
@@ -202,20 +206,20 @@ func TestRevokeSubject_racingALoginLeavesItWholeOrDead(t *testing.T) {
 func TestRefresh_tabsInEveryOrderGetOneSuccessor(t *testing.T) {
 	key, err := tokensession.GenerateKey()
 	require.NoError(t, err)
-	inEveryOrder(t, func(t *testing.T) ([]*actor, func(*testing.T)) {
-		s := newScene(t, key, tokensession.Config{})
+	testkit.InEveryOrder(t, func(play *testkit.Play) func() {
+		s := newScene(t, play, key, tokensession.Config{})
 		first := s.start()
 		for range 3 {
 			s.refreshes(first.RefreshToken)
 		}
-		return s.actors, func(t *testing.T) {
+		return func() {
 			for _, got := range s.given {
 				require.NoError(t, got.err)
 				require.Equal(t, s.given[0].tokens.RefreshToken, got.tokens.RefreshToken)
 			}
 			require.EqualValues(t, 1, s.record(first.Session.ID).Generation)
-			require.Equal(t, 1, s.events.count(tokensession.EventRefreshed))
-			require.Equal(t, 2, s.events.count(tokensession.EventReplayed))
+			require.Equal(t, 1, s.events.Count(tokensession.EventRefreshed))
+			require.Equal(t, 2, s.events.Count(tokensession.EventReplayed))
 			s.requireLive(s.given[2].tokens)
 		}
 	})
@@ -224,11 +228,11 @@ func TestRefresh_tabsInEveryOrderGetOneSuccessor(t *testing.T) {
 func TestRefresh_strictHasOneWinnerInEveryOrder(t *testing.T) {
 	key, err := tokensession.GenerateKey()
 	require.NoError(t, err)
-	inEveryOrder(t, func(t *testing.T) ([]*actor, func(*testing.T)) {
-		s := newScene(t, key, tokensession.Config{GracePeriod: tokensession.Strict})
+	testkit.InEveryOrder(t, func(play *testkit.Play) func() {
+		s := newScene(t, play, key, tokensession.Config{GracePeriod: tokensession.Strict})
 		first := s.start()
 		a, b := s.refreshes(first.RefreshToken), s.refreshes(first.RefreshToken)
-		return s.actors, func(t *testing.T) {
+		return func() {
 			if a.err == nil {
 				a, b = b, a
 			}
@@ -243,17 +247,17 @@ func TestRefresh_strictHasOneWinnerInEveryOrder(t *testing.T) {
 func TestRefresh_theftIsCaughtInEveryOrder(t *testing.T) {
 	key, err := tokensession.GenerateKey()
 	require.NoError(t, err)
-	inEveryOrder(t, func(t *testing.T) ([]*actor, func(*testing.T)) {
-		s := newScene(t, key, tokensession.Config{})
+	testkit.InEveryOrder(t, func(play *testkit.Play) func() {
+		s := newScene(t, play, key, tokensession.Config{})
 		stolen := s.start()
 		second := s.refresh(stolen.RefreshToken)
 		live := s.refresh(second.RefreshToken)
 		thief := s.refreshes(stolen.RefreshToken)
 		s.refreshes(live.RefreshToken)
-		return s.actors, func(t *testing.T) {
+		return func() {
 			require.ErrorIs(t, thief.err, tokensession.ErrReused)
 			s.requireDead(append(s.handedOut(), stolen, second, live)...)
-			require.Equal(t, 1, s.events.count(tokensession.EventReused))
+			require.Equal(t, 1, s.events.Count(tokensession.EventReused))
 		}
 	})
 }
@@ -261,11 +265,11 @@ func TestRefresh_theftIsCaughtInEveryOrder(t *testing.T) {
 func TestMaxSessions_holdsInEveryOrderOfLogins(t *testing.T) {
 	key, err := tokensession.GenerateKey()
 	require.NoError(t, err)
-	inEveryOrder(t, func(t *testing.T) ([]*actor, func(*testing.T)) {
-		s := newScene(t, key, tokensession.Config{MaxSessions: 1})
+	testkit.InEveryOrder(t, func(play *testkit.Play) func() {
+		s := newScene(t, play, key, tokensession.Config{MaxSessions: 1})
 		before := s.start()
 		a, b := s.logsIn("alice"), s.logsIn("alice")
-		return s.actors, func(t *testing.T) {
+		return func() {
 			require.NoError(t, a.err)
 			require.NoError(t, b.err)
 			s.requireDead(before)
@@ -320,5 +324,5 @@ func TestRefresh_strictHasOneWinnerOfAHundred(t *testing.T) {
 	}
 	wg.Wait()
 	require.EqualValues(t, 1, winners.Load())
-	require.Equal(t, 1, w.events.count(tokensession.EventReused))
+	require.Equal(t, 1, w.events.Count(tokensession.EventReused))
 }

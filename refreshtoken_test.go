@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 // requireInvalid presents strings that are no tokens of ours in every way there is. Nothing may come of it.
@@ -127,10 +128,7 @@ func TestRefresh_refusesTokensOfAnotherStore(t *testing.T) {
 
 func TestRefresh_asksTheStoreOnlyForWhatCanBeASession(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
-	w.store.set(func(context.Context, storeCall, func() error) error {
-		t.Error("the store was asked")
-		return nil
-	})
+	w.store.Always(testkit.Any, func(*testkit.Request) { t.Error("the store was asked") })
 	for _, token := range []string{"", "tsr_", strings.Repeat("A", 68), "tsr_" + strings.Repeat("A", 63) + "="} {
 		require.ErrorIs(t, w.refreshError(token), tokensession.ErrInvalidToken)
 	}
@@ -195,5 +193,5 @@ func TestRevoke_unknownSessionIsNotFound(t *testing.T) {
 	unknown := fmt.Sprintf("%022d", 7)
 	require.ErrorIs(t, w.m.Revoke(context.Background(), unknown), tokensession.ErrNotFound)
 	w.requireLive(tokens)
-	require.Zero(t, w.events.count(tokensession.EventRevoked))
+	require.Zero(t, w.events.Count(tokensession.EventRevoked))
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 // The caller goes away, and another refresh gets in between: the thief must not gain from it.
@@ -16,50 +17,35 @@ func TestRefresh_revokesThoughTheCallerWentAwayAndAnotherWriteCameFirst(t *testi
 	stolen := w.start()
 	live := w.refresh(w.refresh(stolen.RefreshToken).RefreshToken)
 	ctx, cancel := context.WithCancel(context.Background())
-	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-		if call == callSwap {
-			cancel()
-			w.store.set(nil)
-			live = w.refresh(live.RefreshToken)
-		}
-		return apply()
-	})
+	w.store.On(testkit.Swap,
+		testkit.Do(cancel),
+		testkit.Do(func() { live = w.refresh(live.RefreshToken) }),
+	)
 	_, err := w.m.Refresh(ctx, stolen.RefreshToken)
 	requireReused(t, err, 0, 3)
 	w.requireDead(stolen, live)
 }
 
-// The store lost a revocation, and a rotation that had seemed to fail lands in the place of the one made instead: both
-// are writes of one call, and a store may take one for the other.
+// The store lost a revocation, and a rotation that had seemed to fail lands in the place of the one made
+// instead: both are writes of one call, and a store may take one for the other.
 func TestRefresh_doesNotTakeItsOwnLateRotationForARevocation(t *testing.T) {
-	for name, denies := range map[string]func(w *world, id string){
-		"denied here": func(w *world, id string) {
-			w.store.set(func(context.Context, storeCall, func() error) error { return tokensession.ErrNotFound })
-			require.ErrorIs(t, w.m.Revoke(context.Background(), id), tokensession.ErrNotFound)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, tokensession.Config{})
-			first := w.start()
-			w.store.set(func(_ context.Context, call storeCall, rotate func() error) error {
-				if call != callSwap {
-					return rotate()
-				}
-				denies(w, first.Session.ID)
-				w.store.set(func(_ context.Context, call storeCall, revoke func() error) error {
-					if call == callSwap {
-						w.store.set(nil)
-						require.NoError(t, rotate())
-					}
-					return revoke()
-				})
-				return errStoreDown
-			})
-			require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrRevoked)
-			require.False(t, w.record(first.Session.ID).RevokedAt.IsZero(), "it was said to be revoked, and is not")
-			w.requireDead(first)
-		})
-	}
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	var rotation testkit.Late
+	w.store.On(testkit.Swap,
+		rotation.Keep,
+		testkit.Do(func() { // meanwhile the session is revoked here, though the store does not have it
+			w.store.On(testkit.Load, testkit.Refuse(tokensession.ErrNotFound))
+			require.ErrorIs(t, w.m.Revoke(context.Background(), first.Session.ID), tokensession.ErrNotFound)
+		}),
+		testkit.LoseRequest,
+	)
+	w.store.On(testkit.Swap, // the revocation
+		rotation.Lands,
+	)
+	require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrRevoked)
+	require.False(t, w.record(first.Session.ID).RevokedAt.IsZero(), "it was said to be revoked, and is not")
+	w.requireDead(first)
 }
 
 // An instance that does not Run learns of a revocation elsewhere from the refresh that it refuses.
@@ -87,7 +73,7 @@ func TestRevoke_isRememberedUntilTheLastTokenIsRefusedAnyway(t *testing.T) {
 			access.Leeway = c.leeway
 			signer, err := tokensession.NewAccessSigner(testKeyFor("EdDSA").key, access)
 			require.NoError(t, err)
-			clock, store := newClock(), tokensession.NewMemoryStore()
+			clock, store := testkit.NewClock(), tokensession.NewMemoryStore()
 			// Strict, for a denial lasts for the grace period longer.
 			m, err := tokensession.New(signer, store, tokensession.Config{Now: clock.Now, GracePeriod: tokensession.Strict})
 			require.NoError(t, err)
@@ -102,7 +88,7 @@ func TestRevoke_isRememberedUntilTheLastTokenIsRefusedAnyway(t *testing.T) {
 			require.ErrorIs(t, err, tokensession.ErrRevoked)
 
 			steps := 0
-			for end := tokens.AccessExpiresAt.Add(c.leeway); clock.Now().Before(end); clock.advance(time.Second) {
+			for end := tokens.AccessExpiresAt.Add(c.leeway); clock.Now().Before(end); clock.Advance(time.Second) {
 				_, err = m.Verify(tokens.AccessToken)
 				require.ErrorIs(t, err, tokensession.ErrRevoked, "%v before it expires", end.Sub(clock.Now()))
 				steps++
@@ -121,7 +107,7 @@ func TestRevoke_ofALostRecordByAClockThatIsBehind(t *testing.T) {
 	access.Leeway = 5 * time.Minute
 	signer, err := tokensession.NewAccessSigner(testKeyFor("EdDSA").key, access)
 	require.NoError(t, err)
-	clock := newClock()
+	clock := testkit.NewClock()
 	ahead, err := tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{
 		Now: func() time.Time { return clock.Now().Add(access.Leeway) },
 	})
@@ -131,7 +117,7 @@ func TestRevoke_ofALostRecordByAClockThatIsBehind(t *testing.T) {
 	tokens, err := ahead.Start(ctx, "alice")
 	require.NoError(t, err)
 	require.ErrorIs(t, m.Revoke(ctx, tokens.Session.ID), tokensession.ErrNotFound)
-	for end := tokens.AccessExpiresAt.Add(access.Leeway); clock.Now().Before(end); clock.advance(time.Second) {
+	for end := tokens.AccessExpiresAt.Add(access.Leeway); clock.Now().Before(end); clock.Advance(time.Second) {
 		_, err = m.Verify(tokens.AccessToken)
 		require.ErrorIs(t, err, tokensession.ErrRevoked, "%v before it expires", end.Sub(clock.Now()))
 	}
@@ -143,7 +129,7 @@ func TestLogout_afterTheSessionsEndEndsTheAccessToken(t *testing.T) {
 	access.Leeway = time.Minute
 	signer, err := tokensession.NewAccessSigner(testKeyFor("EdDSA").key, access)
 	require.NoError(t, err)
-	clock := newClock()
+	clock := testkit.NewClock()
 	m, err := tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{Now: clock.Now, MaxLifetime: time.Hour})
 	require.NoError(t, err)
 	for name, logout := range map[string]func(tokens tokensession.Tokens) error{
@@ -152,10 +138,10 @@ func TestLogout_afterTheSessionsEndEndsTheAccessToken(t *testing.T) {
 	} {
 		tokens, err := m.Start(ctx, "alice")
 		require.NoError(t, err)
-		clock.advance(50 * time.Minute)
+		clock.Advance(50 * time.Minute)
 		tokens, err = m.Refresh(ctx, tokens.RefreshToken)
 		require.NoError(t, err)
-		clock.advance(10*time.Minute + time.Second)
+		clock.Advance(10*time.Minute + time.Second)
 		_, err = m.Verify(tokens.AccessToken)
 		require.NoError(t, err, name)
 		require.NoError(t, logout(tokens), name)
@@ -167,45 +153,31 @@ func TestLogout_afterTheSessionsEndEndsTheAccessToken(t *testing.T) {
 // The store hangs for two minutes before it revokes, or fails: what was refreshed meanwhile is denied for as long as it
 // lives, here and by who reads the feed.
 func TestRevokeSubject_thatTakesLongDeniesWhatWasRefreshedMeanwhile(t *testing.T) {
-	for name, outcome := range map[string]error{"revokes": nil, "fails": errStoreDown} {
+	for name, fails := range map[string]bool{"revokes": false, "fails": true} {
 		w := newWorld(t, tokensession.Config{})
-		store := &slowStrokeStore{spyStore: w.store, memory: w.memory}
-		w.m = w.manager(store, tokensession.Config{}, w.events)
+		store := testkit.Hook(t, w.memory)
+		w.m = w.manager(store.Store(), tokensession.Config{}, w.events)
 		first := w.start()
 		var last tokensession.Tokens
-		store.before = func() error {
-			w.clock.advance(119 * time.Second)
-			last = w.refresh(first.RefreshToken)
-			w.clock.advance(time.Second)
-			return outcome
+		steps := []testkit.Step{
+			w.clock.Passes(119 * time.Second),
+			testkit.Do(func() { last = w.refresh(first.RefreshToken) }),
+			w.clock.Passes(time.Second),
 		}
+		if fails {
+			steps = append(steps, testkit.LoseRequest)
+		}
+		store.On(testkit.RevokeSubject, steps...)
 		_, err := w.m.RevokeSubject(ctx, "alice")
 		require.NoError(t, err)
-		if outcome != nil {
+		if fails {
 			require.WithinDuration(t, w.clock.Now(), w.record(first.Session.ID).RevokedAt, micro, "what the feed tells")
 		}
-		for ; w.clock.Now().Before(last.AccessExpiresAt); w.clock.advance(time.Second) {
+		for ; w.clock.Now().Before(last.AccessExpiresAt); w.clock.Advance(time.Second) {
 			_, err := w.m.Verify(last.AccessToken)
 			require.ErrorIs(t, err, tokensession.ErrRevoked, name)
 		}
 	}
-}
-
-// A slowStrokeStore does something before it revokes for the first time.
-type slowStrokeStore struct {
-	*spyStore
-	memory *tokensession.MemoryStore
-	before func() error
-}
-
-func (s *slowStrokeStore) RevokeSubject(ctx context.Context, subject string, keep []string, at time.Time, reason tokensession.Reason, writeID string) ([]tokensession.Record, error) {
-	if f := s.before; f != nil {
-		s.before = nil
-		if err := f(); err != nil {
-			return nil, err
-		}
-	}
-	return s.memory.RevokeSubject(ctx, subject, keep, at, reason, writeID)
 }
 
 // A host that logs errors, and gives a token to the wrong one of two functions.
@@ -239,15 +211,11 @@ func TestRevokedError_saysWhy(t *testing.T) {
 func TestRevokeToken_ofASessionThatIsDroppedMeanwhileIsNoError(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	tokens := w.start()
-	looks := 0
-	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-		if looks++; looks > 1 {
-			return tokensession.ErrNotFound
-		}
-		return apply()
-	})
+	w.store.Took()
+	w.store.On(testkit.Load)
+	w.store.Always(testkit.Any, testkit.Refuse(tokensession.ErrNotFound))
 	require.NoError(t, w.m.RevokeToken(context.Background(), tokens.RefreshToken))
-	require.Greater(t, looks, 1)
+	require.Greater(t, w.store.Count(testkit.Any), 1)
 }
 
 // What others ended, or what was dropped, between the list and the end of its sessions was not ended by this call.
@@ -255,21 +223,20 @@ func TestRevokeSubject_countsOnlyWhatItEnded(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	ended, elsewhere, dropped := w.start(), w.start(), w.start()
 	other := w.other(tokensession.Config{})
-	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-		err := apply()
-		if call == callList {
+	w.store.On(testkit.List,
+		testkit.Apply,
+		testkit.Do(func() {
 			require.NoError(t, other.Revoke(context.Background(), elsewhere.Session.ID))
 			held := w.record(ended.Session.ID)
 			revoked := w.record(elsewhere.Session.ID)
 			w.restore(held)
 			require.NoError(t, w.memory.Create(context.Background(), revoked))
-		}
-		return err
-	})
+		}),
+	)
 	n, err := w.m.RevokeSubject(context.Background(), "alice")
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
-	require.Equal(t, 1, w.events.count(tokensession.EventRevoked))
+	require.Equal(t, 1, w.events.Count(tokensession.EventRevoked))
 	w.requireDead(ended, elsewhere)
 	require.ErrorIs(t, w.refreshError(dropped.RefreshToken), tokensession.ErrInvalidToken)
 }
@@ -279,12 +246,7 @@ func TestRevokeSubject_countsOnlyWhatItEnded(t *testing.T) {
 func TestRevoke_isUnavailableWhereTheStoreFindsASessionAndCannotChangeIt(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	tokens := w.start()
-	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-		if call == callSwap {
-			return tokensession.ErrNotFound
-		}
-		return apply()
-	})
+	w.store.Always(testkit.Swap, testkit.Refuse(tokensession.ErrNotFound))
 	ctx := context.Background()
 	_, subjectErr := w.m.RevokeSubject(ctx, "alice")
 	_, startErr := w.m.Start(ctx, "alice", tokensession.Replacing(tokens.Session.ID))
@@ -303,7 +265,7 @@ func TestRevoke_isUnavailableWhereTheStoreFindsASessionAndCannotChangeIt(t *test
 func TestReplacing_refusesTheAccessTokenOfASessionThatTheStoreLost(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	old := w.start()
-	w.store.inner = tokensession.NewMemoryStore()
+	w.forget()
 	w.start(tokensession.Replacing(old.Session.ID))
 	_, err := w.m.Verify(old.AccessToken)
 	require.ErrorIs(t, err, tokensession.ErrRevoked)
@@ -328,15 +290,15 @@ func TestRevoke_afterTheClockWasPutBack(t *testing.T) {
 	} {
 		w := newWorld(t, tokensession.Config{})
 		tokens := w.start()
-		w.clock.advance(-time.Hour)
+		w.clock.Advance(-time.Hour)
 		require.NoError(t, revoke(w, tokens), name)
 		rec := w.record(tokens.Session.ID)
 		require.False(t, rec.RevokedAt.Before(rec.RotatedAt), "%s: the other instances go by this time", name)
-		w.clock.advance(time.Hour)
+		w.clock.Advance(time.Hour)
 		for range 15 {
 			_, err := w.m.Verify(tokens.AccessToken)
 			require.ErrorIs(t, err, tokensession.ErrRevoked, name)
-			w.clock.advance(time.Minute)
+			w.clock.Advance(time.Minute)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package tokensession_test
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -11,11 +10,6 @@ import (
 )
 
 // The table of decisions itself is in rotation_internal_test.go. Here are stories told by it, through a Manager.
-
-const (
-	grace = 10 * time.Second // the default
-	week  = 7 * 24 * time.Hour
-)
 
 // R1: RFC 9700 section 4.14.2.
 func TestRefresh_rotatesTheTokenEachTime(t *testing.T) {
@@ -38,7 +32,7 @@ func TestRefresh_replaysTheSameTokenUntilTheGraceEndsToTheMicrosecond(t *testing
 	second := w.refresh(first.RefreshToken)
 	written := w.record(first.Session.ID)
 	for _, wait := range []time.Duration{0, grace / 2, grace/2 - micro} { // in all one microsecond less than the grace
-		w.clock.advance(wait)
+		w.clock.Advance(wait)
 		again := w.refresh(first.RefreshToken)
 		require.Equal(t, second.RefreshToken, again.RefreshToken)
 		require.Equal(t, second.RefreshExpiresAt, again.RefreshExpiresAt, "a replay prolonged the session")
@@ -47,7 +41,7 @@ func TestRefresh_replaysTheSameTokenUntilTheGraceEndsToTheMicrosecond(t *testing
 	}
 	require.Equal(t, written, w.record(first.Session.ID), "a replay wrote something")
 
-	w.clock.advance(micro)
+	w.clock.Advance(micro)
 	requireReused(t, w.refreshError(first.RefreshToken), 0, 1)
 	w.requireDead(first, second)
 }
@@ -78,7 +72,7 @@ func TestRefresh_worksWhileTheClockGoesBackwards(t *testing.T) {
 	first := w.start()
 	tokens := first
 	for range 5 {
-		w.clock.advance(-time.Hour)
+		w.clock.Advance(-time.Hour)
 		previous := tokens
 		tokens = w.refresh(tokens.RefreshToken)
 		require.Equal(t, tokens.RefreshToken, w.refresh(previous.RefreshToken).RefreshToken)
@@ -91,9 +85,9 @@ func TestRefresh_strictNeverReplaysWhateverTheClockDoes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, tokensession.Config{GracePeriod: tokensession.Strict})
 			first := w.start()
-			w.clock.advance(step)
+			w.clock.Advance(step)
 			second := w.refresh(first.RefreshToken)
-			w.clock.advance(step)
+			w.clock.Advance(step)
 			requireReused(t, w.refreshError(first.RefreshToken), 0, 1)
 			require.ErrorIs(t, w.refreshError(second.RefreshToken), tokensession.ErrRevoked)
 		})
@@ -115,10 +109,10 @@ func TestRefresh_recoversWithANewSuccessorUntilTheWindowEnds(t *testing.T) {
 			w := newWorld(t, tokensession.Config{GracePeriod: c.grace, RecoveryPeriod: recovery})
 			first := w.start()
 			lost := w.refresh(first.RefreshToken)
-			w.clock.advance(30 * time.Minute)
+			w.clock.Advance(30 * time.Minute)
 			recovered := w.refresh(first.RefreshToken)
 			require.NotEqual(t, lost.RefreshToken, recovered.RefreshToken)
-			w.clock.advance(c.last - 30*time.Minute) // a window that slid would be open still
+			w.clock.Advance(c.last - 30*time.Minute) // a window that slid would be open still
 			if !c.recovers {
 				requireReused(t, w.refreshError(first.RefreshToken), 0, 2)
 				require.ErrorIs(t, w.refreshError(recovered.RefreshToken), tokensession.ErrRevoked)
@@ -135,7 +129,7 @@ func TestRefresh_endsTheSessionWhenADisplacedSuccessorComesBack(t *testing.T) {
 	w := newWorld(t, tokensession.Config{RecoveryPeriod: time.Hour})
 	first := w.start()
 	displaced := w.refresh(first.RefreshToken)
-	w.clock.advance(grace)
+	w.clock.Advance(grace)
 	recovered := w.refresh(first.RefreshToken)
 	requireReused(t, w.refreshError(displaced.RefreshToken), 1, 2)
 	w.requireDead(first, displaced, recovered)
@@ -145,11 +139,11 @@ func TestRefresh_replaysARecoveryInsideItsOwnGrace(t *testing.T) {
 	w := newWorld(t, tokensession.Config{RecoveryPeriod: time.Hour})
 	first := w.start()
 	w.refresh(first.RefreshToken)
-	w.clock.advance(time.Minute)
+	w.clock.Advance(time.Minute)
 	recovered := w.refresh(first.RefreshToken)
-	w.clock.advance(grace - micro)
+	w.clock.Advance(grace - micro)
 	require.Equal(t, recovered.RefreshToken, w.refresh(first.RefreshToken).RefreshToken)
-	w.clock.advance(micro)
+	w.clock.Advance(micro)
 	require.NotEqual(t, recovered.RefreshToken, w.refresh(first.RefreshToken).RefreshToken)
 }
 
@@ -158,7 +152,7 @@ func TestRefresh_closesTheRecoveryWindowWhenTheSuccessorIsUsed(t *testing.T) {
 	first := w.start()
 	second := w.refresh(first.RefreshToken)
 	third := w.refresh(second.RefreshToken)
-	w.clock.advance(grace)
+	w.clock.Advance(grace)
 	requireReused(t, w.refreshError(first.RefreshToken), 0, 2)
 	w.requireDead(second, third)
 }
@@ -169,10 +163,10 @@ func TestRefresh_endsAnIdleSessionToTheMicrosecond(t *testing.T) {
 		w := newWorld(t, tokensession.Config{RefreshTTL: ttl})
 		tokens := w.start()
 		for range 3 {
-			w.clock.advance(ttl - micro)
+			w.clock.Advance(ttl - micro)
 			tokens = w.refresh(tokens.RefreshToken)
 		}
-		w.clock.advance(ttl)
+		w.clock.Advance(ttl)
 		w.unchanged(tokens.Session.ID, func() {
 			require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrExpired)
 		})
@@ -195,14 +189,14 @@ func TestRefresh_neverExtendsTheAbsoluteEnd(t *testing.T) {
 			tokens := w.start()
 			end := tokens.Session.CreatedAt.Add(c.max)
 			for passed := c.step; passed < c.max; passed += c.step {
-				w.clock.advance(c.step)
+				w.clock.Advance(c.step)
 				tokens = w.refresh(tokens.RefreshToken)
 				require.Equal(t, end, tokens.Session.MaxExpiresAt)
 				require.False(t, tokens.RefreshExpiresAt.After(end) || tokens.AccessExpiresAt.After(end), "a token outlives its session")
 			}
-			w.clock.advance(c.step - micro)
+			w.clock.Advance(c.step - micro)
 			tokens = w.refresh(tokens.RefreshToken)
-			w.clock.advance(micro)
+			w.clock.Advance(micro)
 			require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrExpired)
 			_, err := w.m.Verify(tokens.AccessToken)
 			require.ErrorIs(t, err, tokensession.ErrExpired)
@@ -215,7 +209,7 @@ func TestStart_beginsWithAnEndThatIsNotBeyondTheAbsoluteOne(t *testing.T) {
 	w := newWorld(t, tokensession.Config{MaxLifetime: time.Hour})
 	tokens := w.start()
 	require.Equal(t, tokens.Session.CreatedAt.Add(time.Hour), tokens.RefreshExpiresAt)
-	w.clock.advance(time.Hour)
+	w.clock.Advance(time.Hour)
 	w.unchanged(tokens.Session.ID, func() {
 		require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrExpired)
 	})
@@ -225,11 +219,11 @@ func TestRefresh_unlimitedSessionLivesAsLongAsItIsRefreshed(t *testing.T) {
 	w := newWorld(t, tokensession.Config{MaxLifetime: tokensession.Unlimited})
 	tokens := w.start()
 	for range 500 {
-		w.clock.advance(week - micro)
+		w.clock.Advance(week - micro)
 		tokens = w.refresh(tokens.RefreshToken)
 		require.Zero(t, tokens.Session.MaxExpiresAt)
 	}
-	w.clock.advance(week)
+	w.clock.Advance(week)
 	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrExpired)
 }
 
@@ -242,12 +236,12 @@ func TestRefresh_healsARecordThatLostSeveralGenerations(t *testing.T) {
 		chain := []tokensession.Tokens{first}
 		for range 5 {
 			chain = append(chain, w.refresh(chain[len(chain)-1].RefreshToken))
-			w.clock.advance(time.Minute)
+			w.clock.Advance(time.Minute)
 		}
 		w.restore(stale)
 
 		healed := w.refresh(chain[5].RefreshToken)
-		require.Equal(t, tokensession.EventHealed, w.events.kinds()[len(w.events.kinds())-1])
+		require.Equal(t, tokensession.EventHealed, w.events.Kinds()[len(w.events.Kinds())-1])
 		require.EqualValues(t, 6, w.record(first.Session.ID).Generation)
 		next := w.requireLive(healed)
 		requireReused(t, w.refreshError(chain[3].RefreshToken), 3, 7)
@@ -261,7 +255,7 @@ func TestRefresh_catchesAnOldTokenThatALostWriteBroughtBackToLife(t *testing.T) 
 	first := w.start()
 	stale := w.record(first.Session.ID)
 	honest := w.refresh(w.refresh(first.RefreshToken).RefreshToken)
-	w.clock.advance(time.Minute)
+	w.clock.Advance(time.Minute)
 	w.restore(stale)
 
 	stolen := w.refresh(first.RefreshToken)
@@ -270,21 +264,13 @@ func TestRefresh_catchesAnOldTokenThatALostWriteBroughtBackToLife(t *testing.T) 
 	w.requireDead(first, stolen, honest)
 }
 
-// restore puts a record back as it was: the store lost what was written since.
-func (w *world) restore(rec tokensession.Record) {
-	w.t.Helper()
-	_, err := w.memory.Sweep(context.Background(), rec.CreatedAt.Add(1e6*time.Hour), 1e6)
-	require.NoError(w.t, err)
-	require.NoError(w.t, w.memory.Create(context.Background(), rec))
-}
-
 func TestRefresh_keepsTheReplayInsideTheSessionsEnd(t *testing.T) {
 	w := newWorld(t, tokensession.Config{MaxLifetime: time.Hour})
 	first := w.start()
-	w.clock.advance(time.Hour - 5*time.Second)
+	w.clock.Advance(time.Hour - 5*time.Second)
 	w.refresh(first.RefreshToken)
-	w.clock.advance(5*time.Second - micro)
+	w.clock.Advance(5*time.Second - micro)
 	w.refresh(first.RefreshToken)
-	w.clock.advance(micro)
+	w.clock.Advance(micro)
 	require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrExpired)
 }

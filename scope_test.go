@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 // grants is a config whose authorizer always says the same.
@@ -38,7 +39,7 @@ func TestRefresh_canNarrowTheScopeOfOneAccessToken(t *testing.T) {
 		access, err := w.m.Verify(tokens.AccessToken)
 		require.NoError(t, err)
 		require.Equal(t, asked.got, access.Scope)
-		w.clock.advance(time.Minute)
+		w.clock.Advance(time.Minute)
 	}
 }
 
@@ -80,7 +81,7 @@ func TestRevokeAccess_logsOutWithAnAccessTokenHoweverOld(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, tokensession.Config{})
 			tokens, other := w.start(), w.start()
-			w.clock.advance(later)
+			w.clock.Advance(later)
 			id, err := w.m.SessionID(tokens.AccessToken)
 			require.NoError(t, err)
 			require.Equal(t, tokens.Session.ID, id)
@@ -119,7 +120,7 @@ func TestRevokeAccess_refusesWhatIsNoAccessTokenOfOurs(t *testing.T) {
 			require.ErrorIs(t, w.m.RevokeAccess(context.Background(), token), tokensession.ErrInvalidToken, name)
 		})
 	}
-	w.store.breaks(fault{call: callLoad})
+	w.store.Down(testkit.Load)
 	require.ErrorIs(t, w.m.RevokeAccess(context.Background(), tokens.AccessToken), tokensession.ErrUnavailable)
 }
 
@@ -131,9 +132,9 @@ func TestRevokeAccess_takesATokenOfARotatedKeyAndNoneOfARetiredOne(t *testing.T)
 	next, err := tokensession.GenerateKey()
 	require.NoError(t, err)
 	require.NoError(t, w.signer.Rotate(next, w.clock.Now()))
-	w.clock.advance(time.Second)
+	w.clock.Advance(time.Second)
 	late := w.start() // with the new key
-	w.clock.advance(24 * time.Hour)
+	w.clock.Advance(24 * time.Hour)
 	_, err = w.m.Verify(tokens.AccessToken)
 	require.Error(t, err)
 	require.NotContains(t, string(w.m.JWKS()), testKeyFor("EdDSA").key.ID(), "its key has retired by itself")
@@ -156,7 +157,7 @@ func TestManagerJWKS_isTheSignersAtTheManagersTime(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, w.signer.Rotate(next, w.clock.Now().Add(time.Hour)))
 	require.Contains(t, string(w.m.JWKS()), next.ID(), "published before it signs")
-	w.clock.advance(2 * time.Hour)
+	w.clock.Advance(2 * time.Hour)
 	require.Equal(t, 1, strings.Count(string(w.m.JWKS()), `"kid"`), "the old one has retired by the Manager's clock")
 }
 

@@ -9,10 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
-// A refresh is held up, here by its authorizer, for far longer than the grace period, while another tab refreshes the
-// same token: it was presented in time.
+// A refresh is held up, here by its authorizer, for far longer than the grace period, while another
+// tab refreshes the same token: it was presented in time.
 func TestRefresh_thatLosesARaceSlowly(t *testing.T) {
 	for name, c := range map[string]struct {
 		grace     time.Duration
@@ -24,35 +25,25 @@ func TestRefresh_thatLosesARaceSlowly(t *testing.T) {
 		"ends the session where that is strict": {tokensession.Strict, 1, tokensession.ErrReused},
 	} {
 		t.Run(name, func(t *testing.T) {
-			clock := newClock()
 			var meanwhile func()
-			m := newManager(t, tokensession.NewMemoryStore(), tokensession.Config{
-				Now: clock.Now, GracePeriod: c.grace,
-				Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
-					if f := meanwhile; f != nil {
-						meanwhile = nil
-						f()
-					}
-					return tokensession.Grant{}, nil
-				},
+			w := newWorld(t, tokensession.Config{
+				GracePeriod: c.grace, Authorize: onceAuthorizing(&meanwhile),
 			})
-			first, err := m.Start(ctx, "alice")
-			require.NoError(t, err)
+			first := w.start()
 			other := first
 			meanwhile = func() {
 				for range c.refreshes {
-					other, err = m.Refresh(ctx, other.RefreshToken)
-					require.NoError(t, err)
+					other = w.refresh(other.RefreshToken)
 				}
-				clock.advance(5 * time.Minute)
+				w.clock.Advance(5 * time.Minute)
 			}
-			slow, err := m.Refresh(ctx, first.RefreshToken)
+			slow, err := w.m.Refresh(ctx, first.RefreshToken)
 			require.ErrorIs(t, err, c.want)
 			if c.want == nil {
 				require.Equal(t, other.RefreshToken, slow.RefreshToken)
 			}
 			if c.grace != tokensession.Strict {
-				_, err = m.Refresh(ctx, other.RefreshToken)
+				_, err = w.m.Refresh(ctx, other.RefreshToken)
 				require.NoError(t, err, "the other tab lives")
 			}
 		})
@@ -66,13 +57,13 @@ func TestRefresh_thatLosesARaceOfRecoveriesSlowly(t *testing.T) {
 		w := newWorld(t, tokensession.Config{RecoveryPeriod: time.Hour, Authorize: onceAuthorizing(&meanwhile)})
 		first := w.start()
 		w.refresh(first.RefreshToken) // the reply is lost
-		w.clock.advance(time.Minute)
+		w.clock.Advance(time.Minute)
 		other := first
 		meanwhile = func() {
 			for range refreshes {
 				other = w.refresh(other.RefreshToken)
 			}
-			w.clock.advance(5 * time.Minute)
+			w.clock.Advance(5 * time.Minute)
 		}
 		slow, err := w.m.Refresh(ctx, first.RefreshToken)
 		require.ErrorIs(t, err, want)
@@ -94,8 +85,8 @@ func onceAuthorizing(f *func()) tokensession.Authorizer {
 	}
 }
 
-// A session is ended just after its time was over, by a refresh's clock or for that of another instance, while a
-// refresh is under way that was presented before: nothing may come of that.
+// A session is ended just after its time was over, by a refresh's clock or by that of another instance,
+// while a refresh is under way that was presented before: nothing may come of that.
 func TestRevoke_atTheSessionsEndStopsARefreshThatWasPresentedBefore(t *testing.T) {
 	for name, revoke := range map[string]func(m *tokensession.Manager, tokens tokensession.Tokens) error{
 		"Revoke": func(m *tokensession.Manager, tokens tokensession.Tokens) error {
@@ -113,94 +104,81 @@ func TestRevoke_atTheSessionsEndStopsARefreshThatWasPresentedBefore(t *testing.T
 			return err
 		},
 	} {
-		for kind, store := range map[string]tokensession.RefreshStore{
-			"one by one": struct{ tokensession.RefreshStore }{tokensession.NewMemoryStore()}, "at one stroke": tokensession.NewMemoryStore(),
-		} {
+		for kind, atOneStroke := range map[string]bool{"one by one": false, "at one stroke": true} {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				var meanwhile func()
-				events := &eventLog{}
-				clock := newClock()
-				m := newManager(t, store, tokensession.Config{Now: clock.Now, OnEvent: events.add, Authorize: onceAuthorizing(&meanwhile)})
-				tokens, err := m.Start(ctx, "alice")
-				require.NoError(t, err)
-				clock.advance(7*24*time.Hour - 10*time.Millisecond)
-				meanwhile = func() {
-					clock.advance(20 * time.Millisecond)
-					require.NoError(t, revoke(m, tokens))
+				w := newWorld(t, tokensession.Config{Authorize: onceAuthorizing(&meanwhile)})
+				if atOneStroke {
+					cfg := tokensession.Config{Authorize: onceAuthorizing(&meanwhile)}
+					w.m = w.manager(w.memory, cfg, w.events)
 				}
-				_, err = m.Refresh(ctx, tokens.RefreshToken)
+				tokens := w.start()
+				w.clock.Advance(week - 10*time.Millisecond)
+				meanwhile = func() {
+					w.clock.Advance(20 * time.Millisecond)
+					require.NoError(t, revoke(w.m, tokens))
+				}
+				_, err := w.m.Refresh(ctx, tokens.RefreshToken)
 				if !errors.Is(err, tokensession.ErrInvalidToken) { // the record has been dropped already
 					require.ErrorIs(t, err, tokensession.ErrRevoked)
 				}
-				require.Zero(t, events.count(tokensession.EventRevoked), "it had expired")
+				require.Zero(t, w.events.Count(tokensession.EventRevoked), "it had expired")
 			})
 		}
 	}
 }
 
-// The winner is an instance that has been told of a shorter RefreshTTL already: the access token that the loser had
-// signed before it lost is good for longer than the session.
+// The winner is an instance that has been told of a shorter RefreshTTL already: the access token that
+// the loser had signed before it lost is good for longer than the session.
 func TestRefresh_thatLosesARaceGetsNoAccessTokenThatOutlivesTheSession(t *testing.T) {
-	clock := newClock()
-	memory := tokensession.NewMemoryStore()
-	store := &swapHook{RefreshStore: memory, before: func(tokensession.Record) {}}
-	signer := testSigner(t)
-	instance := func(store tokensession.RefreshStore, ttl time.Duration) *tokensession.Manager {
-		m, err := tokensession.New(signer, store, tokensession.Config{Now: clock.Now, RefreshTTL: ttl})
-		require.NoError(t, err)
-		return m
-	}
-	old, updated := instance(store, 0), instance(memory, time.Minute)
-	first, err := old.Start(ctx, "alice")
-	require.NoError(t, err)
-	store.before = func(tokensession.Record) {
-		store.before = func(tokensession.Record) {}
+	w := newWorld(t, tokensession.Config{})
+	updated := w.other(tokensession.Config{RefreshTTL: time.Minute})
+	first := w.start()
+	w.store.On(testkit.Swap, testkit.Do(func() {
 		_, err := updated.Refresh(ctx, first.RefreshToken)
 		require.NoError(t, err)
-	}
-	tokens, err := old.Refresh(ctx, first.RefreshToken)
-	require.NoError(t, err)
-	require.Equal(t, clock.Now().Add(time.Minute).Truncate(micro), tokens.RefreshExpiresAt)
-	require.False(t, tokens.AccessExpiresAt.After(tokens.RefreshExpiresAt), "the access token outlives its session")
+	}))
+	tokens := w.refresh(first.RefreshToken)
+	require.Equal(t, w.clock.Now().Add(time.Minute).Truncate(micro), tokens.RefreshExpiresAt)
+	require.False(t, tokens.AccessExpiresAt.After(tokens.RefreshExpiresAt),
+		"the access token outlives its session")
 }
 
-// A swapHook is called before each Swap.
-type swapHook struct {
-	tokensession.RefreshStore
-	before func(next tokensession.Record)
+// raceWithASlowWrite has two instances refresh the same token. The loser has looked already, and is
+// about to write, when the winner's write lands.
+func (w *world) raceWithASlowWrite(
+	other *tokensession.Manager, presented tokensession.Tokens,
+) (winner, loser tokensession.Tokens) {
+	w.t.Helper()
+	var winners testkit.Late
+	w.store.On(testkit.Swap, // by the winner
+		w.clock.Passes(15*time.Second),
+		winners.Keep,
+		testkit.Do(func() {
+			var err error
+			loser, err = other.Refresh(ctx, presented.RefreshToken)
+			require.NoError(w.t, err)
+		}),
+	)
+	w.store.On(testkit.Swap, // by the loser
+		winners.Lands,
+	)
+	winner = w.refresh(presented.RefreshToken)
+	return winner, loser
 }
 
-func (s *swapHook) Swap(ctx context.Context, next tokensession.Record) error {
-	s.before(next)
-	return s.RefreshStore.Swap(ctx, next)
-}
-
-// The winner's write hangs in the store for longer than the grace period, and the other tab looks before it is done.
+// The winner's write hangs in the store for longer than the grace period, and the other tab looks
+// before it is done.
 func TestRefresh_thatLosesARaceToASlowWrite(t *testing.T) {
-	clock := newClock()
-	memory := tokensession.NewMemoryStore()
-	store := &swapHook{RefreshStore: memory}
-	m := newManager(t, store, tokensession.Config{Now: clock.Now})
-	other := newManager(t, store, tokensession.Config{Now: clock.Now}) // which knows of no write under way
-	first, err := m.Start(ctx, "alice")
-	require.NoError(t, err)
-
-	var loser tokensession.Tokens
-	store.before = func(winners tokensession.Record) {
-		clock.advance(15 * time.Second)
-		store.before = func(tokensession.Record) { // the loser has looked, and is about to write
-			store.before = func(tokensession.Record) {}
-			require.NoError(t, memory.Swap(ctx, winners))
-		}
-		loser, err = other.Refresh(ctx, first.RefreshToken)
-		require.NoError(t, err)
-	}
-	winner, err := m.Refresh(ctx, first.RefreshToken)
-	require.NoError(t, err)
+	w := newWorld(t, tokensession.Config{})
+	other := w.manager(w.store.Store(), tokensession.Config{}, w.events) // it knows of no write under way
+	first := w.start()
+	winner, loser := w.raceWithASlowWrite(other, first)
 	require.Equal(t, winner.RefreshToken, loser.RefreshToken)
 }
 
-// The same where the store has lost writes, so that both tabs bring a token that is newer than the record.
+// The same where the store has lost writes, so that both tabs bring a token that is newer than the
+// record.
 func TestRefresh_thatLosesAHealToASlowWrite(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	first := w.start()
@@ -208,36 +186,18 @@ func TestRefresh_thatLosesAHealToASlowWrite(t *testing.T) {
 	newest := w.refresh(w.refresh(first.RefreshToken).RefreshToken)
 	w.restore(stale)
 
-	store := &swapHook{RefreshStore: w.memory}
-	w.m = w.manager(store, tokensession.Config{}, w.events)
-	other := w.manager(store, tokensession.Config{}, w.events) // which knows of no write under way
-	var loser tokensession.Tokens
-	store.before = func(winners tokensession.Record) {
-		w.clock.advance(15 * time.Second)
-		store.before = func(tokensession.Record) {
-			store.before = func(tokensession.Record) {}
-			require.NoError(t, w.memory.Swap(ctx, winners))
-		}
-		var err error
-		loser, err = other.Refresh(ctx, newest.RefreshToken)
-		require.NoError(t, err)
-	}
-	winner := w.refresh(newest.RefreshToken)
+	w.m = w.manager(w.store.Store(), tokensession.Config{}, w.events)
+	other := w.manager(w.store.Store(), tokensession.Config{}, w.events) // it knows of no write under way
+	winner, loser := w.raceWithASlowWrite(other, newest)
 	require.Equal(t, winner.RefreshToken, loser.RefreshToken)
 	w.requireLive(winner)
 }
 
-// Two tabs were told to try again. The one that is quicker goes on with the successor before the other has written: to
-// the slower one there is nothing left to give, but it is no thief.
+// Two tabs were told to try again. The one that is quicker goes on with the successor before the other
+// has written: to the slower one there is nothing left to give, but it is no thief.
 func TestRefresh_thatIsDoneAgainAndLosesARaceGetsNoVerdict(t *testing.T) {
 	var meanwhile func()
-	w := newWorld(t, tokensession.Config{Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
-		if f := meanwhile; f != nil {
-			meanwhile = nil
-			f()
-		}
-		return tokensession.Grant{}, nil
-	}})
+	w := newWorld(t, tokensession.Config{Authorize: onceAuthorizing(&meanwhile)})
 	first := w.start()
 	w.fails(first.RefreshToken)
 	var live tokensession.Tokens

@@ -10,10 +10,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
-// The store stalls. A refresh's write is on its way when that begins, another tab comes when the grace period is over by
-// the time of that write, and the store goes on and serves both. Neither can have known of the successor.
+// The store stalls. A refresh's write is on its way when that begins. Another tab comes when the grace
+// period is over by the time of that write, and then the store goes on and serves both. Neither can
+// have known of the successor.
 func TestRefresh_whileAWriteTakesLong(t *testing.T) {
 	for mode, c := range map[string]struct {
 		cfg  tokensession.Config
@@ -28,17 +30,12 @@ func TestRefresh_whileAWriteTakesLong(t *testing.T) {
 			first := w.start()
 			var second tokensession.Tokens
 			var err error
-			w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-				if call == callSwap {
-					w.store.set(nil)
-					w.clock.advance(12 * time.Second)
-					require.NoError(t, apply())
-					second, err = w.m.Refresh(ctx, first.RefreshToken)
-					w.clock.advance(3 * time.Second)
-					return nil
-				}
-				return apply()
-			})
+			w.store.On(testkit.Swap,
+				w.clock.Passes(12*time.Second),
+				testkit.Apply,
+				testkit.Do(func() { second, err = w.m.Refresh(ctx, first.RefreshToken) }),
+				w.clock.Passes(3*time.Second),
+			)
 			got := w.refresh(first.RefreshToken)
 			require.ErrorIs(t, err, c.want)
 			if c.want != nil {
@@ -47,49 +44,44 @@ func TestRefresh_whileAWriteTakesLong(t *testing.T) {
 			require.Equal(t, got.RefreshToken, second.RefreshToken)
 			w.requireLive(got)
 
-			w.clock.advance(time.Minute)
+			w.clock.Advance(time.Minute)
 			var reuse *tokensession.ReuseError
 			require.ErrorAs(t, w.refreshError(first.RefreshToken), &reuse, "the write is done")
 		})
 	}
 }
 
-// A write took most of the grace period, or more than all of it. The period is there for clients, who learn of the
-// successor when it is over; on all instances.
+// A write took most of the grace period, or more than all of it. The period is there for clients, who
+// learn of the successor when the write is over; on all instances.
 func TestRefresh_afterASlowWriteTheGracePeriodIsWhole(t *testing.T) {
-	for name, fails := range map[string]bool{"answered": false, "with a lost reply": true} {
+	for name, lost := range map[string]bool{"answered": false, "with a lost reply": true} {
 		for _, took := range []time.Duration{time.Second, 6 * time.Second, 15 * time.Second, time.Hour} {
 			t.Run(name+" after "+took.String(), func(t *testing.T) {
 				w := newWorld(t, tokensession.Config{})
 				first := w.start()
-				w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-					if call == callSwap {
-						w.store.set(nil)
-						require.NoError(t, apply())
-						w.clock.advance(took)
-						if fails {
-							return errStoreDown
-						}
-					}
-					return apply()
-				})
-				w.store.took()
+				steps := []testkit.Step{testkit.Apply, w.clock.Passes(took)}
+				if lost {
+					steps = append(steps, testkit.LoseReply)
+				}
+				w.store.On(testkit.Swap, steps...)
+				w.store.Took()
 				got, err := w.m.Refresh(ctx, first.RefreshToken)
 				require.NoError(t, err)
-				require.Equal(t, took > 5*time.Second, w.store.count(callSwap) == 2, "one more write where it is worth it")
+				require.Equal(t, took > 5*time.Second, w.store.Count(testkit.Swap) == 2,
+					"one more write where it is worth it")
 				require.Equal(t, w.record(got.Session.ID).ExpiresAt, got.RefreshExpiresAt)
 
 				left := 10 * time.Second
 				if took < 5*time.Second {
 					left -= took
 				}
-				w.clock.advance(left - time.Microsecond)
+				w.clock.Advance(left - micro)
 				for _, m := range []*tokensession.Manager{w.m, w.other(tokensession.Config{})} {
 					tab, err := m.Refresh(ctx, first.RefreshToken)
 					require.NoError(t, err)
 					require.Equal(t, got.RefreshToken, tab.RefreshToken)
 				}
-				w.clock.advance(time.Microsecond)
+				w.clock.Advance(micro)
 				require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrReused)
 			})
 		}
@@ -98,59 +90,50 @@ func TestRefresh_afterASlowWriteTheGracePeriodIsWhole(t *testing.T) {
 
 // What a slow write needs afterwards may fail: the client gets its answer.
 func TestRefresh_afterASlowWriteTheNextMayFail(t *testing.T) {
-	for name, fail := range map[string]func(context.Context) error{
-		"outage":   func(context.Context) error { return errStoreDown },
-		"conflict": func(context.Context) error { return tokensession.ErrConflict },
-		"stall":    func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+	for name, fails := range map[string]testkit.Step{
+		"outage":   testkit.LoseRequest,
+		"conflict": testkit.Refuse(tokensession.ErrConflict),
+		"stall":    testkit.Hang,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, tokensession.Config{})
 			first := w.start()
-			writes := 0
-			w.store.set(func(ctx context.Context, call storeCall, apply func() error) error {
-				if call != callSwap {
-					return apply()
-				}
-				if writes++; writes > 1 {
-					return fail(ctx)
-				}
-				w.clock.advance(time.Minute)
-				return apply()
-			})
+			w.store.On(testkit.Swap,
+				w.clock.Passes(time.Minute),
+				testkit.Apply,
+			)
+			w.store.Always(testkit.Swap, fails)
+			w.store.Took()
 			began := time.Now()
 			got := w.refresh(first.RefreshToken)
 			require.LessOrEqual(t, time.Since(began), 2*time.Second, "the client waits for its answer")
-			require.Equal(t, 2, writes, name)
-			w.store.set(nil)
+			require.Equal(t, 2, w.store.Count(testkit.Swap), name)
+			w.store.Clear()
 			w.requireLive(got)
 		})
 	}
 }
 
-// Another tab has got the successor of a write whose own caller was told to try again: nothing is in doubt any more, and
-// who comes much later with the consumed token has stolen it.
+// Another tab has got the successor of a write whose own caller was told to try again. Then nothing is
+// in doubt any more, and somebody who comes much later with the consumed token has stolen it.
 func TestRefresh_aSuccessorThatAnotherTabGotIsInNoDoubt(t *testing.T) {
 	for name, play := range map[string]func(w *world, first tokensession.Tokens) (client tokensession.Tokens){
 		"before its caller is told": func(w *world, first tokensession.Tokens) (client tokensession.Tokens) {
-			w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-				if call != callSwap {
-					return apply()
-				}
-				require.NoError(t, apply())
-				w.store.set(nil)
-				client = w.refresh(first.RefreshToken)
-				w.store.breaks(fault{call: callSwap}, fault{call: callLoad})
-				return errStoreDown
-			})
-			requireUnavailableFor(t, w.refreshError(first.RefreshToken), errStoreDown)
-			w.store.set(nil)
+			w.store.On(testkit.Swap,
+				testkit.Apply,
+				testkit.Do(func() { client = w.refresh(first.RefreshToken) }),
+				w.store.GoesDown(testkit.Swap, testkit.Load),
+				testkit.LoseReply,
+			)
+			requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+			w.store.Clear()
 			return client
 		},
 		"after that": func(w *world, first tokensession.Tokens) tokensession.Tokens {
 			w.fails(first.RefreshToken)
-			w.clock.advance(time.Hour)
+			w.clock.Advance(time.Hour)
 			w.fails(first.RefreshToken) // a recovery now
-			w.clock.advance(5 * time.Second)
+			w.clock.Advance(5 * time.Second)
 			return w.refresh(first.RefreshToken)
 		},
 	} {
@@ -158,15 +141,15 @@ func TestRefresh_aSuccessorThatAnotherTabGotIsInNoDoubt(t *testing.T) {
 			w := newWorld(t, tokensession.Config{})
 			first := w.start()
 			client := play(w, first)
-			w.clock.advance(10 * time.Minute)
+			w.clock.Advance(10 * time.Minute)
 			require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrReused)
 			require.ErrorIs(t, w.refreshError(client.RefreshToken), tokensession.ErrRevoked)
 		})
 	}
 }
 
-// The reply to a revocation is lost, and nobody asks again: whoever was logged out has closed the page. The access token
-// is dead all the same; and if the write never arrived, the session ends at its next refresh.
+// The reply to a revocation is lost, and nobody asks again, because the page is closed. The access
+// token is dead all the same; and if the write never arrived, the session ends at its next refresh.
 func TestRevoke_thatIsInDoubtIsCarriedOut(t *testing.T) {
 	for name, revoke := range map[string]func(m *tokensession.Manager, ctx context.Context, tokens tokensession.Tokens) error{
 		"Revoke": func(m *tokensession.Manager, ctx context.Context, tokens tokensession.Tokens) error {
@@ -183,23 +166,19 @@ func TestRevoke_thatIsInDoubtIsCarriedOut(t *testing.T) {
 			w := newWorld(t, tokensession.Config{})
 			tokens := w.start()
 			caller, leave := context.WithCancel(ctx)
-			w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-				if call != callSwap {
-					return apply()
-				}
-				if applied {
-					require.NoError(t, apply())
-				}
-				leave()
-				return context.Canceled
-			})
+			var steps []testkit.Step
+			if applied {
+				steps = append(steps, testkit.Apply)
+			}
+			steps = append(steps, testkit.Do(leave), testkit.Refuse(context.Canceled))
+			w.store.Always(testkit.Swap, steps...)
 			requireUnavailableFor(t, revoke(w.m, caller, tokens), context.Canceled)
-			w.store.set(nil)
+			w.store.Clear()
 			require.Equal(t, applied, !w.record(tokens.Session.ID).RevokedAt.IsZero())
 			for range 15 {
 				_, err := w.m.Verify(tokens.AccessToken)
 				require.ErrorIs(t, err, tokensession.ErrRevoked, "%s, applied %v", name, applied)
-				w.clock.advance(time.Minute)
+				w.clock.Advance(time.Minute)
 			}
 			require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
 			require.False(t, w.record(tokens.Session.ID).RevokedAt.IsZero())
@@ -211,33 +190,30 @@ func TestRevoke_thatIsInDoubtIsCarriedOut(t *testing.T) {
 func TestReplacing_thatIsInDoubtEndsNothingByItself(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	old := w.start()
-	w.store.breaks(fault{call: callSwap})
+	w.store.Down(testkit.Swap)
 	_, err := w.m.Start(ctx, "alice", tokensession.Replacing(old.Session.ID))
-	requireUnavailableFor(t, err, errStoreDown)
-	w.store.set(nil)
+	requireUnavailableFor(t, err, testkit.ErrDown)
+	w.store.Clear()
 	w.requireLive(old)
 }
 
-// Theft was found, and the reply to the revocation was lost, or the write. The thief's access token is dead at once, and
-// the host is told of the theft when the honest client tries again, where the store does not know of it yet.
+// Theft was found, and the reply to the revocation was lost, or the write. The thief's access token is
+// dead at once. Where the store does not know of the theft yet, the host is told of it when the honest
+// client tries again.
 func TestReuse_thatIsInDoubtIsCarriedOut(t *testing.T) {
 	for _, applied := range []bool{true, false} {
 		w := newWorld(t, tokensession.Config{})
 		first := w.start()
 		thief := w.refresh(first.RefreshToken)
-		w.clock.advance(time.Minute)
-		w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-			if call != callSwap {
-				return apply()
-			}
-			w.store.breaks(fault{call: callSwap}, fault{call: callLoad})
-			if applied {
-				return errors.Join(apply(), errStoreDown)
-			}
-			return errStoreDown
-		})
-		requireUnavailableFor(t, w.refreshError(first.RefreshToken), errStoreDown)
-		w.store.set(nil)
+		w.clock.Advance(time.Minute)
+		goesDown := w.store.GoesDown(testkit.Swap, testkit.Load)
+		if applied {
+			w.store.On(testkit.Swap, testkit.Apply, goesDown, testkit.LoseReply)
+		} else {
+			w.store.On(testkit.Swap, goesDown, testkit.LoseRequest)
+		}
+		requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+		w.store.Clear()
 		_, err := w.m.Verify(thief.AccessToken)
 		require.ErrorIs(t, err, tokensession.ErrRevoked, "applied %v", applied)
 
@@ -250,41 +226,44 @@ func TestReuse_thatIsInDoubtIsCarriedOut(t *testing.T) {
 	}
 }
 
-// A revocation takes long to write, and meanwhile another tab is answered again, with an access token that is younger
-// than the revocation. Instances that read of that deny it for as long as it lives.
+// A revocation takes long to write, and meanwhile another tab is answered again, with an access token
+// that is younger than the revocation. Instances that read of the revocation deny that token for as
+// long as it lives.
 func TestRun_deniesWhatAReplayMadeDuringTheRevocation(t *testing.T) {
-	cfg := tokensession.Config{GracePeriod: 10 * time.Minute}
-	w := newWorld(t, cfg)
-	first := w.start()
-	w.refresh(first.RefreshToken)
-	var replayed tokensession.Tokens
-	slow := &swapHook{RefreshStore: w.memory, before: func(tokensession.Record) {
-		w.clock.advance(10*time.Minute - time.Second)
-		replayed = w.refresh(first.RefreshToken)
-	}}
-	require.NoError(t, w.manager(slow, cfg, &eventLog{}).Revoke(ctx, first.Session.ID))
+	synctest.Test(t, func(t *testing.T) {
+		cfg := tokensession.Config{GracePeriod: 10 * time.Minute}
+		w := newWorld(t, cfg)
+		first := w.start()
+		w.refresh(first.RefreshToken)
+		var replayed tokensession.Tokens
+		w.store.On(testkit.Swap,
+			w.clock.Passes(10*time.Minute-time.Second),
+			testkit.Do(func() { replayed = w.refresh(first.RefreshToken) }),
+			testkit.Apply,
+		)
+		elsewhere := w.manager(w.store.Store(), cfg, &testkit.Events{})
+		require.NoError(t, elsewhere.Revoke(ctx, first.Session.ID))
 
-	reader := w.other(cfg)
-	running, stop := context.WithCancel(ctx)
-	ran := make(chan error, 1)
-	go func() { ran <- reader.Run(running) }()
-	require.Eventually(t, func() bool {
-		_, err := reader.Verify(replayed.AccessToken)
-		return errors.Is(err, tokensession.ErrRevoked)
-	}, 10*time.Second, 10*time.Millisecond)
-	stop()
-	require.ErrorIs(t, <-ran, context.Canceled)
-	for w.clock.Now().Before(replayed.AccessExpiresAt) {
-		_, err := reader.Verify(replayed.AccessToken)
-		require.ErrorIs(t, err, tokensession.ErrRevoked, "%v before its end", replayed.AccessExpiresAt.Sub(w.clock.Now()))
-		w.clock.advance(time.Second)
-	}
+		reader := w.other(cfg)
+		running, stop := context.WithCancel(ctx)
+		ran := make(chan error, 1)
+		go func() { ran <- reader.Run(running) }()
+		synctest.Wait() // until the feed has been read
+		stop()
+		require.ErrorIs(t, <-ran, context.Canceled)
+		for w.clock.Now().Before(replayed.AccessExpiresAt) {
+			_, err := reader.Verify(replayed.AccessToken)
+			require.ErrorIs(t, err, tokensession.ErrRevoked,
+				"%v before its end", replayed.AccessExpiresAt.Sub(w.clock.Now()))
+			w.clock.Advance(time.Second)
+		}
+	})
 }
 
-// The second tab has read the session before the first one's slow write was made up for, and finds theft when that is
-// over: it decides again.
+// The second tab has read the session before the first one's slow write was made up for. It finds theft
+// when that is over, and decides again.
 func TestRefresh_thatFindsTheftBeforeTheGracePeriodBeginsAnew(t *testing.T) {
-	for name, failure := range map[string]error{"": nil, "and then cannot be authorized": errStoreDown} {
+	for name, failure := range map[string]error{"": nil, "and then cannot be authorized": testkit.ErrDown} {
 		t.Run(name, func(t *testing.T) { findTheftTooEarly(t, failure) })
 	}
 }
@@ -294,31 +273,25 @@ func findTheftTooEarly(t *testing.T, failure error) {
 	first := w.start()
 	var got tokensession.Tokens
 	var err error
-	answered, looked := make(chan struct{}), make(chan struct{})
-	done := make(chan struct{})
-	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-		if call != callSwap {
-			return apply()
-		}
-		w.clock.advance(12 * time.Second)
-		applied := apply()
-		w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-			if call != callLoad {
-				return apply()
-			}
-			w.store.set(nil)
-			loaded := apply()
-			close(looked)
-			<-answered
-			return loaded
-		})
-		go func() {
-			defer close(done)
-			got, err = w.m.Refresh(ctx, first.RefreshToken)
-		}()
-		<-looked
-		return applied
-	})
+	looked, answered, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	w.store.On(testkit.Swap, // by the first tab
+		w.clock.Passes(12*time.Second),
+		testkit.Apply,
+		testkit.Do(func() {
+			w.store.On(testkit.Load, // by the second tab
+				testkit.Apply,
+				testkit.Do(func() {
+					close(looked)
+					<-answered
+				}),
+			)
+			go func() {
+				defer close(done)
+				got, err = w.m.Refresh(ctx, first.RefreshToken)
+			}()
+			<-looked
+		}),
+	)
 	want := w.refresh(first.RefreshToken)
 	w.answer(failure)
 	close(answered)
@@ -333,33 +306,25 @@ func findTheftTooEarly(t *testing.T, failure error) {
 	w.requireLive(want)
 }
 
-// A revocation waits in a store that stalls, and is written after a tab has got the successor of a write that waited
-// there, too. The access token that it got dies with the others.
+// A revocation waits in a store that stalls. It is written after a tab has got the successor of a write
+// that waited there, too. The access token that this tab got dies with the others.
 func TestRevoke_thatTakesLongDeniesWhatWasReplayedMeanwhile(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	first := w.start()
 	var late tokensession.Tokens
-	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-		if call != callSwap {
-			return apply()
-		}
-		require.NoError(t, apply())
-		w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-			if call != callSwap {
-				return apply()
-			}
-			w.store.set(nil)
-			w.clock.advance(10 * time.Minute)
-			late = w.refresh(first.RefreshToken)
-			return apply()
-		})
-		require.NoError(t, w.m.Revoke(ctx, first.Session.ID))
-		return nil
-	})
+	w.store.On(testkit.Swap, // by the refresh
+		testkit.Apply,
+		testkit.Do(func() { require.NoError(t, w.m.Revoke(ctx, first.Session.ID)) }),
+	)
+	w.store.On(testkit.Swap, // by the revocation
+		w.clock.Passes(10*time.Minute),
+		testkit.Do(func() { late = w.refresh(first.RefreshToken) }),
+	)
 	w.refresh(first.RefreshToken)
-	for ; w.clock.Now().Before(late.AccessExpiresAt); w.clock.advance(time.Second) {
+	for ; w.clock.Now().Before(late.AccessExpiresAt); w.clock.Advance(time.Second) {
 		_, err := w.m.Verify(late.AccessToken)
-		require.ErrorIs(t, err, tokensession.ErrRevoked, "%v before it expires", late.AccessExpiresAt.Sub(w.clock.Now()))
+		require.ErrorIs(t, err, tokensession.ErrRevoked,
+			"%v before it expires", late.AccessExpiresAt.Sub(w.clock.Now()))
 	}
 }
 
@@ -367,15 +332,16 @@ func TestRevoke_thatTakesLongDeniesWhatWasReplayedMeanwhile(t *testing.T) {
 func TestRefresh_thatPanicsLeavesNothingUnderWay(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	first := w.start()
-	w.m = nil
-	m, err := tokensession.New(w.signer, w.store, tokensession.Config{Now: w.clock.Now, OnEvent: func(_ context.Context, e tokensession.Event) {
-		if e.Kind == tokensession.EventRefreshed {
-			panic("a host's")
-		}
-	}})
-	require.NoError(t, err)
+	m := newManager(t, w.signer, w.store.Store(), tokensession.Config{
+		Now: w.clock.Now,
+		OnEvent: func(_ context.Context, e tokensession.Event) {
+			if e.Kind == tokensession.EventRefreshed {
+				panic("a host's")
+			}
+		},
+	})
 	require.Panics(t, func() { _, _ = m.Refresh(ctx, first.RefreshToken) })
-	w.clock.advance(time.Minute)
-	_, err = m.Refresh(ctx, first.RefreshToken)
+	w.clock.Advance(time.Minute)
+	_, err := m.Refresh(ctx, first.RefreshToken)
 	require.ErrorIs(t, err, tokensession.ErrReused)
 }

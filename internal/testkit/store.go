@@ -19,8 +19,8 @@ type HookedStore struct {
 	mu     sync.Mutex
 	calls  []Call
 	once   []*plan // each is taken by the first call that it fits, and only by that
-	always []*plan
-	checks bool // whether the end of the test looks for plans that no call took
+	always []*plan // the last one that fits a call is taken
+	checks bool    // whether the end of the test looks for plans that no call took
 }
 
 // A plan is what becomes of a call.
@@ -55,10 +55,14 @@ func (s *HookedStore) On(call Call, steps ...Step) {
 // Times plans the steps of up to n calls, which need not come. The plans of On and Times are in one
 // row.
 func (s *HookedStore) Times(n int, call Call, steps ...Step) {
+	if n <= 0 {
+		return
+	}
 	s.add(&s.once, &plan{call: call, steps: steps, left: n})
 }
 
-// Always plans the steps of each call for which On and Times have no plan.
+// Always plans the steps of each call for which On and Times have no plan. The newest plan for a call
+// holds.
 func (s *HookedStore) Always(call Call, steps ...Step) {
 	s.add(&s.always, &plan{call: call, steps: steps, left: -1})
 }
@@ -144,8 +148,10 @@ func (s *HookedStore) next(call Call) []Step {
 		}
 		return p.steps
 	}
-	if i := slices.IndexFunc(s.always, isIts); i >= 0 {
-		return s.always[i].steps
+	for _, p := range slices.Backward(s.always) {
+		if isIts(p) {
+			return p.steps
+		}
 	}
 	return nil
 }
