@@ -1,93 +1,15 @@
 package tokensession_test
 
 import (
-	"bytes"
 	"context"
-	"slices"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
-	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
-
-func TestMaxSessions_endsTheOldestWhateverTheClockDoes(t *testing.T) {
-	for name, step := range map[string]time.Duration{"forwards": time.Minute, "frozen": 0, "backwards": -30 * time.Second} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, tokensession.Config{MaxSessions: 3})
-			var all []tokensession.Tokens
-			for range 8 {
-				all = append(all, w.start())
-				w.clock.Advance(step)
-			}
-			sessions, err := w.m.Sessions(context.Background(), "alice")
-			require.NoError(t, err)
-			require.Len(t, sessions, 3)
-			for i, tokens := range all[5:] {
-				require.Equal(t, tokens.Session.ID, sessions[2-i].ID, "newest first")
-				w.refresh(tokens.RefreshToken)
-			}
-			for _, tokens := range all[:5] {
-				require.Equal(t, tokensession.ReasonMaxSessions, w.record(tokens.Session.ID).RevokeReason)
-				require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
-			}
-		})
-	}
-}
-
-// The store lists records that were created at the same time in another order than they were created in.
-func TestMaxSessions_neverEndsTheLoginItselfWhateverTheOrderOfTies(t *testing.T) {
-	w := newWorld(t, tokensession.Config{MaxSessions: 2})
-	w.store.Always(testkit.List, testkit.Apply, func(r *testkit.Request) {
-		slices.Reverse(r.Records)
-		slices.SortStableFunc(r.Records, func(a, b tokensession.Record) int {
-			return a.CreatedAt.Compare(b.CreatedAt)
-		})
-	})
-	var all []tokensession.Tokens
-	for range 5 { // at the same time
-		all = append(all, w.start())
-		w.requireLive(all[len(all)-1])
-	}
-	w.requireDead(all[:3]...)
-}
-
-func TestMaxSessions_countsOnlyTheSubjectsLiveSessions(t *testing.T) {
-	w := newWorld(t, tokensession.Config{MaxSessions: 2})
-	_, err := w.m.Start(context.Background(), "bob")
-	require.NoError(t, err)
-	expired, revoked := w.start(), w.start()
-	require.NoError(t, w.m.Revoke(context.Background(), revoked.Session.ID))
-	live := w.start()
-	w.refresh(expired.RefreshToken) // it made room for nobody
-	w.clock.Advance(time.Hour)
-	live = w.refresh(live.RefreshToken)
-	w.clock.Advance(week - time.Minute)
-	w.start()
-	w.refresh(live.RefreshToken)
-}
-
-func TestMaxSessions_isNeverExceededByParallelLogins(t *testing.T) {
-	for _, limit := range []int{1, 3} {
-		w := newWorld(t, tokensession.Config{MaxSessions: limit})
-		var wg sync.WaitGroup
-		for range 32 {
-			wg.Go(func() {
-				_, err := w.m.Start(context.Background(), "alice")
-				if err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		wg.Wait()
-		sessions, err := w.m.Sessions(context.Background(), "alice")
-		require.NoError(t, err)
-		require.Len(t, sessions, limit)
-	}
-}
 
 // R10: RFC 6749 section 6. ZITADEL CVE-2026-55672.
 func TestWithClient_bindsTheSession(t *testing.T) {
@@ -178,160 +100,98 @@ func TestWithAuthTime_neverMoves(t *testing.T) {
 	}
 }
 
-// R13: ASVS 7.2.4.
-func TestReplacing_endsTheOtherSession(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
-	old, bystander := w.start(), w.start()
-	tokens, err := w.m.Start(context.Background(), "bob", tokensession.Replacing(old.Session.ID)) // of another subject
-	require.NoError(t, err)
-	w.requireDead(old)
-	require.Equal(t, tokensession.ReasonReplaced, w.record(old.Session.ID).RevokeReason)
-	w.requireLive(tokens)
-	w.requireLive(bystander)
-}
-
-func TestReplacing_whatIsNotThereIsNoError(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
-	expired := w.start()
-	w.clock.Advance(week)
-	revoked := w.start()
-	require.NoError(t, w.m.Revoke(context.Background(), revoked.Session.ID))
-	for _, id := range []string{"", "unknown", "AAAAAAAAAAAAAAAAAAAAAA", "\x00", expired.Session.ID, revoked.Session.ID} {
-		w.requireLive(w.start(tokensession.Replacing(id)))
+func TestRefresh_refusesBadAttributesAndConsumesNothing(t *testing.T) {
+	for name, c := range map[string]struct{ begun, given map[string]string }{
+		"too many":             {nil, attributesOf(33)},
+		"too large":            {nil, map[string]string{"n": strings.Repeat("v", 4096)}},
+		"not UTF-8":            {nil, map[string]string{"n": "\xff"}},
+		"too many in all":      {attributesOf(32), map[string]string{"one more": ""}},
+		"too large in all":     {map[string]string{"a": strings.Repeat("v", 4000)}, map[string]string{"b": strings.Repeat("v", 100)}},
+		"a name that is empty": {nil, map[string]string{"": "v"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tokensession.Config{})
+			tokens := w.start(tokensession.WithAttributes(c.begun))
+			w.unchanged(tokens.Session.ID, func() {
+				err := w.refreshError(tokens.RefreshToken, tokensession.WithAttributes(c.given))
+				require.ErrorContains(t, err, "WithAttributes")
+				requireNoVerdict(t, err)
+			})
+			w.requireLive(tokens)
+		})
 	}
-	require.Equal(t, tokensession.ReasonRevoked, w.record(revoked.Session.ID).RevokeReason)
-	require.Equal(t, 1, w.events.Count(tokensession.EventRevoked))
 }
 
-func TestReplacing_makesRoomByItself(t *testing.T) {
-	w := newWorld(t, tokensession.Config{MaxSessions: 2})
-	phone := w.start()
-	browser := w.start()
-	again := w.start(tokensession.Replacing(browser.Session.ID))
-	w.requireLive(phone)
-	w.requireLive(again)
-	require.Equal(t, tokensession.ReasonReplaced, w.record(browser.Session.ID).RevokeReason)
+// grants is a config whose authorizer always says the same.
+func grants(grant tokensession.Grant) tokensession.Config {
+	return tokensession.Config{Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) { return grant, nil }}
 }
 
-func TestReplacing_leavesTheOldSessionWhereTheLoginFails(t *testing.T) {
-	w := newWorld(t, tokensession.Config{MaxSessions: 5})
-	old := w.start()
-	w.store.Took()
-	w.store.On(testkit.List)
-	w.store.On(testkit.List, // after the new session was created
-		testkit.LoseRequest)
-	_, err := w.m.Start(context.Background(), "alice", tokensession.Replacing(old.Session.ID))
-	require.ErrorIs(t, err, tokensession.ErrUnavailable)
-	require.Equal(t, 2, w.store.Count(testkit.List))
-	w.store.Clear()
-	w.requireLive(old)
+// RFC 6749 section 6.
+func TestRefresh_cannotWidenTheScope(t *testing.T) {
+	w := newWorld(t, grants(tokensession.Grant{Scope: "read write"}))
+	tokens := w.start()
+	for _, wider := range []string{"admin", "read admin", "read write admin", "rea", "reading", "READ", "read  write", " read", "read ", "re\"ad", "read\n"} {
+		w.unchanged(tokens.Session.ID, func() {
+			require.ErrorIs(t, w.refreshError(tokens.RefreshToken, tokensession.WithScope(wider)), tokensession.ErrInvalidScope, "%q", wider)
+		})
+	}
+	w.requireLive(tokens)
 }
 
-func TestReplacing_leavesNoNewSessionWhereTheOldOneCannotBeEnded(t *testing.T) {
+func TestRefresh_canNarrowTheScopeOfOneAccessToken(t *testing.T) {
+	w := newWorld(t, grants(tokensession.Grant{Scope: "read write delete"}))
+	tokens := w.start()
+	for _, asked := range []struct{ scope, got string }{
+		{"read", "read"}, {"delete read", "delete read"}, {"", "read write delete"}, {"write", "write"}, {"read write delete", "read write delete"},
+	} {
+		tokens = w.refresh(tokens.RefreshToken, tokensession.WithScope(asked.scope))
+		access, err := w.m.Verify(tokens.AccessToken)
+		require.NoError(t, err)
+		require.Equal(t, asked.got, access.Scope)
+		w.clock.Advance(time.Minute)
+	}
+}
+
+func TestRefresh_withScopeWhereNoneIsGranted(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
-	old := w.start()
-	w.store.Times(8, testkit.Swap, testkit.LoseRequest) // of the old one; that of the new one succeeds
-	tokens, err := w.m.Start(context.Background(), "alice", tokensession.Replacing(old.Session.ID))
-	requireUnavailableFor(t, err, testkit.ErrDown)
-	require.Zero(t, tokens)
-	w.store.Clear()
+	tokens := w.start()
+	w.unchanged(tokens.Session.ID, func() {
+		require.ErrorIs(t, w.refreshError(tokens.RefreshToken, tokensession.WithScope("read")), tokensession.ErrInvalidScope)
+	})
+}
+
+func TestWithScope_isNotQuoted(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	for _, mistaken := range []string{tokens.RefreshToken + "\n", tokens.RefreshToken + " "} {
+		err := w.refreshError(tokens.RefreshToken, tokensession.WithScope(mistaken))
+		require.ErrorIs(t, err, tokensession.ErrInvalidScope)
+		require.NotContains(t, err.Error(), tokens.RefreshToken)
+	}
+}
+
+func TestMaxAccessSize_isCheckedBeforeAnythingIsConsumed(t *testing.T) {
+	grant := tokensession.Grant{Claims: map[string]any{"note": ""}}
+	w := newWorld(t, tokensession.Config{Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) { return grant, nil }})
+	tokens := w.start()
+	size := len(tokens.AccessToken)
+
+	_, err := w.m.Start(context.Background(), "alice", tokensession.WithMaxAccessSize(size-1))
+	require.ErrorIs(t, err, tokensession.ErrUnavailable)
+	require.ErrorContains(t, err, "WithMaxAccessSize")
 	sessions, err := w.m.Sessions(context.Background(), "alice")
 	require.NoError(t, err)
 	require.Len(t, sessions, 1)
-	require.Equal(t, old.Session.ID, sessions[0].ID)
-	w.requireLive(old)
-	require.Equal(t, 1, w.events.Count(tokensession.EventStarted), "a login that failed was told")
-}
 
-func keyOf(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
-
-func TestRefreshKeys_changeInTwoSteps(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
-	instance := func(keys ...[]byte) *tokensession.Manager {
-		return w.manager(w.memory, tokensession.Config{RefreshKeys: keys, MaxLifetime: tokensession.Unlimited}, w.events)
-	}
-	ctx := context.Background()
-	steps := []*tokensession.Manager{instance(), instance(nil, keyOf(1)), instance(keyOf(1), nil), // to begin with
-		instance(keyOf(1), keyOf(2), nil), instance(keyOf(2), keyOf(1), nil), instance(keyOf(2))}
-	last := steps[len(steps)-1]
-	tokens := w.start()
-	var err error
-	for i := range len(steps) - 1 { // neighbours run side by side, and each takes the other's tokens
-		for _, m := range []*tokensession.Manager{steps[i], steps[i+1], steps[i], steps[i+1]} {
-			tokens, err = m.Refresh(ctx, tokens.RefreshToken)
-			require.NoError(t, err, "step %d", i)
-		}
-	}
-	fresh, err := last.Start(ctx, "alice")
-	require.NoError(t, err)
-	for i, m := range []*tokensession.Manager{instance(keyOf(1)), instance(keyOf(3)), instance(keyOf(3), keyOf(1)), w.m} {
-		_, err := m.Refresh(ctx, tokens.RefreshToken)
-		require.ErrorIs(t, err, tokensession.ErrInvalidToken, "without the key it was made with: %d", i)
-		require.ErrorIs(t, m.RevokeToken(ctx, fresh.RefreshToken), tokensession.ErrInvalidToken)
-	}
-	_, err = last.Refresh(ctx, tokens.RefreshToken)
-	require.NoError(t, err)
-	old := w.start()
-	_, err = last.Refresh(ctx, old.RefreshToken)
-	require.ErrorIs(t, err, tokensession.ErrInvalidToken, "made with the record's key alone, after that has ended")
-}
-
-// Who can write to the store and has a token knows the handle and the record's key, and cannot make another token.
-func TestRefreshKeys_areNeededToMakeAToken(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
-	m := w.manager(w.memory, tokensession.Config{RefreshKeys: [][]byte{keyOf(1)}}, w.events)
-	tokens, err := m.Start(context.Background(), "alice")
-	require.NoError(t, err)
-	forged, err := w.m.Refresh(context.Background(), forge(t, tokens.RefreshToken, w.record(tokens.Session.ID).Key, 5))
-	require.NoError(t, err, "the forgery is right where there is no host key: %v", forged)
-	_, err = m.Refresh(context.Background(), forge(t, tokens.RefreshToken, w.record(tokens.Session.ID).Key, 7))
-	require.ErrorIs(t, err, tokensession.ErrInvalidToken)
-}
-
-// R12: ASVS 7.4.2, 7.4.3, 7.5.2.
-func TestSessions_areListedNewestFirstAndEndedOneByOne(t *testing.T) {
-	ctx := context.Background()
-	for name, optional := range map[string]bool{"one after the other": false, "at one stroke": true} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, tokensession.Config{})
-			if optional {
-				w.m = w.manager(w.memory, tokensession.Config{}, w.events)
-			}
-			var all []tokensession.Tokens
-			for range 4 {
-				all = append(all, w.start())
-				w.clock.Advance(time.Second)
-			}
-			bobs, err := w.m.Start(ctx, "bob")
-			require.NoError(t, err)
-			w.clock.Advance(week - 4*time.Second)
-			for i := range all[1:] {
-				all[i+1] = w.refresh(all[i+1].RefreshToken)
-			}
-			require.Equal(t, idsOf(all[3], all[2], all[1]), listed(t, w, "alice"))
-
-			require.NoError(t, w.m.Revoke(ctx, all[2].Session.ID))
-			require.Equal(t, idsOf(all[3], all[1]), listed(t, w, "alice"))
-			w.requireDead(all[2])
-
-			n, err := w.m.RevokeSubject(ctx, "alice", "unknown", all[1].Session.ID, bobs.Session.ID)
-			require.NoError(t, err)
-			require.Equal(t, 1, n)
-			require.Equal(t, idsOf(all[1]), listed(t, w, "alice"))
-			w.requireDead(all[2], all[3])
-			require.Equal(t, tokensession.ReasonSubjectRevoked, w.record(all[3].Session.ID).RevokeReason)
-			require.Equal(t, tokensession.ReasonRevoked, w.record(all[2].Session.ID).RevokeReason, "the first reason stays")
-			all[1] = w.requireLive(all[1])
-
-			n, err = w.m.RevokeSubject(ctx, "alice")
-			require.NoError(t, err)
-			require.Equal(t, 1, n)
-			require.Empty(t, listed(t, w, "alice"))
-			n, err = w.m.RevokeSubject(ctx, "alice")
-			require.NoError(t, err)
-			require.Zero(t, n)
-			require.Equal(t, idsOf(bobs), listed(t, w, "bob"))
-			require.Equal(t, 3, w.events.Count(tokensession.EventRevoked))
-		})
-	}
+	w.unchanged(tokens.Session.ID, func() {
+		require.ErrorIs(t, w.refreshError(tokens.RefreshToken, tokensession.WithMaxAccessSize(size-1)), tokensession.ErrUnavailable)
+	})
+	tokens = w.refresh(tokens.RefreshToken, tokensession.WithMaxAccessSize(size))
+	require.Len(t, tokens.AccessToken, size)
+	grant.Claims["note"] = strings.Repeat("x", 4096)
+	w.unchanged(tokens.Session.ID, func() {
+		require.ErrorIs(t, w.refreshError(tokens.RefreshToken, tokensession.WithMaxAccessSize(4096)), tokensession.ErrUnavailable)
+	})
+	w.requireLive(tokens)
 }

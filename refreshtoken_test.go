@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -18,7 +17,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
-// requireInvalid presents strings that are no tokens of ours in every way there is. Nothing may come of it.
+// requireInvalid presents strings that are no tokens of ours in every way there is. Nothing may
+// come of it.
 func (w *world) requireInvalid(id string, tokens ...string) {
 	w.t.Helper()
 	ctx := context.Background()
@@ -47,7 +47,8 @@ func tokenBytes(t testing.TB, token string) []byte {
 
 func tokenOf(b []byte) string { return "tsr_" + base64.RawURLEncoding.EncodeToString(b) }
 
-// forge makes the token of a generation as one does who has another token of the session and its record.
+// forge makes the token of a generation as one does who has another token of the session and its
+// record.
 func forge(t testing.TB, token string, key []byte, generation uint64) string {
 	t.Helper()
 	body := binary.BigEndian.AppendUint64(tokenBytes(t, token)[:16:16], generation)
@@ -170,28 +171,48 @@ func TestRefreshToken_cannotBeMadeFromTheStore(t *testing.T) {
 	w.refresh(tokens.RefreshToken, tokensession.WithClient("app"))
 }
 
-func TestStart_givesEachSessionItsOwnSecrets(t *testing.T) {
+func keyOf(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
+
+func TestRefreshKeys_changeInTwoSteps(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
-	seen := map[string]bool{}
-	for range 1000 {
-		tokens := w.start()
-		rec := w.record(tokens.Session.ID)
-		raw := tokenBytes(t, tokens.RefreshToken)
-		for _, secret := range []string{rec.ID, rec.WriteID, string(rec.Key), string(raw[:16]), string(raw[24:]), tokens.AccessToken} {
-			require.False(t, seen[secret], "twice: %q", secret)
-			seen[secret] = true
-		}
-		require.Len(t, tokens.RefreshToken, 68)
-		require.Len(t, rec.Key, 32)
-		require.Equal(t, "tsr_", tokens.RefreshToken[:4])
+	instance := func(keys ...[]byte) *tokensession.Manager {
+		return w.manager(w.memory, tokensession.Config{RefreshKeys: keys, MaxLifetime: tokensession.Unlimited}, w.events)
 	}
+	ctx := context.Background()
+	steps := []*tokensession.Manager{instance(), instance(nil, keyOf(1)), instance(keyOf(1), nil), // to begin with
+		instance(keyOf(1), keyOf(2), nil), instance(keyOf(2), keyOf(1), nil), instance(keyOf(2))}
+	last := steps[len(steps)-1]
+	tokens := w.start()
+	var err error
+	for i := range len(steps) - 1 { // neighbours run side by side, and each takes the other's tokens
+		for _, m := range []*tokensession.Manager{steps[i], steps[i+1], steps[i], steps[i+1]} {
+			tokens, err = m.Refresh(ctx, tokens.RefreshToken)
+			require.NoError(t, err, "step %d", i)
+		}
+	}
+	fresh, err := last.Start(ctx, "alice")
+	require.NoError(t, err)
+	for i, m := range []*tokensession.Manager{instance(keyOf(1)), instance(keyOf(3)), instance(keyOf(3), keyOf(1)), w.m} {
+		_, err := m.Refresh(ctx, tokens.RefreshToken)
+		require.ErrorIs(t, err, tokensession.ErrInvalidToken, "without the key it was made with: %d", i)
+		require.ErrorIs(t, m.RevokeToken(ctx, fresh.RefreshToken), tokensession.ErrInvalidToken)
+	}
+	_, err = last.Refresh(ctx, tokens.RefreshToken)
+	require.NoError(t, err)
+	old := w.start()
+	_, err = last.Refresh(ctx, old.RefreshToken)
+	require.ErrorIs(t, err, tokensession.ErrInvalidToken, "made with the record's key alone, after that has ended")
 }
 
-func TestRevoke_unknownSessionIsNotFound(t *testing.T) {
+// Who can write to the store and has a token knows the handle and the record's key, and cannot make
+// another token.
+func TestRefreshKeys_areNeededToMakeAToken(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
-	tokens := w.start()
-	unknown := fmt.Sprintf("%022d", 7)
-	require.ErrorIs(t, w.m.Revoke(context.Background(), unknown), tokensession.ErrNotFound)
-	w.requireLive(tokens)
-	require.Zero(t, w.events.Count(tokensession.EventRevoked))
+	m := w.manager(w.memory, tokensession.Config{RefreshKeys: [][]byte{keyOf(1)}}, w.events)
+	tokens, err := m.Start(context.Background(), "alice")
+	require.NoError(t, err)
+	forged, err := w.m.Refresh(context.Background(), forge(t, tokens.RefreshToken, w.record(tokens.Session.ID).Key, 5))
+	require.NoError(t, err, "the forgery is right where there is no host key: %v", forged)
+	_, err = m.Refresh(context.Background(), forge(t, tokens.RefreshToken, w.record(tokens.Session.ID).Key, 7))
+	require.ErrorIs(t, err, tokensession.ErrInvalidToken)
 }

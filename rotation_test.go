@@ -1,6 +1,8 @@
 package tokensession_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -9,7 +11,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// The table of decisions itself is in rotation_internal_test.go. Here are stories told by it, through a Manager.
+// The table of decisions itself is in rotation_internal_test.go. Here are stories told by it,
+// through a Manager.
 
 // R1: RFC 9700 section 4.14.2.
 func TestRefresh_rotatesTheTokenEachTime(t *testing.T) {
@@ -204,17 +207,6 @@ func TestRefresh_neverExtendsTheAbsoluteEnd(t *testing.T) {
 	}
 }
 
-// A session that was never refreshed has had no refresh that could have cut its end.
-func TestStart_beginsWithAnEndThatIsNotBeyondTheAbsoluteOne(t *testing.T) {
-	w := newWorld(t, tokensession.Config{MaxLifetime: time.Hour})
-	tokens := w.start()
-	require.Equal(t, tokens.Session.CreatedAt.Add(time.Hour), tokens.RefreshExpiresAt)
-	w.clock.Advance(time.Hour)
-	w.unchanged(tokens.Session.ID, func() {
-		require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrExpired)
-	})
-}
-
 func TestRefresh_unlimitedSessionLivesAsLongAsItIsRefreshed(t *testing.T) {
 	w := newWorld(t, tokensession.Config{MaxLifetime: tokensession.Unlimited})
 	tokens := w.start()
@@ -273,4 +265,99 @@ func TestRefresh_keepsTheReplayInsideTheSessionsEnd(t *testing.T) {
 	w.refresh(first.RefreshToken)
 	w.clock.Advance(micro)
 	require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrExpired)
+}
+
+// Here are bugs that other libraries had in their rotation.
+
+// R2: RFC 9700 section 4.14.2, ASVS 10.4.5.
+func TestReuse_endsTheWholeFamilyAndNoOther(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	bystander := w.start()
+	chain := []tokensession.Tokens{w.start()}
+	for range 6 {
+		w.clock.Advance(time.Minute)
+		chain = append(chain, w.refresh(chain[len(chain)-1].RefreshToken))
+	}
+	requireReused(t, w.refreshError(chain[2].RefreshToken), 2, 6)
+	w.requireDead(chain...)
+	w.requireLive(bystander)
+}
+
+// django-oauth-toolkit#1617: the grace accepted older generations too.
+func TestGrace_coversOnlyTheImmediatePredecessor(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	second := w.refresh(first.RefreshToken)
+	third := w.refresh(second.RefreshToken)
+	w.refresh(second.RefreshToken)
+	requireReused(t, w.refreshError(first.RefreshToken), 0, 2)
+	w.requireDead(second, third)
+}
+
+// Supabase: the parent of the live token was always accepted, so that two could take turns for
+// ever.
+func TestReuse_twoHoldersInTurnAreCaught(t *testing.T) {
+	for _, pause := range []time.Duration{time.Minute, 14 * time.Minute, grace} {
+		w := newWorld(t, tokensession.Config{})
+		shared := w.start()
+		holders := [2]tokensession.Tokens{shared, shared}
+		caughtIn := 0
+		for round := range 100 {
+			w.clock.Advance(pause)
+			next, err := w.m.Refresh(context.Background(), holders[round%2].RefreshToken)
+			if errors.Is(err, tokensession.ErrReused) {
+				caughtIn = round
+				break
+			}
+			require.NoError(t, err)
+			holders[round%2] = next
+		}
+		require.Equal(t, 1, caughtIn, "the second one to come, after %v", pause)
+		for _, tokens := range holders {
+			require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
+		}
+	}
+}
+
+// Hydra's graceful rotation: both got tokens of their own in the grace, and these never met again.
+func TestGrace_aThiefInsideItIsCaughtLater(t *testing.T) {
+	for name, thiefFirst := range map[string]bool{"the thief comes first": true, "the honest client comes first": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tokensession.Config{})
+			stolen := w.start()
+			thief, honest := w.refresh(stolen.RefreshToken), w.refresh(stolen.RefreshToken)
+			require.Equal(t, thief.RefreshToken, honest.RefreshToken, "a fork")
+			w.clock.Advance(14 * time.Minute)
+			earlier, later := honest, thief
+			if thiefFirst {
+				earlier, later = thief, honest
+			}
+			earlier = w.refresh(earlier.RefreshToken)
+			w.clock.Advance(grace)
+			requireReused(t, w.refreshError(later.RefreshToken), 1, 2)
+			w.requireDead(stolen, thief, honest, earlier)
+		})
+	}
+}
+
+// A session came back to life in the grace.
+func TestRevoked_staysRevokedInTheGrace(t *testing.T) {
+	t.Run("after a family was killed", func(t *testing.T) {
+		w := newWorld(t, tokensession.Config{})
+		first := w.start()
+		second := w.refresh(first.RefreshToken)
+		third := w.refresh(second.RefreshToken)
+		w.refreshError(first.RefreshToken)
+		w.requireDead(third, second, first)
+	})
+	t.Run("after a logout", func(t *testing.T) {
+		w := newWorld(t, tokensession.Config{RecoveryPeriod: time.Hour})
+		first := w.start()
+		second := w.refresh(first.RefreshToken)
+		require.NoError(t, w.m.RevokeToken(context.Background(), second.RefreshToken))
+		err := w.refreshError(first.RefreshToken)
+		require.ErrorIs(t, err, tokensession.ErrRevoked)
+		require.NotErrorIs(t, err, tokensession.ErrReused)
+		w.requireDead(first, second)
+	})
 }

@@ -44,8 +44,8 @@ func inBubble(t *testing.T, f func(t *testing.T, p *pair)) {
 	})
 }
 
-// runs has a Manager run until stop, which fails the test if Run does not end with its context. In a
-// bubble, a goroutine that is left behind hangs the test.
+// runs has a Manager run until stop, which fails the test if Run does not end with its context. In
+// a bubble, a goroutine that is left behind hangs the test.
 func runs(t *testing.T, m *tokensession.Manager) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -257,7 +257,8 @@ func TestRun_sweepsInBatchesEachMinute(t *testing.T) {
 	})
 }
 
-// A store that does not answer a sweep, say over a connection that is dead, is told of and asked again.
+// A store that does not answer a sweep, say over a connection that is dead, is told of and asked
+// again.
 func TestRun_sweepsOnAfterOneThatHung(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		told, store := &testkit.Events{}, hookedSweeper(t)
@@ -289,25 +290,6 @@ func TestRun_waitsWhereTheStoreHasNeitherAbility(t *testing.T) {
 		began := time.Now()
 		require.ErrorIs(t, m.Run(ctx), context.DeadlineExceeded)
 		require.Equal(t, time.Hour, time.Since(began))
-	})
-}
-
-// It is all that a host needs on one machine.
-func TestMemoryStore_servesAManagerInABubble(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, testSigner(t), tokensession.NewMemoryStore(), tokensession.Config{})
-		first, err := m.Start(t.Context(), "alice")
-		require.NoError(t, err)
-		passes(15 * time.Minute)
-		_, err = m.Verify(first.AccessToken)
-		require.ErrorIs(t, err, tokensession.ErrExpired)
-		second, err := m.Refresh(t.Context(), first.RefreshToken)
-		require.NoError(t, err)
-		passes(grace)
-		_, err = m.Refresh(t.Context(), first.RefreshToken)
-		requireReused(t, err, 0, 1)
-		_, err = m.Verify(second.AccessToken)
-		require.ErrorIs(t, err, tokensession.ErrRevoked)
 	})
 }
 
@@ -343,5 +325,39 @@ func TestRun_aShutdownIsNoOutageOfTheFeed(t *testing.T) {
 		require.Equal(t, 1, store.Count(testkit.RevokedSince))
 		stop()
 		require.Empty(t, told.All())
+	})
+}
+
+// A revocation takes long to write, and meanwhile another tab is answered again, with an access
+// token that is younger than the revocation. Instances that read of the revocation deny that token
+// for as long as it lives.
+func TestRun_deniesWhatAReplayMadeDuringTheRevocation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := tokensession.Config{GracePeriod: 10 * time.Minute}
+		w := newWorld(t, cfg)
+		first := w.start()
+		w.refresh(first.RefreshToken)
+		var replayed tokensession.Tokens
+		w.store.On(testkit.Swap,
+			w.clock.Passes(10*time.Minute-time.Second),
+			testkit.Do(func() { replayed = w.refresh(first.RefreshToken) }),
+			testkit.Apply,
+		)
+		elsewhere := w.manager(w.store.Store(), cfg, &testkit.Events{})
+		require.NoError(t, elsewhere.Revoke(ctx, first.Session.ID))
+
+		reader := w.other(cfg)
+		running, stop := context.WithCancel(ctx)
+		ran := make(chan error, 1)
+		go func() { ran <- reader.Run(running) }()
+		synctest.Wait() // until the feed has been read
+		stop()
+		require.ErrorIs(t, <-ran, context.Canceled)
+		for w.clock.Now().Before(replayed.AccessExpiresAt) {
+			_, err := reader.Verify(replayed.AccessToken)
+			require.ErrorIs(t, err, tokensession.ErrRevoked,
+				"%v before its end", replayed.AccessExpiresAt.Sub(w.clock.Now()))
+			w.clock.Advance(time.Second)
+		}
 	})
 }

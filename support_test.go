@@ -2,6 +2,7 @@ package tokensession_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -55,8 +56,8 @@ type world struct {
 	authorizer error // of newAnsweringWorld: the authorizer's answer
 }
 
-// newWorld makes a world whose store has no optional abilities. So each step of its Manager is one of
-// the four calls, and a test can plan for all of them.
+// newWorld makes a world whose store has no optional abilities. So each step of its Manager is one
+// of the four calls, and a test can plan for all of them.
 func newWorld(t testing.TB, cfg tokensession.Config) *world {
 	t.Helper()
 	key, err := tokensession.GenerateKey()
@@ -177,7 +178,8 @@ func (w *world) requireLive(tokens tokensession.Tokens) tokensession.Tokens {
 	return next
 }
 
-// requireDead tries all tokens in all ways there are, here and on an instance that knows only the store.
+// requireDead tries all tokens in all ways there are, here and on an instance that knows only the
+// store.
 func (w *world) requireDead(all ...tokensession.Tokens) {
 	w.t.Helper()
 	other := w.other(tokensession.Config{})
@@ -269,4 +271,99 @@ func (c *clock) advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.t = c.t.Add(d)
+}
+
+// A fault is what a broken connection does to calls of a store.
+type fault struct {
+	call    testkit.Call
+	applied bool // the request arrived, and the reply was lost
+	times   int  // how often; 0: until it is repaired
+}
+
+func (f fault) String() string {
+	how, often := "not applied", fmt.Sprint(f.times, " times")
+	if f.applied {
+		how = "reply lost"
+	}
+	if f.times == 0 {
+		often = "always"
+	}
+	return fmt.Sprintf("%s %s %s", f.call, how, often)
+}
+
+// suffers makes the world's store fail so.
+func (w *world) suffers(f fault) {
+	steps := []testkit.Step{testkit.LoseRequest}
+	if f.applied {
+		steps = []testkit.Step{testkit.Pass, testkit.LoseReply}
+	}
+	if f.times > 0 {
+		w.store.Times(f.times, f.call, steps...)
+	} else {
+		w.store.Always(f.call, steps...)
+	}
+}
+
+func everyFault() []fault {
+	var all []fault
+	for _, call := range []testkit.Call{testkit.Load, testkit.Create, testkit.Swap, testkit.List} {
+		for _, applied := range []bool{true, false} {
+			for _, times := range []int{1, 2, 3, 0} {
+				all = append(all, fault{call, applied, times})
+			}
+		}
+	}
+	return all
+}
+
+// A ticket is what a scene's Refresh came to.
+type ticket struct {
+	tokens tokensession.Tokens
+	err    error
+}
+
+// A scene is a world in a play: its actors wait for their turn at each call of the store.
+type scene struct {
+	*world
+	play  *testkit.Play
+	given []*ticket // by refreshes and logins
+}
+
+func newScene(t *testing.T, play *testkit.Play, key tokensession.Key, cfg tokensession.Config) *scene {
+	t.Helper()
+	w := newWorldOf(t, key, cfg)
+	w.store.Always(testkit.Any, testkit.AwaitTurn)
+	return &scene{world: w, play: play}
+}
+
+// pausingAuthorizer allows everything at the actor's turn.
+func pausingAuthorizer(ctx context.Context, _ tokensession.Session) (tokensession.Grant, error) {
+	testkit.Await(ctx, "authorize")
+	return tokensession.Grant{}, nil
+}
+
+// refreshes adds an actor that refreshes with a token.
+func (s *scene) refreshes(token string) *ticket {
+	got := &ticket{}
+	s.given = append(s.given, got)
+	s.play.Actor("refresh", func(ctx context.Context) { got.tokens, got.err = s.m.Refresh(ctx, token) })
+	return got
+}
+
+func (s *scene) logsIn(subject string) *ticket {
+	got := &ticket{}
+	s.given = append(s.given, got)
+	s.play.Actor("start", func(ctx context.Context) { got.tokens, got.err = s.m.Start(ctx, subject) })
+	return got
+}
+
+// handedOut are the tokens that the actors got.
+func (s *scene) handedOut() []tokensession.Tokens {
+	var all []tokensession.Tokens
+	for _, got := range s.given {
+		if got.err == nil {
+			all = append(all, got.tokens)
+		}
+	}
+	return all
 }

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Began is the time at which a new clock stands. It has nanoseconds, but a store keeps microseconds:
-// a test notices a time that was not cut before it was compared.
+// Began is the time at which a new clock stands. It has nanoseconds, but a store keeps
+// microseconds: a test notices a time that was not cut before it was compared.
 var Began = time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC)
 
 // A Clock stands still until it is moved. It is safe for concurrent use.

@@ -46,8 +46,8 @@ func Plain(store tokensession.RefreshStore) tokensession.RefreshStore {
 //
 // Plans for the same call wait in a row, and each call takes the first of them. A plan leaves the
 // row before its first step is taken, so that a call which a step makes takes the plan after it. A
-// call that its steps neither send nor answer reaches the store after them. So On without steps lets
-// one call through.
+// call that its steps neither send nor answer reaches the store after them. So On without steps
+// lets one call through.
 func (s *HookedStore) On(call Call, steps ...Step) {
 	s.add(&s.once, &plan{call: call, steps: steps, left: 1, must: true})
 }
@@ -61,8 +61,8 @@ func (s *HookedStore) Times(n int, call Call, steps ...Step) {
 	s.add(&s.once, &plan{call: call, steps: steps, left: n})
 }
 
-// Always plans the steps of each call for which On and Times have no plan. The newest plan for a call
-// holds.
+// Always plans the steps of each call for which On and Times have no plan. The newest plan for a
+// call holds.
 func (s *HookedStore) Always(call Call, steps ...Step) {
 	s.add(&s.always, &plan{call: call, steps: steps, left: -1})
 }
