@@ -16,8 +16,9 @@ import (
 func TestRevoke_isRememberedUntilTheLastTokenIsRefusedAnyway(t *testing.T) {
 	for name, c := range map[string]struct{ leeway, behind time.Duration }{
 		"leeway": {leeway: 5 * time.Minute},
-		"revoked by an instance whose clock is behind":  {behind: 59 * time.Second},
-		"with leeway, by one whose clock is far behind": {leeway: 5 * time.Minute, behind: 5*time.Minute + 59*time.Second},
+		"revoked by an instance whose clock is behind": {behind: 59 * time.Second},
+		"with leeway, by one whose clock is far behind": {leeway: 5 * time.Minute,
+			behind: 5*time.Minute + 59*time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			access := accessConfig
@@ -26,7 +27,8 @@ func TestRevoke_isRememberedUntilTheLastTokenIsRefusedAnyway(t *testing.T) {
 			require.NoError(t, err)
 			clock, store := testkit.NewClock(), tokensession.NewMemoryStore()
 			// Strict, for a denial lasts for the grace period longer.
-			m, err := tokensession.New(signer, store, tokensession.Config{Now: clock.Now, GracePeriod: tokensession.Strict})
+			m, err := tokensession.New(signer, store,
+				tokensession.Config{Now: clock.Now, GracePeriod: tokensession.Strict})
 			require.NoError(t, err)
 			other, err := tokensession.New(signer, store, tokensession.Config{
 				Now: func() time.Time { return clock.Now().Add(-c.behind) }, GracePeriod: tokensession.Strict,
@@ -41,7 +43,8 @@ func TestRevoke_isRememberedUntilTheLastTokenIsRefusedAnyway(t *testing.T) {
 			steps := 0
 			for end := tokens.AccessExpiresAt.Add(c.leeway); clock.Now().Before(end); clock.Advance(time.Second) {
 				_, err = m.Verify(tokens.AccessToken)
-				require.ErrorIs(t, err, tokensession.ErrRevoked, "%v before it expires", end.Sub(clock.Now()))
+				require.ErrorIs(t, err, tokensession.ErrRevoked, "%v before it expires",
+					end.Sub(clock.Now()))
 				steps++
 			}
 			require.Greater(t, steps, 890)
@@ -63,14 +66,16 @@ func TestRevoke_ofALostRecordByAClockThatIsBehind(t *testing.T) {
 		Now: func() time.Time { return clock.Now().Add(access.Leeway) },
 	})
 	require.NoError(t, err)
-	m, err := tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{Now: clock.Now})
+	m, err := tokensession.New(signer, tokensession.NewMemoryStore(),
+		tokensession.Config{Now: clock.Now})
 	require.NoError(t, err)
 	tokens, err := ahead.Start(ctx, "alice")
 	require.NoError(t, err)
 	require.ErrorIs(t, m.Revoke(ctx, tokens.Session.ID), tokensession.ErrNotFound)
 	for end := tokens.AccessExpiresAt.Add(access.Leeway); clock.Now().Before(end); clock.Advance(time.Second) {
 		_, err = m.Verify(tokens.AccessToken)
-		require.ErrorIs(t, err, tokensession.ErrRevoked, "%v before it expires", end.Sub(clock.Now()))
+		require.ErrorIs(t, err, tokensession.ErrRevoked, "%v before it expires",
+			end.Sub(clock.Now()))
 	}
 }
 
@@ -96,7 +101,8 @@ func TestRevoke_afterTheClockWasPutBack(t *testing.T) {
 		w.clock.Advance(-time.Hour)
 		require.NoError(t, revoke(w, tokens), name)
 		rec := w.record(tokens.Session.ID)
-		require.False(t, rec.RevokedAt.Before(rec.RotatedAt), "%s: the other instances go by this time", name)
+		require.False(t, rec.RevokedAt.Before(rec.RotatedAt),
+			"%s: the other instances go by this time", name)
 		w.clock.Advance(time.Hour)
 		for range 15 {
 			_, err := w.m.Verify(tokens.AccessToken)
@@ -113,11 +119,16 @@ func TestLogout_afterTheSessionsEndEndsTheAccessToken(t *testing.T) {
 	signer, err := tokensession.NewAccessSigner(testKeyFor("EdDSA").key, access)
 	require.NoError(t, err)
 	clock := testkit.NewClock()
-	m, err := tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{Now: clock.Now, MaxLifetime: time.Hour})
+	m, err := tokensession.New(signer, tokensession.NewMemoryStore(),
+		tokensession.Config{Now: clock.Now, MaxLifetime: time.Hour})
 	require.NoError(t, err)
 	for name, logout := range map[string]func(tokens tokensession.Tokens) error{
-		"by the refresh token": func(tokens tokensession.Tokens) error { return m.RevokeToken(ctx, tokens.RefreshToken) },
-		"by the access token":  func(tokens tokensession.Tokens) error { return m.RevokeAccess(ctx, tokens.AccessToken) },
+		"by the refresh token": func(tokens tokensession.Tokens) error {
+			return m.RevokeToken(ctx, tokens.RefreshToken)
+		},
+		"by the access token": func(tokens tokensession.Tokens) error {
+			return m.RevokeAccess(ctx, tokens.AccessToken)
+		},
 	} {
 		tokens, err := m.Start(ctx, "alice")
 		require.NoError(t, err)

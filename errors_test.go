@@ -20,7 +20,8 @@ func TestRevokedError_saysWhy(t *testing.T) {
 	err := w.refreshError(old.RefreshToken)
 	require.ErrorIs(t, err, tokensession.ErrRevoked)
 	require.ErrorAs(t, err, &revoked)
-	require.Equal(t, tokensession.RevokedError{SessionID: old.Session.ID, Reason: tokensession.ReasonReplaced}, *revoked)
+	require.Equal(t, tokensession.RevokedError{SessionID: old.Session.ID,
+		Reason: tokensession.ReasonReplaced}, *revoked)
 	_, err = w.other(tokensession.Config{}).VerifyLive(ctx, old.AccessToken)
 	require.ErrorAs(t, err, &revoked)
 	require.Equal(t, tokensession.ReasonReplaced, revoked.Reason)
@@ -30,7 +31,9 @@ func TestRevokedError_saysWhy(t *testing.T) {
 // end a session.
 func TestUnavailable_neverLooksLikeAVerdict(t *testing.T) {
 	for _, verdict := range verdicts {
-		for name, failure := range map[string]error{"itself": verdict, "wrapped": fmt.Errorf("asking: %w", verdict), "joined": errors.Join(testkit.ErrDown, verdict),
+		for name, failure := range map[string]error{"itself": verdict,
+			"wrapped": fmt.Errorf("asking: %w", verdict),
+			"joined":  errors.Join(testkit.ErrDown, verdict),
 			"a reuse": &tokensession.ReuseError{}} {
 			t.Run(verdict.Error()+", "+name, func(t *testing.T) {
 				w := newAnsweringWorld(t, tokensession.Config{})
@@ -42,7 +45,8 @@ func TestUnavailable_neverLooksLikeAVerdict(t *testing.T) {
 					require.NotErrorAs(t, err, new(*tokensession.ReuseError))
 				}
 				w.unchanged(tokens.Session.ID, func() {
-					if !errors.Is(failure, tokensession.ErrDenied) { // which is the authorizer's own verdict
+					// which is the authorizer's own verdict
+					if !errors.Is(failure, tokensession.ErrDenied) {
 						w.answer(failure)
 						outage(w.refreshError(tokens.RefreshToken))
 						_, err := w.m.Start(context.Background(), "alice")

@@ -68,13 +68,17 @@ func TestAuthorizer_deniedEndsTheSession(t *testing.T) {
 // What it costs to ask an authorizer or a KMS must not grow with the number of tabs, nor with a
 // store's troubles.
 func TestRefresh_asksTheAuthorizerOnceHoweverOftenItWrites(t *testing.T) {
-	for name, failure := range map[string]error{"conflict": tokensession.ErrConflict, "outage": testkit.ErrDown} {
+	for name, failure := range map[string]error{
+		"conflict": tokensession.ErrConflict, "outage": testkit.ErrDown,
+	} {
 		t.Run(name, func(t *testing.T) {
 			asked := 0
-			w := newWorld(t, tokensession.Config{Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
-				asked++
-				return tokensession.Grant{}, nil
-			}})
+			w := newWorld(t, tokensession.Config{
+				Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+					asked++
+					return tokensession.Grant{}, nil
+				},
+			})
 			tokens := w.start()
 			asked = 0
 			w.store.On(testkit.Swap, testkit.Refuse(failure))

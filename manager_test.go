@@ -16,7 +16,8 @@ import (
 func TestStory(t *testing.T) {
 	c := testkit.NewClock()
 	ctx := context.Background()
-	m := newManager(t, testSigner(t), tokensession.NewMemoryStore(), tokensession.Config{Now: c.Now})
+	m := newManager(t, testSigner(t), tokensession.NewMemoryStore(),
+		tokensession.Config{Now: c.Now})
 	a, err := m.Start(ctx, "alice")
 	require.NoError(t, err)
 	access, err := m.Verify(a.AccessToken)
@@ -71,12 +72,14 @@ func TestCancelledContext_isItsErrorAndConsumesNothing(t *testing.T) {
 func TestCancelledContext_inMidRefreshConsumesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	asked := 0
-	w := newWorld(t, tokensession.Config{Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
-		if asked++; asked == 2 {
-			cancel()
-		}
-		return tokensession.Grant{}, nil
-	}})
+	w := newWorld(t, tokensession.Config{
+		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+			if asked++; asked == 2 {
+				cancel()
+			}
+			return tokensession.Grant{}, nil
+		},
+	})
 	tokens := w.start()
 	w.unchanged(tokens.Session.ID, func() {
 		_, err := w.m.Refresh(ctx, tokens.RefreshToken)
@@ -93,5 +96,6 @@ func TestManagerJWKS_isTheSignersAtTheManagersTime(t *testing.T) {
 	require.NoError(t, w.signer.Rotate(next, w.clock.Now().Add(time.Hour)))
 	require.Contains(t, string(w.m.JWKS()), next.ID(), "published before it signs")
 	w.clock.Advance(2 * time.Hour)
-	require.Equal(t, 1, strings.Count(string(w.m.JWKS()), `"kid"`), "the old one has retired by the Manager's clock")
+	require.Equal(t, 1, strings.Count(string(w.m.JWKS()), `"kid"`),
+		"the old one has retired by the Manager's clock")
 }

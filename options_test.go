@@ -18,17 +18,20 @@ func TestWithClient_bindsTheSession(t *testing.T) {
 	require.Equal(t, "app", first.Session.ClientID)
 	tokens := w.refresh(first.RefreshToken, tokensession.WithClient("app"))
 	require.NotEqual(t, first.RefreshToken, tokens.RefreshToken)
-	for _, token := range []string{tokens.RefreshToken, first.RefreshToken} { // the live one and one in its grace
+	// the live one and one in its grace
+	for _, token := range []string{tokens.RefreshToken, first.RefreshToken} {
 		w.unchanged(tokens.Session.ID, func() {
 			require.ErrorIs(t, w.refreshError(token), tokensession.ErrInvalidToken)
 			for _, client := range []string{"", "App", "app ", "other"} {
-				require.ErrorIs(t, w.refreshError(token, tokensession.WithClient(client)), tokensession.ErrInvalidToken)
+				require.ErrorIs(t, w.refreshError(token, tokensession.WithClient(client)),
+					tokensession.ErrInvalidToken)
 			}
 		})
 	}
 	w.clock.Advance(grace)
 	w.unchanged(tokens.Session.ID, func() { // not even theft, for who knows no client is no party
-		require.ErrorIs(t, w.refreshError(first.RefreshToken, tokensession.WithClient("other")), tokensession.ErrInvalidToken)
+		require.ErrorIs(t, w.refreshError(first.RefreshToken, tokensession.WithClient("other")),
+			tokensession.ErrInvalidToken)
 	})
 	tokens = w.refresh(tokens.RefreshToken, tokensession.WithClient("app"))
 	access, err := w.m.Verify(tokens.AccessToken)
@@ -45,14 +48,16 @@ func TestWithClient_isNotAskedOfASessionBegunWithout(t *testing.T) {
 
 func TestWithAttributes_mergesAndSharesNothing(t *testing.T) {
 	var asked []map[string]string
-	w := newWorld(t, tokensession.Config{Authorize: func(_ context.Context, s tokensession.Session) (tokensession.Grant, error) {
-		asked = append(asked, map[string]string{})
-		for name, value := range s.Attributes {
-			asked[len(asked)-1][name] = value
-			s.Attributes[name] = "the authorizer was here"
-		}
-		return tokensession.Grant{}, nil
-	}})
+	w := newWorld(t, tokensession.Config{
+		Authorize: func(_ context.Context, s tokensession.Session) (tokensession.Grant, error) {
+			asked = append(asked, map[string]string{})
+			for name, value := range s.Attributes {
+				asked[len(asked)-1][name] = value
+				s.Attributes[name] = "the authorizer was here"
+			}
+			return tokensession.Grant{}, nil
+		},
+	})
 	given := map[string]string{"device": "phone", "ip": "192.0.2.1"}
 	begin := tokensession.WithAttributes(given)
 	given["device"] = "changed before Start"
@@ -74,9 +79,11 @@ func TestWithAttributes_mergesAndSharesNothing(t *testing.T) {
 	require.Equal(t, want, w.record(first.Session.ID).Attributes)
 	require.Equal(t, want, asked[1], "the authorizer did not see what was given")
 
-	replay := w.refresh(first.RefreshToken, tokensession.WithAttributes(map[string]string{"ip": "a thief's"}))
+	replay := w.refresh(first.RefreshToken,
+		tokensession.WithAttributes(map[string]string{"ip": "a thief's"}))
 	require.Equal(t, want, replay.Session.Attributes, "a replay writes nothing")
-	require.Equal(t, map[string]string{"device": "phone", "ip": "a thief's", "agent": ""}, asked[2], "the authorizer did not see what was given")
+	require.Equal(t, map[string]string{"device": "phone", "ip": "a thief's", "agent": ""}, asked[2],
+		"the authorizer did not see what was given")
 	third := w.refresh(second.RefreshToken, tokensession.WithAttributes(nil))
 	require.Equal(t, want, third.Session.Attributes)
 }
@@ -102,11 +109,12 @@ func TestWithAuthTime_neverMoves(t *testing.T) {
 
 func TestRefresh_refusesBadAttributesAndConsumesNothing(t *testing.T) {
 	for name, c := range map[string]struct{ begun, given map[string]string }{
-		"too many":             {nil, attributesOf(33)},
-		"too large":            {nil, map[string]string{"n": strings.Repeat("v", 4096)}},
-		"not UTF-8":            {nil, map[string]string{"n": "\xff"}},
-		"too many in all":      {attributesOf(32), map[string]string{"one more": ""}},
-		"too large in all":     {map[string]string{"a": strings.Repeat("v", 4000)}, map[string]string{"b": strings.Repeat("v", 100)}},
+		"too many":        {nil, attributesOf(33)},
+		"too large":       {nil, map[string]string{"n": strings.Repeat("v", 4096)}},
+		"not UTF-8":       {nil, map[string]string{"n": "\xff"}},
+		"too many in all": {attributesOf(32), map[string]string{"one more": ""}},
+		"too large in all": {map[string]string{"a": strings.Repeat("v", 4000)},
+			map[string]string{"b": strings.Repeat("v", 100)}},
 		"a name that is empty": {nil, map[string]string{"": "v"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -124,7 +132,11 @@ func TestRefresh_refusesBadAttributesAndConsumesNothing(t *testing.T) {
 
 // grants is a config whose authorizer always says the same.
 func grants(grant tokensession.Grant) tokensession.Config {
-	return tokensession.Config{Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) { return grant, nil }}
+	return tokensession.Config{
+		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+			return grant, nil
+		},
+	}
 }
 
 // RFC 6749 section 6.
@@ -133,7 +145,8 @@ func TestRefresh_cannotWidenTheScope(t *testing.T) {
 	tokens := w.start()
 	for _, wider := range []string{"admin", "read admin", "read write admin", "rea", "reading", "READ", "read  write", " read", "read ", "re\"ad", "read\n"} {
 		w.unchanged(tokens.Session.ID, func() {
-			require.ErrorIs(t, w.refreshError(tokens.RefreshToken, tokensession.WithScope(wider)), tokensession.ErrInvalidScope, "%q", wider)
+			require.ErrorIs(t, w.refreshError(tokens.RefreshToken, tokensession.WithScope(wider)),
+				tokensession.ErrInvalidScope, "%q", wider)
 		})
 	}
 	w.requireLive(tokens)
@@ -143,7 +156,11 @@ func TestRefresh_canNarrowTheScopeOfOneAccessToken(t *testing.T) {
 	w := newWorld(t, grants(tokensession.Grant{Scope: "read write delete"}))
 	tokens := w.start()
 	for _, asked := range []struct{ scope, got string }{
-		{"read", "read"}, {"delete read", "delete read"}, {"", "read write delete"}, {"write", "write"}, {"read write delete", "read write delete"},
+		{"read", "read"},
+		{"delete read", "delete read"},
+		{"", "read write delete"},
+		{"write", "write"},
+		{"read write delete", "read write delete"},
 	} {
 		tokens = w.refresh(tokens.RefreshToken, tokensession.WithScope(asked.scope))
 		access, err := w.m.Verify(tokens.AccessToken)
@@ -157,7 +174,8 @@ func TestRefresh_withScopeWhereNoneIsGranted(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	tokens := w.start()
 	w.unchanged(tokens.Session.ID, func() {
-		require.ErrorIs(t, w.refreshError(tokens.RefreshToken, tokensession.WithScope("read")), tokensession.ErrInvalidScope)
+		require.ErrorIs(t, w.refreshError(tokens.RefreshToken, tokensession.WithScope("read")),
+			tokensession.ErrInvalidScope)
 	})
 }
 
@@ -173,7 +191,11 @@ func TestWithScope_isNotQuoted(t *testing.T) {
 
 func TestMaxAccessSize_isCheckedBeforeAnythingIsConsumed(t *testing.T) {
 	grant := tokensession.Grant{Claims: map[string]any{"note": ""}}
-	w := newWorld(t, tokensession.Config{Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) { return grant, nil }})
+	w := newWorld(t, tokensession.Config{
+		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+			return grant, nil
+		},
+	})
 	tokens := w.start()
 	size := len(tokens.AccessToken)
 
@@ -185,13 +207,15 @@ func TestMaxAccessSize_isCheckedBeforeAnythingIsConsumed(t *testing.T) {
 	require.Len(t, sessions, 1)
 
 	w.unchanged(tokens.Session.ID, func() {
-		require.ErrorIs(t, w.refreshError(tokens.RefreshToken, tokensession.WithMaxAccessSize(size-1)), tokensession.ErrUnavailable)
+		require.ErrorIs(t, w.refreshError(tokens.RefreshToken,
+			tokensession.WithMaxAccessSize(size-1)), tokensession.ErrUnavailable)
 	})
 	tokens = w.refresh(tokens.RefreshToken, tokensession.WithMaxAccessSize(size))
 	require.Len(t, tokens.AccessToken, size)
 	grant.Claims["note"] = strings.Repeat("x", 4096)
 	w.unchanged(tokens.Session.ID, func() {
-		require.ErrorIs(t, w.refreshError(tokens.RefreshToken, tokensession.WithMaxAccessSize(4096)), tokensession.ErrUnavailable)
+		require.ErrorIs(t, w.refreshError(tokens.RefreshToken,
+			tokensession.WithMaxAccessSize(4096)), tokensession.ErrUnavailable)
 	})
 	w.requireLive(tokens)
 }

@@ -142,7 +142,8 @@ func TestRefresh_afterAnOutageBothTabsThatTriedAgainGetOneSuccessor(t *testing.T
 	w.clock.Advance(grace - micro)
 	require.Equal(t, tab.RefreshToken, w.refresh(tokens.RefreshToken).RefreshToken)
 	w.clock.Advance(micro)
-	requireReused(t, w.refreshError(tokens.RefreshToken), 0, 2) // the first successor, which nobody got, is displaced
+	// the first successor, which nobody got, is displaced
+	requireReused(t, w.refreshError(tokens.RefreshToken), 0, 2)
 }
 
 // Within the grace period it is done again, and the period begins anew: the answer may be lost
@@ -151,7 +152,8 @@ func TestRefresh_afterAShortOutageTheSuccessorIsTheSame(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	tokens := w.start()
 	w.fails(tokens.RefreshToken)
-	elsewhere, err := w.other(tokensession.Config{}).Refresh(context.Background(), tokens.RefreshToken)
+	elsewhere, err := w.other(tokensession.Config{}).Refresh(context.Background(),
+		tokens.RefreshToken)
 	require.NoError(t, err)
 	w.clock.Advance(grace - micro)
 	require.Equal(t, elsewhere.RefreshToken, w.refresh(tokens.RefreshToken).RefreshToken)
@@ -241,7 +243,8 @@ func TestConflict_forEverIsAnOutage(t *testing.T) {
 	w.store.Took()
 	w.unchanged(tokens.Session.ID, func() {
 		requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), tokensession.ErrConflict)
-		requireUnavailableFor(t, w.m.Revoke(context.Background(), tokens.Session.ID), tokensession.ErrConflict)
+		requireUnavailableFor(t, w.m.Revoke(context.Background(), tokens.Session.ID),
+			tokensession.ErrConflict)
 	})
 	require.LessOrEqual(t, len(w.store.Took()), 40, "it tries for too long")
 	w.store.Clear()
@@ -298,9 +301,11 @@ func TestRefresh_doesNotTakeItsOwnLateRotationForARevocation(t *testing.T) {
 	var rotation testkit.Late
 	w.store.On(testkit.Swap,
 		rotation.Keep,
-		testkit.Do(func() { // meanwhile the session is revoked here, though the store does not have it
+		// meanwhile the session is revoked here, though the store does not have it
+		testkit.Do(func() {
 			w.store.On(testkit.Load, testkit.Refuse(tokensession.ErrNotFound))
-			require.ErrorIs(t, w.m.Revoke(context.Background(), first.Session.ID), tokensession.ErrNotFound)
+			require.ErrorIs(t, w.m.Revoke(context.Background(), first.Session.ID),
+				tokensession.ErrNotFound)
 		}),
 		testkit.LoseRequest,
 	)
@@ -308,6 +313,7 @@ func TestRefresh_doesNotTakeItsOwnLateRotationForARevocation(t *testing.T) {
 		rotation.Lands,
 	)
 	require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrRevoked)
-	require.False(t, w.record(first.Session.ID).RevokedAt.IsZero(), "it was said to be revoked, and is not")
+	require.False(t, w.record(first.Session.ID).RevokedAt.IsZero(),
+		"it was said to be revoked, and is not")
 	w.requireDead(first)
 }

@@ -138,17 +138,19 @@ func TestRefresh_slowAuthorizerDoesNotMakeARaceLookLikeTheft(t *testing.T) {
 	var w *world
 	var first, second tokensession.Tokens
 	asked := 0
-	w = newWorld(t, tokensession.Config{Authorize: func(ctx context.Context, _ tokensession.Session) (tokensession.Grant, error) {
-		asked++
-		if asked == 2 { // for the first tab: meanwhile the second comes
-			w.clock.Advance(time.Second)
-			second = w.refresh(first.RefreshToken)
-		}
-		if asked > 1 {
-			w.clock.Advance(grace + time.Second)
-		}
-		return tokensession.Grant{}, nil
-	}})
+	w = newWorld(t, tokensession.Config{
+		Authorize: func(ctx context.Context, _ tokensession.Session) (tokensession.Grant, error) {
+			asked++
+			if asked == 2 { // for the first tab: meanwhile the second comes
+				w.clock.Advance(time.Second)
+				second = w.refresh(first.RefreshToken)
+			}
+			if asked > 1 {
+				w.clock.Advance(grace + time.Second)
+			}
+			return tokensession.Grant{}, nil
+		},
+	})
 	first = w.start()
 	third := w.refresh(first.RefreshToken)
 	require.Equal(t, second.RefreshToken, third.RefreshToken)
@@ -159,10 +161,12 @@ func TestRefresh_slowAuthorizerDoesNotMakeARaceLookLikeTheft(t *testing.T) {
 // when it was asked for.
 func TestRefresh_slowAuthorizerDoesNotUseUpTheGrace(t *testing.T) {
 	var w *world
-	w = newWorld(t, tokensession.Config{Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
-		w.clock.Advance(grace + time.Second)
-		return tokensession.Grant{}, nil
-	}})
+	w = newWorld(t, tokensession.Config{
+		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+			w.clock.Advance(grace + time.Second)
+			return tokensession.Grant{}, nil
+		},
+	})
 	first := w.start()
 	second := w.refresh(first.RefreshToken)
 	require.Equal(t, second.RefreshToken, w.refresh(first.RefreshToken).RefreshToken)
@@ -211,7 +215,8 @@ func TestRefresh_thatLosesARaceSlowly(t *testing.T) {
 func TestRefresh_thatLosesARaceOfRecoveriesSlowly(t *testing.T) {
 	for refreshes, want := range map[int]error{1: nil, 2: tokensession.ErrUnavailable} {
 		var meanwhile func()
-		w := newWorld(t, tokensession.Config{RecoveryPeriod: time.Hour, Authorize: onceAuthorizing(&meanwhile)})
+		w := newWorld(t, tokensession.Config{RecoveryPeriod: time.Hour,
+			Authorize: onceAuthorizing(&meanwhile)})
 		first := w.start()
 		w.refresh(first.RefreshToken) // the reply is lost
 		w.clock.Advance(time.Minute)

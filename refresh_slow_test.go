@@ -104,7 +104,8 @@ func TestRefresh_afterASlowWriteTheNextMayFail(t *testing.T) {
 			w.store.Took()
 			began := time.Now()
 			got := w.refresh(first.RefreshToken)
-			require.LessOrEqual(t, time.Since(began), 2*time.Second, "the client waits for its answer")
+			require.LessOrEqual(t, time.Since(began), 2*time.Second,
+				"the client waits for its answer")
 			require.Equal(t, 2, w.store.Count(testkit.Swap), name)
 			w.store.Clear()
 			w.requireLive(got)
@@ -115,7 +116,8 @@ func TestRefresh_afterASlowWriteTheNextMayFail(t *testing.T) {
 // Another tab has got the successor of a write whose own caller was told to try again. Then nothing
 // is in doubt any more, and somebody who comes much later with the consumed token has stolen it.
 func TestRefresh_aSuccessorThatAnotherTabGotIsInNoDoubt(t *testing.T) {
-	for name, play := range map[string]func(w *world, first tokensession.Tokens) (client tokensession.Tokens){
+	type story func(w *world, first tokensession.Tokens) (client tokensession.Tokens)
+	for name, play := range map[string]story{
 		"before its caller is told": func(w *world, first tokensession.Tokens) (client tokensession.Tokens) {
 			w.store.On(testkit.Swap,
 				testkit.Apply,
@@ -149,7 +151,9 @@ func TestRefresh_aSuccessorThatAnotherTabGotIsInNoDoubt(t *testing.T) {
 // The second tab has read the session before the first one's slow write was made up for. It finds
 // theft when that is over, and decides again.
 func TestRefresh_thatFindsTheftBeforeTheGracePeriodBeginsAnew(t *testing.T) {
-	for name, failure := range map[string]error{"": nil, "and then cannot be authorized": testkit.ErrDown} {
+	for name, failure := range map[string]error{
+		"": nil, "and then cannot be authorized": testkit.ErrDown,
+	} {
 		t.Run(name, func(t *testing.T) { findTheftTooEarly(t, failure) })
 	}
 }
@@ -219,7 +223,8 @@ func (w *world) raceWithASlowWrite(
 // before it is done.
 func TestRefresh_thatLosesARaceToASlowWrite(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
-	other := w.manager(w.store.Store(), tokensession.Config{}, w.events) // it knows of no write under way
+	// it knows of no write under way
+	other := w.manager(w.store.Store(), tokensession.Config{}, w.events)
 	first := w.start()
 	winner, loser := w.raceWithASlowWrite(other, first)
 	require.Equal(t, winner.RefreshToken, loser.RefreshToken)
@@ -235,7 +240,8 @@ func TestRefresh_thatLosesAHealToASlowWrite(t *testing.T) {
 	w.restore(stale)
 
 	w.m = w.manager(w.store.Store(), tokensession.Config{}, w.events)
-	other := w.manager(w.store.Store(), tokensession.Config{}, w.events) // it knows of no write under way
+	// it knows of no write under way
+	other := w.manager(w.store.Store(), tokensession.Config{}, w.events)
 	winner, loser := w.raceWithASlowWrite(other, newest)
 	require.Equal(t, winner.RefreshToken, loser.RefreshToken)
 	w.requireLive(winner)

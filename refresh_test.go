@@ -49,7 +49,8 @@ func TestRefresh_revokesThoughTheCallerWentAwayAndAnotherWriteCameFirst(t *testi
 func TestRefresh_refusedForARevocationElsewhereEndsAccessHere(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	tokens := w.start()
-	require.NoError(t, w.other(tokensession.Config{}).Revoke(context.Background(), tokens.Session.ID))
+	require.NoError(t, w.other(tokensession.Config{}).Revoke(context.Background(),
+		tokens.Session.ID))
 	_, err := w.m.Verify(tokens.AccessToken)
 	require.NoError(t, err, "nobody told it")
 	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)

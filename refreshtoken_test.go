@@ -31,7 +31,8 @@ func (w *world) requireInvalid(id string, tokens ...string) {
 			if len(token) > 8 {
 				require.NotContains(w.t, err.Error(), token, "the error quotes the token")
 			}
-			require.ErrorIs(w.t, w.m.RevokeToken(ctx, token), tokensession.ErrInvalidToken, "RevokeToken(%q)", token)
+			require.ErrorIs(w.t, w.m.RevokeToken(ctx, token), tokensession.ErrInvalidToken,
+				"RevokeToken(%q)", token)
 		}
 	})
 }
@@ -86,7 +87,8 @@ func TestRefresh_refusesATokenPutTogetherFromOthers(t *testing.T) {
 	first := w.start()
 	second := w.refresh(first.RefreshToken)
 	other := w.start()
-	a, b, c := tokenBytes(t, first.RefreshToken), tokenBytes(t, second.RefreshToken), tokenBytes(t, other.RefreshToken)
+	a, b, c := tokenBytes(t, first.RefreshToken), tokenBytes(t, second.RefreshToken),
+		tokenBytes(t, other.RefreshToken)
 	join := func(parts ...[]byte) string { return tokenOf(bytes.Join(parts, nil)) }
 	w.requireInvalid(first.Session.ID,
 		join(a[:16], b[16:24], a[24:]), join(b[:16], a[16:24], b[24:]), // the other's generation
@@ -102,7 +104,8 @@ func TestRefresh_refusesEveryOtherFormOfAToken(t *testing.T) {
 	token := tokens.RefreshToken
 	var bad []string
 	for i := range len(token) {
-		bad = append(bad, token[:i], token[i+1:], token[:i]+token[i+1:], token[:i]+"A"+token[i:], token[:i]+"\n"+token[i:], token[:i]+"\x00"+token[i:])
+		bad = append(bad, token[:i], token[i+1:], token[:i]+token[i+1:], token[:i]+"A"+token[i:],
+			token[:i]+"\n"+token[i:], token[:i]+"\x00"+token[i:])
 		for _, changed := range []string{strings.ToUpper(token[i : i+1]), strings.ToLower(token[i : i+1]), "+", "/", "=", "é", " ", "\r", "\xff"} {
 			if other := token[:i] + changed + token[i+1:]; other != token {
 				bad = append(bad, other)
@@ -113,9 +116,12 @@ func TestRefresh_refusesEveryOtherFormOfAToken(t *testing.T) {
 		bad = append(bad, token+stray, stray+token)
 	}
 	std := strings.NewReplacer("-", "+", "_", "/").Replace(token)
-	bad = append(bad, strings.ToUpper(token), strings.ToLower(token), std, strings.TrimPrefix(token, "tsr_"), "Bearer "+token,
-		"tsr_"+hex.EncodeToString(tokenBytes(t, token)), strings.Repeat("A", 68), "tsr_"+strings.Repeat("A", 64), "tsr_"+strings.Repeat("_", 64),
-		strings.Repeat("tsr_", 17), strings.Repeat(token, 1000), "tsr_", "tsr", "", "null", "undefined", tokens.AccessToken, tokens.Session.ID)
+	bad = append(bad, strings.ToUpper(token), strings.ToLower(token), std,
+		strings.TrimPrefix(token, "tsr_"), "Bearer "+token,
+		"tsr_"+hex.EncodeToString(tokenBytes(t, token)),
+		strings.Repeat("A", 68), "tsr_"+strings.Repeat("A", 64), "tsr_"+strings.Repeat("_", 64),
+		strings.Repeat("tsr_", 17), strings.Repeat(token, 1000), "tsr_", "tsr", "", "null",
+		"undefined", tokens.AccessToken, tokens.Session.ID)
 	w.requireInvalid(tokens.Session.ID, bad...)
 	w.requireLive(tokens)
 }
@@ -134,23 +140,27 @@ func TestRefresh_asksTheStoreOnlyForWhatCanBeASession(t *testing.T) {
 		require.ErrorIs(t, w.refreshError(token), tokensession.ErrInvalidToken)
 	}
 	for _, id := range []string{"", "x", strings.Repeat("A", 21), strings.Repeat("A", 23), "AAAAAAAAAA\x00AAAAAAAAAAA", "AAAAAAAAAA\xffAAAAAAAAAAA", strings.Repeat("A", 1e6)} {
-		require.ErrorIs(t, w.m.Revoke(context.Background(), id), tokensession.ErrNotFound, "%.30q", id)
+		require.ErrorIs(t, w.m.Revoke(context.Background(), id), tokensession.ErrNotFound, "%.30q",
+			id)
 	}
 }
 
 // R7: RFC 6749 section 10.4. Somebody has the whole store.
 func TestRefreshToken_cannotBeMadeFromTheStore(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
-	first := w.start(tokensession.WithClient("app"), tokensession.WithAttributes(map[string]string{"device": "phone"}))
+	first := w.start(tokensession.WithClient("app"),
+		tokensession.WithAttributes(map[string]string{"device": "phone"}))
 	tokens := w.refresh(first.RefreshToken, tokensession.WithClient("app"))
 	rec := w.record(tokens.Session.ID)
 	dump, err := rec.MarshalBinary()
 	require.NoError(t, err)
 
 	handle, mac := tokenBytes(t, tokens.RefreshToken)[:16], tokenBytes(t, tokens.RefreshToken)[24:]
-	for what, secret := range map[string][]byte{"the token": []byte(tokens.RefreshToken), "its handle": handle, "its MAC": mac,
+	for what, secret := range map[string][]byte{"the token": []byte(tokens.RefreshToken),
+		"its handle": handle, "its MAC": mac,
 		"the consumed one's MAC": tokenBytes(t, first.RefreshToken)[24:], "the access token": []byte(tokens.AccessToken)} {
-		for form, stored := range map[string][]byte{"as it is": secret, "hex": []byte(hex.EncodeToString(secret)),
+		for form, stored := range map[string][]byte{"as it is": secret,
+			"hex":    []byte(hex.EncodeToString(secret)),
 			"base64": []byte(base64.StdEncoding.EncodeToString(secret)), "base64url": []byte(base64.RawURLEncoding.EncodeToString(secret))} {
 			require.False(t, bytes.Contains(dump, stored), "the store holds %s, %s", what, form)
 		}
@@ -164,10 +174,12 @@ func TestRefreshToken_cannotBeMadeFromTheStore(t *testing.T) {
 	token := tokenBytes(t, tokens.RefreshToken)
 	for _, fakeHandle := range [][]byte{sessionID, writeID, rec.Key[:16], rec.Key[16:]} {
 		for _, fakeMAC := range [][]byte{rec.Key[:24], rec.Key[8:], mac} {
-			w.requireInvalid(rec.ID, tokenOf(bytes.Join([][]byte{fakeHandle, token[16:24], fakeMAC}, nil)))
+			w.requireInvalid(rec.ID,
+				tokenOf(bytes.Join([][]byte{fakeHandle, token[16:24], fakeMAC}, nil)))
 		}
 	}
-	w.requireInvalid(rec.ID, rec.ID, rec.WriteID, string(rec.Key), "tsr_"+base64.RawURLEncoding.EncodeToString(dump[:48]))
+	w.requireInvalid(rec.ID, rec.ID, rec.WriteID, string(rec.Key),
+		"tsr_"+base64.RawURLEncoding.EncodeToString(dump[:48]))
 	w.refresh(tokens.RefreshToken, tokensession.WithClient("app"))
 }
 
@@ -176,7 +188,8 @@ func keyOf(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
 func TestRefreshKeys_changeInTwoSteps(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	instance := func(keys ...[]byte) *tokensession.Manager {
-		return w.manager(w.memory, tokensession.Config{RefreshKeys: keys, MaxLifetime: tokensession.Unlimited}, w.events)
+		return w.manager(w.memory, tokensession.Config{RefreshKeys: keys,
+			MaxLifetime: tokensession.Unlimited}, w.events)
 	}
 	ctx := context.Background()
 	steps := []*tokensession.Manager{instance(), instance(nil, keyOf(1)), instance(keyOf(1), nil), // to begin with
@@ -184,7 +197,8 @@ func TestRefreshKeys_changeInTwoSteps(t *testing.T) {
 	last := steps[len(steps)-1]
 	tokens := w.start()
 	var err error
-	for i := range len(steps) - 1 { // neighbours run side by side, and each takes the other's tokens
+	// neighbours run side by side, and each takes the other's tokens
+	for i := range len(steps) - 1 {
 		for _, m := range []*tokensession.Manager{steps[i], steps[i+1], steps[i], steps[i+1]} {
 			tokens, err = m.Refresh(ctx, tokens.RefreshToken)
 			require.NoError(t, err, "step %d", i)
@@ -194,14 +208,16 @@ func TestRefreshKeys_changeInTwoSteps(t *testing.T) {
 	require.NoError(t, err)
 	for i, m := range []*tokensession.Manager{instance(keyOf(1)), instance(keyOf(3)), instance(keyOf(3), keyOf(1)), w.m} {
 		_, err := m.Refresh(ctx, tokens.RefreshToken)
-		require.ErrorIs(t, err, tokensession.ErrInvalidToken, "without the key it was made with: %d", i)
+		require.ErrorIs(t, err, tokensession.ErrInvalidToken,
+			"without the key it was made with: %d", i)
 		require.ErrorIs(t, m.RevokeToken(ctx, fresh.RefreshToken), tokensession.ErrInvalidToken)
 	}
 	_, err = last.Refresh(ctx, tokens.RefreshToken)
 	require.NoError(t, err)
 	old := w.start()
 	_, err = last.Refresh(ctx, old.RefreshToken)
-	require.ErrorIs(t, err, tokensession.ErrInvalidToken, "made with the record's key alone, after that has ended")
+	require.ErrorIs(t, err, tokensession.ErrInvalidToken,
+		"made with the record's key alone, after that has ended")
 }
 
 // Who can write to the store and has a token knows the handle and the record's key, and cannot make
@@ -211,8 +227,10 @@ func TestRefreshKeys_areNeededToMakeAToken(t *testing.T) {
 	m := w.manager(w.memory, tokensession.Config{RefreshKeys: [][]byte{keyOf(1)}}, w.events)
 	tokens, err := m.Start(context.Background(), "alice")
 	require.NoError(t, err)
-	forged, err := w.m.Refresh(context.Background(), forge(t, tokens.RefreshToken, w.record(tokens.Session.ID).Key, 5))
+	forged, err := w.m.Refresh(context.Background(),
+		forge(t, tokens.RefreshToken, w.record(tokens.Session.ID).Key, 5))
 	require.NoError(t, err, "the forgery is right where there is no host key: %v", forged)
-	_, err = m.Refresh(context.Background(), forge(t, tokens.RefreshToken, w.record(tokens.Session.ID).Key, 7))
+	_, err = m.Refresh(context.Background(),
+		forge(t, tokens.RefreshToken, w.record(tokens.Session.ID).Key, 7))
 	require.ErrorIs(t, err, tokensession.ErrInvalidToken)
 }

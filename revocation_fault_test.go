@@ -28,8 +28,12 @@ func TestRevoke_saysSoWhenItCouldNotAndCanBeTriedAgain(t *testing.T) {
 		breaks[f.String()] = func(w *world) { w.suffers(f) }
 	}
 	for how, revoke := range map[string]func(w *world, tokens tokensession.Tokens) error{
-		"Revoke":      func(w *world, tokens tokensession.Tokens) error { return w.m.Revoke(ctx, tokens.Session.ID) },
-		"RevokeToken": func(w *world, tokens tokensession.Tokens) error { return w.m.RevokeToken(ctx, tokens.RefreshToken) },
+		"Revoke": func(w *world, tokens tokensession.Tokens) error {
+			return w.m.Revoke(ctx, tokens.Session.ID)
+		},
+		"RevokeToken": func(w *world, tokens tokensession.Tokens) error {
+			return w.m.RevokeToken(ctx, tokens.RefreshToken)
+		},
 		"RevokeSubject": func(w *world, _ tokensession.Tokens) error {
 			_, err := w.m.RevokeSubject(ctx, "alice")
 			return err
@@ -55,7 +59,8 @@ func TestRevoke_saysSoWhenItCouldNotAndCanBeTriedAgain(t *testing.T) {
 // The reply to a revocation is lost, and nobody asks again, because the page is closed. The access
 // token is dead all the same; and if the write never arrived, the session ends at its next refresh.
 func TestRevoke_thatIsInDoubtIsCarriedOut(t *testing.T) {
-	for name, revoke := range map[string]func(m *tokensession.Manager, ctx context.Context, tokens tokensession.Tokens) error{
+	type revocation func(m *tokensession.Manager, ctx context.Context, tokens tokensession.Tokens) error
+	for name, revoke := range map[string]revocation{
 		"Revoke": func(m *tokensession.Manager, ctx context.Context, tokens tokensession.Tokens) error {
 			return m.Revoke(ctx, tokens.Session.ID)
 		},

@@ -30,8 +30,11 @@ func TestRevoke_nothingLivesAfterItWhateverItRacesWith(t *testing.T) {
 			return err
 		},
 	}
-	presented := map[string]func(s *scene, first tokensession.Tokens) []string{ // tokens to refresh with
-		"the live token": func(_ *scene, first tokensession.Tokens) []string { return []string{first.RefreshToken} },
+	// tokens to refresh with
+	presented := map[string]func(s *scene, first tokensession.Tokens) []string{
+		"the live token": func(_ *scene, first tokensession.Tokens) []string {
+			return []string{first.RefreshToken}
+		},
 		"two tabs": func(_ *scene, first tokensession.Tokens) []string {
 			return []string{first.RefreshToken, first.RefreshToken}
 		},
@@ -69,7 +72,8 @@ func TestRevoke_nothingLivesAfterItWhateverItRacesWith(t *testing.T) {
 					})
 					return func() {
 						require.NoError(t, revokeErr)
-						require.ErrorIs(t, verifyErr, tokensession.ErrRevoked, "Verify when the revocation returned")
+						require.ErrorIs(t, verifyErr, tokensession.ErrRevoked,
+							"Verify when the revocation returned")
 						for _, got := range s.given {
 							if got.err != nil {
 								require.ErrorIs(t, got.err, tokensession.ErrRevoked)
@@ -79,7 +83,8 @@ func TestRevoke_nothingLivesAfterItWhateverItRacesWith(t *testing.T) {
 						sessions, err := s.m.Sessions(ctx, "alice")
 						require.NoError(t, err)
 						require.Empty(t, sessions)
-						require.Equal(t, 1, s.events.Count(tokensession.EventRevoked)+s.events.Count(tokensession.EventReused))
+						require.Equal(t, 1,
+							s.events.Count(tokensession.EventRevoked)+s.events.Count(tokensession.EventReused))
 					}
 				})
 			})
@@ -98,7 +103,8 @@ func TestRevokeSubject_racingALoginLeavesItWholeOrDead(t *testing.T) {
 		got := s.logsIn("alice")
 		var n int
 		var revokeErr error
-		s.play.Actor("revoke subject", func(ctx context.Context) { n, revokeErr = s.m.RevokeSubject(ctx, "alice") })
+		s.play.Actor("revoke subject",
+			func(ctx context.Context) { n, revokeErr = s.m.RevokeSubject(ctx, "alice") })
 		return func() {
 			require.NoError(t, revokeErr)
 			require.NoError(t, got.err)
@@ -173,7 +179,8 @@ func TestRevoke_atTheSessionsEndStopsARefreshThatWasPresentedBefore(t *testing.T
 					require.NoError(t, revoke(w.m, tokens))
 				}
 				_, err := w.m.Refresh(ctx, tokens.RefreshToken)
-				if !errors.Is(err, tokensession.ErrInvalidToken) { // the record has been dropped already
+				// the record has been dropped already
+				if !errors.Is(err, tokensession.ErrInvalidToken) {
 					require.ErrorIs(t, err, tokensession.ErrRevoked)
 				}
 				require.Zero(t, w.events.Count(tokensession.EventRevoked), "it had expired")
@@ -225,7 +232,8 @@ func TestRevokeSubject_thatTakesLongDeniesWhatWasRefreshedMeanwhile(t *testing.T
 		_, err := w.m.RevokeSubject(ctx, "alice")
 		require.NoError(t, err)
 		if fails {
-			require.WithinDuration(t, w.clock.Now(), w.record(first.Session.ID).RevokedAt, micro, "what the feed tells")
+			require.WithinDuration(t, w.clock.Now(), w.record(first.Session.ID).RevokedAt, micro,
+				"what the feed tells")
 		}
 		for ; w.clock.Now().Before(last.AccessExpiresAt); w.clock.Advance(time.Second) {
 			_, err := w.m.Verify(last.AccessToken)

@@ -85,11 +85,13 @@ func TestRevokeAccess_refusesWhatIsNoAccessTokenOfOurs(t *testing.T) {
 		"another signature": tokens.AccessToken[:len(tokens.AccessToken)-4] + "AAAA", "longer": tokens.AccessToken + "A", "huge": strings.Repeat("a", 1<<20),
 	} {
 		w.unchanged(tokens.Session.ID, func() {
-			require.ErrorIs(t, w.m.RevokeAccess(context.Background(), token), tokensession.ErrInvalidToken, name)
+			require.ErrorIs(t, w.m.RevokeAccess(context.Background(), token),
+				tokensession.ErrInvalidToken, name)
 		})
 	}
 	w.store.Down(testkit.Load)
-	require.ErrorIs(t, w.m.RevokeAccess(context.Background(), tokens.AccessToken), tokensession.ErrUnavailable)
+	require.ErrorIs(t, w.m.RevokeAccess(context.Background(), tokens.AccessToken),
+		tokensession.ErrUnavailable)
 }
 
 // A browser comes back long after the key was rotated, and logs out. But who holds a key that
@@ -105,7 +107,8 @@ func TestRevokeAccess_takesATokenOfARotatedKeyAndNoneOfARetiredOne(t *testing.T)
 	w.clock.Advance(24 * time.Hour)
 	_, err = w.m.Verify(tokens.AccessToken)
 	require.Error(t, err)
-	require.NotContains(t, string(w.m.JWKS()), testKeyFor("EdDSA").key.ID(), "its key has retired by itself")
+	require.NotContains(t, string(w.m.JWKS()), testKeyFor("EdDSA").key.ID(),
+		"its key has retired by itself")
 	require.NoError(t, w.m.RevokeAccess(context.Background(), tokens.AccessToken))
 	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
 
@@ -114,7 +117,8 @@ func TestRevokeAccess_takesATokenOfARotatedKeyAndNoneOfARetiredOne(t *testing.T)
 	require.NoError(t, w.signer.Rotate(third, w.clock.Now()))
 	require.NoError(t, w.signer.Retire(next.ID()))
 	w.unchanged(late.Session.ID, func() {
-		require.ErrorIs(t, w.m.RevokeAccess(context.Background(), late.AccessToken), tokensession.ErrInvalidToken)
+		require.ErrorIs(t, w.m.RevokeAccess(context.Background(), late.AccessToken),
+			tokensession.ErrInvalidToken)
 	})
 }
 
@@ -149,8 +153,10 @@ func TestSessions_areListedNewestFirstAndEndedOneByOne(t *testing.T) {
 			require.Equal(t, 1, n)
 			require.Equal(t, idsOf(all[1]), listed(t, w, "alice"))
 			w.requireDead(all[2], all[3])
-			require.Equal(t, tokensession.ReasonSubjectRevoked, w.record(all[3].Session.ID).RevokeReason)
-			require.Equal(t, tokensession.ReasonRevoked, w.record(all[2].Session.ID).RevokeReason, "the first reason stays")
+			require.Equal(t, tokensession.ReasonSubjectRevoked,
+				w.record(all[3].Session.ID).RevokeReason)
+			require.Equal(t, tokensession.ReasonRevoked, w.record(all[2].Session.ID).RevokeReason,
+				"the first reason stays")
 			all[1] = w.requireLive(all[1])
 
 			n, err = w.m.RevokeSubject(ctx, "alice")

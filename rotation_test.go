@@ -34,11 +34,13 @@ func TestRefresh_replaysTheSameTokenUntilTheGraceEndsToTheMicrosecond(t *testing
 	first := w.start()
 	second := w.refresh(first.RefreshToken)
 	written := w.record(first.Session.ID)
-	for _, wait := range []time.Duration{0, grace / 2, grace/2 - micro} { // in all one microsecond less than the grace
+	// in all one microsecond less than the grace
+	for _, wait := range []time.Duration{0, grace / 2, grace/2 - micro} {
 		w.clock.Advance(wait)
 		again := w.refresh(first.RefreshToken)
 		require.Equal(t, second.RefreshToken, again.RefreshToken)
-		require.Equal(t, second.RefreshExpiresAt, again.RefreshExpiresAt, "a replay prolonged the session")
+		require.Equal(t, second.RefreshExpiresAt, again.RefreshExpiresAt,
+			"a replay prolonged the session")
 		_, err := w.m.Verify(again.AccessToken)
 		require.NoError(t, err)
 	}
@@ -65,7 +67,8 @@ func TestRefresh_decidesByGenerationWhileTheClockStandsStill(t *testing.T) {
 	for range 4 {
 		chain = append(chain, w.refresh(chain[len(chain)-1].RefreshToken))
 	}
-	require.Equal(t, chain[4].RefreshToken, w.refresh(chain[3].RefreshToken).RefreshToken, "the immediate predecessor")
+	require.Equal(t, chain[4].RefreshToken, w.refresh(chain[3].RefreshToken).RefreshToken,
+		"the immediate predecessor")
 	requireReused(t, w.refreshError(chain[2].RefreshToken), 2, 4)
 	w.requireDead(chain...)
 }
@@ -183,9 +186,11 @@ func TestRefresh_neverExtendsTheAbsoluteEnd(t *testing.T) {
 		max  time.Duration
 		step time.Duration
 	}{
-		"30 days (AAL1)":             {tokensession.Config{}, 30 * 24 * time.Hour, time.Hour},
-		"24 hours, 1 idle (AAL2)":    {tokensession.Config{MaxLifetime: 24 * time.Hour, RefreshTTL: time.Hour}, 24 * time.Hour, 30 * time.Minute},
-		"shorter than the idle time": {tokensession.Config{MaxLifetime: time.Hour}, time.Hour, time.Minute},
+		"30 days (AAL1)": {tokensession.Config{}, 30 * 24 * time.Hour, time.Hour},
+		"24 hours, 1 idle (AAL2)": {tokensession.Config{MaxLifetime: 24 * time.Hour,
+			RefreshTTL: time.Hour}, 24 * time.Hour, 30 * time.Minute},
+		"shorter than the idle time": {tokensession.Config{MaxLifetime: time.Hour}, time.Hour,
+			time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, c.cfg)

@@ -88,8 +88,10 @@ func TestRun_revocationElsewhereReachesVerifyWithinASecondWithoutReads(t *testin
 			_, err = p.two.Verify(tokens.AccessToken)
 			require.NoError(t, err)
 		}
-		require.InDelta(t, 9, p.store.Count(testkit.RevokedSince), 2, "times the feed was read in 8.5 seconds")
-		require.Subset(t, []testkit.Call{testkit.RevokedSince, testkit.Sweep}, p.store.Took(), "Verify read the store")
+		require.InDelta(t, 9, p.store.Count(testkit.RevokedSince), 2,
+			"times the feed was read in 8.5 seconds")
+		require.Subset(t, []testkit.Call{testkit.RevokedSince, testkit.Sweep}, p.store.Took(),
+			"Verify read the store")
 	})
 }
 
@@ -141,7 +143,8 @@ func TestRun_findsACommitThatCameLate(t *testing.T) {
 				passes(11 * time.Minute)
 				_, err = p.two.Verify(tokens.AccessToken)
 				require.NoError(t, err)
-				late := tokensession.Revocation{SessionID: tokens.Session.ID, At: time.Now().Add(-c.late)}
+				late := tokensession.Revocation{SessionID: tokens.Session.ID,
+					At: time.Now().Add(-c.late)}
 				p.store.Always(testkit.RevokedSince, testkit.Apply, func(r *testkit.Request) {
 					if !late.At.Before(r.Time) {
 						r.Revocations = append(r.Revocations, late)
@@ -176,8 +179,10 @@ func TestRun_readsAllWhenTheClockWasPutBack(t *testing.T) {
 
 func TestRun_tellsOnceSinceWhenTheFeedIsStaleAndThatItIsFreshAgain(t *testing.T) {
 	for name, breaks := range map[string]func(*testkit.HookedStore){
-		"down":  func(store *testkit.HookedStore) { store.Down() },
-		"hangs": func(store *testkit.HookedStore) { store.Always(testkit.RevokedSince, testkit.Hang) },
+		"down": func(store *testkit.HookedStore) { store.Down() },
+		"hangs": func(store *testkit.HookedStore) {
+			store.Always(testkit.RevokedSince, testkit.Hang)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, p *pair) {
@@ -248,7 +253,8 @@ func TestRun_sweepsInBatchesEachMinute(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []int{0}, p.sweeps)
 		passes(time.Hour + time.Minute - time.Second)
-		require.Zero(t, slices.Max(p.sweeps), "dropped while they may live by another instance's clock")
+		require.Zero(t, slices.Max(p.sweeps),
+			"dropped while they may live by another instance's clock")
 		passes(30 * time.Second)
 		require.Equal(t, []int{1000, 1000, 500}, p.sweeps[61:])
 		_, err = p.one.Refresh(t.Context(), live.RefreshToken)
@@ -268,7 +274,8 @@ func TestRun_sweepsOnAfterOneThatHung(t *testing.T) {
 		defer cancel()
 		require.ErrorIs(t, m.Run(ctx), context.DeadlineExceeded)
 		require.Equal(t, 11, store.Count(testkit.Sweep))
-		require.Equal(t, 10, told.Count(tokensession.EventSweepFailed), "not of the one that the end of Run broke off")
+		require.Equal(t, 10, told.Count(tokensession.EventSweepFailed),
+			"not of the one that the end of Run broke off")
 	})
 }
 

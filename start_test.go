@@ -16,30 +16,42 @@ import (
 
 func TestStart_refusesBadInputByFieldValueAndBound(t *testing.T) {
 	now := testkit.NewClock().Now()
+	with := func(opts ...tokensession.StartOption) []tokensession.StartOption { return opts }
 	attributes := func(name, value string) []tokensession.StartOption {
-		return []tokensession.StartOption{tokensession.WithAttributes(map[string]string{name: value})}
+		return with(tokensession.WithAttributes(map[string]string{name: value}))
 	}
 	for name, c := range map[string]struct {
 		subject string
 		opts    []tokensession.StartOption
 		says    []string
 	}{
-		"no subject":             {"", nil, []string{"subject", "empty"}},
-		"long subject":           {strings.Repeat("a", 256), nil, []string{"subject", "256", "255"}},
-		"subject not UTF-8":      {"a\xffb", nil, []string{"subject", `"a\xffb"`, "UTF-8"}},
-		"subject with NUL":       {"a\x00b", nil, []string{"subject", "U+0000"}},
-		"subject with newline":   {"a\nb", nil, []string{"subject", "U+000A"}},
-		"long client":            {"a", []tokensession.StartOption{tokensession.WithClient(strings.Repeat("c", 256))}, []string{"WithClient", "256", "255"}},
-		"client not UTF-8":       {"a", []tokensession.StartOption{tokensession.WithClient("\xff")}, []string{"WithClient", "UTF-8"}},
-		"33 attributes":          {"a", []tokensession.StartOption{tokensession.WithAttributes(attributesOf(33))}, []string{"WithAttributes", "33", "32"}},
-		"attributes of 4097":     {"a", attributes("n", strings.Repeat("v", 4096)), []string{"WithAttributes", "4097", "4096"}},
-		"attribute without name": {"a", attributes("", "v"), []string{"WithAttributes", "name", "empty"}},
-		"name not UTF-8":         {"a", attributes("\xff", "v"), []string{"WithAttributes", "name", "UTF-8"}},
-		"value not UTF-8":        {"a", attributes("device", "\xff"), []string{"WithAttributes", `"device"`, "UTF-8"}},
-		"value with NUL":         {"a", attributes("device", "a\x00"), []string{"WithAttributes", `"device"`, "NUL"}},
-		"future auth time":       {"a", []tokensession.StartOption{tokensession.WithAuthTime(now.Add(time.Minute + time.Microsecond))}, []string{"WithAuthTime", "2026-01-02 03:05:05", "2026-01-02 03:04:05"}},
-		"ancient auth time":      {"a", []tokensession.StartOption{tokensession.WithAuthTime(time.Unix(-1, 0))}, []string{"WithAuthTime", "1970"}},
-		"zero auth time":         {"a", []tokensession.StartOption{tokensession.WithAuthTime(time.Time{})}, []string{"WithAuthTime", "0001-01-01"}},
+		"no subject":           {"", nil, []string{"subject", "empty"}},
+		"long subject":         {strings.Repeat("a", 256), nil, []string{"subject", "256", "255"}},
+		"subject not UTF-8":    {"a\xffb", nil, []string{"subject", `"a\xffb"`, "UTF-8"}},
+		"subject with NUL":     {"a\x00b", nil, []string{"subject", "U+0000"}},
+		"subject with newline": {"a\nb", nil, []string{"subject", "U+000A"}},
+		"long client": {"a", with(tokensession.WithClient(strings.Repeat("c", 256))),
+			[]string{"WithClient", "256", "255"}},
+		"client not UTF-8": {"a", with(tokensession.WithClient("\xff")),
+			[]string{"WithClient", "UTF-8"}},
+		"33 attributes": {"a", with(tokensession.WithAttributes(attributesOf(33))),
+			[]string{"WithAttributes", "33", "32"}},
+		"attributes of 4097": {"a", attributes("n", strings.Repeat("v", 4096)),
+			[]string{"WithAttributes", "4097", "4096"}},
+		"attribute without name": {"a", attributes("", "v"),
+			[]string{"WithAttributes", "name", "empty"}},
+		"name not UTF-8": {"a", attributes("\xff", "v"),
+			[]string{"WithAttributes", "name", "UTF-8"}},
+		"value not UTF-8": {"a", attributes("device", "\xff"),
+			[]string{"WithAttributes", `"device"`, "UTF-8"}},
+		"value with NUL": {"a", attributes("device", "a\x00"),
+			[]string{"WithAttributes", `"device"`, "NUL"}},
+		"future auth time": {"a", with(tokensession.WithAuthTime(now.Add(time.Minute + time.Microsecond))),
+			[]string{"WithAuthTime", "2026-01-02 03:05:05", "2026-01-02 03:04:05"}},
+		"ancient auth time": {"a", with(tokensession.WithAuthTime(time.Unix(-1, 0))),
+			[]string{"WithAuthTime", "1970"}},
+		"zero auth time": {"a", with(tokensession.WithAuthTime(time.Time{})),
+			[]string{"WithAuthTime", "0001-01-01"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, tokensession.Config{})
@@ -115,7 +127,8 @@ func TestStart_leavesNoSessionThatCountsAfterAFault(t *testing.T) {
 			w := newWorld(t, tokensession.Config{MaxSessions: 1})
 			old := w.start()
 			w.suffers(f)
-			got, err := w.m.Start(context.Background(), "alice", tokensession.Replacing(old.Session.ID))
+			got, err := w.m.Start(context.Background(), "alice",
+				tokensession.Replacing(old.Session.ID))
 			w.store.Clear()
 			if err != nil {
 				requireUnavailableFor(t, err, testkit.ErrDown)
@@ -188,7 +201,9 @@ func TestStart_whoseCallerGoesAwayLeavesNoSessionThatCounts(t *testing.T) {
 func TestStart_doesNotTakeAnothersRecordForItsOwn(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	w.store.Always(testkit.Create,
-		func(r *testkit.Request) { r.Record.Subject, r.Record.WriteID = "bob", "AAAAAAAAAAAAAAAAAAAAAA" },
+		func(r *testkit.Request) {
+			r.Record.Subject, r.Record.WriteID = "bob", "AAAAAAAAAAAAAAAAAAAAAA"
+		},
 		testkit.Pass,
 		testkit.Refuse(tokensession.ErrExists),
 	)
@@ -200,7 +215,9 @@ func TestStart_doesNotTakeAnothersRecordForItsOwn(t *testing.T) {
 
 // A store need not recognize a write that it has applied already: the Manager looks.
 func TestStart_findsTheSessionWhoseReplyWasLost(t *testing.T) {
-	for name, second := range map[string]error{"lost again": testkit.ErrDown, "exists": tokensession.ErrExists} {
+	for name, second := range map[string]error{
+		"lost again": testkit.ErrDown, "exists": tokensession.ErrExists,
+	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, tokensession.Config{})
 			w.store.On(testkit.Create, testkit.Apply, testkit.LoseReply)
@@ -227,7 +244,8 @@ func TestMaxSessions_endsTheOldestWhateverTheClockDoes(t *testing.T) {
 				w.refresh(tokens.RefreshToken)
 			}
 			for _, tokens := range all[:5] {
-				require.Equal(t, tokensession.ReasonMaxSessions, w.record(tokens.Session.ID).RevokeReason)
+				require.Equal(t, tokensession.ReasonMaxSessions,
+					w.record(tokens.Session.ID).RevokeReason)
 				require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
 			}
 		})
@@ -308,7 +326,8 @@ func TestMaxSessions_holdsInEveryOrderOfLogins(t *testing.T) {
 func TestReplacing_endsTheOtherSession(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	old, bystander := w.start(), w.start()
-	tokens, err := w.m.Start(context.Background(), "bob", tokensession.Replacing(old.Session.ID)) // of another subject
+	// of another subject
+	tokens, err := w.m.Start(context.Background(), "bob", tokensession.Replacing(old.Session.ID))
 	require.NoError(t, err)
 	w.requireDead(old)
 	require.Equal(t, tokensession.ReasonReplaced, w.record(old.Session.ID).RevokeReason)
@@ -356,7 +375,8 @@ func TestReplacing_leavesTheOldSessionWhereTheLoginFails(t *testing.T) {
 func TestReplacing_leavesNoNewSessionWhereTheOldOneCannotBeEnded(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	old := w.start()
-	w.store.Times(8, testkit.Swap, testkit.LoseRequest) // of the old one; that of the new one succeeds
+	// of the old one; that of the new one succeeds
+	w.store.Times(8, testkit.Swap, testkit.LoseRequest)
 	tokens, err := w.m.Start(context.Background(), "alice", tokensession.Replacing(old.Session.ID))
 	requireUnavailableFor(t, err, testkit.ErrDown)
 	require.Zero(t, tokens)

@@ -329,7 +329,9 @@ type scene struct {
 	given []*ticket // by refreshes and logins
 }
 
-func newScene(t *testing.T, play *testkit.Play, key tokensession.Key, cfg tokensession.Config) *scene {
+func newScene(
+	t *testing.T, play *testkit.Play, key tokensession.Key, cfg tokensession.Config,
+) *scene {
 	t.Helper()
 	w := newWorldOf(t, key, cfg)
 	w.store.Always(testkit.Any, testkit.AwaitTurn)
@@ -346,14 +348,20 @@ func pausingAuthorizer(ctx context.Context, _ tokensession.Session) (tokensessio
 func (s *scene) refreshes(token string) *ticket {
 	got := &ticket{}
 	s.given = append(s.given, got)
-	s.play.Actor("refresh", func(ctx context.Context) { got.tokens, got.err = s.m.Refresh(ctx, token) })
+	s.play.Actor("refresh", func(ctx context.Context) {
+		got.tokens,
+			got.err = s.m.Refresh(ctx, token)
+	})
 	return got
 }
 
 func (s *scene) logsIn(subject string) *ticket {
 	got := &ticket{}
 	s.given = append(s.given, got)
-	s.play.Actor("start", func(ctx context.Context) { got.tokens, got.err = s.m.Start(ctx, subject) })
+	s.play.Actor("start", func(ctx context.Context) {
+		got.tokens,
+			got.err = s.m.Start(ctx, subject)
+	})
 	return got
 }
 

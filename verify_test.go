@@ -18,16 +18,22 @@ func TestVerifyLive_inEveryState(t *testing.T) {
 		want error // of VerifyLive
 		only error // of Verify after it, on an instance that knew nothing
 	}{
-		"live":      {func(*world, tokensession.Tokens) {}, nil, nil},
-		"refreshed": {func(w *world, tokens tokensession.Tokens) { w.refresh(tokens.RefreshToken) }, nil, nil},
-		"revoked": {func(w *world, tokens tokensession.Tokens) { require.NoError(w.t, w.m.Revoke(ctx, tokens.Session.ID)) },
+		"live": {func(*world, tokensession.Tokens) {}, nil, nil},
+		"refreshed": {func(w *world, tokens tokensession.Tokens) { w.refresh(tokens.RefreshToken) },
+			nil, nil},
+		"revoked": {func(w *world, tokens tokensession.Tokens) {
+			require.NoError(w.t, w.m.Revoke(ctx, tokens.Session.ID))
+		},
 			tokensession.ErrRevoked, tokensession.ErrRevoked},
 		"gone": {func(w *world, _ tokensession.Tokens) {
 			_, err := w.memory.Sweep(ctx, w.clock.Now().Add(1e6*time.Hour), 1e6)
 			require.NoError(w.t, err)
 		}, tokensession.ErrRevoked, nil},
-		"access token expired": {func(w *world, _ tokensession.Tokens) { w.clock.Advance(15 * time.Minute) }, tokensession.ErrExpired, tokensession.ErrExpired},
-		"session expired": {func(w *world, tokens tokensession.Tokens) { // which the token outlives, if it was shortened by hand
+		"access token expired": {func(w *world, _ tokensession.Tokens) {
+			w.clock.Advance(15 * time.Minute)
+		}, tokensession.ErrExpired, tokensession.ErrExpired},
+		// which the token outlives, if it was shortened by hand
+		"session expired": {func(w *world, tokens tokensession.Tokens) {
 			rec := w.record(tokens.Session.ID)
 			rec.Version, rec.WriteID, rec.ExpiresAt = 2, "another", w.clock.Now().Add(time.Second)
 			require.NoError(w.t, w.memory.Swap(ctx, rec))
@@ -74,9 +80,11 @@ func TestVerifyLive_inEveryState(t *testing.T) {
 // asked about and ended.
 func TestIntrospect_ofATokenForAnotherAudience(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t, tokensession.Config{Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
-		return tokensession.Grant{Audience: []string{"https://billing.example"}}, nil
-	}})
+	w := newWorld(t, tokensession.Config{
+		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+			return tokensession.Grant{Audience: []string{"https://billing.example"}}, nil
+		},
+	})
 	tokens := w.start()
 	for range 2 { // the second time, it is known
 		access, err := w.m.Introspect(ctx, tokens.AccessToken)

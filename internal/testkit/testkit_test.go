@@ -146,7 +146,8 @@ func TestSteps_mayChangeWhatIsAskedAndAnswered(t *testing.T) {
 	require.Equal(t, []string{"c", "a"}, []string{recs[0].ID, recs[1].ID})
 
 	hooked.Always(testkit.Load,
-		testkit.If(func(r *testkit.Request) bool { return r.Record.ID == "b" }, testkit.LoseRequest))
+		testkit.If(func(r *testkit.Request) bool { return r.Record.ID == "b" },
+			testkit.LoseRequest))
 	_, err = store.Load(ctx, "b")
 	require.ErrorIs(t, err, testkit.ErrDown)
 	_, err = store.Load(ctx, "a")
@@ -293,7 +294,8 @@ func TestStore_hasTheAbilitiesOfTheStoreInsideAndNoOthers(t *testing.T) {
 		v, ok := store.(tokensession.SubjectRevoker)
 		require.Equal(t, i&4 != 0, ok, i)
 		if ok {
-			_, err := v.RevokeSubject(ctx, "alice", nil, testkit.Began, tokensession.ReasonRevoked, "w")
+			_, err := v.RevokeSubject(ctx, "alice", nil, testkit.Began, tokensession.ReasonRevoked,
+				"w")
 			require.NoError(t, err)
 			want = append(want, testkit.RevokeSubject)
 		}
