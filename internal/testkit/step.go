@@ -59,6 +59,9 @@ func (r *Request) Pass() {
 	r.sent, r.answered = true, true
 }
 
+// Err returns the error of the answer as it is now.
+func (r *Request) Err() error { return r.err }
+
 // Answer makes err the answer of the call, or success if it is nil.
 func (r *Request) Answer(err error) { r.err, r.answered = err, true }
 

@@ -140,7 +140,10 @@ func TestSteps_mayChangeWhatIsAskedAndAnswered(t *testing.T) {
 	require.Equal(t, "bob", rec.Subject)
 
 	require.NoError(t, store.Create(ctx, record("c")))
-	hooked.On(testkit.List, testkit.Pass, func(r *testkit.Request) { slices.Reverse(r.Records) })
+	hooked.On(testkit.List, testkit.Pass, func(r *testkit.Request) {
+		require.NoError(t, r.Err())
+		slices.Reverse(r.Records)
+	})
 	recs, err := store.List(ctx, "alice")
 	require.NoError(t, err)
 	require.Equal(t, []string{"c", "a"}, []string{recs[0].ID, recs[1].ID})
