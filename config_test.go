@@ -2,8 +2,6 @@ package tokensession_test
 
 import (
 	"bytes"
-	"context"
-	"strings"
 	"testing"
 	"time"
 
@@ -95,116 +93,9 @@ func TestNew_copiesTheConfig(t *testing.T) {
 	key := bytes.Repeat([]byte{1}, 32)
 	w := newWorld(t, tokensession.Config{})
 	keys := [][]byte{key}
-	w.m = w.manager(w.store, tokensession.Config{RefreshKeys: keys}, w.events)
+	w.m = w.manager(w.store.Store(), tokensession.Config{RefreshKeys: keys}, w.events)
 	tokens := w.start()
 	clear(key)
 	keys[0] = make([]byte, 40)
 	w.requireLive(tokens)
-}
-
-func testSigner(t testing.TB) *tokensession.AccessSigner {
-	t.Helper()
-	key, err := tokensession.GenerateKey()
-	require.NoError(t, err)
-	signer, err := tokensession.NewAccessSigner(key, accessConfig)
-	require.NoError(t, err)
-	return signer
-}
-
-func attributesOf(n int) map[string]string {
-	attributes := map[string]string{}
-	for i := range n {
-		attributes[strings.Repeat("n", i+1)] = ""
-	}
-	return attributes
-}
-
-func TestStart_refusesBadInputByFieldValueAndBound(t *testing.T) {
-	now := newClock().Now()
-	attributes := func(name, value string) []tokensession.StartOption {
-		return []tokensession.StartOption{tokensession.WithAttributes(map[string]string{name: value})}
-	}
-	for name, c := range map[string]struct {
-		subject string
-		opts    []tokensession.StartOption
-		says    []string
-	}{
-		"no subject":             {"", nil, []string{"subject", "empty"}},
-		"long subject":           {strings.Repeat("a", 256), nil, []string{"subject", "256", "255"}},
-		"subject not UTF-8":      {"a\xffb", nil, []string{"subject", `"a\xffb"`, "UTF-8"}},
-		"subject with NUL":       {"a\x00b", nil, []string{"subject", "U+0000"}},
-		"subject with newline":   {"a\nb", nil, []string{"subject", "U+000A"}},
-		"long client":            {"a", []tokensession.StartOption{tokensession.WithClient(strings.Repeat("c", 256))}, []string{"WithClient", "256", "255"}},
-		"client not UTF-8":       {"a", []tokensession.StartOption{tokensession.WithClient("\xff")}, []string{"WithClient", "UTF-8"}},
-		"33 attributes":          {"a", []tokensession.StartOption{tokensession.WithAttributes(attributesOf(33))}, []string{"WithAttributes", "33", "32"}},
-		"attributes of 4097":     {"a", attributes("n", strings.Repeat("v", 4096)), []string{"WithAttributes", "4097", "4096"}},
-		"attribute without name": {"a", attributes("", "v"), []string{"WithAttributes", "name", "empty"}},
-		"name not UTF-8":         {"a", attributes("\xff", "v"), []string{"WithAttributes", "name", "UTF-8"}},
-		"value not UTF-8":        {"a", attributes("device", "\xff"), []string{"WithAttributes", `"device"`, "UTF-8"}},
-		"value with NUL":         {"a", attributes("device", "a\x00"), []string{"WithAttributes", `"device"`, "NUL"}},
-		"future auth time":       {"a", []tokensession.StartOption{tokensession.WithAuthTime(now.Add(time.Minute + time.Microsecond))}, []string{"WithAuthTime", "2026-01-02 03:05:05", "2026-01-02 03:04:05"}},
-		"ancient auth time":      {"a", []tokensession.StartOption{tokensession.WithAuthTime(time.Unix(-1, 0))}, []string{"WithAuthTime", "1970"}},
-		"zero auth time":         {"a", []tokensession.StartOption{tokensession.WithAuthTime(time.Time{})}, []string{"WithAuthTime", "0001-01-01"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, tokensession.Config{})
-			tokens, err := w.m.Start(context.Background(), c.subject, c.opts...)
-			require.Error(t, err)
-			require.Zero(t, tokens)
-			requireNoVerdict(t, err)
-			require.NotErrorIs(t, err, tokensession.ErrUnavailable)
-			for _, says := range c.says {
-				require.Contains(t, err.Error(), says)
-			}
-			require.Empty(t, w.store.took(), "the store was asked")
-			require.Empty(t, w.events.all())
-		})
-	}
-}
-
-func TestStart_acceptsTheBounds(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
-	for subject, opts := range map[string][]tokensession.StartOption{
-		strings.Repeat("a", 255): {tokensession.WithClient(strings.Repeat("c", 255))},
-		"Zoë Ünïcode 名前 🙂":       {tokensession.WithAttributes(map[string]string{"n": strings.Repeat("v", 4095)})},
-		"many":                   {tokensession.WithAttributes(attributesOf(32))},
-		"lines":                  {tokensession.WithAttributes(map[string]string{"user agent": "a\r\nb\t"})},
-		"ahead":                  {tokensession.WithAuthTime(w.clock.Now().Truncate(micro).Add(time.Minute))},
-		" ":                      {tokensession.WithAuthTime(time.Unix(0, 0))},
-	} {
-		tokens, err := w.m.Start(context.Background(), subject, opts...)
-		require.NoError(t, err, "%q", subject)
-		require.Equal(t, subject, w.record(tokens.Session.ID).Subject)
-	}
-}
-
-func TestRefresh_refusesBadAttributesAndConsumesNothing(t *testing.T) {
-	for name, c := range map[string]struct{ begun, given map[string]string }{
-		"too many":             {nil, attributesOf(33)},
-		"too large":            {nil, map[string]string{"n": strings.Repeat("v", 4096)}},
-		"not UTF-8":            {nil, map[string]string{"n": "\xff"}},
-		"too many in all":      {attributesOf(32), map[string]string{"one more": ""}},
-		"too large in all":     {map[string]string{"a": strings.Repeat("v", 4000)}, map[string]string{"b": strings.Repeat("v", 100)}},
-		"a name that is empty": {nil, map[string]string{"": "v"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, tokensession.Config{})
-			tokens := w.start(tokensession.WithAttributes(c.begun))
-			w.unchanged(tokens.Session.ID, func() {
-				err := w.refreshError(tokens.RefreshToken, tokensession.WithAttributes(c.given))
-				require.ErrorContains(t, err, "WithAttributes")
-				requireNoVerdict(t, err)
-			})
-			w.requireLive(tokens)
-		})
-	}
-}
-
-func TestRevokeSubject_refusesASubjectThatCannotBe(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
-	for _, subject := range []string{"", "\xff", strings.Repeat("a", 256)} {
-		_, err := w.m.RevokeSubject(context.Background(), subject)
-		require.ErrorContains(t, err, "subject")
-	}
-	require.Empty(t, w.store.took())
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 // told is what of an event a table can say.
@@ -43,14 +44,14 @@ func TestEvents_tellEachChangeOnceAndNothingElse(t *testing.T) {
 		}, []told{{refreshed, 0, 0, ""}, {replayed, 0, 1, ""}}},
 		"recovery": {mobile, func(w *world, first tokensession.Tokens) {
 			w.refresh(first.RefreshToken)
-			w.clock.advance(grace)
+			w.clock.Advance(grace)
 			w.refresh(first.RefreshToken)
 		}, []told{{refreshed, 0, 0, ""}, {recovered, 0, 1, ""}}},
 		"heal": {0, func(w *world, first tokensession.Tokens) {
 			stale := w.record(first.Session.ID)
 			last := w.refresh(w.refresh(first.RefreshToken).RefreshToken)
 			w.restore(stale)
-			w.events.take()
+			w.events.Take()
 			w.refresh(last.RefreshToken)
 		}, []told{{healed, 2, 0, ""}}},
 		"reuse": {0, func(w *world, first tokensession.Tokens) {
@@ -60,7 +61,7 @@ func TestEvents_tellEachChangeOnceAndNothingElse(t *testing.T) {
 		}, []told{{refreshed, 0, 0, ""}, {refreshed, 1, 1, ""}, {reused, 0, 2, tokensession.ReasonReuse}}},
 		"denied": {0, func(w *world, first tokensession.Tokens) {
 			next := w.refresh(first.RefreshToken)
-			w.events.take()
+			w.events.Take()
 			w.answer(tokensession.ErrDenied)
 			w.refreshError(next.RefreshToken)
 			w.refreshError(next.RefreshToken)
@@ -68,11 +69,11 @@ func TestEvents_tellEachChangeOnceAndNothingElse(t *testing.T) {
 			require.ErrorIs(w.t, err, tokensession.ErrDenied)
 		}, []told{{denied, 1, 1, tokensession.ReasonDenied}}},
 		"authorizer failed": {0, func(w *world, first tokensession.Tokens) {
-			w.answer(errStoreDown)
+			w.answer(testkit.ErrDown)
 			w.refreshError(first.RefreshToken)
 		}, nil},
 		"store failed": {0, func(w *world, first tokensession.Tokens) {
-			w.store.breaks(fault{call: callSwap})
+			w.store.Down(testkit.Swap)
 			w.refreshError(first.RefreshToken)
 		}, nil},
 		"revoke, twice": {0, func(w *world, first tokensession.Tokens) {
@@ -82,12 +83,12 @@ func TestEvents_tellEachChangeOnceAndNothingElse(t *testing.T) {
 		}, []told{{kind: revoked, reason: tokensession.ReasonRevoked}}},
 		"logout": {0, func(w *world, first tokensession.Tokens) {
 			w.refresh(first.RefreshToken)
-			w.events.take()
+			w.events.Take()
 			require.NoError(w.t, w.m.RevokeToken(ctx, first.RefreshToken)) // a consumed one
 		}, []told{{kind: revoked, reason: tokensession.ReasonLogout}}},
 		"everywhere": {0, func(w *world, _ tokensession.Tokens) {
 			w.start()
-			w.events.take()
+			w.events.Take()
 			n, err := w.m.RevokeSubject(ctx, "alice")
 			require.NoError(w.t, err)
 			require.Equal(w.t, 2, n)
@@ -97,7 +98,7 @@ func TestEvents_tellEachChangeOnceAndNothingElse(t *testing.T) {
 		"one too many": {onlyOne, func(w *world, _ tokensession.Tokens) { w.start() },
 			[]told{{kind: revoked, reason: tokensession.ReasonMaxSessions}, {kind: started}}},
 		"expired": {0, func(w *world, first tokensession.Tokens) {
-			w.clock.advance(week)
+			w.clock.Advance(week)
 			w.refreshError(first.RefreshToken)
 			require.NoError(w.t, w.m.Revoke(ctx, first.Session.ID))
 			if err := w.m.RevokeToken(ctx, first.RefreshToken); err != nil { // that write may have had the record dropped
@@ -116,12 +117,12 @@ func TestEvents_tellEachChangeOnceAndNothingElse(t *testing.T) {
 			cfg := [...]tokensession.Config{{}, {RecoveryPeriod: time.Hour}, {MaxSessions: 1}}[c.config]
 			w := newAnsweringWorld(t, cfg)
 			first := w.start()
-			w.events.take()
+			w.events.Take()
 			c.do(w, first)
 			var got []told
-			for _, e := range w.events.all() {
+			for _, e := range w.events.All() {
 				got = append(got, told{e.Kind, e.Presented, e.Live, e.Session.RevokeReason})
-				require.False(t, e.At.Before(newClock().Now().Truncate(micro)) || e.At.After(w.clock.Now()), "told at %v", e.At)
+				require.False(t, e.At.Before(testkit.NewClock().Now().Truncate(micro)) || e.At.After(w.clock.Now()), "told at %v", e.At)
 				require.NotEmpty(t, e.Session.ID)
 				require.Equal(t, "alice", e.Session.Subject)
 				require.Equal(t, e.Session.RevokeReason == "", e.Session.RevokedAt.IsZero())
@@ -131,18 +132,6 @@ func TestEvents_tellEachChangeOnceAndNothingElse(t *testing.T) {
 		})
 	}
 }
-
-// newAnsweringWorld is one whose authorizer says what answer told it to.
-func newAnsweringWorld(t testing.TB, cfg tokensession.Config) *world {
-	var w *world
-	cfg.Authorize = func(context.Context, tokensession.Session) (tokensession.Grant, error) {
-		return tokensession.Grant{}, w.authorizer
-	}
-	w = newWorld(t, cfg)
-	return w
-}
-
-func (w *world) answer(err error) { w.authorizer = err }
 
 // Who hears of a fact may act on it: it is in the store.
 func TestEvents_areToldAfterTheFactAndMayCallTheManager(t *testing.T) {
@@ -215,7 +204,7 @@ func TestEventsAndErrors_neverPrintASecret(t *testing.T) {
 	first := w.start()
 	second := w.refresh(first.RefreshToken)
 	w.refresh(first.RefreshToken)
-	w.clock.advance(grace)
+	w.clock.Advance(grace)
 	third := w.refresh(first.RefreshToken)
 	printed := []any{}
 	for _, err := range []error{
@@ -227,12 +216,12 @@ func TestEventsAndErrors_neverPrintASecret(t *testing.T) {
 	w.answer(tokensession.ErrDenied)
 	denied := w.signedIn()
 	printed = append(printed, w.refreshError(denied.RefreshToken))
-	w.store.breaks(fault{call: callLoad})
+	w.store.Down(testkit.Load)
 	printed = append(printed, w.refreshError(denied.RefreshToken))
 	var reuse *tokensession.ReuseError
 	require.ErrorAs(t, printed[0].(error), &reuse)
 	printed = append(printed, *reuse, third, &third, third.Session)
-	for _, e := range w.events.all() {
+	for _, e := range w.events.All() {
 		printed = append(printed, e, &e)
 	}
 	var secrets []string

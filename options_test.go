@@ -1,10 +1,8 @@
 package tokensession_test
 
 import (
-	"bytes"
 	"context"
-	"slices"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,85 +11,6 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-func TestMaxSessions_endsTheOldestWhateverTheClockDoes(t *testing.T) {
-	for name, step := range map[string]time.Duration{"forwards": time.Minute, "frozen": 0, "backwards": -30 * time.Second} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, tokensession.Config{MaxSessions: 3})
-			var all []tokensession.Tokens
-			for range 8 {
-				all = append(all, w.start())
-				w.clock.advance(step)
-			}
-			sessions, err := w.m.Sessions(context.Background(), "alice")
-			require.NoError(t, err)
-			require.Len(t, sessions, 3)
-			for i, tokens := range all[5:] {
-				require.Equal(t, tokens.Session.ID, sessions[2-i].ID, "newest first")
-				w.refresh(tokens.RefreshToken)
-			}
-			for _, tokens := range all[:5] {
-				require.Equal(t, tokensession.ReasonMaxSessions, w.record(tokens.Session.ID).RevokeReason)
-				require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
-			}
-		})
-	}
-}
-
-// A tiesStore lists records that were created at the same time in another order than they were created in.
-type tiesStore struct{ tokensession.RefreshStore }
-
-func (s tiesStore) List(ctx context.Context, subject string) ([]tokensession.Record, error) {
-	records, err := s.RefreshStore.List(ctx, subject)
-	slices.Reverse(records)
-	slices.SortStableFunc(records, func(a, b tokensession.Record) int { return a.CreatedAt.Compare(b.CreatedAt) })
-	return records, err
-}
-
-func TestMaxSessions_neverEndsTheLoginItselfWhateverTheOrderOfTies(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
-	w.m = w.manager(tiesStore{w.memory}, tokensession.Config{MaxSessions: 2}, w.events)
-	var all []tokensession.Tokens
-	for range 5 { // at the same time
-		all = append(all, w.start())
-		w.requireLive(all[len(all)-1])
-	}
-	w.requireDead(all[:3]...)
-}
-
-func TestMaxSessions_countsOnlyTheSubjectsLiveSessions(t *testing.T) {
-	w := newWorld(t, tokensession.Config{MaxSessions: 2})
-	_, err := w.m.Start(context.Background(), "bob")
-	require.NoError(t, err)
-	expired, revoked := w.start(), w.start()
-	require.NoError(t, w.m.Revoke(context.Background(), revoked.Session.ID))
-	live := w.start()
-	w.refresh(expired.RefreshToken) // it made room for nobody
-	w.clock.advance(time.Hour)
-	live = w.refresh(live.RefreshToken)
-	w.clock.advance(week - time.Minute)
-	w.start()
-	w.refresh(live.RefreshToken)
-}
-
-func TestMaxSessions_isNeverExceededByParallelLogins(t *testing.T) {
-	for _, limit := range []int{1, 3} {
-		w := newWorld(t, tokensession.Config{MaxSessions: limit})
-		var wg sync.WaitGroup
-		for range 32 {
-			wg.Go(func() {
-				_, err := w.m.Start(context.Background(), "alice")
-				if err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		wg.Wait()
-		sessions, err := w.m.Sessions(context.Background(), "alice")
-		require.NoError(t, err)
-		require.Len(t, sessions, limit)
-	}
-}
-
 // R10: RFC 6749 section 6. ZITADEL CVE-2026-55672.
 func TestWithClient_bindsTheSession(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
@@ -99,17 +18,20 @@ func TestWithClient_bindsTheSession(t *testing.T) {
 	require.Equal(t, "app", first.Session.ClientID)
 	tokens := w.refresh(first.RefreshToken, tokensession.WithClient("app"))
 	require.NotEqual(t, first.RefreshToken, tokens.RefreshToken)
-	for _, token := range []string{tokens.RefreshToken, first.RefreshToken} { // the live one and one in its grace
+	// the live one and one in its grace
+	for _, token := range []string{tokens.RefreshToken, first.RefreshToken} {
 		w.unchanged(tokens.Session.ID, func() {
 			require.ErrorIs(t, w.refreshError(token), tokensession.ErrInvalidToken)
 			for _, client := range []string{"", "App", "app ", "other"} {
-				require.ErrorIs(t, w.refreshError(token, tokensession.WithClient(client)), tokensession.ErrInvalidToken)
+				require.ErrorIs(t, w.refreshError(token, tokensession.WithClient(client)),
+					tokensession.ErrInvalidToken)
 			}
 		})
 	}
-	w.clock.advance(grace)
+	w.clock.Advance(grace)
 	w.unchanged(tokens.Session.ID, func() { // not even theft, for who knows no client is no party
-		require.ErrorIs(t, w.refreshError(first.RefreshToken, tokensession.WithClient("other")), tokensession.ErrInvalidToken)
+		require.ErrorIs(t, w.refreshError(first.RefreshToken, tokensession.WithClient("other")),
+			tokensession.ErrInvalidToken)
 	})
 	tokens = w.refresh(tokens.RefreshToken, tokensession.WithClient("app"))
 	access, err := w.m.Verify(tokens.AccessToken)
@@ -126,14 +48,16 @@ func TestWithClient_isNotAskedOfASessionBegunWithout(t *testing.T) {
 
 func TestWithAttributes_mergesAndSharesNothing(t *testing.T) {
 	var asked []map[string]string
-	w := newWorld(t, tokensession.Config{Authorize: func(_ context.Context, s tokensession.Session) (tokensession.Grant, error) {
-		asked = append(asked, map[string]string{})
-		for name, value := range s.Attributes {
-			asked[len(asked)-1][name] = value
-			s.Attributes[name] = "the authorizer was here"
-		}
-		return tokensession.Grant{}, nil
-	}})
+	w := newWorld(t, tokensession.Config{
+		Authorize: func(_ context.Context, s tokensession.Session) (tokensession.Grant, error) {
+			asked = append(asked, map[string]string{})
+			for name, value := range s.Attributes {
+				asked[len(asked)-1][name] = value
+				s.Attributes[name] = "the authorizer was here"
+			}
+			return tokensession.Grant{}, nil
+		},
+	})
 	given := map[string]string{"device": "phone", "ip": "192.0.2.1"}
 	begin := tokensession.WithAttributes(given)
 	given["device"] = "changed before Start"
@@ -142,7 +66,7 @@ func TestWithAttributes_mergesAndSharesNothing(t *testing.T) {
 	want := map[string]string{"device": "phone", "ip": "192.0.2.1"}
 	require.Equal(t, want, first.Session.Attributes)
 	first.Session.Attributes["device"] = "changed in the tokens"
-	for _, e := range w.events.all() {
+	for _, e := range w.events.All() {
 		e.Session.Attributes["device"] = "changed in the event"
 	}
 	require.Equal(t, want, w.record(first.Session.ID).Attributes)
@@ -155,9 +79,11 @@ func TestWithAttributes_mergesAndSharesNothing(t *testing.T) {
 	require.Equal(t, want, w.record(first.Session.ID).Attributes)
 	require.Equal(t, want, asked[1], "the authorizer did not see what was given")
 
-	replay := w.refresh(first.RefreshToken, tokensession.WithAttributes(map[string]string{"ip": "a thief's"}))
+	replay := w.refresh(first.RefreshToken,
+		tokensession.WithAttributes(map[string]string{"ip": "a thief's"}))
 	require.Equal(t, want, replay.Session.Attributes, "a replay writes nothing")
-	require.Equal(t, map[string]string{"device": "phone", "ip": "a thief's", "agent": ""}, asked[2], "the authorizer did not see what was given")
+	require.Equal(t, map[string]string{"device": "phone", "ip": "a thief's", "agent": ""}, asked[2],
+		"the authorizer did not see what was given")
 	third := w.refresh(second.RefreshToken, tokensession.WithAttributes(nil))
 	require.Equal(t, want, third.Session.Attributes)
 }
@@ -171,7 +97,7 @@ func TestWithAuthTime_neverMoves(t *testing.T) {
 	plain := w.start()
 	began := w.clock.Now()
 	for range 5 {
-		w.clock.advance(time.Hour)
+		w.clock.Advance(time.Hour)
 		tokens, plain = w.refresh(tokens.RefreshToken), w.refresh(plain.RefreshToken)
 		require.Equal(t, when.Truncate(time.Microsecond), tokens.Session.AuthTime)
 		require.Equal(t, began.Truncate(time.Microsecond), plain.Session.AuthTime)
@@ -181,193 +107,115 @@ func TestWithAuthTime_neverMoves(t *testing.T) {
 	}
 }
 
-// R13: ASVS 7.2.4.
-func TestReplacing_endsTheOtherSession(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
-	old, bystander := w.start(), w.start()
-	tokens, err := w.m.Start(context.Background(), "bob", tokensession.Replacing(old.Session.ID)) // of another subject
-	require.NoError(t, err)
-	w.requireDead(old)
-	require.Equal(t, tokensession.ReasonReplaced, w.record(old.Session.ID).RevokeReason)
-	w.requireLive(tokens)
-	w.requireLive(bystander)
-}
-
-func TestReplacing_whatIsNotThereIsNoError(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
-	expired := w.start()
-	w.clock.advance(week)
-	revoked := w.start()
-	require.NoError(t, w.m.Revoke(context.Background(), revoked.Session.ID))
-	for _, id := range []string{"", "unknown", "AAAAAAAAAAAAAAAAAAAAAA", "\x00", expired.Session.ID, revoked.Session.ID} {
-		w.requireLive(w.start(tokensession.Replacing(id)))
-	}
-	require.Equal(t, tokensession.ReasonRevoked, w.record(revoked.Session.ID).RevokeReason)
-	require.Equal(t, 1, w.events.count(tokensession.EventRevoked))
-}
-
-func TestReplacing_makesRoomByItself(t *testing.T) {
-	w := newWorld(t, tokensession.Config{MaxSessions: 2})
-	phone := w.start()
-	browser := w.start()
-	again := w.start(tokensession.Replacing(browser.Session.ID))
-	w.requireLive(phone)
-	w.requireLive(again)
-	require.Equal(t, tokensession.ReasonReplaced, w.record(browser.Session.ID).RevokeReason)
-}
-
-func TestReplacing_leavesTheOldSessionWhereTheLoginFails(t *testing.T) {
-	w := newWorld(t, tokensession.Config{MaxSessions: 5})
-	old := w.start()
-	lists := 0
-	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-		if call == callList {
-			if lists++; lists == 2 { // after the new session was created
-				return errStoreDown
-			}
-		}
-		return apply()
-	})
-	_, err := w.m.Start(context.Background(), "alice", tokensession.Replacing(old.Session.ID))
-	require.ErrorIs(t, err, tokensession.ErrUnavailable)
-	require.Equal(t, 2, lists)
-	w.store.set(nil)
-	w.requireLive(old)
-}
-
-func TestReplacing_leavesNoNewSessionWhereTheOldOneCannotBeEnded(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
-	old := w.start()
-	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-		if call == callSwap { // of the old one; that of the new one succeeds
-			if w.record(old.Session.ID).RevokedAt.IsZero() && w.store.count(callSwap) <= 8 {
-				return errStoreDown
-			}
-		}
-		return apply()
-	})
-	w.store.took()
-	tokens, err := w.m.Start(context.Background(), "alice", tokensession.Replacing(old.Session.ID))
-	requireUnavailableFor(t, err, errStoreDown)
-	require.Zero(t, tokens)
-	w.store.set(nil)
-	sessions, err := w.m.Sessions(context.Background(), "alice")
-	require.NoError(t, err)
-	require.Len(t, sessions, 1)
-	require.Equal(t, old.Session.ID, sessions[0].ID)
-	w.requireLive(old)
-	require.Equal(t, 1, w.events.count(tokensession.EventStarted), "a login that failed was told")
-}
-
-func keyOf(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
-
-func TestRefreshKeys_changeInTwoSteps(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
-	instance := func(keys ...[]byte) *tokensession.Manager {
-		return w.manager(w.memory, tokensession.Config{RefreshKeys: keys, MaxLifetime: tokensession.Unlimited}, w.events)
-	}
-	ctx := context.Background()
-	steps := []*tokensession.Manager{instance(), instance(nil, keyOf(1)), instance(keyOf(1), nil), // to begin with
-		instance(keyOf(1), keyOf(2), nil), instance(keyOf(2), keyOf(1), nil), instance(keyOf(2))}
-	last := steps[len(steps)-1]
-	tokens := w.start()
-	var err error
-	for i := range len(steps) - 1 { // neighbours run side by side, and each takes the other's tokens
-		for _, m := range []*tokensession.Manager{steps[i], steps[i+1], steps[i], steps[i+1]} {
-			tokens, err = m.Refresh(ctx, tokens.RefreshToken)
-			require.NoError(t, err, "step %d", i)
-		}
-	}
-	fresh, err := last.Start(ctx, "alice")
-	require.NoError(t, err)
-	for i, m := range []*tokensession.Manager{instance(keyOf(1)), instance(keyOf(3)), instance(keyOf(3), keyOf(1)), w.m} {
-		_, err := m.Refresh(ctx, tokens.RefreshToken)
-		require.ErrorIs(t, err, tokensession.ErrInvalidToken, "without the key it was made with: %d", i)
-		require.ErrorIs(t, m.RevokeToken(ctx, fresh.RefreshToken), tokensession.ErrInvalidToken)
-	}
-	_, err = last.Refresh(ctx, tokens.RefreshToken)
-	require.NoError(t, err)
-	old := w.start()
-	_, err = last.Refresh(ctx, old.RefreshToken)
-	require.ErrorIs(t, err, tokensession.ErrInvalidToken, "made with the record's key alone, after that has ended")
-}
-
-// Who can write to the store and has a token knows the handle and the record's key, and cannot make another token.
-func TestRefreshKeys_areNeededToMakeAToken(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
-	m := w.manager(w.memory, tokensession.Config{RefreshKeys: [][]byte{keyOf(1)}}, w.events)
-	tokens, err := m.Start(context.Background(), "alice")
-	require.NoError(t, err)
-	forged, err := w.m.Refresh(context.Background(), forge(t, tokens.RefreshToken, w.record(tokens.Session.ID).Key, 5))
-	require.NoError(t, err, "the forgery is right where there is no host key: %v", forged)
-	_, err = m.Refresh(context.Background(), forge(t, tokens.RefreshToken, w.record(tokens.Session.ID).Key, 7))
-	require.ErrorIs(t, err, tokensession.ErrInvalidToken)
-}
-
-// R12: ASVS 7.4.2, 7.4.3, 7.5.2.
-func TestSessions_areListedNewestFirstAndEndedOneByOne(t *testing.T) {
-	ctx := context.Background()
-	for name, optional := range map[string]bool{"one after the other": false, "at one stroke": true} {
+func TestRefresh_refusesBadAttributesAndConsumesNothing(t *testing.T) {
+	for name, c := range map[string]struct{ begun, given map[string]string }{
+		"too many":        {nil, attributesOf(33)},
+		"too large":       {nil, map[string]string{"n": strings.Repeat("v", 4096)}},
+		"not UTF-8":       {nil, map[string]string{"n": "\xff"}},
+		"too many in all": {attributesOf(32), map[string]string{"one more": ""}},
+		"too large in all": {map[string]string{"a": strings.Repeat("v", 4000)},
+			map[string]string{"b": strings.Repeat("v", 100)}},
+		"a name that is empty": {nil, map[string]string{"": "v"}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, tokensession.Config{})
-			if optional {
-				w.m = w.manager(w.memory, tokensession.Config{}, w.events)
-			}
-			var all []tokensession.Tokens
-			for range 4 {
-				all = append(all, w.start())
-				w.clock.advance(time.Second)
-			}
-			bobs, err := w.m.Start(ctx, "bob")
-			require.NoError(t, err)
-			w.clock.advance(week - 4*time.Second)
-			for i := range all[1:] {
-				all[i+1] = w.refresh(all[i+1].RefreshToken)
-			}
-			require.Equal(t, idsOf(all[3], all[2], all[1]), listed(t, w, "alice"))
-
-			require.NoError(t, w.m.Revoke(ctx, all[2].Session.ID))
-			require.Equal(t, idsOf(all[3], all[1]), listed(t, w, "alice"))
-			w.requireDead(all[2])
-
-			n, err := w.m.RevokeSubject(ctx, "alice", "unknown", all[1].Session.ID, bobs.Session.ID)
-			require.NoError(t, err)
-			require.Equal(t, 1, n)
-			require.Equal(t, idsOf(all[1]), listed(t, w, "alice"))
-			w.requireDead(all[2], all[3])
-			require.Equal(t, tokensession.ReasonSubjectRevoked, w.record(all[3].Session.ID).RevokeReason)
-			require.Equal(t, tokensession.ReasonRevoked, w.record(all[2].Session.ID).RevokeReason, "the first reason stays")
-			all[1] = w.requireLive(all[1])
-
-			n, err = w.m.RevokeSubject(ctx, "alice")
-			require.NoError(t, err)
-			require.Equal(t, 1, n)
-			require.Empty(t, listed(t, w, "alice"))
-			n, err = w.m.RevokeSubject(ctx, "alice")
-			require.NoError(t, err)
-			require.Zero(t, n)
-			require.Equal(t, idsOf(bobs), listed(t, w, "bob"))
-			require.Equal(t, 3, w.events.count(tokensession.EventRevoked))
+			tokens := w.start(tokensession.WithAttributes(c.begun))
+			w.unchanged(tokens.Session.ID, func() {
+				err := w.refreshError(tokens.RefreshToken, tokensession.WithAttributes(c.given))
+				require.ErrorContains(t, err, "WithAttributes")
+				requireNoVerdict(t, err)
+			})
+			w.requireLive(tokens)
 		})
 	}
 }
 
-func idsOf(all ...tokensession.Tokens) []string {
-	ids := []string{}
-	for _, tokens := range all {
-		ids = append(ids, tokens.Session.ID)
+// grants is a config whose authorizer always says the same.
+func grants(grant tokensession.Grant) tokensession.Config {
+	return tokensession.Config{
+		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+			return grant, nil
+		},
 	}
-	return ids
 }
 
-func listed(t testing.TB, w *world, subject string) []string {
-	t.Helper()
-	sessions, err := w.m.Sessions(context.Background(), subject)
-	require.NoError(t, err)
-	ids := []string{}
-	for _, s := range sessions {
-		require.Equal(t, subject, s.Subject)
-		ids = append(ids, s.ID)
+// RFC 6749 section 6.
+func TestRefresh_cannotWidenTheScope(t *testing.T) {
+	w := newWorld(t, grants(tokensession.Grant{Scope: "read write"}))
+	tokens := w.start()
+	for _, wider := range []string{"admin", "read admin", "read write admin", "rea", "reading", "READ", "read  write", " read", "read ", "re\"ad", "read\n"} {
+		w.unchanged(tokens.Session.ID, func() {
+			require.ErrorIs(t, w.refreshError(tokens.RefreshToken, tokensession.WithScope(wider)),
+				tokensession.ErrInvalidScope, "%q", wider)
+		})
 	}
-	return ids
+	w.requireLive(tokens)
+}
+
+func TestRefresh_canNarrowTheScopeOfOneAccessToken(t *testing.T) {
+	w := newWorld(t, grants(tokensession.Grant{Scope: "read write delete"}))
+	tokens := w.start()
+	for _, asked := range []struct{ scope, got string }{
+		{"read", "read"},
+		{"delete read", "delete read"},
+		{"", "read write delete"},
+		{"write", "write"},
+		{"read write delete", "read write delete"},
+	} {
+		tokens = w.refresh(tokens.RefreshToken, tokensession.WithScope(asked.scope))
+		access, err := w.m.Verify(tokens.AccessToken)
+		require.NoError(t, err)
+		require.Equal(t, asked.got, access.Scope)
+		w.clock.Advance(time.Minute)
+	}
+}
+
+func TestRefresh_withScopeWhereNoneIsGranted(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	w.unchanged(tokens.Session.ID, func() {
+		require.ErrorIs(t, w.refreshError(tokens.RefreshToken, tokensession.WithScope("read")),
+			tokensession.ErrInvalidScope)
+	})
+}
+
+func TestWithScope_isNotQuoted(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	for _, mistaken := range []string{tokens.RefreshToken + "\n", tokens.RefreshToken + " "} {
+		err := w.refreshError(tokens.RefreshToken, tokensession.WithScope(mistaken))
+		require.ErrorIs(t, err, tokensession.ErrInvalidScope)
+		require.NotContains(t, err.Error(), tokens.RefreshToken)
+	}
+}
+
+func TestMaxAccessSize_isCheckedBeforeAnythingIsConsumed(t *testing.T) {
+	grant := tokensession.Grant{Claims: map[string]any{"note": ""}}
+	w := newWorld(t, tokensession.Config{
+		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+			return grant, nil
+		},
+	})
+	tokens := w.start()
+	size := len(tokens.AccessToken)
+
+	_, err := w.m.Start(context.Background(), "alice", tokensession.WithMaxAccessSize(size-1))
+	require.ErrorIs(t, err, tokensession.ErrUnavailable)
+	require.ErrorContains(t, err, "WithMaxAccessSize")
+	sessions, err := w.m.Sessions(context.Background(), "alice")
+	require.NoError(t, err)
+	require.Len(t, sessions, 1)
+
+	w.unchanged(tokens.Session.ID, func() {
+		require.ErrorIs(t, w.refreshError(tokens.RefreshToken,
+			tokensession.WithMaxAccessSize(size-1)), tokensession.ErrUnavailable)
+	})
+	tokens = w.refresh(tokens.RefreshToken, tokensession.WithMaxAccessSize(size))
+	require.Len(t, tokens.AccessToken, size)
+	grant.Claims["note"] = strings.Repeat("x", 4096)
+	w.unchanged(tokens.Session.ID, func() {
+		require.ErrorIs(t, w.refreshError(tokens.RefreshToken,
+			tokensession.WithMaxAccessSize(4096)), tokensession.ErrUnavailable)
+	})
+	w.requireLive(tokens)
 }

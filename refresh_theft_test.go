@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 // A theft is found, and the store ends the session, but its reply is lost. The call looks, recognizes
@@ -17,12 +18,12 @@ func TestReuse_whoseReplyIsLostIsToldOnceAndAsATheft(t *testing.T) {
 		w := newWorld(t, tokensession.Config{})
 		first := w.start()
 		thief := w.refresh(first.RefreshToken)
-		w.clock.advance(time.Minute)
-		w.events.take()
-		w.store.breaks(fault{callSwap, true, losses})
+		w.clock.Advance(time.Minute)
+		w.events.Take()
+		w.store.Times(losses, testkit.Swap, testkit.Apply, testkit.LoseReply)
 		requireReused(t, w.refreshError(first.RefreshToken), 0, 1)
-		w.store.set(nil)
-		require.Equal(t, []tokensession.EventKind{tokensession.EventReused}, w.events.kinds())
+		w.store.Clear()
+		require.Equal(t, []tokensession.EventKind{tokensession.EventReused}, w.events.Kinds())
 		require.EqualValues(t, 3, w.record(first.Session.ID).Version, "one revocation was written")
 		w.requireDead(first, thief)
 	}
@@ -32,12 +33,12 @@ func TestReuse_whoseReplyIsLostIsToldOnceAndAsATheft(t *testing.T) {
 func TestDenied_whoseReplyIsLostIsToldOnceAndWithTheAuthorizersWords(t *testing.T) {
 	w := newAnsweringWorld(t, tokensession.Config{})
 	tokens := w.start()
-	w.events.take()
+	w.events.Take()
 	w.answer(tokensession.ErrDenied)
-	w.store.breaks(fault{callSwap, true, 1})
+	w.store.On(testkit.Swap, testkit.Apply, testkit.LoseReply)
 	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrDenied)
-	w.store.set(nil)
-	require.Equal(t, []tokensession.EventKind{tokensession.EventDenied}, w.events.kinds())
+	w.store.Clear()
+	require.Equal(t, []tokensession.EventKind{tokensession.EventDenied}, w.events.Kinds())
 	w.requireDead(tokens)
 }
 
@@ -47,16 +48,13 @@ func TestReuse_whoseWriteMetAConflictDeniesNothing(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	first := w.start()
 	thief := w.refresh(first.RefreshToken)
-	w.clock.advance(time.Minute)
-	w.store.set(func(_ context.Context, call storeCall, apply func() error) error {
-		if call != callSwap {
-			return apply()
-		}
-		w.store.breaks(fault{call: callLoad})
-		return tokensession.ErrConflict
-	})
-	requireUnavailableFor(t, w.refreshError(first.RefreshToken), errStoreDown)
-	w.store.set(nil)
+	w.clock.Advance(time.Minute)
+	w.store.On(testkit.Swap,
+		w.store.GoesDown(testkit.Load),
+		testkit.Refuse(tokensession.ErrConflict),
+	)
+	requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+	w.store.Clear()
 	_, err := w.m.Verify(thief.AccessToken)
 	require.NoError(t, err)
 	requireReused(t, w.refreshError(first.RefreshToken), 0, 1)
@@ -74,7 +72,7 @@ func TestRefresh_asksTheAuthorizerAgainOnceTheRecordHasChanged(t *testing.T) {
 		}
 		return tokensession.Grant{}, nil
 	}
-	m := w.manager(w.store, tokensession.Config{Authorize: authorize}, w.events)
+	m := w.manager(w.store.Store(), tokensession.Config{Authorize: authorize}, w.events)
 	first := w.start()
 	second := first
 	meanwhile = func() { second = w.refresh(first.RefreshToken) }
@@ -83,7 +81,8 @@ func TestRefresh_asksTheAuthorizerAgainOnceTheRecordHasChanged(t *testing.T) {
 	require.Equal(t, 2, asked, "the record that was allowed is not there any more")
 
 	asked, meanwhile = 0, nil
-	w.store.breaks(fault{callSwap, false, 2})
+	w.store.On(testkit.Swap, testkit.LoseRequest)
+	w.store.On(testkit.Swap, testkit.LoseRequest)
 	_, err = m.Refresh(ctx, second.RefreshToken)
 	require.NoError(t, err)
 	require.Equal(t, 1, asked, "the record has not changed")

@@ -8,16 +8,17 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
-// requireInvalid presents strings that are no tokens of ours in every way there is. Nothing may come of it.
+// requireInvalid presents strings that are no tokens of ours in every way there is. Nothing may
+// come of it.
 func (w *world) requireInvalid(id string, tokens ...string) {
 	w.t.Helper()
 	ctx := context.Background()
@@ -30,7 +31,8 @@ func (w *world) requireInvalid(id string, tokens ...string) {
 			if len(token) > 8 {
 				require.NotContains(w.t, err.Error(), token, "the error quotes the token")
 			}
-			require.ErrorIs(w.t, w.m.RevokeToken(ctx, token), tokensession.ErrInvalidToken, "RevokeToken(%q)", token)
+			require.ErrorIs(w.t, w.m.RevokeToken(ctx, token), tokensession.ErrInvalidToken,
+				"RevokeToken(%q)", token)
 		}
 	})
 }
@@ -46,7 +48,8 @@ func tokenBytes(t testing.TB, token string) []byte {
 
 func tokenOf(b []byte) string { return "tsr_" + base64.RawURLEncoding.EncodeToString(b) }
 
-// forge makes the token of a generation as one does who has another token of the session and its record.
+// forge makes the token of a generation as one does who has another token of the session and its
+// record.
 func forge(t testing.TB, token string, key []byte, generation uint64) string {
 	t.Helper()
 	body := binary.BigEndian.AppendUint64(tokenBytes(t, token)[:16:16], generation)
@@ -84,7 +87,8 @@ func TestRefresh_refusesATokenPutTogetherFromOthers(t *testing.T) {
 	first := w.start()
 	second := w.refresh(first.RefreshToken)
 	other := w.start()
-	a, b, c := tokenBytes(t, first.RefreshToken), tokenBytes(t, second.RefreshToken), tokenBytes(t, other.RefreshToken)
+	a, b, c := tokenBytes(t, first.RefreshToken), tokenBytes(t, second.RefreshToken),
+		tokenBytes(t, other.RefreshToken)
 	join := func(parts ...[]byte) string { return tokenOf(bytes.Join(parts, nil)) }
 	w.requireInvalid(first.Session.ID,
 		join(a[:16], b[16:24], a[24:]), join(b[:16], a[16:24], b[24:]), // the other's generation
@@ -100,7 +104,8 @@ func TestRefresh_refusesEveryOtherFormOfAToken(t *testing.T) {
 	token := tokens.RefreshToken
 	var bad []string
 	for i := range len(token) {
-		bad = append(bad, token[:i], token[i+1:], token[:i]+token[i+1:], token[:i]+"A"+token[i:], token[:i]+"\n"+token[i:], token[:i]+"\x00"+token[i:])
+		bad = append(bad, token[:i], token[i+1:], token[:i]+token[i+1:], token[:i]+"A"+token[i:],
+			token[:i]+"\n"+token[i:], token[:i]+"\x00"+token[i:])
 		for _, changed := range []string{strings.ToUpper(token[i : i+1]), strings.ToLower(token[i : i+1]), "+", "/", "=", "é", " ", "\r", "\xff"} {
 			if other := token[:i] + changed + token[i+1:]; other != token {
 				bad = append(bad, other)
@@ -111,9 +116,12 @@ func TestRefresh_refusesEveryOtherFormOfAToken(t *testing.T) {
 		bad = append(bad, token+stray, stray+token)
 	}
 	std := strings.NewReplacer("-", "+", "_", "/").Replace(token)
-	bad = append(bad, strings.ToUpper(token), strings.ToLower(token), std, strings.TrimPrefix(token, "tsr_"), "Bearer "+token,
-		"tsr_"+hex.EncodeToString(tokenBytes(t, token)), strings.Repeat("A", 68), "tsr_"+strings.Repeat("A", 64), "tsr_"+strings.Repeat("_", 64),
-		strings.Repeat("tsr_", 17), strings.Repeat(token, 1000), "tsr_", "tsr", "", "null", "undefined", tokens.AccessToken, tokens.Session.ID)
+	bad = append(bad, strings.ToUpper(token), strings.ToLower(token), std,
+		strings.TrimPrefix(token, "tsr_"), "Bearer "+token,
+		"tsr_"+hex.EncodeToString(tokenBytes(t, token)),
+		strings.Repeat("A", 68), "tsr_"+strings.Repeat("A", 64), "tsr_"+strings.Repeat("_", 64),
+		strings.Repeat("tsr_", 17), strings.Repeat(token, 1000), "tsr_", "tsr", "", "null",
+		"undefined", tokens.AccessToken, tokens.Session.ID)
 	w.requireInvalid(tokens.Session.ID, bad...)
 	w.requireLive(tokens)
 }
@@ -127,31 +135,32 @@ func TestRefresh_refusesTokensOfAnotherStore(t *testing.T) {
 
 func TestRefresh_asksTheStoreOnlyForWhatCanBeASession(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
-	w.store.set(func(context.Context, storeCall, func() error) error {
-		t.Error("the store was asked")
-		return nil
-	})
+	w.store.Always(testkit.Any, func(*testkit.Request) { t.Error("the store was asked") })
 	for _, token := range []string{"", "tsr_", strings.Repeat("A", 68), "tsr_" + strings.Repeat("A", 63) + "="} {
 		require.ErrorIs(t, w.refreshError(token), tokensession.ErrInvalidToken)
 	}
 	for _, id := range []string{"", "x", strings.Repeat("A", 21), strings.Repeat("A", 23), "AAAAAAAAAA\x00AAAAAAAAAAA", "AAAAAAAAAA\xffAAAAAAAAAAA", strings.Repeat("A", 1e6)} {
-		require.ErrorIs(t, w.m.Revoke(context.Background(), id), tokensession.ErrNotFound, "%.30q", id)
+		require.ErrorIs(t, w.m.Revoke(context.Background(), id), tokensession.ErrNotFound, "%.30q",
+			id)
 	}
 }
 
 // R7: RFC 6749 section 10.4. Somebody has the whole store.
 func TestRefreshToken_cannotBeMadeFromTheStore(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
-	first := w.start(tokensession.WithClient("app"), tokensession.WithAttributes(map[string]string{"device": "phone"}))
+	first := w.start(tokensession.WithClient("app"),
+		tokensession.WithAttributes(map[string]string{"device": "phone"}))
 	tokens := w.refresh(first.RefreshToken, tokensession.WithClient("app"))
 	rec := w.record(tokens.Session.ID)
 	dump, err := rec.MarshalBinary()
 	require.NoError(t, err)
 
 	handle, mac := tokenBytes(t, tokens.RefreshToken)[:16], tokenBytes(t, tokens.RefreshToken)[24:]
-	for what, secret := range map[string][]byte{"the token": []byte(tokens.RefreshToken), "its handle": handle, "its MAC": mac,
+	for what, secret := range map[string][]byte{"the token": []byte(tokens.RefreshToken),
+		"its handle": handle, "its MAC": mac,
 		"the consumed one's MAC": tokenBytes(t, first.RefreshToken)[24:], "the access token": []byte(tokens.AccessToken)} {
-		for form, stored := range map[string][]byte{"as it is": secret, "hex": []byte(hex.EncodeToString(secret)),
+		for form, stored := range map[string][]byte{"as it is": secret,
+			"hex":    []byte(hex.EncodeToString(secret)),
 			"base64": []byte(base64.StdEncoding.EncodeToString(secret)), "base64url": []byte(base64.RawURLEncoding.EncodeToString(secret))} {
 			require.False(t, bytes.Contains(dump, stored), "the store holds %s, %s", what, form)
 		}
@@ -165,35 +174,63 @@ func TestRefreshToken_cannotBeMadeFromTheStore(t *testing.T) {
 	token := tokenBytes(t, tokens.RefreshToken)
 	for _, fakeHandle := range [][]byte{sessionID, writeID, rec.Key[:16], rec.Key[16:]} {
 		for _, fakeMAC := range [][]byte{rec.Key[:24], rec.Key[8:], mac} {
-			w.requireInvalid(rec.ID, tokenOf(bytes.Join([][]byte{fakeHandle, token[16:24], fakeMAC}, nil)))
+			w.requireInvalid(rec.ID,
+				tokenOf(bytes.Join([][]byte{fakeHandle, token[16:24], fakeMAC}, nil)))
 		}
 	}
-	w.requireInvalid(rec.ID, rec.ID, rec.WriteID, string(rec.Key), "tsr_"+base64.RawURLEncoding.EncodeToString(dump[:48]))
+	w.requireInvalid(rec.ID, rec.ID, rec.WriteID, string(rec.Key),
+		"tsr_"+base64.RawURLEncoding.EncodeToString(dump[:48]))
 	w.refresh(tokens.RefreshToken, tokensession.WithClient("app"))
 }
 
-func TestStart_givesEachSessionItsOwnSecrets(t *testing.T) {
+func keyOf(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
+
+func TestRefreshKeys_changeInTwoSteps(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
-	seen := map[string]bool{}
-	for range 1000 {
-		tokens := w.start()
-		rec := w.record(tokens.Session.ID)
-		raw := tokenBytes(t, tokens.RefreshToken)
-		for _, secret := range []string{rec.ID, rec.WriteID, string(rec.Key), string(raw[:16]), string(raw[24:]), tokens.AccessToken} {
-			require.False(t, seen[secret], "twice: %q", secret)
-			seen[secret] = true
-		}
-		require.Len(t, tokens.RefreshToken, 68)
-		require.Len(t, rec.Key, 32)
-		require.Equal(t, "tsr_", tokens.RefreshToken[:4])
+	instance := func(keys ...[]byte) *tokensession.Manager {
+		return w.manager(w.memory, tokensession.Config{RefreshKeys: keys,
+			MaxLifetime: tokensession.Unlimited}, w.events)
 	}
+	ctx := context.Background()
+	steps := []*tokensession.Manager{instance(), instance(nil, keyOf(1)), instance(keyOf(1), nil), // to begin with
+		instance(keyOf(1), keyOf(2), nil), instance(keyOf(2), keyOf(1), nil), instance(keyOf(2))}
+	last := steps[len(steps)-1]
+	tokens := w.start()
+	var err error
+	// neighbours run side by side, and each takes the other's tokens
+	for i := range len(steps) - 1 {
+		for _, m := range []*tokensession.Manager{steps[i], steps[i+1], steps[i], steps[i+1]} {
+			tokens, err = m.Refresh(ctx, tokens.RefreshToken)
+			require.NoError(t, err, "step %d", i)
+		}
+	}
+	fresh, err := last.Start(ctx, "alice")
+	require.NoError(t, err)
+	for i, m := range []*tokensession.Manager{instance(keyOf(1)), instance(keyOf(3)), instance(keyOf(3), keyOf(1)), w.m} {
+		_, err := m.Refresh(ctx, tokens.RefreshToken)
+		require.ErrorIs(t, err, tokensession.ErrInvalidToken,
+			"without the key it was made with: %d", i)
+		require.ErrorIs(t, m.RevokeToken(ctx, fresh.RefreshToken), tokensession.ErrInvalidToken)
+	}
+	_, err = last.Refresh(ctx, tokens.RefreshToken)
+	require.NoError(t, err)
+	old := w.start()
+	_, err = last.Refresh(ctx, old.RefreshToken)
+	require.ErrorIs(t, err, tokensession.ErrInvalidToken,
+		"made with the record's key alone, after that has ended")
 }
 
-func TestRevoke_unknownSessionIsNotFound(t *testing.T) {
+// Who can write to the store and has a token knows the handle and the record's key, and cannot make
+// another token.
+func TestRefreshKeys_areNeededToMakeAToken(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
-	tokens := w.start()
-	unknown := fmt.Sprintf("%022d", 7)
-	require.ErrorIs(t, w.m.Revoke(context.Background(), unknown), tokensession.ErrNotFound)
-	w.requireLive(tokens)
-	require.Zero(t, w.events.count(tokensession.EventRevoked))
+	m := w.manager(w.memory, tokensession.Config{RefreshKeys: [][]byte{keyOf(1)}}, w.events)
+	tokens, err := m.Start(context.Background(), "alice")
+	require.NoError(t, err)
+	forged, err := w.m.Refresh(context.Background(),
+		forge(t, tokens.RefreshToken, w.record(tokens.Session.ID).Key, 5))
+	require.NoError(t, err, "the forgery is right where there is no host key: %v", forged)
+	_, err = m.Refresh(context.Background(),
+		forge(t, tokens.RefreshToken, w.record(tokens.Session.ID).Key, 7))
+	require.ErrorIs(t, err, tokensession.ErrInvalidToken)
 }

@@ -2,6 +2,7 @@ package tokensession_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -10,12 +11,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// The table of decisions itself is in rotation_internal_test.go. Here are stories told by it, through a Manager.
-
-const (
-	grace = 10 * time.Second // the default
-	week  = 7 * 24 * time.Hour
-)
+// The table of decisions itself is in rotation_internal_test.go. Here are stories told by it,
+// through a Manager.
 
 // R1: RFC 9700 section 4.14.2.
 func TestRefresh_rotatesTheTokenEachTime(t *testing.T) {
@@ -37,17 +34,19 @@ func TestRefresh_replaysTheSameTokenUntilTheGraceEndsToTheMicrosecond(t *testing
 	first := w.start()
 	second := w.refresh(first.RefreshToken)
 	written := w.record(first.Session.ID)
-	for _, wait := range []time.Duration{0, grace / 2, grace/2 - micro} { // in all one microsecond less than the grace
-		w.clock.advance(wait)
+	// in all one microsecond less than the grace
+	for _, wait := range []time.Duration{0, grace / 2, grace/2 - micro} {
+		w.clock.Advance(wait)
 		again := w.refresh(first.RefreshToken)
 		require.Equal(t, second.RefreshToken, again.RefreshToken)
-		require.Equal(t, second.RefreshExpiresAt, again.RefreshExpiresAt, "a replay prolonged the session")
+		require.Equal(t, second.RefreshExpiresAt, again.RefreshExpiresAt,
+			"a replay prolonged the session")
 		_, err := w.m.Verify(again.AccessToken)
 		require.NoError(t, err)
 	}
 	require.Equal(t, written, w.record(first.Session.ID), "a replay wrote something")
 
-	w.clock.advance(micro)
+	w.clock.Advance(micro)
 	requireReused(t, w.refreshError(first.RefreshToken), 0, 1)
 	w.requireDead(first, second)
 }
@@ -68,7 +67,8 @@ func TestRefresh_decidesByGenerationWhileTheClockStandsStill(t *testing.T) {
 	for range 4 {
 		chain = append(chain, w.refresh(chain[len(chain)-1].RefreshToken))
 	}
-	require.Equal(t, chain[4].RefreshToken, w.refresh(chain[3].RefreshToken).RefreshToken, "the immediate predecessor")
+	require.Equal(t, chain[4].RefreshToken, w.refresh(chain[3].RefreshToken).RefreshToken,
+		"the immediate predecessor")
 	requireReused(t, w.refreshError(chain[2].RefreshToken), 2, 4)
 	w.requireDead(chain...)
 }
@@ -78,7 +78,7 @@ func TestRefresh_worksWhileTheClockGoesBackwards(t *testing.T) {
 	first := w.start()
 	tokens := first
 	for range 5 {
-		w.clock.advance(-time.Hour)
+		w.clock.Advance(-time.Hour)
 		previous := tokens
 		tokens = w.refresh(tokens.RefreshToken)
 		require.Equal(t, tokens.RefreshToken, w.refresh(previous.RefreshToken).RefreshToken)
@@ -91,9 +91,9 @@ func TestRefresh_strictNeverReplaysWhateverTheClockDoes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, tokensession.Config{GracePeriod: tokensession.Strict})
 			first := w.start()
-			w.clock.advance(step)
+			w.clock.Advance(step)
 			second := w.refresh(first.RefreshToken)
-			w.clock.advance(step)
+			w.clock.Advance(step)
 			requireReused(t, w.refreshError(first.RefreshToken), 0, 1)
 			require.ErrorIs(t, w.refreshError(second.RefreshToken), tokensession.ErrRevoked)
 		})
@@ -115,10 +115,10 @@ func TestRefresh_recoversWithANewSuccessorUntilTheWindowEnds(t *testing.T) {
 			w := newWorld(t, tokensession.Config{GracePeriod: c.grace, RecoveryPeriod: recovery})
 			first := w.start()
 			lost := w.refresh(first.RefreshToken)
-			w.clock.advance(30 * time.Minute)
+			w.clock.Advance(30 * time.Minute)
 			recovered := w.refresh(first.RefreshToken)
 			require.NotEqual(t, lost.RefreshToken, recovered.RefreshToken)
-			w.clock.advance(c.last - 30*time.Minute) // a window that slid would be open still
+			w.clock.Advance(c.last - 30*time.Minute) // a window that slid would be open still
 			if !c.recovers {
 				requireReused(t, w.refreshError(first.RefreshToken), 0, 2)
 				require.ErrorIs(t, w.refreshError(recovered.RefreshToken), tokensession.ErrRevoked)
@@ -135,7 +135,7 @@ func TestRefresh_endsTheSessionWhenADisplacedSuccessorComesBack(t *testing.T) {
 	w := newWorld(t, tokensession.Config{RecoveryPeriod: time.Hour})
 	first := w.start()
 	displaced := w.refresh(first.RefreshToken)
-	w.clock.advance(grace)
+	w.clock.Advance(grace)
 	recovered := w.refresh(first.RefreshToken)
 	requireReused(t, w.refreshError(displaced.RefreshToken), 1, 2)
 	w.requireDead(first, displaced, recovered)
@@ -145,11 +145,11 @@ func TestRefresh_replaysARecoveryInsideItsOwnGrace(t *testing.T) {
 	w := newWorld(t, tokensession.Config{RecoveryPeriod: time.Hour})
 	first := w.start()
 	w.refresh(first.RefreshToken)
-	w.clock.advance(time.Minute)
+	w.clock.Advance(time.Minute)
 	recovered := w.refresh(first.RefreshToken)
-	w.clock.advance(grace - micro)
+	w.clock.Advance(grace - micro)
 	require.Equal(t, recovered.RefreshToken, w.refresh(first.RefreshToken).RefreshToken)
-	w.clock.advance(micro)
+	w.clock.Advance(micro)
 	require.NotEqual(t, recovered.RefreshToken, w.refresh(first.RefreshToken).RefreshToken)
 }
 
@@ -158,7 +158,7 @@ func TestRefresh_closesTheRecoveryWindowWhenTheSuccessorIsUsed(t *testing.T) {
 	first := w.start()
 	second := w.refresh(first.RefreshToken)
 	third := w.refresh(second.RefreshToken)
-	w.clock.advance(grace)
+	w.clock.Advance(grace)
 	requireReused(t, w.refreshError(first.RefreshToken), 0, 2)
 	w.requireDead(second, third)
 }
@@ -169,10 +169,10 @@ func TestRefresh_endsAnIdleSessionToTheMicrosecond(t *testing.T) {
 		w := newWorld(t, tokensession.Config{RefreshTTL: ttl})
 		tokens := w.start()
 		for range 3 {
-			w.clock.advance(ttl - micro)
+			w.clock.Advance(ttl - micro)
 			tokens = w.refresh(tokens.RefreshToken)
 		}
-		w.clock.advance(ttl)
+		w.clock.Advance(ttl)
 		w.unchanged(tokens.Session.ID, func() {
 			require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrExpired)
 		})
@@ -186,23 +186,25 @@ func TestRefresh_neverExtendsTheAbsoluteEnd(t *testing.T) {
 		max  time.Duration
 		step time.Duration
 	}{
-		"30 days (AAL1)":             {tokensession.Config{}, 30 * 24 * time.Hour, time.Hour},
-		"24 hours, 1 idle (AAL2)":    {tokensession.Config{MaxLifetime: 24 * time.Hour, RefreshTTL: time.Hour}, 24 * time.Hour, 30 * time.Minute},
-		"shorter than the idle time": {tokensession.Config{MaxLifetime: time.Hour}, time.Hour, time.Minute},
+		"30 days (AAL1)": {tokensession.Config{}, 30 * 24 * time.Hour, time.Hour},
+		"24 hours, 1 idle (AAL2)": {tokensession.Config{MaxLifetime: 24 * time.Hour,
+			RefreshTTL: time.Hour}, 24 * time.Hour, 30 * time.Minute},
+		"shorter than the idle time": {tokensession.Config{MaxLifetime: time.Hour}, time.Hour,
+			time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, c.cfg)
 			tokens := w.start()
 			end := tokens.Session.CreatedAt.Add(c.max)
 			for passed := c.step; passed < c.max; passed += c.step {
-				w.clock.advance(c.step)
+				w.clock.Advance(c.step)
 				tokens = w.refresh(tokens.RefreshToken)
 				require.Equal(t, end, tokens.Session.MaxExpiresAt)
 				require.False(t, tokens.RefreshExpiresAt.After(end) || tokens.AccessExpiresAt.After(end), "a token outlives its session")
 			}
-			w.clock.advance(c.step - micro)
+			w.clock.Advance(c.step - micro)
 			tokens = w.refresh(tokens.RefreshToken)
-			w.clock.advance(micro)
+			w.clock.Advance(micro)
 			require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrExpired)
 			_, err := w.m.Verify(tokens.AccessToken)
 			require.ErrorIs(t, err, tokensession.ErrExpired)
@@ -210,26 +212,15 @@ func TestRefresh_neverExtendsTheAbsoluteEnd(t *testing.T) {
 	}
 }
 
-// A session that was never refreshed has had no refresh that could have cut its end.
-func TestStart_beginsWithAnEndThatIsNotBeyondTheAbsoluteOne(t *testing.T) {
-	w := newWorld(t, tokensession.Config{MaxLifetime: time.Hour})
-	tokens := w.start()
-	require.Equal(t, tokens.Session.CreatedAt.Add(time.Hour), tokens.RefreshExpiresAt)
-	w.clock.advance(time.Hour)
-	w.unchanged(tokens.Session.ID, func() {
-		require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrExpired)
-	})
-}
-
 func TestRefresh_unlimitedSessionLivesAsLongAsItIsRefreshed(t *testing.T) {
 	w := newWorld(t, tokensession.Config{MaxLifetime: tokensession.Unlimited})
 	tokens := w.start()
 	for range 500 {
-		w.clock.advance(week - micro)
+		w.clock.Advance(week - micro)
 		tokens = w.refresh(tokens.RefreshToken)
 		require.Zero(t, tokens.Session.MaxExpiresAt)
 	}
-	w.clock.advance(week)
+	w.clock.Advance(week)
 	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrExpired)
 }
 
@@ -242,12 +233,12 @@ func TestRefresh_healsARecordThatLostSeveralGenerations(t *testing.T) {
 		chain := []tokensession.Tokens{first}
 		for range 5 {
 			chain = append(chain, w.refresh(chain[len(chain)-1].RefreshToken))
-			w.clock.advance(time.Minute)
+			w.clock.Advance(time.Minute)
 		}
 		w.restore(stale)
 
 		healed := w.refresh(chain[5].RefreshToken)
-		require.Equal(t, tokensession.EventHealed, w.events.kinds()[len(w.events.kinds())-1])
+		require.Equal(t, tokensession.EventHealed, w.events.Kinds()[len(w.events.Kinds())-1])
 		require.EqualValues(t, 6, w.record(first.Session.ID).Generation)
 		next := w.requireLive(healed)
 		requireReused(t, w.refreshError(chain[3].RefreshToken), 3, 7)
@@ -261,7 +252,7 @@ func TestRefresh_catchesAnOldTokenThatALostWriteBroughtBackToLife(t *testing.T) 
 	first := w.start()
 	stale := w.record(first.Session.ID)
 	honest := w.refresh(w.refresh(first.RefreshToken).RefreshToken)
-	w.clock.advance(time.Minute)
+	w.clock.Advance(time.Minute)
 	w.restore(stale)
 
 	stolen := w.refresh(first.RefreshToken)
@@ -270,21 +261,108 @@ func TestRefresh_catchesAnOldTokenThatALostWriteBroughtBackToLife(t *testing.T) 
 	w.requireDead(first, stolen, honest)
 }
 
-// restore puts a record back as it was: the store lost what was written since.
-func (w *world) restore(rec tokensession.Record) {
-	w.t.Helper()
-	_, err := w.memory.Sweep(context.Background(), rec.CreatedAt.Add(1e6*time.Hour), 1e6)
-	require.NoError(w.t, err)
-	require.NoError(w.t, w.memory.Create(context.Background(), rec))
-}
-
 func TestRefresh_keepsTheReplayInsideTheSessionsEnd(t *testing.T) {
 	w := newWorld(t, tokensession.Config{MaxLifetime: time.Hour})
 	first := w.start()
-	w.clock.advance(time.Hour - 5*time.Second)
+	w.clock.Advance(time.Hour - 5*time.Second)
 	w.refresh(first.RefreshToken)
-	w.clock.advance(5*time.Second - micro)
+	w.clock.Advance(5*time.Second - micro)
 	w.refresh(first.RefreshToken)
-	w.clock.advance(micro)
+	w.clock.Advance(micro)
 	require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrExpired)
+}
+
+// Here are bugs that other libraries had in their rotation.
+
+// R2: RFC 9700 section 4.14.2, ASVS 10.4.5.
+func TestReuse_endsTheWholeFamilyAndNoOther(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	bystander := w.start()
+	chain := []tokensession.Tokens{w.start()}
+	for range 6 {
+		w.clock.Advance(time.Minute)
+		chain = append(chain, w.refresh(chain[len(chain)-1].RefreshToken))
+	}
+	requireReused(t, w.refreshError(chain[2].RefreshToken), 2, 6)
+	w.requireDead(chain...)
+	w.requireLive(bystander)
+}
+
+// django-oauth-toolkit#1617: the grace accepted older generations too.
+func TestGrace_coversOnlyTheImmediatePredecessor(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	second := w.refresh(first.RefreshToken)
+	third := w.refresh(second.RefreshToken)
+	w.refresh(second.RefreshToken)
+	requireReused(t, w.refreshError(first.RefreshToken), 0, 2)
+	w.requireDead(second, third)
+}
+
+// Supabase: the parent of the live token was always accepted, so that two could take turns for
+// ever.
+func TestReuse_twoHoldersInTurnAreCaught(t *testing.T) {
+	for _, pause := range []time.Duration{time.Minute, 14 * time.Minute, grace} {
+		w := newWorld(t, tokensession.Config{})
+		shared := w.start()
+		holders := [2]tokensession.Tokens{shared, shared}
+		caughtIn := 0
+		for round := range 100 {
+			w.clock.Advance(pause)
+			next, err := w.m.Refresh(context.Background(), holders[round%2].RefreshToken)
+			if errors.Is(err, tokensession.ErrReused) {
+				caughtIn = round
+				break
+			}
+			require.NoError(t, err)
+			holders[round%2] = next
+		}
+		require.Equal(t, 1, caughtIn, "the second one to come, after %v", pause)
+		for _, tokens := range holders {
+			require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
+		}
+	}
+}
+
+// Hydra's graceful rotation: both got tokens of their own in the grace, and these never met again.
+func TestGrace_aThiefInsideItIsCaughtLater(t *testing.T) {
+	for name, thiefFirst := range map[string]bool{"the thief comes first": true, "the honest client comes first": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tokensession.Config{})
+			stolen := w.start()
+			thief, honest := w.refresh(stolen.RefreshToken), w.refresh(stolen.RefreshToken)
+			require.Equal(t, thief.RefreshToken, honest.RefreshToken, "a fork")
+			w.clock.Advance(14 * time.Minute)
+			earlier, later := honest, thief
+			if thiefFirst {
+				earlier, later = thief, honest
+			}
+			earlier = w.refresh(earlier.RefreshToken)
+			w.clock.Advance(grace)
+			requireReused(t, w.refreshError(later.RefreshToken), 1, 2)
+			w.requireDead(stolen, thief, honest, earlier)
+		})
+	}
+}
+
+// A session came back to life in the grace.
+func TestRevoked_staysRevokedInTheGrace(t *testing.T) {
+	t.Run("after a family was killed", func(t *testing.T) {
+		w := newWorld(t, tokensession.Config{})
+		first := w.start()
+		second := w.refresh(first.RefreshToken)
+		third := w.refresh(second.RefreshToken)
+		w.refreshError(first.RefreshToken)
+		w.requireDead(third, second, first)
+	})
+	t.Run("after a logout", func(t *testing.T) {
+		w := newWorld(t, tokensession.Config{RecoveryPeriod: time.Hour})
+		first := w.start()
+		second := w.refresh(first.RefreshToken)
+		require.NoError(t, w.m.RevokeToken(context.Background(), second.RefreshToken))
+		err := w.refreshError(first.RefreshToken)
+		require.ErrorIs(t, err, tokensession.ErrRevoked)
+		require.NotErrorIs(t, err, tokensession.ErrReused)
+		w.requireDead(first, second)
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/stretchr/testify/require"
 )
 
 // What every store has to do is in storetest. Here is what only MemoryStore promises: how it forgets, in which order it
@@ -459,4 +460,23 @@ func BenchmarkMemoryStore_refresh(b *testing.B) {
 			}
 		})
 	}
+}
+
+// It is all that a host needs on one machine.
+func TestMemoryStore_servesAManagerInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, testSigner(t), tokensession.NewMemoryStore(), tokensession.Config{})
+		first, err := m.Start(t.Context(), "alice")
+		require.NoError(t, err)
+		passes(15 * time.Minute)
+		_, err = m.Verify(first.AccessToken)
+		require.ErrorIs(t, err, tokensession.ErrExpired)
+		second, err := m.Refresh(t.Context(), first.RefreshToken)
+		require.NoError(t, err)
+		passes(grace)
+		_, err = m.Refresh(t.Context(), first.RefreshToken)
+		requireReused(t, err, 0, 1)
+		_, err = m.Verify(second.AccessToken)
+		require.ErrorIs(t, err, tokensession.ErrRevoked)
+	})
 }

@@ -2,8 +2,7 @@ package tokensession_test
 
 import (
 	"context"
-	"errors"
-	"slices"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -11,22 +10,54 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
-// A world is a Manager on a store that a test can listen to and break, with its clock and what it told the host.
+const (
+	grace = 10 * time.Second // the default GracePeriod
+	week  = 7 * 24 * time.Hour
+	micro = time.Microsecond
+)
+
+var accessConfig = tokensession.AccessConfig{
+	Issuer: "https://auth.example", Audience: []string{"https://api.example"},
+}
+
+func testSigner(t testing.TB) *tokensession.AccessSigner {
+	t.Helper()
+	key, err := tokensession.GenerateKey()
+	require.NoError(t, err)
+	signer, err := tokensession.NewAccessSigner(key, accessConfig)
+	require.NoError(t, err)
+	return signer
+}
+
+func newManager(
+	t testing.TB, signer *tokensession.AccessSigner, store tokensession.RefreshStore,
+	cfg tokensession.Config,
+) *tokensession.Manager {
+	t.Helper()
+	m, err := tokensession.New(signer, store, cfg)
+	require.NoError(t, err)
+	return m
+}
+
+// A world is a Manager on a store that a test can listen to and break, with its clock and what it
+// told the host.
 type world struct {
 	t      testing.TB
-	clock  *clock
+	clock  *testkit.Clock
 	memory *tokensession.MemoryStore
-	store  *spyStore
-	events *eventLog
+	store  *testkit.HookedStore // around memory
+	events *testkit.Events
 	signer *tokensession.AccessSigner
 	m      *tokensession.Manager
 
-	authorizer error // of newAnsweringWorld: what it says
+	authorizer error // of newAnsweringWorld: the authorizer's answer
 }
 
-// newWorld makes one whose store has no optional abilities: every step of the Manager is one of the four calls.
+// newWorld makes a world whose store has no optional abilities. So each step of its Manager is one
+// of the four calls, and a test can plan for all of them.
 func newWorld(t testing.TB, cfg tokensession.Config) *world {
 	t.Helper()
 	key, err := tokensession.GenerateKey()
@@ -41,26 +72,43 @@ func newWorldOf(t testing.TB, key tokensession.Key, cfg tokensession.Config) *wo
 	signer, err := tokensession.NewAccessSigner(key, access)
 	require.NoError(t, err)
 	memory := tokensession.NewMemoryStore()
-	w := &world{t: t, clock: newClock(), memory: memory, store: &spyStore{inner: memory}, events: &eventLog{}, signer: signer}
-	w.m = w.manager(w.store, cfg, w.events)
+	w := &world{
+		t: t, clock: testkit.NewClock(), memory: memory, signer: signer, events: &testkit.Events{},
+		store: testkit.Hook(t, testkit.Plain(memory)),
+	}
+	w.m = w.manager(w.store.Store(), cfg, w.events)
 	return w
 }
 
+// newAnsweringWorld makes a world whose authorizer gives the answer that was set last with answer.
+func newAnsweringWorld(t testing.TB, cfg tokensession.Config) *world {
+	t.Helper()
+	var w *world
+	cfg.Authorize = func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+		return tokensession.Grant{}, w.authorizer
+	}
+	w = newWorld(t, cfg)
+	return w
+}
+
+func (w *world) answer(err error) { w.authorizer = err }
+
 // manager makes one more Manager with the world's keys and clock.
-func (w *world) manager(store tokensession.RefreshStore, cfg tokensession.Config, events *eventLog) *tokensession.Manager {
+func (w *world) manager(
+	store tokensession.RefreshStore, cfg tokensession.Config, events *testkit.Events,
+) *tokensession.Manager {
 	w.t.Helper()
 	if cfg.Now == nil {
 		cfg.Now = w.clock.Now
 	}
-	cfg.OnEvent = events.add
-	m, err := tokensession.New(w.signer, store, cfg)
-	require.NoError(w.t, err)
-	return m
+	cfg.OnEvent = events.Add
+	return newManager(w.t, w.signer, store, cfg)
 }
 
 // other makes another instance, which knows nothing but what is in the store.
 func (w *world) other(cfg tokensession.Config) *tokensession.Manager {
-	return w.manager(w.memory, cfg, &eventLog{})
+	w.t.Helper()
+	return w.manager(w.memory, cfg, &testkit.Events{})
 }
 
 func (w *world) start(opts ...tokensession.StartOption) tokensession.Tokens {
@@ -85,12 +133,39 @@ func (w *world) refreshError(token string, opts ...tokensession.RefreshOption) e
 	return err
 }
 
+// fails makes a refresh fail after its write was applied: the reply is lost, and then the store is
+// down for as long as the refresh tries.
+func (w *world) fails(token string) {
+	w.t.Helper()
+	w.store.On(testkit.Swap,
+		testkit.Apply,
+		w.store.GoesDown(testkit.Swap, testkit.Load),
+		testkit.LoseReply,
+	)
+	requireUnavailableFor(w.t, w.refreshError(token), testkit.ErrDown)
+	w.store.Clear()
+}
+
 // record returns what the store holds of a session.
 func (w *world) record(id string) tokensession.Record {
 	w.t.Helper()
 	rec, err := w.memory.Load(context.Background(), id)
 	require.NoError(w.t, err)
 	return rec
+}
+
+// forget drops everything from the store.
+func (w *world) forget() {
+	w.t.Helper()
+	_, err := w.memory.Sweep(context.Background(), testkit.Began.Add(1e6*time.Hour), 1e6)
+	require.NoError(w.t, err)
+}
+
+// restore puts a record back as it was: the store lost what was written since.
+func (w *world) restore(rec tokensession.Record) {
+	w.t.Helper()
+	w.forget()
+	require.NoError(w.t, w.memory.Create(context.Background(), rec))
 }
 
 // requireLive refreshes with a token: its session lives.
@@ -103,7 +178,8 @@ func (w *world) requireLive(tokens tokensession.Tokens) tokensession.Tokens {
 	return next
 }
 
-// requireDead tries all tokens in all ways there are, here and on an instance that knows only the store.
+// requireDead tries all tokens in all ways there are, here and on an instance that knows only the
+// store.
 func (w *world) requireDead(all ...tokensession.Tokens) {
 	w.t.Helper()
 	other := w.other(tokensession.Config{})
@@ -122,147 +198,11 @@ func (w *world) requireDead(all ...tokensession.Tokens) {
 // unchanged runs f and requires that it neither changed the session nor told the host anything.
 func (w *world) unchanged(id string, f func()) {
 	w.t.Helper()
-	before, told := w.record(id), len(w.events.all())
+	before, told := w.record(id), len(w.events.All())
 	f()
 	require.Equal(w.t, before, w.record(id), "the record was changed")
-	require.Empty(w.t, w.events.all()[told:], "the host was told")
+	require.Empty(w.t, w.events.All()[told:], "the host was told")
 }
-
-// An eventLog keeps what the host was told.
-type eventLog struct {
-	mu     sync.Mutex
-	events []tokensession.Event
-}
-
-func (l *eventLog) add(_ context.Context, e tokensession.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.events = append(l.events, e)
-}
-
-func (l *eventLog) all() []tokensession.Event {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.events)
-}
-
-func (l *eventLog) kinds() []tokensession.EventKind {
-	var kinds []tokensession.EventKind
-	for _, e := range l.all() {
-		kinds = append(kinds, e.Kind)
-	}
-	return kinds
-}
-
-func (l *eventLog) count(kind tokensession.EventKind) int {
-	n := 0
-	for _, k := range l.kinds() {
-		if k == kind {
-			n++
-		}
-	}
-	return n
-}
-
-// take returns what was told since the last take.
-func (l *eventLog) take() []tokensession.Event {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	events := l.events
-	l.events = nil
-	return events
-}
-
-// A storeCall is one of the four methods of a store.
-type storeCall string
-
-const (
-	callCreate storeCall = "Create"
-	callLoad   storeCall = "Load"
-	callSwap   storeCall = "Swap"
-	callList   storeCall = "List"
-)
-
-// A spyStore passes each call to around, which applies it or not, and answers what it likes. It has no optional
-// abilities.
-type spyStore struct {
-	inner tokensession.RefreshStore
-
-	mu     sync.Mutex
-	calls  []storeCall
-	around func(ctx context.Context, call storeCall, apply func() error) error
-}
-
-// set replaces what is done around each call; nil means nothing.
-func (s *spyStore) set(around func(context.Context, storeCall, func() error) error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.around = around
-}
-
-// took returns the calls since the last took.
-func (s *spyStore) took() []storeCall {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	calls := s.calls
-	s.calls = nil
-	return calls
-}
-
-func (s *spyStore) count(call storeCall) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := 0
-	for _, c := range s.calls {
-		if c == call {
-			n++
-		}
-	}
-	return n
-}
-
-func (s *spyStore) do(ctx context.Context, call storeCall, apply func() error) error {
-	s.mu.Lock()
-	s.calls = append(s.calls, call)
-	around := s.around
-	s.mu.Unlock()
-	if around == nil {
-		return apply()
-	}
-	return around(ctx, call, apply)
-}
-
-func (s *spyStore) Create(ctx context.Context, rec tokensession.Record) error {
-	return s.do(ctx, callCreate, func() error { return s.inner.Create(ctx, rec) })
-}
-
-func (s *spyStore) Swap(ctx context.Context, next tokensession.Record) error {
-	return s.do(ctx, callSwap, func() error { return s.inner.Swap(ctx, next) })
-}
-
-func (s *spyStore) Load(ctx context.Context, id string) (rec tokensession.Record, err error) {
-	err = s.do(ctx, callLoad, func() (err error) {
-		rec, err = s.inner.Load(ctx, id)
-		return err
-	})
-	if err != nil {
-		return tokensession.Record{}, err
-	}
-	return rec, nil
-}
-
-func (s *spyStore) List(ctx context.Context, subject string) (recs []tokensession.Record, err error) {
-	err = s.do(ctx, callList, func() (err error) {
-		recs, err = s.inner.List(ctx, subject)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return recs, nil
-}
-
-var errStoreDown = errors.New("connection reset by peer")
 
 // requireUnavailableFor requires an outage with its cause, which is no verdict.
 func requireUnavailableFor(t testing.TB, err, cause error) {
@@ -279,16 +219,159 @@ func requireNoVerdict(t testing.TB, err error) {
 	}
 }
 
-var verdicts = []error{tokensession.ErrInvalidToken, tokensession.ErrExpired, tokensession.ErrRevoked, tokensession.ErrReused, tokensession.ErrDenied}
+var verdicts = []error{
+	tokensession.ErrInvalidToken, tokensession.ErrExpired, tokensession.ErrRevoked,
+	tokensession.ErrReused, tokensession.ErrDenied,
+}
 
 // requireReused requires a ReuseError with these generations.
 func requireReused(t testing.TB, err error, presented, live uint64) {
 	t.Helper()
 	var reuse *tokensession.ReuseError
 	require.ErrorAs(t, err, &reuse)
-	require.Equal(t, [2]uint64{presented, live}, [2]uint64{reuse.Presented, reuse.Live}, "generations presented and live")
+	require.Equal(t, [2]uint64{presented, live}, [2]uint64{reuse.Presented, reuse.Live},
+		"generations presented and live")
 	require.Equal(t, tokensession.ReasonReuse, reuse.Session.RevokeReason)
 	require.False(t, reuse.Session.RevokedAt.IsZero())
 }
 
-const micro = time.Microsecond
+func idsOf(all ...tokensession.Tokens) []string {
+	ids := []string{}
+	for _, tokens := range all {
+		ids = append(ids, tokens.Session.ID)
+	}
+	return ids
+}
+
+func listed(t testing.TB, w *world, subject string) []string {
+	t.Helper()
+	sessions, err := w.m.Sessions(context.Background(), subject)
+	require.NoError(t, err)
+	ids := []string{}
+	for _, s := range sessions {
+		require.Equal(t, subject, s.Subject)
+		ids = append(ids, s.ID)
+	}
+	return ids
+}
+
+// A clock stands still until it is moved.
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+// A fault is what a broken connection does to calls of a store.
+type fault struct {
+	call    testkit.Call
+	applied bool // the request arrived, and the reply was lost
+	times   int  // how often; 0: until it is repaired
+}
+
+func (f fault) String() string {
+	how, often := "not applied", fmt.Sprint(f.times, " times")
+	if f.applied {
+		how = "reply lost"
+	}
+	if f.times == 0 {
+		often = "always"
+	}
+	return fmt.Sprintf("%s %s %s", f.call, how, often)
+}
+
+// suffers makes the world's store fail so.
+func (w *world) suffers(f fault) {
+	steps := []testkit.Step{testkit.LoseRequest}
+	if f.applied {
+		steps = []testkit.Step{testkit.Pass, testkit.LoseReply}
+	}
+	if f.times > 0 {
+		w.store.Times(f.times, f.call, steps...)
+	} else {
+		w.store.Always(f.call, steps...)
+	}
+}
+
+func everyFault() []fault {
+	var all []fault
+	for _, call := range []testkit.Call{testkit.Load, testkit.Create, testkit.Swap, testkit.List} {
+		for _, applied := range []bool{true, false} {
+			for _, times := range []int{1, 2, 3, 0} {
+				all = append(all, fault{call, applied, times})
+			}
+		}
+	}
+	return all
+}
+
+// A ticket is what a scene's Refresh came to.
+type ticket struct {
+	tokens tokensession.Tokens
+	err    error
+}
+
+// A scene is a world in a play: its actors wait for their turn at each call of the store.
+type scene struct {
+	*world
+	play  *testkit.Play
+	given []*ticket // by refreshes and logins
+}
+
+func newScene(
+	t *testing.T, play *testkit.Play, key tokensession.Key, cfg tokensession.Config,
+) *scene {
+	t.Helper()
+	w := newWorldOf(t, key, cfg)
+	w.store.Always(testkit.Any, testkit.AwaitTurn)
+	return &scene{world: w, play: play}
+}
+
+// pausingAuthorizer allows everything at the actor's turn.
+func pausingAuthorizer(ctx context.Context, _ tokensession.Session) (tokensession.Grant, error) {
+	testkit.Await(ctx, "authorize")
+	return tokensession.Grant{}, nil
+}
+
+// refreshes adds an actor that refreshes with a token.
+func (s *scene) refreshes(token string) *ticket {
+	got := &ticket{}
+	s.given = append(s.given, got)
+	s.play.Actor("refresh", func(ctx context.Context) {
+		got.tokens,
+			got.err = s.m.Refresh(ctx, token)
+	})
+	return got
+}
+
+func (s *scene) logsIn(subject string) *ticket {
+	got := &ticket{}
+	s.given = append(s.given, got)
+	s.play.Actor("start", func(ctx context.Context) {
+		got.tokens,
+			got.err = s.m.Start(ctx, subject)
+	})
+	return got
+}
+
+// handedOut are the tokens that the actors got.
+func (s *scene) handedOut() []tokensession.Tokens {
+	var all []tokensession.Tokens
+	for _, got := range s.given {
+		if got.err == nil {
+			all = append(all, got.tokens)
+		}
+	}
+	return all
+}

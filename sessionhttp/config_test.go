@@ -109,7 +109,7 @@ func TestJWKS_publishesTheKeysThatVerify(t *testing.T) {
 	body := bodyOf(t, answer)
 	require.NotContains(t, body, `"d"`)
 	verifier, err := tokensession.NewAccessVerifier([]byte(body), tokensession.AccessConfig{
-		Issuer: "https://auth.example", Audience: []string{"https://api.example"}, Now: s.clock,
+		Issuer: "https://auth.example", Audience: []string{"https://api.example"}, Now: s.clock.Now,
 	})
 	require.NoError(t, err)
 	_, err = verifier.Verify(tokens.AccessToken)
@@ -125,8 +125,7 @@ func TestJWKS_publishesTheKeysThatVerify(t *testing.T) {
 func TestJWKS_showsARotationBeforeItSigns(t *testing.T) {
 	signer := newSigner(t)
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	m, err := tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{Now: func() time.Time { return now }})
-	require.NoError(t, err)
+	m := newManager(t, signer, tokensession.NewMemoryStore(), tokensession.Config{Now: func() time.Time { return now }})
 	h, err := sessionhttp.New(m, sessionhttp.Config{})
 	require.NoError(t, err)
 	keys := func() int {

@@ -130,7 +130,7 @@ func TestCookies_noTokenIsInABody(t *testing.T) {
 	}
 	require.Equal(t, info, jsonOf(t, answer), "and nothing else")
 
-	s.advance(time.Minute)
+	s.clock.Advance(time.Minute)
 	request := httptest.NewRequest(http.MethodGet, "/auth/session", nil)
 	withCookies(next, accessCookie)(request)
 	answer = s.do(request)
@@ -147,13 +147,13 @@ func TestCookies_stayInARaceAndInAnOutage(t *testing.T) {
 	second := cookiesOf(t, s.post("/auth/token", nil, withCookies(cookies, refreshCookie)))
 	require.Equal(t, first[refreshCookie].Value, second[refreshCookie].Value)
 
-	s.store.breaks(true)
+	s.store.Down()
 	for _, path := range []string{"/auth/token", "/auth/logout"} {
 		answer := s.post(path, nil, withCookies(first, refreshCookie, accessCookie))
 		require.Empty(t, answer.Header["Set-Cookie"])
 		requireError(t, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
 	}
-	s.store.breaks(false)
+	s.store.Clear()
 	s.requireLive(first[refreshCookie].Value)
 }
 
@@ -218,7 +218,7 @@ func TestCookies_areClearedWithEveryOtherVerdict(t *testing.T) {
 		},
 		"reuse": func(s *site, old map[string]*http.Cookie) {
 			s.post("/auth/token", nil, withCookies(old, refreshCookie))
-			s.advance(time.Minute)
+			s.clock.Advance(time.Minute)
 			require.Equal(t, http.StatusBadRequest, s.refresh(old[refreshCookie].Value).StatusCode)
 		},
 		"denial": func(s *site, old map[string]*http.Cookie) {
@@ -230,7 +230,7 @@ func TestCookies_areClearedWithEveryOtherVerdict(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, s.m.Revoke(ctx, access.SessionID))
 		},
-		"expiry": func(s *site, _ map[string]*http.Cookie) { s.advance(7 * 24 * time.Hour) },
+		"expiry": func(s *site, _ map[string]*http.Cookie) { s.clock.Advance(7 * 24 * time.Hour) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, sessionhttp.Config{Cookies: true})
@@ -260,7 +260,7 @@ func TestLogin_replacesTheBrowsersSession(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, sessionhttp.Config{Cookies: true})
 			old, elsewhere := s.login(), s.login()
-			s.advance(later)
+			s.clock.Advance(later)
 			r := httptest.NewRequest(http.MethodPost, "/login", nil)
 			withCookies(old, accessCookie)(r)
 			w := httptest.NewRecorder()
@@ -306,9 +306,9 @@ func TestLogin_setsNothingOnAnError(t *testing.T) {
 	require.ErrorIs(t, err, tokensession.ErrUnavailable)
 	require.ErrorContains(t, err, "WithMaxAccessSize (4083)", "ASVS 3.3.5")
 	s.grant.Claims = nil
-	s.store.breaks(true)
+	s.store.Down()
 	require.ErrorIs(t, failing(none, "alice"), tokensession.ErrUnavailable)
-	s.store.breaks(false)
+	s.store.Clear()
 	sessions, err := s.m.Sessions(ctx, "alice")
 	require.NoError(t, err)
 	require.Empty(t, sessions)
@@ -353,7 +353,7 @@ func TestLogout_endsTheSessionHoweverOldTheAccessToken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, sessionhttp.Config{Cookies: true})
 			cookies := s.login()
-			s.advance(later)
+			s.clock.Advance(later)
 			answer := s.post("/auth/logout", nil, withCookies(cookies, accessCookie))
 			require.Equal(t, http.StatusOK, answer.StatusCode)
 			require.JSONEq(t, `{}`, bodyOf(t, answer))
@@ -377,8 +377,8 @@ func TestLogout_endsTheSessionHoweverOldTheKey(t *testing.T) {
 		cookies := s.login()
 		next, err := tokensession.GenerateKey()
 		require.NoError(t, err)
-		require.NoError(t, s.signer.Rotate(next, s.clock()))
-		s.advance(24 * time.Hour)
+		require.NoError(t, s.signer.Rotate(next, s.clock.Now()))
+		s.clock.Advance(24 * time.Hour)
 		answer := s.post(path, nil, func(r *http.Request) { edit(r, cookies[accessCookie].Value) })
 		require.Equal(t, http.StatusOK, answer.StatusCode, path)
 		_, err = s.m.Refresh(ctx, cookies[refreshCookie].Value)

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
@@ -44,7 +45,7 @@ func FuzzEndpoints(f *testing.F) {
 		s := newFuzzedSite(t, mode)
 		live, err := s.m.Start(ctx, "alice")
 		require.NoError(t, err)
-		s.events = nil
+		s.events.Take()
 
 		fill := strings.NewReplacer("{refresh}", live.RefreshToken, "{access}", live.AccessToken)
 		r := &http.Request{
@@ -58,9 +59,9 @@ func FuzzEndpoints(f *testing.F) {
 		s.mux.ServeHTTP(w, r)
 
 		s.requireDocumented(t, r, w)
-		if changed := len(s.events) > 0; changed {
+		if changed := len(s.events.All()) > 0; changed {
 			require.Equal(t, http.StatusOK, w.Code)
-			require.True(t, mayChange(r, sent, live), "what was not asked for: %v", s.events)
+			require.True(t, mayChange(r, sent, live), "what was not asked for: %v", s.events.Kinds())
 			s.requireChange(t, r.URL.Path, live, w)
 			return
 		}
@@ -68,7 +69,7 @@ func FuzzEndpoints(f *testing.F) {
 		require.NoError(t, err)
 		_, err = s.m.Refresh(ctx, live.RefreshToken)
 		require.NoError(t, err)
-		require.Equal(t, []tokensession.EventKind{tokensession.EventRefreshed}, s.events, "the live token was consumed")
+		require.Equal(t, []tokensession.EventKind{tokensession.EventRefreshed}, s.events.Kinds(), "the live token was consumed")
 	})
 }
 
@@ -176,7 +177,7 @@ type fuzzedSite struct {
 	m       *tokensession.Manager
 	mux     *http.ServeMux
 	cookies bool
-	events  []tokensession.EventKind
+	events  testkit.Events
 }
 
 // newFuzzedSite makes one in one of 8 modes: with cookies or not, with OAuth clients that have secrets or not, for
@@ -188,13 +189,12 @@ func newFuzzedSite(t testing.TB, mode uint8) *fuzzedSite {
 	require.NoError(t, err)
 	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: "https://auth.example", Audience: []string{"https://api.example"}, CacheSize: -1})
 	require.NoError(t, err)
-	s.m, err = tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{
+	s.m = newManager(t, signer, tokensession.NewMemoryStore(), tokensession.Config{
 		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
 			return tokensession.Grant{Scope: "read write"}, nil
 		},
-		OnEvent: func(_ context.Context, e tokensession.Event) { s.events = append(s.events, e.Kind) },
+		OnEvent: s.events.Add,
 	})
-	require.NoError(t, err)
 	cfg := sessionhttp.Config{
 		Cookies:       s.cookies,
 		Attributes:    func(r *http.Request) map[string]string { return map[string]string{"agent": r.UserAgent()} },
@@ -255,12 +255,12 @@ func (s *fuzzedSite) requireChange(t *testing.T, path string, live tokensession.
 	t.Helper()
 	require.True(t, utf8.Valid(w.Body.Bytes()))
 	if path != "/auth/token" {
-		require.Equal(t, []tokensession.EventKind{tokensession.EventRevoked}, s.events)
+		require.Equal(t, []tokensession.EventKind{tokensession.EventRevoked}, s.events.Kinds())
 		_, err := s.m.Refresh(ctx, live.RefreshToken)
 		require.ErrorIs(t, err, tokensession.ErrRevoked)
 		return
 	}
-	require.Equal(t, []tokensession.EventKind{tokensession.EventRefreshed}, s.events)
+	require.Equal(t, []tokensession.EventKind{tokensession.EventRefreshed}, s.events.Kinds())
 	var body struct {
 		RefreshToken string `json:"refresh_token"`
 	}
@@ -273,5 +273,6 @@ func (s *fuzzedSite) requireChange(t *testing.T, path string, live tokensession.
 	}
 	_, err := s.m.Refresh(ctx, next)
 	require.NoError(t, err)
-	require.Equal(t, tokensession.EventRefreshed, s.events[len(s.events)-1], "the successor was consumed")
+	kinds := s.events.Kinds()
+	require.Equal(t, tokensession.EventRefreshed, kinds[len(kinds)-1], "the successor was consumed")
 }

@@ -1,7 +1,6 @@
 package sessionhttp_test
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
@@ -45,7 +45,7 @@ func newRenderer(t *testing.T) *renderer {
 	t.Cleanup(server.Close)
 	p.url = server.URL
 	p.cookies = p.login()
-	p.advance(16 * time.Minute)
+	p.clock.Advance(16 * time.Minute)
 	return p
 }
 
@@ -131,14 +131,14 @@ func (p *renderer) requireOneSuccessor(results []called) string {
 
 func TestParallel_callsWithOneExpiredCookieAreAllAnswered(t *testing.T) {
 	p := newRenderer(t)
-	p.told()
+	p.events.TakeKinds()
 	results := p.render()
 	for _, c := range results {
 		require.Equal(t, http.StatusOK, c.refresh.StatusCode)
 	}
 	successor := p.requireOneSuccessor(results)
 	kinds := map[tokensession.EventKind]int{}
-	for _, kind := range p.told() {
+	for _, kind := range p.events.TakeKinds() {
 		kinds[kind]++
 	}
 	require.Equal(t, map[tokensession.EventKind]int{tokensession.EventRefreshed: 1, tokensession.EventReplayed: calls - 1}, kinds)
@@ -147,15 +147,15 @@ func TestParallel_callsWithOneExpiredCookieAreAllAnswered(t *testing.T) {
 
 func TestParallel_callsWhileTheStoreIsDownKeepTheCookie(t *testing.T) {
 	p := newRenderer(t)
-	p.store.breaks(true)
+	p.store.Down()
 	for _, c := range p.render() {
 		require.Equal(t, http.StatusServiceUnavailable, c.refresh.StatusCode)
 		require.NotEmpty(t, c.refresh.Header.Get("Retry-After"))
 		require.Equal(t, "no-store", c.refresh.Header.Get("Cache-Control"))
 		require.Empty(t, c.refresh.Header["Set-Cookie"])
 	}
-	p.store.breaks(false)
-	p.advance(time.Hour)
+	p.store.Clear()
+	p.clock.Advance(time.Hour)
 	p.requireLive(p.cookies[refreshCookie].Value)
 }
 
@@ -164,7 +164,9 @@ func TestParallel_callsWhileTheStoreFailsNowAndThenGetOneSuccessor(t *testing.T)
 	answered, failed := 0, 0
 	for range 10 {
 		p := newRenderer(t)
-		p.store.RefreshStore = &flakyStore{RefreshStore: p.store.RefreshStore}
+		lost := testkit.LoseRequest
+		p.store.Always(testkit.Load, testkit.InTurn(lost, lost, testkit.Pass))
+		p.store.Always(testkit.Swap, testkit.InTurn(replyLost, testkit.Pass, lost, testkit.Pass))
 		results := p.render()
 		for _, c := range results {
 			switch c.refresh.StatusCode {
@@ -179,35 +181,16 @@ func TestParallel_callsWhileTheStoreFailsNowAndThenGetOneSuccessor(t *testing.T)
 			}
 		}
 		successor := p.requireOneSuccessor(results)
-		require.NotContains(t, p.told(), tokensession.EventReused)
-		p.store.RefreshStore = p.store.RefreshStore.(*flakyStore).RefreshStore
+		require.NotContains(t, p.events.TakeKinds(), tokensession.EventReused)
+		p.store.Clear()
 		p.requireLive(successor)
 	}
 	require.Positive(t, answered)
 	require.Positive(t, failed, "the store never failed")
 }
 
-// A flakyStore fails in two of three loads and in every second write. Every other write that fails has been done.
-type flakyStore struct {
-	tokensession.RefreshStore
-	loads, swaps atomic.Int32
-}
-
-func (s *flakyStore) Load(ctx context.Context, id string) (tokensession.Record, error) {
-	if s.loads.Add(1)%3 != 0 {
-		return tokensession.Record{}, errStoreDown
-	}
-	return s.RefreshStore.Load(ctx, id)
-}
-
-func (s *flakyStore) Swap(ctx context.Context, next tokensession.Record) error {
-	n := s.swaps.Add(1)
-	if n%4 == 3 {
-		return errStoreDown
-	}
-	err := s.RefreshStore.Swap(ctx, next)
-	if n%4 == 1 && err == nil {
-		return errStoreDown
-	}
-	return err
+// replyLost is the step that a write reaches the store, and its reply gets lost.
+func replyLost(r *testkit.Request) {
+	testkit.Pass(r)
+	testkit.LoseReply(r)
 }

@@ -23,7 +23,7 @@ func TestRevoke_endsTheSessionOfEitherToken(t *testing.T) {
 			t.Run(name+", hint "+hint, func(t *testing.T) {
 				s := newSite(t, sessionhttp.Config{})
 				tokens, other := s.start(), s.start()
-				s.advance(time.Hour) // the access token has expired
+				s.clock.Advance(time.Hour) // the access token has expired
 				form := url.Values{"token": {of(tokens)}, "token_type_hint": {hint}}
 				for range 2 {
 					answer := s.post("/auth/revoke", form)
@@ -69,7 +69,7 @@ func TestRevoke_refusesBadRequests(t *testing.T) {
 func TestRevoke_anOutageIsNoSuccess(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{})
 	tokens := s.start()
-	s.store.breaks(true)
+	s.store.Down()
 	for _, token := range []string{tokens.RefreshToken, tokens.AccessToken} {
 		answer := s.post("/auth/revoke", url.Values{"token": {token}})
 		require.Equal(t, "1", answer.Header.Get("Retry-After"))
@@ -89,7 +89,7 @@ func TestIntrospect_saysWhatATokenIs(t *testing.T) {
 	answer := s.post("/auth/introspect", form, api)
 	require.Equal(t, http.StatusOK, answer.StatusCode)
 	require.Equal(t, "no-store", answer.Header.Get("Cache-Control"))
-	now := s.clock().Unix()
+	now := s.clock.Now().Unix()
 	require.Equal(t, map[string]any{
 		"active": true, "token_type": "Bearer", "sub": "alice", "client_id": "app", "scope": "read", "iss": "https://auth.example",
 		"aud": []any{"https://api.example"}, "exp": float64(now + 900), "iat": float64(now), "auth_time": float64(now),
@@ -106,13 +106,12 @@ func TestIntrospect_saysWhatATokenIs(t *testing.T) {
 	requireError(t, answer, http.StatusUnauthorized, "invalid_token")
 	requireError(t, s.post("/auth/introspect", nil, api), http.StatusBadRequest, "invalid_request")
 	requireError(t, s.post("/auth/introspect", form, api, func(r *http.Request) { r.Method = http.MethodGet }), http.StatusMethodNotAllowed, "invalid_request")
-	s.store.breaks(true)
+	s.store.Down()
 	requireError(t, s.post("/auth/introspect", form, api), http.StatusServiceUnavailable, "temporarily_unavailable")
-	s.store.breaks(false)
+	s.store.Clear()
 
 	// Another instance revokes: it shows at once.
-	other, err := tokensession.New(newSigner(t), s.store, tokensession.Config{Now: s.clock})
-	require.NoError(t, err)
+	other := s.other()
 	require.NoError(t, other.Revoke(context.Background(), tokens.Session.ID))
 	require.JSONEq(t, `{"active":false}`, bodyOf(t, s.post("/auth/introspect", form, api)))
 }
@@ -132,14 +131,6 @@ func TestIntrospectAndRevoke_takeATokenForAnotherAudience(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.post("/auth/revoke", form).StatusCode)
 	requireError(t, s.refresh(tokens.RefreshToken), http.StatusBadRequest, "invalid_grant")
 	require.JSONEq(t, `{"active":false}`, bodyOf(t, s.post("/auth/introspect", form)))
-}
-
-func newSigner(t testing.TB) *tokensession.AccessSigner {
-	key, err := tokensession.GenerateKey()
-	require.NoError(t, err)
-	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: "https://auth.example", Audience: []string{"https://api.example"}})
-	require.NoError(t, err)
-	return signer
 }
 
 func TestIntrospect_isForNobodyUnlessTheHostSaysSo(t *testing.T) {

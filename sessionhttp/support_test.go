@@ -3,7 +3,6 @@ package sessionhttp_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
@@ -26,60 +26,82 @@ type site struct {
 	t      testing.TB
 	h      *sessionhttp.Handlers
 	m      *tokensession.Manager
-	store  *fragileStore
+	clock  *testkit.Clock
+	store  *testkit.HookedStore
+	events *testkit.Events
 	mux    *http.ServeMux
 	signer *tokensession.AccessSigner
 
+	grant tokensession.Grant // that each session gets
+
 	mu     sync.Mutex
-	now    time.Time
-	grant  tokensession.Grant
-	events []tokensession.EventKind
 	causes []error // what the host was told
 }
 
 func newSite(t testing.TB, cfg sessionhttp.Config) *site {
+	t.Helper()
 	return newSiteOf(t, cfg, tokensession.Config{})
 }
 
 func newSiteOf(t testing.TB, cfg sessionhttp.Config, mcfg tokensession.Config) *site {
 	t.Helper()
-	s := &site{t: t, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), mux: http.NewServeMux()}
-	key, err := tokensession.GenerateKey()
-	require.NoError(t, err)
-	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: "https://auth.example", Audience: []string{"https://api.example"}})
-	require.NoError(t, err)
-	s.store = &fragileStore{RefreshStore: tokensession.NewMemoryStore()}
-	mcfg.Now = s.clock
-	mcfg.Authorize = func(context.Context, tokensession.Session) (tokensession.Grant, error) { return s.grant, nil }
-	mcfg.OnEvent = func(_ context.Context, e tokensession.Event) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.events = append(s.events, e.Kind)
+	s := &site{
+		t: t, mux: http.NewServeMux(), signer: newSigner(t), events: &testkit.Events{},
+		// Answers and cookies count in whole seconds. Here they are those that a test expects.
+		clock: testkit.NewClockAt(testkit.Began.Truncate(time.Second)),
+		store: testkit.Hook(t, tokensession.NewMemoryStore()),
 	}
-	s.signer = signer
-	s.m, err = tokensession.New(signer, s.store, mcfg)
-	require.NoError(t, err)
+	mcfg.Authorize = func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+		return s.grant, nil
+	}
+	mcfg.OnEvent = s.events.Add
+	s.m = s.manager(s.signer, mcfg)
 	cfg.OnError = func(_ *http.Request, cause error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.causes = append(s.causes, cause)
 	}
+	var err error
 	s.h, err = sessionhttp.New(s.m, cfg)
 	require.NoError(t, err)
 	s.h.Mount(s.mux)
 	return s
 }
 
-func (s *site) clock() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.now
+// manager makes one more Manager on the site's store, with the site's clock.
+func (s *site) manager(
+	signer *tokensession.AccessSigner, cfg tokensession.Config,
+) *tokensession.Manager {
+	s.t.Helper()
+	cfg.Now = s.clock.Now
+	return newManager(s.t, signer, s.store.Store(), cfg)
 }
 
-func (s *site) advance(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.now = s.now.Add(d)
+// other makes another instance, with a key of its own, which knows nothing but what is in the store.
+func (s *site) other() *tokensession.Manager {
+	s.t.Helper()
+	return s.manager(newSigner(s.t), tokensession.Config{})
+}
+
+func newManager(
+	t testing.TB, signer *tokensession.AccessSigner, store tokensession.RefreshStore,
+	cfg tokensession.Config,
+) *tokensession.Manager {
+	t.Helper()
+	m, err := tokensession.New(signer, store, cfg)
+	require.NoError(t, err)
+	return m
+}
+
+func newSigner(t testing.TB) *tokensession.AccessSigner {
+	t.Helper()
+	key, err := tokensession.GenerateKey()
+	require.NoError(t, err)
+	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{
+		Issuer: "https://auth.example", Audience: []string{"https://api.example"},
+	})
+	require.NoError(t, err)
+	return signer
 }
 
 func (s *site) start(opts ...tokensession.StartOption) tokensession.Tokens {
@@ -87,15 +109,6 @@ func (s *site) start(opts ...tokensession.StartOption) tokensession.Tokens {
 	tokens, err := s.m.Start(ctx, "alice", opts...)
 	require.NoError(s.t, err)
 	return tokens
-}
-
-// told returns what happened to sessions since the last told.
-func (s *site) told() []tokensession.EventKind {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	events := s.events
-	s.events = nil
-	return events
 }
 
 // do sends a request to the site.
@@ -131,10 +144,10 @@ func refreshForm(token string) url.Values {
 // requireLive requires that a refresh token has not been consumed and its session lives.
 func (s *site) requireLive(token string) {
 	s.t.Helper()
-	s.told()
+	s.events.TakeKinds()
 	_, err := s.m.Refresh(ctx, token)
 	require.NoError(s.t, err)
-	require.Equal(s.t, []tokensession.EventKind{tokensession.EventRefreshed}, s.told(), "the token was consumed before")
+	require.Equal(s.t, []tokensession.EventKind{tokensession.EventRefreshed}, s.events.TakeKinds(), "the token was consumed before")
 }
 
 // header returns an edit that adds a header.
@@ -166,56 +179,4 @@ func requireError(t testing.TB, r *http.Response, status int, code string) {
 	require.Equal(t, "application/json", r.Header.Get("Content-Type"))
 	require.Equal(t, "no-store", r.Header.Get("Cache-Control"))
 	require.JSONEq(t, `{"error":"`+code+`"}`, bodyOf(t, r))
-}
-
-var errStoreDown = errors.New("the store is down")
-
-// A fragileStore fails while it is down.
-type fragileStore struct {
-	tokensession.RefreshStore
-	mu   sync.Mutex
-	down bool
-}
-
-func (s *fragileStore) breaks(down bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.down = down
-}
-
-func (s *fragileStore) err() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.down {
-		return errStoreDown
-	}
-	return nil
-}
-
-func (s *fragileStore) Create(ctx context.Context, rec tokensession.Record) error {
-	if err := s.err(); err != nil {
-		return err
-	}
-	return s.RefreshStore.Create(ctx, rec)
-}
-
-func (s *fragileStore) Load(ctx context.Context, id string) (tokensession.Record, error) {
-	if err := s.err(); err != nil {
-		return tokensession.Record{}, err
-	}
-	return s.RefreshStore.Load(ctx, id)
-}
-
-func (s *fragileStore) Swap(ctx context.Context, next tokensession.Record) error {
-	if err := s.err(); err != nil {
-		return err
-	}
-	return s.RefreshStore.Swap(ctx, next)
-}
-
-func (s *fragileStore) List(ctx context.Context, subject string) ([]tokensession.Record, error) {
-	if err := s.err(); err != nil {
-		return nil, err
-	}
-	return s.RefreshStore.List(ctx, subject)
 }

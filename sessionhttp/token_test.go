@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
@@ -45,7 +46,7 @@ func TestToken_answersWithTokens(t *testing.T) {
 // A lifetime of 900 seconds is not told as 899 because the clock is between two seconds.
 func TestToken_tellsLifetimesInWholeSeconds(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{})
-	s.advance(500 * time.Millisecond)
+	s.clock.Advance(500 * time.Millisecond)
 	body := jsonOf(t, s.refresh(s.start().RefreshToken))
 	require.Equal(t, float64(900), body["expires_in"])
 	require.Equal(t, float64(7*24*3600), body["refresh_expires_in"])
@@ -71,12 +72,12 @@ func TestToken_narrowsTheScope(t *testing.T) {
 func TestToken_saysTheSameOfEveryTokenThatIsOver(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{})
 	expired := s.start()
-	s.advance(7 * 24 * time.Hour)
+	s.clock.Advance(7 * 24 * time.Hour)
 	revoked, reused, bound := s.start(), s.start(), s.start(tokensession.WithClient("app"))
 	require.NoError(t, s.m.RevokeToken(ctx, revoked.RefreshToken))
 	_, err := s.m.Refresh(ctx, reused.RefreshToken)
 	require.NoError(t, err)
-	s.advance(time.Minute)
+	s.clock.Advance(time.Minute)
 	said := func(answer *http.Response) (http.Header, string) { return answer.Header, bodyOf(t, answer) }
 	header, body := said(s.refresh("x"))
 	for name, token := range map[string]string{
@@ -110,25 +111,19 @@ func TestToken_deniedIsInvalidGrant(t *testing.T) {
 
 // denyingManager is one on the site's store whose authorizer refuses everybody.
 func denyingManager(t *testing.T, s *site) *tokensession.Manager {
-	key, err := tokensession.GenerateKey()
-	require.NoError(t, err)
-	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: "i", Audience: []string{"a"}})
-	require.NoError(t, err)
-	m, err := tokensession.New(signer, s.store, tokensession.Config{
-		Now: s.clock,
+	t.Helper()
+	return s.manager(newSigner(t), tokensession.Config{
 		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
 			return tokensession.Grant{}, tokensession.ErrDenied
 		},
 	})
-	require.NoError(t, err)
-	return m
 }
 
 func TestToken_anOutageIsNoVerdict(t *testing.T) {
 	for _, cfg := range []sessionhttp.Config{{}, {Cookies: true}} {
 		s := newSite(t, cfg)
 		tokens := s.start()
-		s.store.breaks(true)
+		s.store.Down()
 		var answer *http.Response
 		if cfg.Cookies {
 			answer = s.post("/auth/token", nil, header("Cookie", "__Secure-refresh="+tokens.RefreshToken))
@@ -138,8 +133,8 @@ func TestToken_anOutageIsNoVerdict(t *testing.T) {
 		require.Equal(t, "1", answer.Header.Get("Retry-After"))
 		require.Empty(t, answer.Header["Set-Cookie"])
 		requireError(t, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
-		require.ErrorIs(t, s.causes[0], errStoreDown, "the host learns the cause")
-		s.store.breaks(false)
+		require.ErrorIs(t, s.causes[0], testkit.ErrDown, "the host learns the cause")
+		s.store.Clear()
 		s.requireLive(tokens.RefreshToken)
 	}
 }
@@ -209,13 +204,13 @@ func TestToken_refusesBadRequests(t *testing.T) {
 		"badly escaped credentials": {good, func(r *http.Request) { r.SetBasicAuth("%zz", "") }, 401, "invalid_client"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.told()
+			s.events.TakeKinds()
 			answer := s.post("/auth/token", c.form, c.edit)
 			require.Empty(t, answer.Header["Set-Cookie"])
 			require.Equal(t, c.status == 405, answer.Header.Get("Allow") == "POST")
 			require.Equal(t, c.code == "invalid_client", answer.Header.Get("WWW-Authenticate") == `Basic realm="token"`)
 			requireError(t, answer, c.status, c.code)
-			require.Empty(t, s.told(), "a session was changed")
+			require.Empty(t, s.events.TakeKinds(), "a session was changed")
 			for _, cause := range s.causes {
 				require.NotContains(t, cause.Error(), token[4:])
 			}
@@ -343,9 +338,9 @@ func TestToken_aClientsTokenInACookieIsRefused(t *testing.T) {
 		answer := s.post("/auth/token", form, header("Cookie", "__Secure-refresh="+tokens.RefreshToken), func(r *http.Request) { r.SetBasicAuth("app", "") })
 		requireError(t, answer, http.StatusBadRequest, "invalid_grant")
 	}
-	s.told()
+	s.events.TakeKinds()
 	require.Equal(t, http.StatusOK, s.refresh(tokens.RefreshToken, func(r *http.Request) { r.SetBasicAuth("app", "") }).StatusCode)
-	require.Equal(t, []tokensession.EventKind{tokensession.EventRefreshed}, s.told(), "the token was consumed before")
+	require.Equal(t, []tokensession.EventKind{tokensession.EventRefreshed}, s.events.TakeKinds(), "the token was consumed before")
 }
 
 // A middleware that looks for _method or a CSRF token in the form has read the body, and the form is in the request.
@@ -444,7 +439,7 @@ func TestToken_remembersNoMoreThanThereIsRoomFor(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Cookies: true, Attributes: func(*http.Request) map[string]string { return given }})
 	for _, names := range []int{1, 15, 16, 17, 32, 33, 100} {
 		given = nil
-		s.advance(time.Second)
+		s.clock.Advance(time.Second)
 		cookies := s.login()
 		for _, size := range []int{5000, 0, 1, 100, 255, 256} {
 			given = map[string]string{}
@@ -487,9 +482,9 @@ func TestToken_refreshesWhereThereIsNoRoomForAttributes(t *testing.T) {
 				require.Equal(t, http.StatusOK, answer.StatusCode)
 				cookies = cookiesOf(t, answer)
 			}
-			s.store.breaks(true)
+			s.store.Down()
 			requireError(t, s.post("/auth/token", nil, withCookies(cookies, refreshCookie)), http.StatusServiceUnavailable, "temporarily_unavailable")
-			s.store.breaks(false)
+			s.store.Clear()
 			form := refreshForm(tokens.RefreshToken)
 			requireError(t, s.post("/auth/token", form), http.StatusBadRequest, "invalid_grant")
 			form.Set("client_id", "app")

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"context"
 	"io"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 func TestTell_isTrue(t *testing.T) {
@@ -15,15 +15,12 @@ func TestTell_isTrue(t *testing.T) {
 }
 
 // A forgetful store acknowledges revocations and drops them.
-type forgetful struct{ tokensession.RefreshStore }
-
-func (f forgetful) Swap(ctx context.Context, next tokensession.Record) error {
-	if !next.RevokedAt.IsZero() {
-		return nil
-	}
-	return f.RefreshStore.Swap(ctx, next)
-}
-
 func TestTell_noticesWhatComesOutDifferently(t *testing.T) {
-	require.Error(t, tell(io.Discard, forgetful{tokensession.NewMemoryStore()}))
+	forgetful := testkit.Hook(t, testkit.Plain(tokensession.NewMemoryStore()))
+	forgetful.Always(testkit.Swap, func(r *testkit.Request) {
+		if !r.Record.RevokedAt.IsZero() {
+			r.Answer(nil)
+		}
+	})
+	require.Error(t, tell(io.Discard, forgetful.Store()))
 }

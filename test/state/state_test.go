@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 	"github.com/seed67bc9b7f/tokensession/sqlstore"
 )
 
@@ -70,7 +71,7 @@ func newModel(t *rapid.T, store tokensession.RefreshStore, subjects []string) *m
 	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: "i", Audience: []string{"a"}})
 	must(t, err)
 	if rapid.Bool().Draw(t, "hide optional abilities") {
-		store = struct{ tokensession.RefreshStore }{store}
+		store = testkit.Plain(store)
 	}
 	s.m, err = tokensession.New(signer, store, s.cfg)
 	must(t, err)

@@ -146,14 +146,14 @@ func (c *crowd) totals() (done, failed int64) {
 func TestKillUnderLoad(t *testing.T) {
 	eachServer(t, func(t *testing.T, p place, s server) {
 		happened, clock := new(events), newClock()
-		m := newManager(t, p.open(t, access{}), tokensession.Config{Now: clock.Now, OnEvent: happened.add})
+		m := newManager(t, p.open(t, access{}), tokensession.Config{Now: clock.Now, OnEvent: happened.Add})
 		clients := newCrowd(t, m, crashClients)
 		clients.work()
 		for _, outage := range []time.Duration{0, pastGrace, time.Hour} {
 			clients.awaitProgress(10)
 			s.Kill()
 			clients.awaitOutage()
-			clock.advance(outage)
+			clock.Advance(outage)
 			s.Start()
 		}
 		clients.awaitProgress(10)
@@ -173,7 +173,7 @@ func TestKillUnderLoad_process(t *testing.T) {
 		now := newClock().Now()
 		happened := new(events)
 		m := newManager(t, p.open(t, access{}), tokensession.Config{
-			Now: func() time.Time { return now }, GracePeriod: grace, OnEvent: happened.add,
+			Now: func() time.Time { return now }, GracePeriod: grace, OnEvent: happened.Add,
 		})
 		for range crashes {
 			w := startWorker(t, job{Do: "refresh", Place: p, Grace: grace, Now: now})
@@ -182,7 +182,7 @@ func TestKillUnderLoad_process(t *testing.T) {
 			}
 		}
 		happened.none(t, tokensession.EventReused, tokensession.EventRevoked, tokensession.EventHealed)
-		t.Logf("of %d clients, %d had been rotated without an answer", crashes*refreshSessions, happened.count(tokensession.EventReplayed))
+		t.Logf("of %d clients, %d had been rotated without an answer", crashes*refreshSessions, happened.Count(tokensession.EventReplayed))
 	})
 }
 
@@ -216,7 +216,7 @@ func TestKillUnderLoad_redisLosesWrites(t *testing.T) {
 	r := servers.StartRedis(t, servers.RedisOptions{})
 	p := place{Backend: redisSingle, Addrs: []string{r.Addr}}
 	happened := new(events)
-	m := newManager(t, p.open(t, access{}), tokensession.Config{Now: newClock().Now, GracePeriod: grace, OnEvent: happened.add})
+	m := newManager(t, p.open(t, access{}), tokensession.Config{Now: newClock().Now, GracePeriod: grace, OnEvent: happened.Add})
 
 	clients := newCrowd(t, m, crashClients)
 	if err := r.Client(nil).Save(context.Background()).Err(); err != nil {
@@ -231,7 +231,7 @@ func TestKillUnderLoad_redisLosesWrites(t *testing.T) {
 	clients.rest()
 	clients.allLive()
 
-	if n := happened.count(tokensession.EventHealed); n != crashClients {
+	if n := happened.Count(tokensession.EventHealed); n != crashClients {
 		t.Errorf("%d sessions were healed, want %d: each had been refreshed since the snapshot", n, crashClients)
 	}
 	happened.none(t, tokensession.EventReused, tokensession.EventRevoked)

@@ -36,7 +36,7 @@ func TestDumpHoldsNoToken(t *testing.T) {
 				happened := new(events)
 				store := p.open(t, access{})
 				m := newManager(t, store, tokensession.Config{
-					Now: newClock().Now, RefreshKeys: hostKeys, OnEvent: happened.add,
+					Now: newClock().Now, RefreshKeys: hostKeys, OnEvent: happened.Add,
 				})
 				given := someSessions(t, m)
 				dump := p.dump(t)

@@ -93,7 +93,7 @@ func TestStaleReplicaPromoted(t *testing.T) {
 func testStaleReplica(t *testing.T, pair pairOfServers) {
 	proxy := newFaultProxy(t)
 	happened, clock := new(events), newClock()
-	m := newManager(t, pair.place.open(t, access{dial: proxy.dial}), tokensession.Config{Now: clock.Now, OnEvent: happened.add})
+	m := newManager(t, pair.place.open(t, access{dial: proxy.dial}), tokensession.Config{Now: clock.Now, OnEvent: happened.Add})
 	other := newManager(t, pair.place.open(t, access{dial: proxy.dial}), tokensession.Config{Now: clock.Now})
 	follow(t, other)
 
@@ -117,7 +117,7 @@ func testStaleReplica(t *testing.T, pair pairOfServers) {
 	for _, one := range clients.clients {
 		reached[one] = generation(one.token)
 	}
-	clock.advance(pastGrace)
+	clock.Advance(pastGrace)
 	pair.promote()
 	proxy.move(pair.place.server(t), pair.replica)
 
@@ -127,14 +127,14 @@ func testStaleReplica(t *testing.T, pair pairOfServers) {
 			t.Errorf("generation %d was healed to %d, want %d", before, got, before+1)
 		}
 	}
-	if n := happened.count(tokensession.EventHealed); n != crashClients {
+	if n := happened.Count(tokensession.EventHealed); n != crashClients {
 		t.Errorf("%d sessions were healed, want %d", n, crashClients)
 	}
 	happened.none(t, tokensession.EventReused)
 	clients.allLive()
 
 	refresh(t, m, victim.RefreshToken) // heals
-	clock.advance(pastGrace)
+	clock.Advance(pastGrace)
 	wantDead(t, m, thief.RefreshToken, tokensession.ErrReused)
 	for _, one := range []*tokensession.Manager{other, m} {
 		wantDead(t, one, loggedOut.RefreshToken, tokensession.ErrRevoked)
@@ -158,7 +158,7 @@ func TestSentinelPromotesReplica(t *testing.T) {
 		t.Fatal(err)
 	}
 	happened, clock := new(events), newClock()
-	m := newManager(t, store, tokensession.Config{Now: clock.Now, OnEvent: happened.add})
+	m := newManager(t, store, tokensession.Config{Now: clock.Now, OnEvent: happened.Add})
 
 	clients := newCrowd(t, m, crashClients)
 	master.AwaitReplicas(1)
@@ -168,12 +168,12 @@ func TestSentinelPromotesReplica(t *testing.T) {
 	clients.awaitProgress(5) // this is lost
 	master.Kill()
 	clients.awaitOutage()
-	clock.advance(pastGrace)
+	clock.Advance(pastGrace)
 	clients.awaitProgress(10)
 	clients.rest()
 	clients.allLive()
 	happened.none(t, tokensession.EventReused, tokensession.EventRevoked)
-	if n := happened.count(tokensession.EventHealed); n != crashClients {
+	if n := happened.Count(tokensession.EventHealed); n != crashClients {
 		t.Errorf("%d sessions were healed, want %d", n, crashClients)
 	}
 	if err := store.Check(context.Background()); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 // The history that porcupine judges: 8 clients, spread over two managers on one store, use a few sessions at once, each
@@ -209,34 +210,21 @@ func (r *recorder) do(client int, c call, run func(context.Context) answer) {
 // store did not say so.
 type lostKey struct{}
 
-// A notingStore notes which writes may have been applied though it did not say so. A conflict may be such a one: the
-// driver sends a write again whose reply was lost, and others have changed the record meanwhile.
-type notingStore struct {
-	tokensession.RefreshStore
-	proxy *faultProxy
-}
-
-func (s notingStore) Swap(ctx context.Context, next tokensession.Record) error {
-	before := s.proxy.losses()
-	err := s.RefreshStore.Swap(ctx, next)
-	if err != nil && (s.proxy.losses() > before || !errors.Is(err, tokensession.ErrConflict)) {
-		ctx.Value(lostKey{}).(*atomic.Bool).Store(true)
-	}
-	return err
-}
-
-// A notingRevoker is a notingStore that can revoke a subject's sessions at once.
-type notingRevoker struct {
-	notingStore
-	tokensession.SubjectRevoker
-}
-
-func noting(store tokensession.RefreshStore, proxy *faultProxy) tokensession.RefreshStore {
-	noting := notingStore{store, proxy}
-	if shortcut, ok := store.(tokensession.SubjectRevoker); ok {
-		return notingRevoker{noting, shortcut}
-	}
-	return noting
+// noting returns a store that notes which writes may have been applied though it did not say so. A
+// conflict may be such a one: the driver sends a write again whose reply was lost, and others have
+// changed the record meanwhile.
+func noting(
+	t *testing.T, store tokensession.RefreshStore, proxy *faultProxy,
+) tokensession.RefreshStore {
+	hooked := testkit.Hook(t, store)
+	hooked.Always(testkit.Swap, func(r *testkit.Request) {
+		before := proxy.losses()
+		r.Pass()
+		if err := r.Err(); err != nil && (proxy.losses() > before || !errors.Is(err, tokensession.ErrConflict)) {
+			r.Context().Value(lostKey{}).(*atomic.Bool).Store(true)
+		}
+	})
+	return hooked.Store()
 }
 
 func (r *recorder) unknown() (n int) {
@@ -438,7 +426,7 @@ func TestLinearizable(t *testing.T) {
 				stores := access{dial: proxy.dial}
 				cfg := tokensession.Config{Now: newClock().Now, GracePeriod: mode.grace}
 				managers := []*tokensession.Manager{
-					newManager(t, noting(p.open(t, stores), proxy), cfg), newManager(t, noting(p.open(t, stores), proxy), cfg),
+					newManager(t, noting(t, p.open(t, stores), proxy), cfg), newManager(t, noting(t, p.open(t, stores), proxy), cfg),
 				}
 
 				stop := loseNowAndThen(proxy)

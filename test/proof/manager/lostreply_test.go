@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 // manyReplies is more than any call waits for, with all the retries of its driver.
@@ -14,10 +15,9 @@ const manyReplies = 1 << 20
 
 // A lossyStore loses replies of the server in the next call of one kind.
 type lossyStore struct {
-	tokensession.RefreshStore
 	direct tokensession.RefreshStore // not through the proxy
 	arm    func() (disarm func() int)
-	call   string // that the replies are lost in; empty when that has been
+	call   testkit.Call // that the replies are lost in; empty when that has been
 
 	lost    int  // replies
 	applied bool // the write, by the server
@@ -28,27 +28,30 @@ type lossyStore struct {
 func newLossyStore(t *testing.T, p place, proxy *faultProxy) (*lossyStore, tokensession.RefreshStore) {
 	s := &lossyStore{direct: p.open(t, access{})}
 	store := p.open(t, access{pool: 1, dial: proxy.dial, wait: 200 * time.Millisecond})
-	return s, hooked(store, s.around)
+	hooked := testkit.Hook(t, store)
+	hooked.Always(testkit.Any, s.around)
+	return s, hooked.Store()
 }
 
 // loseIn makes the next call of this kind lose replies as arm says.
-func (s *lossyStore) loseIn(call string, arm func() func() int) {
+func (s *lossyStore) loseIn(call testkit.Call, arm func() func() int) {
 	s.call, s.arm, s.lost, s.applied, s.told = call, arm, 0, false, nil
 }
 
-func (s *lossyStore) around(call string, rec tokensession.Record, do func() error) error {
-	if call != s.call {
-		return do()
+func (s *lossyStore) around(r *testkit.Request) {
+	if r.Call != s.call {
+		return
 	}
 	s.call = ""
+	written := r.Record // if it is a write
 	disarm := s.arm()
-	s.told = do()
+	r.Pass()
+	s.told = r.Err()
 	s.lost = disarm()
-	if rec.WriteID != "" {
-		stored, err := s.direct.Load(context.Background(), rec.ID)
-		s.applied = err == nil && stored.WriteID == rec.WriteID
+	if written.WriteID != "" {
+		stored, err := s.direct.Load(context.Background(), written.ID)
+		s.applied = err == nil && stored.WriteID == written.WriteID
 	}
-	return s.told
 }
 
 // TestLostReply: the server has done what a store's call asked, and its reply is lost: one reply of the call, whichever
@@ -61,20 +64,20 @@ func TestLostReply(t *testing.T) {
 	}{{"one", 1}, {"all that follow", manyReplies}}
 	eachBackend(t, func(t *testing.T, p place) {
 		for _, mode := range linModes {
-			for _, call := range []string{storeCreate, storeLoad, storeSwap} {
+			for _, call := range []testkit.Call{testkit.Create, testkit.Load, testkit.Swap} {
 				for _, loss := range losses {
-					t.Run(mode.name+"/"+call+"/"+loss.name, func(t *testing.T) { testLostReply(t, p, mode.grace, call, loss.n) })
+					t.Run(mode.name+"/"+string(call)+"/"+loss.name, func(t *testing.T) { testLostReply(t, p, mode.grace, call, loss.n) })
 				}
 			}
 		}
 	}, sqlite)
 }
 
-func testLostReply(t *testing.T, p place, grace time.Duration, call string, n int) {
+func testLostReply(t *testing.T, p place, grace time.Duration, call testkit.Call, n int) {
 	proxy := newFaultProxy(t)
 	lossy, store := newLossyStore(t, p, proxy)
 	happened := new(events)
-	m := newManager(t, store, tokensession.Config{Now: newClock().Now, GracePeriod: grace, OnEvent: happened.add})
+	m := newManager(t, store, tokensession.Config{Now: newClock().Now, GracePeriod: grace, OnEvent: happened.Add})
 
 	applied := 0 // writes that were applied, at the latest by a retry
 	for skip := 0; ; skip++ {
@@ -95,7 +98,7 @@ func testLostReply(t *testing.T, p place, grace time.Duration, call string, n in
 			t.Errorf("VerifyLive after the fault: %v", err)
 		}
 	}
-	if call != storeLoad && n == manyReplies && applied == 0 {
+	if call != testkit.Load && n == manyReplies && applied == 0 {
 		t.Errorf("%s was never applied with all its replies lost", call)
 	}
 	happened.none(t, tokensession.EventReused, tokensession.EventRevoked, tokensession.EventDenied)
@@ -103,12 +106,12 @@ func testLostReply(t *testing.T, p place, grace time.Duration, call string, n in
 
 // loginAndRefresh starts a session and refreshes it, as a client does that tries again when it is told to. Replies are
 // lost in one call of the store.
-func loginAndRefresh(t *testing.T, m *tokensession.Manager, lossy *lossyStore, call string, lose func() func() int) tokensession.Tokens {
+func loginAndRefresh(t *testing.T, m *tokensession.Manager, lossy *lossyStore, call testkit.Call, lose func() func() int) tokensession.Tokens {
 	t.Helper()
 	for range 20 { // so that each node of a Cluster has a connection, and the statements are prepared
 		refresh(t, m, start(t, m, "bob").RefreshToken)
 	}
-	if call == storeCreate {
+	if call == testkit.Create {
 		lossy.loseIn(call, lose)
 		return refresh(t, m, start(t, m, "alice").RefreshToken)
 	}
@@ -116,7 +119,7 @@ func loginAndRefresh(t *testing.T, m *tokensession.Manager, lossy *lossyStore, c
 	lossy.loseIn(call, lose)
 	next, err := m.Refresh(context.Background(), tokens.RefreshToken)
 	switch {
-	case errors.Is(err, tokensession.ErrUnavailable) && call == storeLoad:
+	case errors.Is(err, tokensession.ErrUnavailable) && call == testkit.Load:
 		next = refresh(t, m, tokens.RefreshToken)
 	case err != nil: // after Swap, the manager has to find out by itself what became of its write
 		t.Fatalf("Refresh with replies of %s lost: %v; the store had said %v", call, err, lossy.told)
@@ -152,13 +155,13 @@ func TestLostReply_andNoWayToFindOut(t *testing.T) {
 				lossy, store := newLossyStore(t, p, proxy)
 				happened, clock := new(events), newClock()
 				cfg := tokensession.Config{
-					Now: clock.Now, GracePeriod: test.grace, RecoveryPeriod: test.recovery, OnEvent: happened.add,
+					Now: clock.Now, GracePeriod: test.grace, RecoveryPeriod: test.recovery, OnEvent: happened.Add,
 				}
 				m := newManager(t, store, cfg)
 				tokens := refresh(t, m, start(t, m, "alice").RefreshToken)
 
 				var over func() int
-				lossy.loseIn(storeSwap, func() func() int {
+				lossy.loseIn(testkit.Swap, func() func() int {
 					over = proxy.lose(0, manyReplies)
 					return func() int { return 1 } // goes on after the call
 				})
@@ -167,7 +170,7 @@ func TestLostReply_andNoWayToFindOut(t *testing.T) {
 					t.Fatalf("Refresh: %v, want ErrUnavailable; the write was applied: %v, want true", err, lossy.applied)
 				}
 				over()
-				clock.advance(test.later)
+				clock.Advance(test.later)
 				if test.elsewhere {
 					m = newManager(t, p.open(t, access{}), cfg)
 				}
@@ -182,12 +185,12 @@ func TestLostReply_andNoWayToFindOut(t *testing.T) {
 // TestLateReply: the reply to a rotation comes after the caller's deadline. The token works again.
 func TestLateReply(t *testing.T) {
 	eachBackend(t, func(t *testing.T, p place) {
-		for _, call := range []string{storeLoad, storeSwap} {
-			t.Run(call, func(t *testing.T) {
+		for _, call := range []testkit.Call{testkit.Load, testkit.Swap} {
+			t.Run(string(call), func(t *testing.T) {
 				proxy := newFaultProxy(t)
 				lossy, store := newLossyStore(t, p, proxy)
 				happened := new(events)
-				m := newManager(t, store, tokensession.Config{Now: newClock().Now, GracePeriod: grace, OnEvent: happened.add})
+				m := newManager(t, store, tokensession.Config{Now: newClock().Now, GracePeriod: grace, OnEvent: happened.Add})
 				tokens := refresh(t, m, start(t, m, "alice").RefreshToken)
 
 				// On a busy machine the deadline can come before the call has been sent.
@@ -217,7 +220,7 @@ func TestConnectionRefused(t *testing.T) {
 		proxy := newFaultProxy(t)
 		happened := new(events)
 		m := newManager(t, p.open(t, access{dial: proxy.dial}), tokensession.Config{
-			Now: newClock().Now, GracePeriod: tokensession.Strict, MaxSessions: 3, OnEvent: happened.add,
+			Now: newClock().Now, GracePeriod: tokensession.Strict, MaxSessions: 3, OnEvent: happened.Add,
 		})
 		tokens := refresh(t, m, start(t, m, "alice").RefreshToken)
 		ctx := context.Background()

@@ -5,25 +5,15 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
-// A clock stands still until it is moved. It starts at the real time, because Redis drops records by its own clock.
-type clock struct{ nanos atomic.Int64 }
-
-func newClock() *clock {
-	c := new(clock)
-	c.nanos.Store(time.Now().UnixNano())
-	return c
-}
-
-func (c *clock) Now() time.Time          { return time.Unix(0, c.nanos.Load()) }
-func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
+// newClock returns a clock that stands at the real time, because Redis drops records by its own clock.
+func newClock() *testkit.Clock { return testkit.NewClockAt(time.Now().Round(0)) }
 
 // grace is the period of the proofs in which time stands still: it must only be on. pastGrace is longer.
 const (
@@ -61,34 +51,13 @@ func makeManagerWith(access tokensession.AccessConfig, store tokensession.Refres
 }
 
 // events collects what a manager reports.
-type events struct {
-	mu  sync.Mutex
-	all []tokensession.Event
-}
-
-func (e *events) add(_ context.Context, event tokensession.Event) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.all = append(e.all, event)
-}
-
-func (e *events) count(kind tokensession.EventKind) int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	n := 0
-	for _, event := range e.all {
-		if event.Kind == kind {
-			n++
-		}
-	}
-	return n
-}
+type events struct{ testkit.Events }
 
 // none fails the test if there was an event of one of these kinds.
 func (e *events) none(tb testing.TB, kinds ...tokensession.EventKind) {
 	tb.Helper()
 	for _, kind := range kinds {
-		if n := e.count(kind); n > 0 {
+		if n := e.Count(kind); n > 0 {
 			tb.Errorf("%d events %q, want none", n, kind)
 		}
 	}

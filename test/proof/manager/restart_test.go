@@ -30,7 +30,7 @@ func TestRestartStillCatchesReuse(t *testing.T) {
 			}
 			closeStore()
 			restart()
-			clock.advance(pastGrace)
+			clock.Advance(pastGrace)
 
 			after := newManager(t, p.open(t, access{}), cfg)
 			_, err = refreshUntilVerdict(t, after, first.RefreshToken)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 // A gate stops a call before its n-th call of the store, or, if it makes fewer, never.
@@ -20,13 +21,12 @@ func newGate(n int) *gate {
 	return &gate{n: n, reached: make(chan struct{}), open: make(chan struct{})}
 }
 
-func (g *gate) hook(_ string, _ tokensession.Record, do func() error) error {
+func (g *gate) hook(*testkit.Request) {
 	if g.n == 0 {
 		close(g.reached)
 		<-g.open
 	}
 	g.n--
-	return do()
 }
 
 // Calls that end a session.
@@ -80,7 +80,9 @@ func stopEverywhere(t *testing.T, p place, first, second action) {
 	stops := 0
 	for n := 0; n == stops; n++ {
 		g := newGate(n)
-		stopped := newManager(t, hooked(store, g.hook), cfg)
+		hooked := testkit.Hook(t, store)
+		hooked.Always(testkit.Any, g.hook)
+		stopped := newManager(t, hooked.Store(), cfg)
 		had := start(t, m, fmt.Sprintf("%s %d", t.Name(), n))
 
 		type result struct {
