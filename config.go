@@ -1,96 +1,124 @@
 package tokensession
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
-	"math"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/seed67bc9b7f/tokensession/internal/attributes"
 )
 
-// Strict as [Config.GracePeriod] and Unlimited as [Config.MaxLifetime] turn these off.
-const Strict, Unlimited time.Duration = -1, -1
+// Strict turns off [Config.GracePeriod] or [Config.RecoveryPeriod], and Unlimited turns off
+// [Config.MaxLifetime]. Each is an error in the other's field.
+const (
+	Strict    time.Duration = -1
+	Unlimited time.Duration = -2
+)
 
 const (
 	defaultAccessTTL   = 15 * time.Minute
 	defaultRefreshTTL  = 7 * 24 * time.Hour
 	defaultMaxLifetime = 30 * 24 * time.Hour
 	defaultGrace       = 10 * time.Second
+	defaultRecovery    = time.Hour
 
 	minTTL       = time.Second                // exp is in whole seconds
 	maxAccessTTL = 24 * time.Hour             // how long a RevocationFeed reports a revocation
 	maxPeriod    = 100 * 365 * 24 * time.Hour // keeps dates within what stores hold
 
-	maxNameSize       = 255 // bytes of a subject, client id, issuer or audience: an indexed column's in any database
-	maxAttributes     = 32
-	maxAttributesSize = 4096 // bytes of names and values together
+	// maxNameSize is the bytes of a subject, client id, issuer or audience: any database indexes a
+	// column of that size.
+	maxNameSize = 255
 )
 
-// A Config says how sessions live. The zero value is a good one for browsers. [New] copies and validates it.
+// A Config says how sessions live. The zero value is a good one for browsers. [New] copies and
+// validates it.
 type Config struct {
-	// AccessTTL is how long an access token is good for: 15 minutes if 0, from 1 second to 24 hours. It never outlives
-	// its session. Revocations are remembered for this long and a little more: where it is made shorter, a session
-	// revoked before can be used with an access token made before, until that expires.
+	// AccessTTL is how long an access token is good for: 15 minutes if 0, from 1 second to 24
+	// hours. It never outlives its session. Revocations are remembered for this long and a little
+	// more: where it is made shorter, a session revoked before can be used with an access token
+	// made before, until that expires.
 	AccessTTL time.Duration
 
-	// RefreshTTL is how long a session lasts without a refresh: 7 days if 0. Every refresh starts it anew.
+	// RefreshTTL is how long a session lasts without a refresh: 7 days if 0. Every refresh starts
+	// it anew.
 	RefreshTTL time.Duration
 
-	// MaxLifetime is how long a session lasts at most, from login: 30 days if 0. No refresh extends it. [Unlimited]
-	// means that a session that is refreshed never ends. It is fixed at login: sessions that began under another value
-	// keep that.
+	// MaxLifetime is how long a session lasts at most, from login: 30 days if 0. No refresh extends
+	// it. [Unlimited] means that a session that is refreshed never ends. It is fixed at login:
+	// sessions that began under another value keep that.
 	MaxLifetime time.Duration
 
-	// GracePeriod is how long after a refresh the consumed token is answered with the same successor again: 10 seconds
-	// if 0, and shorter than AccessTTL, else the holder of an old token could follow every refresh. It is what makes
-	// two tabs, a retry and a lost reply harmless.
+	// GracePeriod is how long after a refresh the consumed token is answered with the same
+	// successor again: 10 seconds if 0, and shorter than AccessTTL, else the holder of an old token
+	// could follow every refresh. It is what makes two tabs, a retry and a lost reply harmless.
 	//
-	// [Strict] turns it off: of refreshes that race one wins, and the others end the session, as does a client that
-	// did not get the reply and tries again. It is for clients that serialize their refreshes and can log in again.
+	// [Strict] turns it off: of refreshes that race one wins, and the others end the session, as
+	// does a client that did not get the reply and tries again. It is for clients that serialize
+	// their refreshes and can log in again.
 	GracePeriod time.Duration
 
-	// RecoveryPeriod is how long after a refresh the consumed token is still accepted if it turns out that its
-	// successor never arrived: off if 0, at most RefreshTTL. The successor made before is displaced, and presenting
-	// it ends the session. It is for mobile applications that lose the network in mid-refresh. With Strict, refreshes
-	// that race displace each other's tokens.
+	// RecoveryPeriod is how long after a refresh the consumed token is still accepted, because its
+	// successor may never have arrived: at most RefreshTTL. If it is 0 it is an hour, or RefreshTTL
+	// if that is shorter, and none if GracePeriod is Strict. [Strict] turns it off.
+	//
+	// It is for clients that lose a token after the server has answered. A browser that is killed
+	// within half a minute of a refresh comes back with the token consumed last, because Chromium
+	// writes its cookies to the disk every 30 seconds. A mobile application loses the network in
+	// mid-refresh.
+	//
+	// A recovery makes a new successor, which displaces the one made before. Presenting the
+	// displaced one ends the session. What it costs: until the honest client's next refresh, a
+	// thief can use the token that was consumed last like a live one, for as long as this period.
+	// Then the theft shows.
+	//
+	// If GracePeriod is Strict and RecoveryPeriod is not, refreshes that race displace each other's
+	// tokens.
 	RecoveryPeriod time.Duration
 
-	// MaxSessions is how many sessions a subject may have; 0 means any number. One login more ends the oldest.
+	// MaxSessions is how many sessions a subject may have; 0 means any number. One login more ends
+	// the oldest.
 	MaxSessions int
 
-	// Authorize is asked at Start and at every Refresh. If it is nil, everybody is allowed, without extra claims.
+	// Authorize is asked at Start and at every Refresh. If it is nil, everybody is allowed, without
+	// extra claims.
 	Authorize Authorizer
 
-	// RefreshKeys, if there are any, are needed besides the store to make or check a refresh token: who can write to
-	// the store cannot make one. Each is 32 random bytes or more, kept outside the store. The first one signs, all
-	// verify. To change keys, first add the new one at the end on every instance, then move it to the front on every
-	// instance; remove the old one when MaxLifetime has passed. If it goes earlier, as with Unlimited it must, a token
-	// made with it that comes back then is refused as a forgery, and is no sign of theft any more.
+	// RefreshKeys, if there are any, are needed besides the store to make or check a refresh token:
+	// who can write to the store cannot make one. Each is 32 random bytes or more, kept outside the
+	// store. The first one signs, all verify. To change keys, first add the new one at the end on
+	// every instance, then move it to the front on every instance; remove the old one when
+	// MaxLifetime has passed. If it goes earlier, as with Unlimited it must, a token made with it
+	// that comes back then is refused as a forgery, and is no sign of theft any more.
 	//
-	// A nil element stands for no key. To begin with keys, go by way of {nil, key} and {key, nil} to {key}. While the
-	// nil is there, it is as if there were no keys for whoever can write to the store.
+	// A nil element stands for no key. To begin with keys, go by way of {nil, key} and {key, nil}
+	// to {key}. While the nil is there, it is as if there were no keys for whoever can write to the
+	// store.
 	RefreshKeys [][]byte
 
-	// OnEvent is told what happens to sessions. It is called in the goroutine of the call that caused it, after the
-	// fact is in the store, and must neither block nor panic: the client would not get its tokens.
+	// OnEvent is told what happens to sessions. It is called in the goroutine of the call that
+	// caused it, after the fact is in the store, and must neither block nor panic: the client would
+	// not get its tokens.
 	OnEvent func(context.Context, Event)
 
 	// Now is the clock; time.Now if nil, which in a bubble of testing/synctest is the bubble's.
 	Now func() time.Time
 }
 
-// An Authorizer decides whether a session may have tokens, and what its access token says. It is asked with the
-// session as it was before the refresh, but for attributes given with it. If it returns [ErrDenied], wrapped or not,
-// the refresh ends the session. Any other error means that it could not tell: the call returns [ErrUnavailable] and
-// the session stays as it is.
+// An Authorizer decides whether a session may have tokens, and what its access token says. It is
+// asked with the session as it was before the refresh, but for attributes given with it. If it
+// returns [ErrDenied], wrapped or not, the refresh ends the session. Any other error means that it
+// could not tell: the call returns [ErrUnavailable] and the session stays as it is.
 type Authorizer func(ctx context.Context, s Session) (Grant, error)
 
-// A Grant is what an access token says beyond who and which session. It is asked for each time, so that a permission
-// that was taken away is gone from the next access token.
+// A Grant is what an access token says beyond who and which session. It is asked for each time, so
+// that a permission that was taken away is gone from the next access token.
 type Grant struct {
 	// Audience is the token's aud; AccessConfig.Audience if it is empty.
 	Audience []string
@@ -98,13 +126,14 @@ type Grant struct {
 	// Scope is the token's scope: names separated by single spaces (RFC 6749 section 3.3).
 	Scope string
 
-	// Claims are further claims, written as [encoding/json.Marshal] does. Names that RFC 9068 gives a meaning are
-	// refused, in whatever case, and so are two names that differ in case only. The whole access token cannot be longer
-	// than 8 KiB.
+	// Claims are further claims, written as [encoding/json.Marshal] does. Names that RFC 9068 gives
+	// a meaning are refused, in whatever case, and so are two names that differ in case only. The
+	// whole access token cannot be longer than 8 KiB.
 	Claims map[string]any
 }
 
-// withDefaults returns the config with its zero values filled in and its slices copied, or says what is wrong with it.
+// withDefaults returns the config with its zero values filled in and its slices copied, or says
+// what is wrong with it.
 func (c Config) withDefaults() (Config, error) {
 	for _, d := range []struct {
 		field        *time.Duration
@@ -112,6 +141,12 @@ func (c Config) withDefaults() (Config, error) {
 	}{{&c.AccessTTL, defaultAccessTTL}, {&c.RefreshTTL, defaultRefreshTTL}, {&c.MaxLifetime, defaultMaxLifetime}, {&c.GracePeriod, defaultGrace}} {
 		if *d.field == 0 {
 			*d.field = d.defaultValue
+		}
+	}
+	if c.RecoveryPeriod == 0 {
+		c.RecoveryPeriod = min(defaultRecovery, c.RefreshTTL)
+		if c.GracePeriod == Strict {
+			c.RecoveryPeriod = Strict
 		}
 	}
 	if err := c.validate(); err != nil {
@@ -135,6 +170,10 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 func (c Config) validate() error {
+	return cmp.Or(c.validateLifetimes(), c.validateGrace(), c.validateCounts(), c.validateKeys())
+}
+
+func (c Config) validateLifetimes() error {
 	switch {
 	case c.AccessTTL < minTTL || c.AccessTTL > maxAccessTTL:
 		return fmt.Errorf("AccessTTL %v: must be from %v to %v", c.AccessTTL, minTTL, maxAccessTTL)
@@ -142,15 +181,32 @@ func (c Config) validate() error {
 		return fmt.Errorf("RefreshTTL %v: must be from %v to %v", c.RefreshTTL, minTTL, maxPeriod)
 	case c.MaxLifetime != Unlimited && (c.MaxLifetime < minTTL || c.MaxLifetime > maxPeriod):
 		return fmt.Errorf("MaxLifetime %v: must be from %v to %v, or Unlimited", c.MaxLifetime, minTTL, maxPeriod)
-	case c.GracePeriod != Strict && c.GracePeriod < 0:
+	}
+	return nil
+}
+
+func (c Config) validateGrace() error {
+	switch {
+	case c.GracePeriod < 0 && c.GracePeriod != Strict:
 		return fmt.Errorf("GracePeriod %v: cannot be negative, but for Strict", c.GracePeriod)
 	case c.GracePeriod >= c.AccessTTL:
 		return fmt.Errorf("GracePeriod %v: must be shorter than AccessTTL (%v)", c.GracePeriod, c.AccessTTL)
-	case c.RecoveryPeriod < 0 || c.RecoveryPeriod > c.RefreshTTL:
-		return fmt.Errorf("RecoveryPeriod %v: must be from 0 to RefreshTTL (%v)", c.RecoveryPeriod, c.RefreshTTL)
-	case c.MaxSessions < 0:
+	case c.RecoveryPeriod < 0 && c.RecoveryPeriod != Strict:
+		return fmt.Errorf("RecoveryPeriod %v: cannot be negative, but for Strict", c.RecoveryPeriod)
+	case c.RecoveryPeriod > c.RefreshTTL:
+		return fmt.Errorf("RecoveryPeriod %v: cannot be longer than RefreshTTL (%v)", c.RecoveryPeriod, c.RefreshTTL)
+	}
+	return nil
+}
+
+func (c Config) validateCounts() error {
+	if c.MaxSessions < 0 {
 		return fmt.Errorf("MaxSessions %d: cannot be negative", c.MaxSessions)
 	}
+	return nil
+}
+
+func (c Config) validateKeys() error {
 	last := len(c.RefreshKeys) - 1
 	for i, key := range c.RefreshKeys {
 		transitional := key == nil && (i == 0 && last > 0 && c.RefreshKeys[last] != nil || i == last && i > 0)
@@ -174,7 +230,7 @@ func (c Config) String() string {
 func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 func (c Config) rules() rules {
-	return rules{refreshTTL: c.RefreshTTL, grace: max(c.GracePeriod, 0), recovery: c.RecoveryPeriod}
+	return rules{refreshTTL: c.RefreshTTL, grace: max(c.GracePeriod, 0), recovery: max(c.RecoveryPeriod, 0)}
 }
 
 // checkText refuses what some store, column or claim could not hold as it is.
@@ -195,22 +251,10 @@ func checkText(what, s string, limit int) error {
 	return nil
 }
 
-func checkAttributes(attributes map[string]string) error {
-	if len(attributes) > maxAttributes {
-		return fmt.Errorf("tokensession: WithAttributes: %d attributes: cannot be more than %d", len(attributes), maxAttributes)
-	}
-	size := 0
-	for name, value := range attributes {
-		if err := checkText("WithAttributes: a name", name, math.MaxInt); err != nil {
-			return err
-		}
-		if !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
-			return fmt.Errorf("tokensession: WithAttributes: the value of %q: not valid UTF-8, or has a NUL", name)
-		}
-		size += len(name) + len(value)
-	}
-	if size > maxAttributesSize {
-		return fmt.Errorf("tokensession: WithAttributes: %d bytes of names and values: cannot be more than %d", size, maxAttributesSize)
+// checkAttributes refuses attributes that cannot be kept with [ErrAttributes].
+func checkAttributes(given map[string]string) error {
+	if err := attributes.Check(given); err != nil {
+		return fmt.Errorf("%w: WithAttributes: %w", ErrAttributes, err)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 func TestNew_refusesAContradictoryConfigByFieldValueAndBound(t *testing.T) {
@@ -21,16 +22,19 @@ func TestNew_refusesAContradictoryConfigByFieldValueAndBound(t *testing.T) {
 		"access negative":        {tokensession.Config{AccessTTL: -1}, []string{"AccessTTL", "-1ns", "1s"}},
 		"access too long":        {tokensession.Config{AccessTTL: 24*time.Hour + 1}, []string{"AccessTTL", "24h0m0.000000001s", "24h0m0s"}},
 		"refresh too short":      {tokensession.Config{RefreshTTL: time.Second - 1}, []string{"RefreshTTL", "999.999999ms", "1s"}},
-		"refresh unlimited":      {tokensession.Config{RefreshTTL: tokensession.Unlimited}, []string{"RefreshTTL", "-1ns", "1s"}},
+		"refresh unlimited":      {tokensession.Config{RefreshTTL: tokensession.Unlimited}, []string{"RefreshTTL", "-2ns", "1s"}},
 		"refresh too long":       {tokensession.Config{RefreshTTL: century + 1}, []string{"RefreshTTL", "876000h0m0s"}},
 		"lifetime too short":     {tokensession.Config{MaxLifetime: time.Second - 1}, []string{"MaxLifetime", "999.999999ms", "1s", "Unlimited"}},
-		"lifetime negative":      {tokensession.Config{MaxLifetime: -2}, []string{"MaxLifetime", "-2ns", "Unlimited"}},
+		"lifetime negative":      {tokensession.Config{MaxLifetime: -3}, []string{"MaxLifetime", "-3ns", "Unlimited"}},
+		"lifetime strict":        {tokensession.Config{MaxLifetime: tokensession.Strict}, []string{"MaxLifetime", "-1ns", "Unlimited"}},
 		"lifetime too long":      {tokensession.Config{MaxLifetime: century + 1}, []string{"MaxLifetime", "876000h0m0s", "Unlimited"}},
-		"grace negative":         {tokensession.Config{GracePeriod: -2}, []string{"GracePeriod", "-2ns", "negative", "Strict"}},
+		"grace negative":         {tokensession.Config{GracePeriod: -3}, []string{"GracePeriod", "-3ns", "negative", "Strict"}},
+		"grace unlimited":        {tokensession.Config{GracePeriod: tokensession.Unlimited}, []string{"GracePeriod", "-2ns", "negative", "Strict"}},
 		"grace as access":        {tokensession.Config{AccessTTL: time.Minute, GracePeriod: time.Minute}, []string{"GracePeriod", "1m0s", "AccessTTL"}},
 		"grace over access":      {tokensession.Config{GracePeriod: time.Hour}, []string{"GracePeriod", "1h0m0s", "AccessTTL", "15m0s"}},
 		"default grace":          {tokensession.Config{AccessTTL: 10 * time.Second}, []string{"GracePeriod", "10s", "AccessTTL"}},
-		"recovery negative":      {tokensession.Config{RecoveryPeriod: -1}, []string{"RecoveryPeriod", "-1ns", "RefreshTTL", "168h"}},
+		"recovery negative":      {tokensession.Config{RecoveryPeriod: -3}, []string{"RecoveryPeriod", "-3ns", "negative", "Strict"}},
+		"recovery unlimited":     {tokensession.Config{RecoveryPeriod: tokensession.Unlimited}, []string{"RecoveryPeriod", "-2ns", "negative", "Strict"}},
 		"recovery over refresh":  {tokensession.Config{RecoveryPeriod: week + 1}, []string{"RecoveryPeriod", "168h0m0.000000001s", "RefreshTTL", "168h0m0s"}},
 		"sessions negative":      {tokensession.Config{MaxSessions: -1}, []string{"MaxSessions", "-1", "negative"}},
 		"short key":              {tokensession.Config{RefreshKeys: [][]byte{short}}, []string{"RefreshKeys[0]", "31", "32"}},
@@ -58,7 +62,7 @@ func TestNew_acceptsTheBounds(t *testing.T) {
 		"the zero value": {},
 		"shortest":       {AccessTTL: time.Second, RefreshTTL: time.Second, MaxLifetime: time.Second, GracePeriod: time.Second - 1, RecoveryPeriod: time.Second},
 		"longest":        {AccessTTL: 24 * time.Hour, RefreshTTL: century, MaxLifetime: century, GracePeriod: 24*time.Hour - 1, RecoveryPeriod: century},
-		"all off":        {MaxLifetime: tokensession.Unlimited, GracePeriod: tokensession.Strict},
+		"all off":        {MaxLifetime: tokensession.Unlimited, GracePeriod: tokensession.Strict, RecoveryPeriod: tokensession.Strict},
 		"keys":           {RefreshKeys: [][]byte{make([]byte, 32), make([]byte, 64), nil}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -98,4 +102,41 @@ func TestNew_copiesTheConfig(t *testing.T) {
 	clear(key)
 	keys[0] = make([]byte, 40)
 	w.requireLive(tokens)
+}
+
+// A browser that is killed half a minute after a refresh comes back with the token consumed last.
+func TestRecoveryPeriod_isOnByDefault(t *testing.T) {
+	for name, c := range map[string]struct {
+		cfg  tokensession.Config
+		last time.Duration // the last microsecond in which the consumed token recovers; 0: it never does
+	}{
+		"an hour":                        {tokensession.Config{}, time.Hour},
+		"RefreshTTL if that is shorter":  {tokensession.Config{RefreshTTL: 20 * time.Minute}, 20 * time.Minute},
+		"none where the grace is Strict": {tokensession.Config{GracePeriod: tokensession.Strict}, 0},
+		"as it says":                     {tokensession.Config{RecoveryPeriod: 2 * time.Hour}, 2 * time.Hour},
+		"off":                            {tokensession.Config{RecoveryPeriod: tokensession.Strict}, 0},
+		"as it says, with Strict":        {tokensession.Config{GracePeriod: tokensession.Strict, RecoveryPeriod: time.Hour}, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := testkit.NewClock()
+			c.cfg.Now = clock.Now
+			comesBackAfter := func(d time.Duration) error {
+				m := newManager(t, testSigner(t), tokensession.NewMemoryStore(), c.cfg)
+				first, err := m.Start(ctx, "alice")
+				require.NoError(t, err)
+				_, err = m.Refresh(ctx, first.RefreshToken)
+				require.NoError(t, err)
+				clock.Advance(d)
+				_, err = m.Refresh(ctx, first.RefreshToken)
+				return err
+			}
+			if c.last == 0 {
+				require.ErrorIs(t, comesBackAfter(30*time.Second), tokensession.ErrReused)
+				return
+			}
+			require.NoError(t, comesBackAfter(30*time.Second))
+			require.NoError(t, comesBackAfter(c.last-micro))
+			require.Error(t, comesBackAfter(c.last), "reused, or expired where the period is RefreshTTL")
+		})
+	}
 }

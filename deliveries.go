@@ -6,25 +6,25 @@ import (
 	"time"
 )
 
-// deliveries answer one question: which successors that were made in this process may nobody have got
-// yet?
+// deliveries answer one question: which successors that were made in this process may nobody have
+// got yet?
 //
-// It matters because of the grace period. The period is for clients that did not hear of a successor,
-// and it is counted from the write. Two things make that unfair. A write can take longer than the
-// whole period, in a store that stalls: then the clients that wait for it, and those that come
-// meanwhile with the same token, would look like thieves when it is done. And a reply can be lost
-// together with the connection: then the call returns ErrUnavailable, its client is told to come again,
-// and the outage can last for hours.
+// It matters because of the grace period. The period is for clients that did not hear of a
+// successor, and it is counted from the write. Two things make that unfair. A write can take longer
+// than the whole period, in a store that stalls: then the clients that wait for it, and those that
+// come meanwhile with the same token, would look like thieves when it is done. And a reply can be
+// lost together with the connection: then the call returns ErrUnavailable, its client is told to
+// come again, and the outage can last for hours.
 //
-// So there are two kinds of entries. A running call has sent a write and has not returned. A doubt is
-// left by a call that had to give up after a write that may have been applied. As soon as anybody gets
-// a successor, everything up to its generation is settled.
+// So there are two kinds of entries. A running call has sent a write and has not returned. A doubt
+// is left by a call that had to give up after a write that may have been applied. As soon as
+// anybody gets a successor, everything up to its generation is settled.
 //
-// Nothing of this is needed on other instances, or after a restart. What they do not know makes them
-// stricter, never laxer.
+// Nothing of this is needed on other instances, or after a restart. What they do not know makes
+// them stricter, never laxer.
 //
-// The entries are spread over shards by session, so that refreshes of different sessions do not wait
-// for each other.
+// The entries are spread over shards by session, so that refreshes of different sessions do not
+// wait for each other.
 type deliveries [64]deliveryShard
 
 type deliveryShard struct {
@@ -80,8 +80,9 @@ func (d *deliveries) leave(sessionID, writeID string) {
 	}
 }
 
-// giveUp notes that a call returns ErrUnavailable although one of its writes may have been applied. That
-// leaves no doubt if somebody has got the successor meanwhile. The doubt ends with the session.
+// giveUp notes that a call returns ErrUnavailable although one of its writes may have been applied.
+// That leaves no doubt if somebody has got the successor meanwhile. The doubt ends with the
+// session.
 func (d *deliveries) giveUp(sessionID, writeID string, until, now time.Time) {
 	s := d.lock(sessionID)
 	defer s.mu.Unlock()
@@ -117,8 +118,8 @@ func (d *deliveries) deliver(sessionID string, generation uint64) {
 	}
 }
 
-// author says what is known about who made a generation of a session. A call that asks does not count
-// as running: what it sent itself it recognizes by its WriteID.
+// author says what is known about who made a generation of a session. A call that asks does not
+// count as running: what it sent itself it recognizes by its WriteID.
 func (d *deliveries) author(sessionID, asking string, generation uint64) author {
 	s := d.lock(sessionID)
 	defer s.mu.Unlock()
@@ -153,8 +154,8 @@ func (s *deliveryShard) find(writeID string) int {
 
 const doubtsPurgeInterval = time.Minute
 
-// purge drops the doubts about sessions that are over, once a minute. A time for the next purge that is
-// further away than that was set by a clock that has been put back since.
+// purge drops the doubts about sessions that are over, once a minute. A time for the next purge
+// that is further away than that was set by a clock that has been put back since.
 func (s *deliveryShard) purge(now time.Time) {
 	if now.Before(s.nextPurge) && !now.Before(s.nextPurge.Add(-doubtsPurgeInterval)) {
 		return
@@ -169,11 +170,11 @@ func (s *deliveryShard) purge(now time.Time) {
 
 // The first managerNameSize characters of a WriteID name the Manager that made the record's live
 // generation. The others are random: 80 bits, which is plenty for an id that is unique within its
-// session and no secret. So a Manager can tell that a generation is its own work without remembering
-// the WriteIDs of its writes.
+// session and no secret. So a Manager can tell that a generation is its own work without
+// remembering the WriteIDs of its writes.
 //
-// A write that leaves the generation alone keeps the name ([renameWrite]). Otherwise it would erase who
-// made the generation, and a client that retries after an outage would look like a thief.
+// A write that leaves the generation alone keeps the name ([renameWrite]). Otherwise it would erase
+// who made the generation, and a client that retries after an outage would look like a thief.
 const (
 	managerNameSize = 8
 	writeIDSize     = 22

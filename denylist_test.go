@@ -127,7 +127,7 @@ func TestLogout_afterTheSessionsEndEndsTheAccessToken(t *testing.T) {
 			return m.RevokeToken(ctx, tokens.RefreshToken)
 		},
 		"by the access token": func(tokens tokensession.Tokens) error {
-			return m.RevokeAccess(ctx, tokens.AccessToken)
+			return m.RevokeToken(ctx, tokens.AccessToken)
 		},
 	} {
 		tokens, err := m.Start(ctx, "alice")

@@ -9,9 +9,9 @@ import (
 // An EventKind says what happened. Its values are stable and fit for a log or a metric's label.
 type EventKind string
 
-// The kinds of events. A call emits one for each session it changed, and none for a token that is invalid or expired.
-// Where it returns [ErrUnavailable], the write that it could not tell of may turn out to have been applied, and there
-// is no event of that.
+// The kinds of events. A call emits one for each session it changed, and none for a token that is
+// invalid or expired. Where it returns [ErrUnavailable], the write that it could not tell of may
+// turn out to have been applied, and there is no event of that.
 const (
 	EventStarted   EventKind = "started"   // a login
 	EventRefreshed EventKind = "refreshed" // a refresh with the live token
@@ -22,7 +22,7 @@ const (
 	EventDenied    EventKind = "denied"    // the authorizer refused a refresh: the session is revoked
 	EventRevoked   EventKind = "revoked"   // ended for Session.RevokeReason
 
-	EventFeedStale   EventKind = "feed_stale"   // Run cannot read the revocation feed; the deny list is as of Since
+	EventFeedStale   EventKind = "feed_stale"   // Run cannot read the revocation feed, or there is none; the deny list is as of Since
 	EventFeedFresh   EventKind = "feed_fresh"   // it can again
 	EventSweepFailed EventKind = "sweep_failed" // Run could not drop expired records
 )
@@ -33,8 +33,8 @@ type Event struct {
 	At      time.Time
 	Session Session // as it is now; zero for events of Run
 
-	// Presented and Live are the generations of the token presented and of the one that was live then. They are equal
-	// for a plain refresh. Only events of Refresh have them.
+	// Presented and Live are the generations of the token presented and of the one that was live
+	// then. They are equal for a plain refresh. Only events of Refresh have them.
 	Presented, Live uint64
 
 	Since time.Time // feed_stale, feed_fresh: when the feed was last read; zero if never

@@ -151,7 +151,8 @@ func ExampleManager_RevokeSubject() {
 	must(sessions.Start(ctx, "alice"))
 	here := must(sessions.Start(ctx, "alice"))
 
-	ended, err := sessions.RevokeSubject(ctx, "alice", here.Session.ID)
+	ended, err := sessions.RevokeSubject(ctx, "alice",
+		tokensession.Keep(here.Session.ID), tokensession.Because("password_change"))
 	fmt.Println(ended, err, len(must(sessions.Sessions(ctx, "alice"))))
 	// Output: 2 <nil> 1
 }
@@ -199,7 +200,7 @@ func ExampleManager_Run() {
 	// … serve …
 	stop()
 	fmt.Println(<-done)
-	// Output: context canceled
+	// Output: <nil>
 }
 
 // Events go where the host's logs and counters are.

@@ -15,8 +15,8 @@ type accessToken struct {
 	scope     string
 }
 
-// issue asks the authorizer and signs an access token that does not outlive the session. Its error is an [ErrDenied],
-// an [ErrInvalidScope] or an [ErrUnavailable].
+// issue asks the authorizer and signs an access token that does not outlive the session. Its error
+// is an [ErrDenied], an [ErrInvalidScope] or an [ErrUnavailable].
 func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Time, o accessOptions) (*accessToken, error) {
 	grant, err := m.cfg.Authorize(ctx, s)
 	switch {
@@ -52,7 +52,8 @@ func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Tim
 	return &accessToken{token, time.Unix(expires, 0).UTC(), grant.Scope}, nil
 }
 
-// tokens returns what the client gets: the refresh token is that of the record's live generation.
+// tokens returns what the client gets. The refresh token is that of the record's live generation, and
+// making it again makes the same token: so a replay needs nothing that was kept.
 func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
 	return Tokens{
 		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,

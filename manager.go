@@ -14,7 +14,8 @@ type Manager struct {
 	cfg    Config // without RefreshKeys
 	rules  rules
 
-	refreshKeys func() [][]byte // as Config has them; a function, so that printing a Manager prints no key
+	// refreshKeys returns Config's. It is a function so that printing a Manager prints no key.
+	refreshKeys func() [][]byte
 
 	denied timedSet // sessions whose access tokens are refused although they have not expired
 
@@ -37,10 +38,15 @@ func New(signer *AccessSigner, store RefreshStore, cfg Config) (*Manager, error)
 	signer.raiseTTL(cfg.AccessTTL)
 	keys := cfg.RefreshKeys
 	cfg.RefreshKeys = nil
-	return &Manager{signer: signer, store: store, cfg: cfg, rules: cfg.rules(), refreshKeys: func() [][]byte { return keys }, name: newManagerName()}, nil
+	return &Manager{
+		signer: signer, store: store, cfg: cfg, rules: cfg.rules(),
+		refreshKeys: func() [][]byte { return keys },
+		name:        newManagerName(),
+	}, nil
 }
 
-// Now returns the time by this Manager's clock, for who tells clients how long something lasts.
+// Now returns the time by this Manager's clock. It is for code that tells clients how long something
+// lasts.
 func (m *Manager) Now() time.Time { return m.now() }
 
 // JWKS returns what [AccessSigner.JWKS] does, at this Manager's time.
@@ -52,7 +58,8 @@ func (m *Manager) load(ctx context.Context, id string) (Record, error) {
 		return Record{}, unavailable("loading the session", err)
 	}
 	if !isSessionID(id) { // which not every store could look for
-		return Record{}, fmt.Errorf("%w: no session id, but %d bytes of something else", ErrNotFound, len(id)) // a token?
+		// It is not quoted, because it may be a token that was passed by mistake.
+		return Record{}, fmt.Errorf("%w: no session id, but %d bytes of something else", ErrNotFound, len(id))
 	}
 	rec, err := m.store.Load(ctx, id)
 	if errors.Is(err, ErrNotFound) {
@@ -64,7 +71,8 @@ func (m *Manager) load(ctx context.Context, id string) (Record, error) {
 	return rec, nil
 }
 
-// retry calls f until it succeeds, a few times. What f does must be the same however often it was done.
+// retry calls f until it succeeds, a few times. What f does must be the same however often it was
+// done.
 func (m *Manager) retry(ctx context.Context, f func() error) error {
 	var err error
 	for range 3 {
@@ -88,11 +96,14 @@ func (m *Manager) now() time.Time { return toMicro(m.cfg.Now()) }
 
 func toMicro(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-// unavailable is an ErrUnavailable with its cause. A cause that looks like a verdict, say of an authorizer that verifies
-// tokens itself, is told but not wrapped: no outage may be taken for the end of a session.
+// unavailable is an ErrUnavailable with its cause. A cause that looks like a verdict, say of an
+// authorizer that verifies tokens itself, is told but not wrapped: no outage may be taken for the
+// end of a session.
 func unavailable(doing string, cause error) error {
-	for _, verdict := range []error{ErrInvalidToken, ErrExpired, ErrRevoked, ErrReused, ErrDenied, ErrInvalidScope} {
-		if errors.Is(cause, verdict) {
+	for _, other := range []error{
+		ErrInvalidToken, ErrExpired, ErrRevoked, ErrReused, ErrDenied, ErrInvalidScope, ErrAttributes,
+	} {
+		if errors.Is(cause, other) {
 			return fmt.Errorf("%w: %s: %v", ErrUnavailable, doing, cause)
 		}
 	}

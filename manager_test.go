@@ -17,7 +17,7 @@ func TestStory(t *testing.T) {
 	c := testkit.NewClock()
 	ctx := context.Background()
 	m := newManager(t, testSigner(t), tokensession.NewMemoryStore(),
-		tokensession.Config{Now: c.Now})
+		tokensession.Config{Now: c.Now, RecoveryPeriod: tokensession.Strict})
 	a, err := m.Start(ctx, "alice")
 	require.NoError(t, err)
 	access, err := m.Verify(a.AccessToken)

@@ -122,6 +122,7 @@ func TestRefresh_refusesBadAttributesAndConsumesNothing(t *testing.T) {
 			tokens := w.start(tokensession.WithAttributes(c.begun))
 			w.unchanged(tokens.Session.ID, func() {
 				err := w.refreshError(tokens.RefreshToken, tokensession.WithAttributes(c.given))
+				require.ErrorIs(t, err, tokensession.ErrAttributes)
 				require.ErrorContains(t, err, "WithAttributes")
 				requireNoVerdict(t, err)
 			})

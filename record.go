@@ -8,20 +8,22 @@ import (
 	"time"
 )
 
-// The binary form: recordFormat, then the fields in the order of marshalling. Integers and the lengths that precede
-// strings are unsigned varints, and times are microseconds since the zero time. It is canonical: no two forms are read
-// as the same record.
+// The binary form: recordFormat, then the fields in the order of marshalling. Integers and the
+// lengths that precede strings are unsigned varints, and times are microseconds since the zero
+// time. It is canonical: no two forms are read as the same record.
 const recordFormat = 1
 
-// zeroTimeUnix is the zero time in seconds since 1970, maxMicros the last microsecond of the year 9999.
+// zeroTimeUnix is the zero time in seconds since 1970, maxMicros the last microsecond of the year
+// 9999.
 const (
 	zeroTimeUnix = -62135596800
 	maxMicros    = 315_537_897_600_000_000 - 1
 )
 
-// MarshalBinary returns the record in a form that [Record.UnmarshalBinary] of this and any later version reads. Its
-// first byte is the form's version. It contains Key, from which, without the session's handle, no token can be made.
-// Times are cut to microseconds, and have to be in the years 1 to 9999.
+// MarshalBinary returns the record in a form that [Record.UnmarshalBinary] of this and any later
+// version reads. Its first byte is the form's version. It contains Key, from which, without the
+// session's handle, no token can be made. Times are cut to microseconds, and have to be in the
+// years 1 to 9999.
 func (r Record) MarshalBinary() ([]byte, error) { return r.AppendBinary(nil) }
 
 // AppendBinary appends what [Record.MarshalBinary] returns.
@@ -45,7 +47,8 @@ func (r Record) AppendBinary(b []byte) ([]byte, error) {
 	return appendMap(b, r.Attributes), nil
 }
 
-// UnmarshalBinary reads what [Record.MarshalBinary] wrote, and nothing else: on an error r is unchanged.
+// UnmarshalBinary reads what [Record.MarshalBinary] wrote, and nothing else: on an error r is
+// unchanged.
 func (r *Record) UnmarshalBinary(data []byte) error {
 	rec, err := decodeRecord(string(data))
 	if err == nil {
@@ -85,7 +88,8 @@ func (r *Record) times() [7]*time.Time {
 	return [...]*time.Time{&r.AuthTime, &r.CreatedAt, &r.ConsumedAt, &r.RotatedAt, &r.ExpiresAt, &r.MaxExpiresAt, &r.RevokedAt}
 }
 
-// micros returns the microseconds between the zero time and t, and whether t is in the years 1 to 9999.
+// micros returns the microseconds between the zero time and t, and whether t is in the years 1 to
+// 9999.
 func micros(t time.Time) (us int64, ok bool) {
 	s := t.Unix() - zeroTimeUnix
 	if s < 0 || s > maxMicros/1_000_000 {
@@ -118,7 +122,8 @@ func appendMap(b []byte, m map[string]string) []byte {
 	return b
 }
 
-// A decoder takes fields off the front of rest. After a failure rest is empty, and it returns zero values.
+// A decoder takes fields off the front of rest. After a failure rest is empty, and it returns zero
+// values.
 type decoder struct {
 	rest   string
 	failed bool

@@ -14,15 +14,17 @@ const maxAttempts = 8
 // maxFailures is how many of a call's writes may fail without a word on whether they were applied.
 const maxFailures = 3
 
-// Refresh exchanges a refresh token for new tokens. The order of steps is: parse, load, authenticate,
-// compare the client, decide, authorize, sign, and only then write. So whatever fails before, nothing
-// is consumed and the token still works: the error is [ErrUnavailable].
+// Refresh exchanges a refresh token for new tokens. The order of steps is: parse, load,
+// authenticate, compare the client, decide, authorize, sign, and only then write. So whatever fails
+// before, nothing is consumed and the token still works: the error is [ErrUnavailable].
 //
-// [ErrInvalidToken] and [ErrExpired] say that the token is of no use, [ErrRevoked] that the session was
-// ended before, a [*ReuseError] that it has been ended now because the token was consumed before, and
-// [ErrDenied] that it has been ended now because the authorizer says so. [ErrInvalidScope] is about a
-// [WithScope] only.
-func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...RefreshOption) (Tokens, error) {
+// [ErrInvalidToken] and [ErrExpired] say that the token is of no use, [ErrRevoked] that the session
+// was ended before, a [*ReuseError] that it has been ended now because the token was consumed
+// before, and [ErrDenied] that it has been ended now because the authorizer says so.
+// [ErrInvalidScope] is about a [WithScope] only.
+func (m *Manager) Refresh(
+	ctx context.Context, refreshToken string, opts ...RefreshOption,
+) (Tokens, error) {
 	r := refresh{Manager: m, presented: m.now()}
 	for _, opt := range opts {
 		opt.applyRefresh(&r.options)
@@ -48,9 +50,9 @@ func (m *Manager) Refresh(ctx context.Context, refreshToken string, opts ...Refr
 
 // A refresh is one call of Refresh. Nothing here changes after the call has begun.
 //
-// All attempts of a call share two WriteIDs, one for the write that makes a successor and one for the
-// write that ends the session. A record with one of them is this call's work, whichever attempt wrote
-// it. They differ because a store may take two writes with one WriteID for the same write.
+// All attempts of a call share two WriteIDs, one for the write that makes a successor and one for
+// the write that ends the session. A record with one of them is this call's work, whichever attempt
+// wrote it. They differ because a store may take two writes with one WriteID for the same write.
 type refresh struct {
 	*Manager
 	token     refreshToken
@@ -63,23 +65,24 @@ type refresh struct {
 
 // run attempts to refresh until that has come to something, or too often.
 //
-// An attempt loads the record, decides what the token leads to, asks the authorizer, signs, and writes.
-// The write is a compare-and-swap, and one of three things becomes of it.
+// An attempt loads the record, decides what the token leads to, asks the authorizer, signs, and
+// writes. The write is a compare-and-swap, and one of three things becomes of it.
 //
 // It is applied, and the client gets its answer.
 //
-// It conflicts: somebody changed the record in between, say another tab with the same token. The next
-// attempt loads what the other one wrote and decides afresh. By then the token is the predecessor,
-// within its grace period, so that this tab gets the same successor.
+// It conflicts: somebody changed the record in between, say another tab with the same token. The
+// next attempt loads what the other one wrote and decides afresh. By then the token is the
+// predecessor, within its grace period, so that this tab gets the same successor.
 //
 // Its reply is lost, and nobody knows whether it was applied. The next attempt looks: a record with
-// this call's WriteID says that it was. If the store cannot even be read, the call has to give up. The
-// client is told to come again with the same token, and the deliveries remember that there may be a
-// successor that nobody has got. So the client's next refresh is no theft, however late it comes.
+// this call's WriteID says that it was. If the store cannot even be read, the call has to give up.
+// The client is told to come again with the same token, and the deliveries remember that there may
+// be a successor that nobody has got. So the client's next refresh is no theft, however late it
+// comes.
 //
-// A thief is caught on the same path: the decision is reuse, and what is written is a revocation. If the
-// reply to that is lost and the store cannot be read, the session's access tokens are refused from now
-// on, and its next refresh writes the revocation again.
+// A thief is caught on the same path: the decision is reuse, and what is written is a revocation.
+// If the reply to that is lost and the store cannot be read, the session's access tokens are
+// refused from now on, and its next refresh writes the revocation again.
 func (r *refresh) run(ctx context.Context) (Tokens, error) {
 	var so attempts
 	for so.n < maxAttempts && so.failures < maxFailures {
@@ -208,6 +211,8 @@ func (r *refresh) presentation(rec Record, so *attempts) presentation {
 	return p
 }
 
+var errRaced = errors.New("others have refreshed the session twice in the meantime")
+
 // A step is what an attempt does about the decision.
 type step struct {
 	event  Event  // what the host is told when it is done
@@ -218,8 +223,8 @@ type step struct {
 func (s step) writes() bool { return s.record.WriteID != "" }
 func (s step) ends() bool   { return !s.record.RevokedAt.IsZero() }
 
-// An answer is what the authorizer said about a session, and the access token that was made of it. It
-// is good for the version of the record that it was asked with.
+// An answer is what the authorizer said about a session, and the access token that was made of it.
+// It is good for the version of the record that it was asked with.
 type answer struct {
 	version uint64
 	issued  *accessToken
@@ -228,10 +233,12 @@ type answer struct {
 
 // plan makes a decision a step: it asks the authorizer and signs. The answer of an earlier attempt
 // still holds if the record is as it was then.
-func (r *refresh) plan(ctx context.Context, rec Record, what outcome, earlier answer) (step, error) {
+func (r *refresh) plan(
+	ctx context.Context, rec Record, what outcome, earlier answer,
+) (step, error) {
 	switch what {
 	case raced:
-		return step{}, unavailable("refreshing", errors.New("others have refreshed the session twice in the meantime"))
+		return step{}, unavailable("refreshing", errRaced)
 	case revoked:
 		r.deny(rec.ID, rec.RevokedAt)
 		return step{}, &RevokedError{rec.ID, rec.RevokeReason}
@@ -251,7 +258,10 @@ func (r *refresh) plan(ctx context.Context, rec Record, what outcome, earlier an
 	if earlier.denied != nil {
 		return r.end(rec, EventDenied, ReasonDenied, earlier), nil
 	}
-	s := step{answer: earlier, event: Event{Kind: grantedAs[what], Presented: r.token.generation, Live: rec.Generation}}
+	s := step{
+		answer: earlier,
+		event:  Event{Kind: grantedAs[what], Presented: r.token.generation, Live: rec.Generation},
+	}
 	if what == renewed { // it is the refresh before, done again
 		s.event.Live = rec.Predecessor
 	}
@@ -263,7 +273,8 @@ func (r *refresh) plan(ctx context.Context, rec Record, what outcome, earlier an
 	return s, nil
 }
 
-// makesSuccessor reports whether an outcome is written so that this client gets what nobody has yet.
+// makesSuccessor reports whether an outcome is written so that this client gets what nobody has
+// yet.
 func makesSuccessor(what outcome) bool {
 	return what == rotated || what == healed || what == renewed || what == recovered
 }
@@ -273,8 +284,8 @@ var grantedAs = map[outcome]EventKind{
 	replayed: EventReplayed, renewed: EventRefreshed,
 }
 
-// ask asks the authorizer about the session as it is, but with the attributes that it is to have, and
-// signs.
+// ask asks the authorizer about the session as it is, but with the attributes that it is to have,
+// and signs.
 func (r *refresh) ask(ctx context.Context, rec Record, what outcome) (answer, error) {
 	session := rec.Session()
 	session.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
@@ -302,8 +313,8 @@ func (r *refresh) end(rec Record, kind EventKind, reason Reason, a answer) step 
 	return s
 }
 
-// write writes a step's record. A revocation is not stopped by the caller's going away. What makes a
-// successor is known to other calls from before it is sent until this call returns.
+// write writes a step's record. A revocation is not stopped by the caller's going away. What makes
+// a successor is known to other calls from before it is sent until this call returns.
 func (r *refresh) write(ctx context.Context, s step) error {
 	if s.ends() {
 		detached, cancel := detach(ctx)
@@ -327,7 +338,8 @@ func (r *refresh) finish(ctx context.Context, rec Record, s step) (Tokens, error
 	r.emit(ctx, s.event)
 	switch s.event.Kind {
 	case EventReused:
-		return Tokens{}, &ReuseError{Session: s.event.Session, Presented: s.event.Presented, Live: s.event.Live}
+		e := s.event
+		return Tokens{}, &ReuseError{Session: e.Session, Presented: e.Presented, Live: e.Live}
 	case EventDenied:
 		return Tokens{}, s.answer.denied
 	case EventRevoked:
@@ -341,9 +353,9 @@ func (r *refresh) finish(ctx context.Context, rec Record, s step) (Tokens, error
 const renewTimeout = time.Second
 
 // renew begins the grace period anew after a write that took much of it. A client cannot know of a
-// successor before it has got the answer, so the tabs that shared the old token need the whole period
-// from now on, also on other instances. Another call that read the record before, and found theft,
-// meets a conflict and decides again.
+// successor before it has got the answer, so the tabs that shared the old token need the whole
+// period from now on, also on other instances. Another call that read the record before, and found
+// theft, meets a conflict and decides again.
 //
 // This is best effort. If it fails, or the store is still slow, the client gets its answer and the
 // period is short.

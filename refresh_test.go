@@ -63,7 +63,7 @@ func TestRefresh_thatPanicsLeavesNothingUnderWay(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	first := w.start()
 	m := newManager(t, w.signer, w.store.Store(), tokensession.Config{
-		Now: w.clock.Now,
+		Now: w.clock.Now, RecoveryPeriod: tokensession.Strict,
 		OnEvent: func(_ context.Context, e tokensession.Event) {
 			if e.Kind == tokensession.EventRefreshed {
 				panic("a host's")

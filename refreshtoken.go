@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// A refresh token is refreshPrefix and 64 characters of base64url: the session's handle, a generation and a MAC of
-// both. 48 bytes fill 64 characters exactly, so there are no padding and no stray bits: a token is one string only.
+// A refresh token is refreshPrefix and 64 characters of base64url: the session's handle, a
+// generation and a MAC of both. 48 bytes fill 64 characters exactly, so there are no padding and no
+// stray bits: a token is one string only.
 const (
 	refreshPrefix = "tsr_"
 	handleSize    = 16
@@ -104,7 +105,8 @@ func randomBytes(n int) []byte {
 	return b
 }
 
-// isBase64URL reports whether s consists of the base64url alphabet. Go's decoder skips CR and LF, even when strict.
+// isBase64URL reports whether s consists of the base64url alphabet. Go's decoder skips CR and LF,
+// even when strict.
 func isBase64URL(s string) bool {
 	for i := range len(s) {
 		if !base64URLAlphabet[s[i]] {
@@ -121,8 +123,8 @@ var base64URLAlphabet = func() (table [256]bool) {
 	return table
 }()
 
-// deriveKey makes the key of a session's refresh tokens from the host's key and the record's. A nil host key stands
-// for none.
+// deriveKey makes the key of a session's refresh tokens from the host's key and the record's. A nil
+// host key stands for none.
 func deriveKey(hostKey, recordKey []byte) []byte {
 	if hostKey == nil {
 		return recordKey

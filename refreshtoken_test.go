@@ -121,8 +121,9 @@ func TestRefresh_refusesEveryOtherFormOfAToken(t *testing.T) {
 		"tsr_"+hex.EncodeToString(tokenBytes(t, token)),
 		strings.Repeat("A", 68), "tsr_"+strings.Repeat("A", 64), "tsr_"+strings.Repeat("_", 64),
 		strings.Repeat("tsr_", 17), strings.Repeat(token, 1000), "tsr_", "tsr", "", "null",
-		"undefined", tokens.AccessToken, tokens.Session.ID)
+		"undefined", tokens.Session.ID)
 	w.requireInvalid(tokens.Session.ID, bad...)
+	require.ErrorIs(t, w.refreshError(tokens.AccessToken), tokensession.ErrInvalidToken)
 	w.requireLive(tokens)
 }
 

@@ -5,28 +5,41 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
-// lateRefresh is how long after its session's end a refresh may still be under way that was presented before.
+// lateRefresh is how long after its session's end a refresh may still be under way that was
+// presented before.
 const lateRefresh = time.Hour
 
-// Revoke ends a session: its refresh token is dead when Revoke returns, and its access tokens are refused by this
-// Manager at once and by others as soon as they read the feed. Ending one that is over already is no error. A session
-// that the store does not know is [ErrNotFound]. It asks not whose session it is: where the ID comes from a user, see
-// first that it is one of the user's [Manager.Sessions].
+// Revoke ends a session: its refresh token is dead when Revoke returns, and its access tokens are
+// refused by this Manager at once and by others as soon as they read the feed. Ending one that is
+// over already is no error. A session that the store does not know is [ErrNotFound]. It asks not
+// whose session it is: where the ID comes from a user, see first that it is one of the user's
+// [Manager.Sessions].
 //
-// If it returns [ErrUnavailable], call it again. Where the session may have been ended, this Manager refuses its access
-// tokens until then, and ends it at its next refresh. So it does with RevokeToken and RevokeAccess.
-func (m *Manager) Revoke(ctx context.Context, sessionID string) error {
-	return m.mustEnd(ctx, sessionID, ReasonRevoked)
+// If it returns [ErrUnavailable], call it again. Where the session may have been ended, this
+// Manager refuses its access tokens until then, and ends it at its next refresh. RevokeToken does
+// the same.
+func (m *Manager) Revoke(ctx context.Context, sessionID string, opts ...RevokeOption) error {
+	o, err := revokeOptionsOf(opts, ReasonRevoked)
+	if err != nil {
+		return err
+	}
+	if len(o.keep) > 0 {
+		return errors.New("tokensession: Revoke: Keep is for RevokeSubject")
+	}
+	return m.mustEnd(ctx, sessionID, o.reason)
 }
 
-// mustEnd is revoke for who wants the session ended, be it later.
+// mustEnd is revoke for a caller who may never ask again: whoever logs out closes the page. The reply to
+// the revocation can be lost, so that nobody knows whether it was written. Then the session is denied
+// here: its access tokens are refused at once, and its next refresh writes the revocation again.
 func (m *Manager) mustEnd(ctx context.Context, sessionID string, reason Reason) error {
 	_, err := m.revoke(ctx, sessionID, reason)
 	if errors.Is(err, errPerhaps) {
-		m.deny(sessionID, m.now()) // for nobody may call again
+		m.deny(sessionID, m.now())
 	}
 	return err
 }
@@ -34,10 +47,22 @@ func (m *Manager) mustEnd(ctx context.Context, sessionID string, reason Reason) 
 // errPerhaps marks the error of a revocation that may have been applied.
 var errPerhaps = errors.New("it may have been revoked")
 
-// RevokeToken ends the session of a refresh token: a logout. Any genuine token of the session will do, even one
-// consumed long ago. For another string it returns [ErrInvalidToken], which a client that wants to be logged out can
+// RevokeToken ends the session of a token: a logout. Any genuine token of the session will do: a
+// refresh token, even one consumed long ago, or an access token, even one that has expired. For
+// another string it returns [ErrInvalidToken], which a client that wants to be logged out can
 // ignore (RFC 7009 section 2.2).
-func (m *Manager) RevokeToken(ctx context.Context, refreshToken string) error {
+func (m *Manager) RevokeToken(ctx context.Context, token string) error {
+	if strings.HasPrefix(token, refreshPrefix) {
+		return m.revokeRefreshToken(ctx, token)
+	}
+	id, err := m.SessionID(token)
+	if err != nil {
+		return err
+	}
+	return m.logOut(ctx, id)
+}
+
+func (m *Manager) revokeRefreshToken(ctx context.Context, refreshToken string) error {
 	token, ok := parseRefreshToken(refreshToken)
 	if !ok {
 		return invalid("malformed refresh token")
@@ -51,31 +76,29 @@ func (m *Manager) RevokeToken(ctx context.Context, refreshToken string) error {
 	case !token.authentic(m.tokenKeys(rec)):
 		return invalid("forged refresh token")
 	}
-	err = m.mustEnd(ctx, rec.ID, ReasonLogout)
+	return m.logOut(ctx, rec.ID)
+}
+
+// logOut ends a session of which somebody presented a genuine token. If the store does not know the
+// session any more, it is over, and its access tokens are denied.
+func (m *Manager) logOut(ctx context.Context, sessionID string) error {
+	err := m.mustEnd(ctx, sessionID, ReasonLogout)
 	if errors.Is(err, ErrNotFound) {
-		return nil // it expired meanwhile
+		return nil
 	}
 	return err
 }
 
-// RevokeAccess is [Manager.RevokeToken] for a client that has only an access token, even one that has expired: a logout.
-// For a string that is no access token of ours it returns [ErrInvalidToken].
-func (m *Manager) RevokeAccess(ctx context.Context, accessToken string) error {
-	id, err := m.SessionID(accessToken)
+// RevokeSubject ends all sessions of a subject but those that [Keep] names, and returns how many it
+// ended. It is for a change of password, or for "log out everywhere". A session that begins while
+// it runs may live. If some could not be ended, it returns [ErrUnavailable] with the number of
+// those that were; call it again. Until then this Manager refuses the access tokens of those that
+// it cannot tell of, and ends them at their next refresh.
+func (m *Manager) RevokeSubject(ctx context.Context, subject string, opts ...RevokeOption) (int, error) {
+	o, err := revokeOptionsOf(opts, ReasonSubjectRevoked)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if err = m.mustEnd(ctx, id, ReasonLogout); errors.Is(err, ErrNotFound) {
-		return nil // it is over; the token is denied
-	}
-	return err
-}
-
-// RevokeSubject ends all sessions of a subject but those in keep, and returns how many it ended: after a change of
-// password, or for "log out everywhere". A session that begins while it runs may live. If some could not be ended, it
-// returns [ErrUnavailable] with the number of those that were; call it again. Until then this Manager refuses the
-// access tokens of those that it cannot tell of, and ends them at their next refresh.
-func (m *Manager) RevokeSubject(ctx context.Context, subject string, keep ...string) (int, error) {
 	if err := checkText("subject", subject, maxNameSize); err != nil {
 		return 0, err
 	}
@@ -84,23 +107,25 @@ func (m *Manager) RevokeSubject(ctx context.Context, subject string, keep ...str
 		return 0, err
 	}
 	since := m.now().Add(-lateRefresh)
-	records = slices.DeleteFunc(records, func(r Record) bool { return !r.live(since) || slices.Contains(keep, r.ID) })
-	if shortcut, ok := m.store.(SubjectRevoker); ok {
-		return m.revokeAtOnce(ctx, shortcut, subject, keep, records)
+	records = slices.DeleteFunc(records, func(r Record) bool {
+		return !r.live(since) || slices.Contains(o.keep, r.ID)
+	})
+	if shortcut, ok := ability[SubjectRevoker](m.store); ok {
+		return m.revokeAtOnce(ctx, shortcut, subject, o, records)
 	}
-	return m.revokeAll(ctx, records)
+	return m.revokeAll(ctx, records, o.reason)
 }
 
 // revokeAll ends one session after the other.
-func (m *Manager) revokeAll(ctx context.Context, records []Record) (int, error) {
+func (m *Manager) revokeAll(ctx context.Context, records []Record, reason Reason) (int, error) {
 	n := 0
 	var failed error
 	for _, rec := range records {
-		switch ended, err := m.revoke(ctx, rec.ID, ReasonSubjectRevoked); {
+		switch ended, err := m.revoke(ctx, rec.ID, reason); {
 		case errors.Is(err, ErrNotFound): // it expired meanwhile
 		case err != nil:
 			failed = errors.Join(failed, err)
-			m.deny(rec.ID, m.now()) // it may have been ended, and then the next call does not see it
+			m.deny(rec.ID, m.now()) // if it has been ended, the next call does not list it any more
 		case ended:
 			n++
 		}
@@ -108,12 +133,15 @@ func (m *Manager) revokeAll(ctx context.Context, records []Record) (int, error) 
 	return n, failed
 }
 
-// revokeAtOnce has the store end the sessions. Those listed before are what it may have ended if it cannot tell.
-func (m *Manager) revokeAtOnce(ctx context.Context, store SubjectRevoker, subject string, keep []string, listed []Record) (int, error) {
+// revokeAtOnce has the store end the sessions in one call. If the store cannot tell whether it did, the
+// sessions listed before the call are those that it may have ended, so they are all denied.
+func (m *Manager) revokeAtOnce(
+	ctx context.Context, store SubjectRevoker, subject string, o revokeOptions, listed []Record,
+) (int, error) {
 	writeID := randomID()
 	var records []Record
 	err := m.retry(ctx, func() (err error) {
-		records, err = store.RevokeSubject(ctx, subject, keep, m.now(), ReasonSubjectRevoked, writeID)
+		records, err = store.RevokeSubject(ctx, subject, o.keep, m.now(), o.reason, writeID)
 		return err
 	})
 	if err != nil {
@@ -126,7 +154,9 @@ func (m *Manager) revokeAtOnce(ctx context.Context, store SubjectRevoker, subjec
 		m.ended(ctx, rec)
 	}
 	now := m.now()
-	n, err := m.revokeAll(ctx, slices.DeleteFunc(listed, func(r Record) bool { return r.live(now) })) // the store leaves these
+	// The store leaves alone what has expired.
+	expired := slices.DeleteFunc(listed, func(r Record) bool { return r.live(now) })
+	n, err := m.revokeAll(ctx, expired, o.reason)
 	return len(records) + n, err
 }
 
@@ -176,8 +206,12 @@ func (m *Manager) revoke(ctx context.Context, sessionID string, reason Reason) (
 	return ended, err
 }
 
-// end ends a session and returns it, and whether it was this call that ended it. It is over when the store says so: one
-// that has expired is revoked like others, or a refresh that was presented before its end might go through after it.
+// end ends a session and returns it, and whether it was this call that ended it.
+//
+// A session that has expired is revoked like any other. Otherwise a refresh that was presented just
+// before the session's end, and is still under way, could go through after the logout.
+//
+// Like a refresh, it looks again after a write whose reply was lost, and recognizes its own WriteID.
 func (m *Manager) end(ctx context.Context, sessionID string, reason Reason) (rec Record, ended bool, err error) {
 	writeID := randomID()
 	var lastErr error
@@ -191,7 +225,7 @@ func (m *Manager) end(ctx context.Context, sessionID string, reason Reason) (rec
 		rec, err := m.load(ctx, sessionID)
 		switch {
 		case errors.Is(err, ErrNotFound) && isSessionID(sessionID):
-			m.deny(sessionID, m.now()) // the record may be lost, and access tokens of the session may not be
+			m.deny(sessionID, m.now()) // its record may be lost while its access tokens live
 			return Record{}, false, err
 		case err != nil:
 			return Record{}, false, err
@@ -213,8 +247,9 @@ func (m *Manager) end(ctx context.Context, sessionID string, reason Reason) (rec
 	return Record{}, false, unavailable("revoking session "+sessionID, lastErr)
 }
 
-// ended denies a session that was just revoked, and tells the host. What the store took long to revoke may have been
-// replayed meanwhile.
+// ended denies a session that was just revoked, and tells the host. It denies from now on, not only from
+// RevokedAt: while the store took long to write the revocation, a replay may have made an access token
+// that is younger than RevokedAt.
 func (m *Manager) ended(ctx context.Context, rec Record) {
 	m.deny(rec.ID, later(m.now(), rec.RevokedAt))
 	m.emit(ctx, Event{Kind: EventRevoked, Session: rec.Session()})

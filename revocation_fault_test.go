@@ -67,8 +67,8 @@ func TestRevoke_thatIsInDoubtIsCarriedOut(t *testing.T) {
 		"RevokeToken": func(m *tokensession.Manager, ctx context.Context, tokens tokensession.Tokens) error {
 			return m.RevokeToken(ctx, tokens.RefreshToken)
 		},
-		"RevokeAccess": func(m *tokensession.Manager, ctx context.Context, tokens tokensession.Tokens) error {
-			return m.RevokeAccess(ctx, tokens.AccessToken)
+		"RevokeToken, access": func(m *tokensession.Manager, ctx context.Context, tokens tokensession.Tokens) error {
+			return m.RevokeToken(ctx, tokens.AccessToken)
 		},
 	} {
 		for _, applied := range []bool{true, false} {
@@ -116,7 +116,7 @@ func TestRevokeSubject_atOneStrokeEndsAccessThoughTheReplyWasLost(t *testing.T) 
 			w.m = w.manager(store.Store(), tokensession.Config{}, w.events)
 			ended, kept := w.start(), w.start()
 			store.Times(lost, testkit.RevokeSubject, testkit.Apply, testkit.LoseReply)
-			n, err := w.m.RevokeSubject(ctx, "alice", kept.Session.ID)
+			n, err := w.m.RevokeSubject(ctx, "alice", tokensession.Keep(kept.Session.ID))
 			if lost < 3 {
 				require.NoError(t, err)
 				require.Equal(t, 1, n)
@@ -124,7 +124,7 @@ func TestRevokeSubject_atOneStrokeEndsAccessThoughTheReplyWasLost(t *testing.T) 
 			} else {
 				requireUnavailableFor(t, err, testkit.ErrDown)
 				store.Clear()
-				_, err = w.m.RevokeSubject(ctx, "alice", kept.Session.ID)
+				_, err = w.m.RevokeSubject(ctx, "alice", tokensession.Keep(kept.Session.ID))
 				require.NoError(t, err, "the second attempt")
 			}
 			w.requireDead(ended)

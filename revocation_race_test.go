@@ -155,8 +155,8 @@ func TestRevoke_atTheSessionsEndStopsARefreshThatWasPresentedBefore(t *testing.T
 		"RevokeToken": func(m *tokensession.Manager, tokens tokensession.Tokens) error {
 			return m.RevokeToken(ctx, tokens.RefreshToken)
 		},
-		"RevokeAccess": func(m *tokensession.Manager, tokens tokensession.Tokens) error {
-			return m.RevokeAccess(ctx, tokens.AccessToken)
+		"RevokeToken, access": func(m *tokensession.Manager, tokens tokensession.Tokens) error {
+			return m.RevokeToken(ctx, tokens.AccessToken)
 		},
 		"RevokeSubject": func(m *tokensession.Manager, _ tokensession.Tokens) error {
 			n, err := m.RevokeSubject(ctx, "alice")

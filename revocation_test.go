@@ -44,7 +44,7 @@ func TestRevoke_unknownSessionIsNotFound(t *testing.T) {
 	require.Zero(t, w.events.Count(tokensession.EventRevoked))
 }
 
-func TestRevokeAccess_logsOutWithAnAccessTokenHoweverOld(t *testing.T) {
+func TestRevokeToken_logsOutWithAnAccessTokenHoweverOld(t *testing.T) {
 	for name, later := range map[string]time.Duration{"fresh": 0, "expired": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, tokensession.Config{})
@@ -53,12 +53,12 @@ func TestRevokeAccess_logsOutWithAnAccessTokenHoweverOld(t *testing.T) {
 			id, err := w.m.SessionID(tokens.AccessToken)
 			require.NoError(t, err)
 			require.Equal(t, tokens.Session.ID, id)
-			require.NoError(t, w.m.RevokeAccess(context.Background(), tokens.AccessToken))
+			require.NoError(t, w.m.RevokeToken(context.Background(), tokens.AccessToken))
 			require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
 			require.Equal(t, tokensession.ReasonLogout, w.record(id).RevokeReason)
 			w.refresh(other.RefreshToken)
 
-			require.NoError(t, w.m.RevokeAccess(context.Background(), tokens.AccessToken), "twice")
+			require.NoError(t, w.m.RevokeToken(context.Background(), tokens.AccessToken), "twice")
 			id, err = w.m.SessionID(tokens.AccessToken)
 			require.NoError(t, err, "of a revoked session")
 			require.Equal(t, tokens.Session.ID, id)
@@ -66,37 +66,38 @@ func TestRevokeAccess_logsOutWithAnAccessTokenHoweverOld(t *testing.T) {
 	}
 }
 
-func TestRevokeAccess_ofALostRecordStillDeniesTheToken(t *testing.T) {
+func TestRevokeToken_ofALostRecordStillDeniesTheToken(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	elsewhere := newWorld(t, tokensession.Config{})
 	m, err := tokensession.New(w.signer, elsewhere.memory, tokensession.Config{Now: w.clock.Now})
 	require.NoError(t, err)
 	tokens := w.start()
-	require.NoError(t, m.RevokeAccess(context.Background(), tokens.AccessToken))
+	require.NoError(t, m.RevokeToken(context.Background(), tokens.AccessToken))
 	_, err = m.Verify(tokens.AccessToken)
 	require.ErrorIs(t, err, tokensession.ErrRevoked)
 }
 
-func TestRevokeAccess_refusesWhatIsNoAccessTokenOfOurs(t *testing.T) {
+func TestRevokeToken_refusesWhatIsNoTokenOfOurs(t *testing.T) {
 	w, foreign := newWorld(t, tokensession.Config{}), newWorld(t, tokensession.Config{})
 	tokens := w.start()
 	for name, token := range map[string]string{
-		"empty": "", "refresh token": tokens.RefreshToken, "foreign": foreign.start().AccessToken,
+		"empty": "", "foreign": foreign.start().AccessToken,
+		"half a refresh token": tokens.RefreshToken[:40], "foreign refresh token": foreign.start().RefreshToken,
 		"another signature": tokens.AccessToken[:len(tokens.AccessToken)-4] + "AAAA", "longer": tokens.AccessToken + "A", "huge": strings.Repeat("a", 1<<20),
 	} {
 		w.unchanged(tokens.Session.ID, func() {
-			require.ErrorIs(t, w.m.RevokeAccess(context.Background(), token),
+			require.ErrorIs(t, w.m.RevokeToken(context.Background(), token),
 				tokensession.ErrInvalidToken, name)
 		})
 	}
 	w.store.Down(testkit.Load)
-	require.ErrorIs(t, w.m.RevokeAccess(context.Background(), tokens.AccessToken),
+	require.ErrorIs(t, w.m.RevokeToken(context.Background(), tokens.AccessToken),
 		tokensession.ErrUnavailable)
 }
 
 // A browser comes back long after the key was rotated, and logs out. But who holds a key that
 // leaked, and was retired for that, cannot log everybody out.
-func TestRevokeAccess_takesATokenOfARotatedKeyAndNoneOfARetiredOne(t *testing.T) {
+func TestRevokeToken_takesATokenOfARotatedKeyAndNoneOfARetiredOne(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	tokens := w.start()
 	next, err := tokensession.GenerateKey()
@@ -109,7 +110,7 @@ func TestRevokeAccess_takesATokenOfARotatedKeyAndNoneOfARetiredOne(t *testing.T)
 	require.Error(t, err)
 	require.NotContains(t, string(w.m.JWKS()), testKeyFor("EdDSA").key.ID(),
 		"its key has retired by itself")
-	require.NoError(t, w.m.RevokeAccess(context.Background(), tokens.AccessToken))
+	require.NoError(t, w.m.RevokeToken(context.Background(), tokens.AccessToken))
 	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
 
 	third, err := tokensession.GenerateKey()
@@ -117,7 +118,7 @@ func TestRevokeAccess_takesATokenOfARotatedKeyAndNoneOfARetiredOne(t *testing.T)
 	require.NoError(t, w.signer.Rotate(third, w.clock.Now()))
 	require.NoError(t, w.signer.Retire(next.ID()))
 	w.unchanged(late.Session.ID, func() {
-		require.ErrorIs(t, w.m.RevokeAccess(context.Background(), late.AccessToken),
+		require.ErrorIs(t, w.m.RevokeToken(context.Background(), late.AccessToken),
 			tokensession.ErrInvalidToken)
 	})
 }
@@ -148,7 +149,7 @@ func TestSessions_areListedNewestFirstAndEndedOneByOne(t *testing.T) {
 			require.Equal(t, idsOf(all[3], all[1]), listed(t, w, "alice"))
 			w.requireDead(all[2])
 
-			n, err := w.m.RevokeSubject(ctx, "alice", "unknown", all[1].Session.ID, bobs.Session.ID)
+			n, err := w.m.RevokeSubject(ctx, "alice", tokensession.Keep("unknown", all[1].Session.ID, bobs.Session.ID))
 			require.NoError(t, err)
 			require.Equal(t, 1, n)
 			require.Equal(t, idsOf(all[1]), listed(t, w, "alice"))
@@ -170,4 +171,79 @@ func TestSessions_areListedNewestFirstAndEndedOneByOne(t *testing.T) {
 			require.Equal(t, 3, w.events.Count(tokensession.EventRevoked))
 		})
 	}
+}
+
+// RevokeToken takes whatever a client has: any genuine token of the session ends it.
+func TestRevokeToken_takesEitherToken(t *testing.T) {
+	for name, token := range map[string]func(tokens tokensession.Tokens) string{
+		"refresh token": func(tokens tokensession.Tokens) string { return tokens.RefreshToken },
+		"access token":  func(tokens tokensession.Tokens) string { return tokens.AccessToken },
+	} {
+		w := newWorld(t, tokensession.Config{})
+		tokens := w.start()
+		w.refresh(tokens.RefreshToken)
+		w.clock.Advance(time.Hour) // the access token has expired, and the refresh token was consumed
+		require.NoError(t, w.m.RevokeToken(ctx, token(tokens)), name)
+		require.Equal(t, tokensession.ReasonLogout, w.record(tokens.Session.ID).RevokeReason)
+	}
+}
+
+func TestBecause_isKeptWithTheSessionAndTold(t *testing.T) {
+	for name, revoke := range map[string]func(w *world, tokens tokensession.Tokens) error{
+		"Revoke": func(w *world, tokens tokensession.Tokens) error {
+			return w.m.Revoke(ctx, tokens.Session.ID, tokensession.Because("password_change"))
+		},
+		"RevokeSubject": func(w *world, _ tokensession.Tokens) error {
+			_, err := w.m.RevokeSubject(ctx, "alice", tokensession.Because("password_change"))
+			return err
+		},
+		"RevokeSubject at one stroke": func(w *world, _ tokensession.Tokens) error {
+			w.m = w.manager(w.memory, tokensession.Config{}, w.events)
+			_, err := w.m.RevokeSubject(ctx, "alice", tokensession.Because("password_change"))
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tokensession.Config{})
+			tokens := w.start()
+			w.events.Take()
+			require.NoError(t, revoke(w, tokens))
+			require.EqualValues(t, "password_change", w.record(tokens.Session.ID).RevokeReason)
+			require.Equal(t, []tokensession.EventKind{tokensession.EventRevoked}, w.events.Kinds())
+			require.EqualValues(t, "password_change", w.events.All()[0].Session.RevokeReason)
+			var revoked *tokensession.RevokedError
+			require.ErrorAs(t, w.refreshError(tokens.RefreshToken), &revoked)
+			require.EqualValues(t, "password_change", revoked.Reason)
+		})
+	}
+}
+
+func TestBecause_refusesWhatNoStoreCouldKeep(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	for _, reason := range []tokensession.Reason{"", "a\nb", "\xff", tokensession.Reason(strings.Repeat("x", 256))} {
+		w.unchanged(tokens.Session.ID, func() {
+			err := w.m.Revoke(ctx, tokens.Session.ID, tokensession.Because(reason))
+			require.ErrorContains(t, err, "Because")
+			_, err = w.m.RevokeSubject(ctx, "alice", tokensession.Because(reason))
+			require.ErrorContains(t, err, "Because")
+		})
+	}
+	w.requireLive(tokens)
+}
+
+func TestKeep_isForRevokeSubjectOnly(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	here, there, elsewhere := w.start(), w.start(), w.start()
+	w.unchanged(here.Session.ID, func() {
+		err := w.m.Revoke(ctx, here.Session.ID, tokensession.Keep(here.Session.ID))
+		require.ErrorContains(t, err, "Keep")
+	})
+	n, err := w.m.RevokeSubject(ctx, "alice",
+		tokensession.Keep(here.Session.ID), tokensession.Keep(there.Session.ID))
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	w.requireLive(here)
+	w.requireLive(there)
+	w.requireDead(elsewhere)
 }

@@ -10,12 +10,13 @@ import "time"
 //
 // Two tabs of a browser hold the same token and refresh at the same moment. One of them rotates: it
 // makes generation 5 of generation 4. The other one presents 4 a moment later. It gets 5 again, a
-// replay, because the grace period has not passed. Both tabs hold the same successor, so the session
-// did not fork.
+// replay, because the grace period has not passed. Both tabs hold the same successor, so the
+// session did not fork.
 //
 // A client's reply is lost, and the client comes back with the token that it has. Within the grace
 // period that is a replay. Later, and within the recovery period, the client recovers: it gets
-// generation 6, which displaces 5. Should somebody else hold 5, the next use of it shows up as reuse.
+// generation 6, which displaces 5. Should somebody else hold 5, the next use of it shows up as
+// reuse.
 //
 // A thief copies generation 4 and uses it. Now the thief holds 5, and the owner still holds 4. Once
 // the grace and recovery periods are over, the owner's next refresh presents a generation that was
@@ -59,8 +60,9 @@ type presentation struct {
 	author author // of the record's live generation
 }
 
-// An author says what this process knows about who made the live generation of a record, and so about
-// whether anybody has got its token. The zero value is the answer of a process that knows nothing.
+// An author says what this process knows about who made the live generation of a record, and so
+// about whether anybody has got its token. The zero value is the answer of a process that knows
+// nothing.
 type author uint8
 
 const (
@@ -69,19 +71,20 @@ const (
 	undelivered               // a call of this process made it, and then had to return ErrUnavailable
 )
 
-// decide says what a presentation of rec leads to. judge knows the record and the time only, and three
-// things that this process knows can change its answer. The first is in overtaken.
+// decide says what a presentation of rec leads to. judge knows the record and the time only, and
+// three things that this process knows can change its answer. The first is in overtaken.
 //
-// The second is that the deny list can know of a revocation that the record does not have, because a
-// failover lost the write. A revocation is never undone, so it is written again. Reuse ends the session,
-// too, and is the more important news.
+// The second is that the deny list can know of a revocation that the record does not have, because
+// a failover lost the write. A revocation is never undone, so it is written again. Reuse ends the
+// session, too, and is the more important news.
 //
-// The third is that the live generation may be one that nobody has got. Its call may still be running,
-// perhaps in a store that stalls: then its token is the right answer for everybody who comes with the
-// predecessor meanwhile, however long the write took. Or its call had to give up, and its client was
-// told to come again: then the grace period begins when the client hears of the successor, which is
-// now. If the period is over, another instance may already have replayed that successor to somebody. A
-// new one displaces it, so that the use of the old one would show up as reuse.
+// The third is that the live generation may be one that nobody has got. Its call may still be
+// running, perhaps in a store that stalls: then its token is the right answer for everybody who
+// comes with the predecessor meanwhile, however long the write took. Or its call had to give up,
+// and its client was told to come again: then the grace period begins when the client hears of the
+// successor, which is now. If the period is over, another instance may already have replayed that
+// successor to somebody. A new one displaces it, so that the use of the old one would show up as
+// reuse.
 func (r rules) decide(rec Record, p presentation) outcome {
 	what := r.overtaken(rec, p)
 	switch known := p.denied && rec.live(p.at); {
@@ -100,12 +103,12 @@ func (r rules) decide(rec Record, p presentation) outcome {
 	}
 }
 
-// overtaken is judge for a call that may have been overtaken: an earlier attempt found its token good,
-// and while the host's authorizer or the store took long, others refreshed the same session. That the
-// clock went on meanwhile is no fault of the client, so the token counts as having come no later than
-// the last of these writes. If it is reuse even so, the session has gone on by two generations, and
-// there is no successor any more that this client could get. That proves no theft. So there is no
-// verdict, and the client tries again.
+// overtaken is judge for a call that may have been overtaken: an earlier attempt found its token
+// good, and while the host's authorizer or the store took long, others refreshed the same session.
+// That the clock went on meanwhile is no fault of the client, so the token counts as having come no
+// later than the last of these writes. If it is reuse even so, the session has gone on by two
+// generations, and there is no successor any more that this client could get. That proves no theft.
+// So there is no verdict, and the client tries again.
 //
 // Without a grace period, losing a race is reuse.
 func (r rules) overtaken(rec Record, p presentation) outcome {
@@ -121,10 +124,10 @@ func (r rules) overtaken(rec Record, p presentation) outcome {
 
 // judge says what presenting generation n at a time leads to, by the record alone.
 //
-// The order is by generation, never by clock: instances' clocks differ, and a clock can stand still.
-// A record that became live well after now was written by a clock that is ahead. It opens no grace
-// period here, because the period would last until this clock has caught up: for days, if the other
-// clock is ahead by days.
+// The order is by generation, never by clock: instances' clocks differ, and a clock can stand
+// still. A record that became live well after now was written by a clock that is ahead. It opens no
+// grace period here, because the period would last until this clock has caught up: for days, if the
+// other clock is ahead by days.
 func (r rules) judge(rec Record, n uint64, at, now time.Time) outcome {
 	switch {
 	case !rec.RevokedAt.IsZero():
@@ -146,15 +149,15 @@ func (r rules) judge(rec Record, n uint64, at, now time.Time) outcome {
 	}
 }
 
-// next returns what the record becomes if an outcome is written now. Only rotated, healed, renewed and
-// recovered change it. The WriteID is the writer's to set.
+// next returns what the record becomes if an outcome is written now. Only rotated, healed, renewed
+// and recovered change it. The WriteID is the writer's to set.
 //
 // A recovery leaves Predecessor and ConsumedAt as they are, so that the window in which recovery is
 // possible never slides. A renewal leaves the generations as they are, so that a successor that a
 // recovery has displaced cannot come back.
 //
-// RotatedAt and ConsumedAt are always now. The idle end is counted from the last rotation if that is
-// later, so that a clock that was put back shortens no session.
+// RotatedAt and ConsumedAt are always now. The idle end is counted from the last rotation if that
+// is later, so that a clock that was put back shortens no session.
 func (r rules) next(what outcome, rec Record, n uint64, now time.Time) Record {
 	switch what {
 	case rotated, healed:
@@ -172,15 +175,15 @@ func (r rules) next(what outcome, rec Record, n uint64, now time.Time) Record {
 	return rec
 }
 
-// late reports whether a write took so long that most of the grace period was over before the client
-// could hear of the successor.
+// late reports whether a write took so long that most of the grace period was over before the
+// client could hear of the successor.
 func (r rules) late(rec Record, now time.Time) bool {
 	return r.grace > 0 && now.Sub(rec.RotatedAt) > r.grace/2
 }
 
-// revoke returns the record as revoked. No other function sets RevokedAt, and none clears it. It is not
-// before the last refresh, even if the clock was put back, because access tokens are refused from then
-// on for as long as they live.
+// revoke returns the record as revoked. No other function sets RevokedAt, and none clears it. It is
+// not before the last refresh, even if the clock was put back, because access tokens are refused
+// from then on for as long as they live.
 func (r Record) revoke(now time.Time, reason Reason) Record {
 	r.RevokedAt, r.RevokeReason = later(now, r.RotatedAt), reason
 	r.Version++

@@ -13,7 +13,8 @@ const (
 	feedOverlap  = time.Minute // for commits that were late, and instances' clocks
 	clockSkew    = time.Minute
 
-	// A commit may be later and a clock more wrong than feedOverlap; such a revocation is found after this.
+	// A commit may be later and a clock more wrong than feedOverlap; such a revocation is found
+	// after this.
 	readAllInterval = time.Minute
 
 	sweepInterval = time.Minute
@@ -21,24 +22,39 @@ const (
 	sweepBatch    = 1000
 )
 
-// Run keeps this Manager's deny list in step with what other instances revoke, if the store is a [RevocationFeed], and
-// drops expired records, if it is a [Sweeper], until ctx ends; it returns ctx's error. A server with one instance that
-// leaves sweeping to others can do without. A feed that cannot be read is an event, not an error: Verify goes on
-// with what it knows, and a host that would rather fail uses [Manager.VerifyLive].
+// Run keeps this Manager's deny list in step with what other instances revoke, if the store is a
+// [RevocationFeed], and drops expired records, if it is a [Sweeper]. It returns nil when ctx ends.
+//
+// With a store that is neither, there is nothing to run, and that is an error at once. Most often
+// it is a wrapper around a store that hides these abilities: give it a method Unwrap()
+// RefreshStore. With a store that only has no feed, Run says so with [EventFeedStale]: then a
+// revocation by another instance does not reach this one's access tokens.
+//
+// A feed that cannot be read is an event, not an error. Verify goes on with what it knows, and a
+// host that would rather fail uses [Manager.VerifyLive].
 func (m *Manager) Run(ctx context.Context) error {
+	feed, hasFeed := ability[RevocationFeed](m.store)
+	sweeper, sweeps := ability[Sweeper](m.store)
+	if !hasFeed && !sweeps {
+		return fmt.Errorf("tokensession: Run: the store (%T) has neither a RevocationFeed nor a Sweeper; "+
+			"a store that wraps one has to have a method Unwrap() RefreshStore", m.store)
+	}
 	var sweeping sync.WaitGroup
 	defer sweeping.Wait()
-	if store, ok := m.store.(Sweeper); ok {
-		sweeping.Go(func() { m.sweep(ctx, store) })
+	if sweeps {
+		sweeping.Go(func() { m.sweep(ctx, sweeper) })
 	}
-	if store, ok := m.store.(RevocationFeed); ok {
-		m.follow(ctx, store)
+	if hasFeed {
+		m.follow(ctx, feed)
+	} else {
+		m.emit(ctx, Event{Kind: EventFeedStale, Err: fmt.Errorf("the store (%T) has no RevocationFeed", m.store)})
 	}
 	<-ctx.Done()
-	return ctx.Err()
+	return nil
 }
 
-// follow reads the feed every feedInterval: what is new, and every readAllInterval all that can matter.
+// follow reads the feed every feedInterval: what is new, and every readAllInterval all that can
+// matter.
 func (m *Manager) follow(ctx context.Context, store RevocationFeed) {
 	var read, readAll time.Time // when the feed was last read, and when as far back as matters
 	stale := false
@@ -80,8 +96,8 @@ func (m *Manager) pull(ctx context.Context, store RevocationFeed, since time.Tim
 	return nil
 }
 
-// sweep drops expired records in batches, so that no statement holds up the others. They may live a little longer by
-// the clock of another instance.
+// sweep drops expired records in batches, so that no statement holds up the others. They may live a
+// little longer by the clock of another instance.
 func (m *Manager) sweep(ctx context.Context, store Sweeper) {
 	every(ctx, sweepInterval, func() {
 		for n := sweepBatch; n >= sweepBatch && ctx.Err() == nil; {

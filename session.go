@@ -22,9 +22,10 @@ type Session struct {
 	RevokeReason Reason
 }
 
-// Tokens are what a client gets. The access token is sent with each request and verified without I/O; the refresh
-// token is sent to the refresh endpoint only. Tokens print and log without the two; read the fields to send them.
-// [encoding/json] writes them, as does a slog.JSONHandler where Tokens are part of another value.
+// Tokens are what a client gets. The access token is sent with each request and verified without
+// I/O; the refresh token is sent to the refresh endpoint only. Tokens print and log without the
+// two; read the fields to send them. [encoding/json] writes them, as does a slog.JSONHandler where
+// Tokens are part of another value.
 type Tokens struct {
 	AccessToken      string
 	AccessExpiresAt  time.Time

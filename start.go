@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Start begins a session for a subject that the host has authenticated: a login. If the authorizer refuses, the error
-// is [ErrDenied] and there is no session.
+// Start begins a session for a subject that the host has authenticated: a login. If the authorizer
+// refuses, the error is [ErrDenied] and there is no session.
 func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption) (Tokens, error) {
 	var o startOptions
 	for _, opt := range opts {
@@ -38,7 +38,8 @@ func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption
 	if err != nil {
 		detached, cancel := detach(ctx)
 		defer cancel()
-		_, _, _ = m.end(detached, rec.ID, ReasonRevoked) // it may be there, and nobody gets its tokens
+		// The session may be there, and nobody gets its tokens. So it is ended, as far as that can be done.
+		_, _, _ = m.end(detached, rec.ID, ReasonRevoked)
 		return Tokens{}, err
 	}
 	m.emit(ctx, Event{Kind: EventStarted, Session: rec.Session()})
@@ -79,7 +80,8 @@ func (m *Manager) newRecord(h handle, subject string, o startOptions, now time.T
 	return rec
 }
 
-// create writes a new record. An error of the store may hide a success, so the store is asked what it has.
+// create writes a new record. An error of the store may hide a success, so the store is asked what
+// it has.
 func (m *Manager) create(ctx context.Context, rec Record) error {
 	return m.retry(ctx, func() error {
 		err := m.store.Create(ctx, rec)
@@ -93,8 +95,11 @@ func (m *Manager) create(ctx context.Context, rec Record) error {
 	})
 }
 
-// queueUp makes a record the newest of its subject where that matters, for a clock may stand still, and that of
-// another instance be ahead: a login must never end itself for being the oldest.
+// queueUp makes a record the newest of its subject, if there is a limit on the number of sessions.
+//
+// MaxSessions ends the oldest session by CreatedAt. If the clock stands still, or another instance's
+// clock runs ahead, the new login could count as the oldest and end itself. So its CreatedAt is moved
+// just past the newest one.
 func (m *Manager) queueUp(ctx context.Context, rec *Record) error {
 	if m.cfg.MaxSessions == 0 {
 		return nil
@@ -109,8 +114,8 @@ func (m *Manager) queueUp(ctx context.Context, rec *Record) error {
 	return nil
 }
 
-// makeRoom ends the oldest sessions beyond MaxSessions and the one that the new one replaces. That comes last: the
-// user whose login fails still has it.
+// makeRoom ends the oldest sessions beyond MaxSessions, and then the one that the new one replaces. The
+// replaced one comes last, because a user whose login fails should still have it.
 func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string) error {
 	if replacing == created.ID {
 		replacing = ""

@@ -15,8 +15,8 @@ import (
 const (
 	memoryShards = 64
 
-	// dropsPerWrite bounds what a write spends on expired records. A write adds one record at most, and delays one
-	// expiry at most, so that anything above two catches up.
+	// dropsPerWrite bounds what a write spends on expired records. A write adds one record at most,
+	// and delays one expiry at most, so that anything above two catches up.
 	dropsPerWrite = 4
 
 	// dropsPerLock bounds how long a sweep keeps others from a shard.
@@ -26,12 +26,13 @@ const (
 	feedPeriod = 24 * time.Hour
 )
 
-// A MemoryStore is a [RefreshStore] in the memory of one process: for tests, and for servers that may log everybody out
-// when they restart. It is a [Sweeper], a [RevocationFeed] and a [SubjectRevoker] too.
+// A MemoryStore is a [RefreshStore] in the memory of one process: for tests, and for servers that
+// may log everybody out when they restart. It is a [Sweeper], a [RevocationFeed] and a
+// [SubjectRevoker] too.
 //
-// It has neither a goroutine nor a clock. The time it goes by is that of the write at hand: the record's RotatedAt, or
-// its RevokedAt if that is later. Each write drops a few records that have expired by then, so that no more are
-// held than sessions live, even where Sweep is never called.
+// It has neither a goroutine nor a clock. The time it goes by is that of the write at hand: the
+// record's RotatedAt, or its RevokedAt if that is later. Each write drops a few records that have
+// expired by then, so that no more are held than sessions live, even where Sweep is never called.
 type MemoryStore struct {
 	seed     maphash.Seed
 	shards   [memoryShards]memoryShard
@@ -57,16 +58,16 @@ func NewMemoryStore() *MemoryStore {
 	return s
 }
 
-// A memoryShard holds the records whose IDs fall to it. Who needs a lock of memorySubjects or memoryFeed as well takes
-// it after the shard's, and never two shards' at once.
+// A memoryShard holds the records whose IDs fall to it. Who needs a lock of memorySubjects or
+// memoryFeed as well takes it after the shard's, and never two shards' at once.
 type memoryShard struct {
 	mu    sync.Mutex
 	byID  map[string]*memoryEntry
 	queue expiryQueue
 }
 
-// A memoryEntry is what a shard holds of a record. The binary form takes less memory than a Record does, and can be
-// given to nobody who could change it.
+// A memoryEntry is what a shard holds of a record. The binary form takes less memory than a Record
+// does, and can be given to nobody who could change it.
 type memoryEntry struct {
 	id      string
 	subject string
@@ -249,8 +250,8 @@ func (s *MemoryStore) RevokeSubject(ctx context.Context, subject string, keep []
 	return revoked, nil
 }
 
-// revoke revokes one record unless it is kept, expired or revoked, and reports whether that was done, now or before, by
-// the write writeID.
+// revoke revokes one record unless it is kept, expired or revoked, and reports whether that was
+// done, now or before, by the write writeID.
 func (s *MemoryStore) revoke(id string, keep bool, at time.Time, reason Reason, writeID string) (Record, bool, error) {
 	sh := s.shard(id)
 	sh.mu.Lock()
@@ -288,8 +289,8 @@ func (s *MemoryStore) dropSome(rec Record) {
 	}
 }
 
-// drop takes up to steps records off the front of a shard's queue. It drops those that have expired and queues the
-// others anew. It returns how many it dropped and whether more are due.
+// drop takes up to steps records off the front of a shard's queue. It drops those that have expired
+// and queues the others anew. It returns how many it dropped and whether more are due.
 func (s *MemoryStore) drop(sh *memoryShard, now int64, steps int) (dropped int, more bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -318,7 +319,8 @@ func (e *memoryEntry) set(rec Record, data string) {
 	e.expires = clampedMicros(rec.ExpiresAt)
 }
 
-// writtenBy reports whether e holds what the write rec would write, because that has been applied already.
+// writtenBy reports whether e holds what the write rec would write, because that has been applied
+// already.
 func (e *memoryEntry) writtenBy(rec Record) bool {
 	if e.version != rec.Version {
 		return false
@@ -426,8 +428,8 @@ type memoryRevocation struct {
 	at, expires int64
 }
 
-// add lists rec, which e holds now, if it is revoked. A revoked record is written no more, so that it is added once and
-// its expiry is final.
+// add lists rec, which e holds now, if it is revoked. A revoked record is written no more, so that
+// it is added once and its expiry is final.
 func (f *memoryFeed) add(e *memoryEntry, rec Record) {
 	if !e.revoked {
 		return
@@ -469,8 +471,9 @@ func (f *memoryFeed) tidy(now int64) {
 	f.tidied = len(f.log)
 }
 
-// writeTime is the time that a record was written, or the zero time if the record does not tell: where a clock was ahead,
-// CreatedAt is moved past that of an older session, and RevokedAt to the last refresh.
+// writeTime is the time that a record was written, or the zero time if the record does not tell:
+// where a clock was ahead, CreatedAt is moved past that of an older session, and RevokedAt to the
+// last refresh.
 func writeTime(rec Record) time.Time {
 	switch {
 	case rec.RevokedAt.IsZero():

@@ -465,7 +465,8 @@ func BenchmarkMemoryStore_refresh(b *testing.B) {
 // It is all that a host needs on one machine.
 func TestMemoryStore_servesAManagerInABubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, testSigner(t), tokensession.NewMemoryStore(), tokensession.Config{})
+		m := newManager(t, testSigner(t), tokensession.NewMemoryStore(),
+			tokensession.Config{RecoveryPeriod: tokensession.Strict})
 		first, err := m.Start(t.Context(), "alice")
 		require.NoError(t, err)
 		passes(15 * time.Minute)

@@ -7,9 +7,10 @@ import (
 	"time"
 )
 
-// Verify returns what an access token says if it is authentic, not expired, and its session not known to be revoked.
-// It does no I/O. The error is [ErrInvalidToken], [ErrExpired] or [ErrRevoked], the latter two only of authentic
-// tokens. A revocation by this Manager is known at once; one by another instance when [Manager.Run] has read of it.
+// Verify returns what an access token says if it is authentic, not expired, and its session not
+// known to be revoked. It does no I/O. The error is [ErrInvalidToken], [ErrExpired] or [ErrRevoked];
+// the last two are said of authentic tokens only. A revocation by this Manager is known at once, and
+// one by another instance as soon as [Manager.Run] has read of it.
 func (m *Manager) Verify(accessToken string) (Access, error) {
 	now := m.cfg.Now()
 	checked, err := m.signer.verify(accessToken, now)
@@ -26,8 +27,8 @@ func (m *Manager) unlessDenied(checked *verifiedToken, now time.Time) (Access, e
 	return checked.access, nil
 }
 
-// VerifyLive is Verify and a look at the store: it fails closed. The error is [ErrRevoked] also if the store does not
-// know the session, and [ErrUnavailable] if it cannot tell.
+// VerifyLive is Verify and a look at the store: it fails closed. The error is [ErrRevoked] also if
+// the store does not know the session, and [ErrUnavailable] if it cannot tell.
 func (m *Manager) VerifyLive(ctx context.Context, accessToken string) (Access, error) {
 	access, err := m.Verify(accessToken)
 	if err != nil {
@@ -36,8 +37,8 @@ func (m *Manager) VerifyLive(ctx context.Context, accessToken string) (Access, e
 	return m.unlessOver(ctx, access)
 }
 
-// Introspect is VerifyLive for a token that may be for another audience: for who answers the services that tokens are
-// for (RFC 7662). It lets nobody in here.
+// Introspect is VerifyLive for a token that may be for another audience. It is for an endpoint that
+// tells services whether the tokens they were given are good (RFC 7662). It lets nobody in here.
 func (m *Manager) Introspect(ctx context.Context, accessToken string) (Access, error) {
 	now := m.cfg.Now()
 	checked, err := m.signer.introspect(accessToken, now)
@@ -68,9 +69,10 @@ func (m *Manager) unlessOver(ctx context.Context, access Access) (Access, error)
 	return access, nil
 }
 
-// SessionID returns which session an access token is of, whatever its audience, and whether or not the token has
-// expired, its session has been revoked, or the key that signed it has been rotated away; not if that was retired ([AccessSigner.Retire]) or is one
-// that this process never had. It lets nobody in: it is for a logout, and for [Replacing]. The error is
+// SessionID returns the session of an access token. It does not matter whether the token is for another
+// audience or has expired, whether its session was revoked, or whether the key that signed it has been
+// rotated away. But a key that was retired ([AccessSigner.Retire]), or that this process never had, is
+// an error. SessionID lets nobody in: it is for a logout, and for [Replacing]. The error is
 // [ErrInvalidToken].
 func (m *Manager) SessionID(accessToken string) (string, error) {
 	checked, err := m.signer.authenticate(accessToken)

@@ -98,7 +98,7 @@ func TestIntrospect_ofATokenForAnotherAudience(t *testing.T) {
 	id, err := w.m.SessionID(tokens.AccessToken)
 	require.NoError(t, err)
 	require.Equal(t, tokens.Session.ID, id)
-	require.NoError(t, w.m.RevokeAccess(ctx, tokens.AccessToken))
+	require.NoError(t, w.m.RevokeToken(ctx, tokens.AccessToken))
 	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
 	_, err = w.m.Introspect(ctx, tokens.AccessToken)
 	require.ErrorIs(t, err, tokensession.ErrRevoked)

@@ -101,7 +101,7 @@ func BenchmarkHTTP_require(b *testing.B) {
 	h, err := sessionhttp.New(m, sessionhttp.Config{Cookies: true})
 	check(b, err)
 	bare := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
-	guarded := h.Require(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	guarded := h.Require()(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if _, ok := sessionhttp.FromContext(r.Context()); !ok {
 			panic("no access")
 		}

@@ -115,11 +115,11 @@ func exampleServer() *httptest.Server {
 		refreshes++
 		h.Token(w, r)
 	})
-	mux.Handle("GET /me", h.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("GET /me", h.Require()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		access, _ := sessionhttp.FromContext(r.Context())
 		fmt.Fprintf(w, "%s, with refresh %d", access.Subject, refreshes)
 	})))
-	mux.Handle("GET /kick", h.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("GET /kick", h.Require()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		access, _ := sessionhttp.FromContext(r.Context())
 		if err := sessions.Revoke(r.Context(), access.SessionID); err != nil {
 			panic(err)

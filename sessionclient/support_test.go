@@ -119,7 +119,7 @@ func (w *clientWorld) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	api := w.api
 	w.mu.Unlock()
 	serve := func(rw http.ResponseWriter) {
-		w.h.Require(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.h.Require()(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			access, _ := sessionhttp.FromContext(r.Context())
 			body, _ := io.ReadAll(r.Body)
 			fmt.Fprintf(rw, "%s: %s", access.Subject, body)

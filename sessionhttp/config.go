@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/attributes"
 )
 
 // A Config says how the endpoints behave. The zero value serves programs that carry their tokens themselves.
@@ -145,22 +144,8 @@ func (h *Handlers) attributes(r *http.Request) map[string]string {
 	if h.cfg.Attributes == nil {
 		return nil
 	}
-	given := h.cfg.Attributes(r)
-	names := slices.Sorted(maps.Keys(given))
-	names = names[:min(len(names), maxAttributes)]
-	room := maxAttributesSize - len(strings.Join(names, ""))
-	attributes := map[string]string{}
-	for _, name := range names {
-		value := given[name]
-		value = value[:min(len(value), maxAttribute, max(0, room/len(names)))]
-		attributes[name] = strings.ReplaceAll(strings.ToValidUTF8(value, ""), "\x00", "")
-	}
-	return attributes
+	return attributes.Fit(h.cfg.Attributes(r), maxAttribute)
 }
 
-// What the Manager takes of attributes, and how long one may be here.
-const (
-	maxAttributes     = 32
-	maxAttributesSize = 4096
-	maxAttribute      = 255
-)
+// maxAttribute is how many bytes of one value are kept. A header of a request can be much longer.
+const maxAttribute = 255

@@ -146,7 +146,7 @@ func (h *Handlers) Logout(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if access != "" {
-		if err := h.m.RevokeAccess(r.Context(), access); err != nil && !errors.Is(err, tokensession.ErrInvalidToken) {
+		if err := h.m.RevokeToken(r.Context(), access); err != nil && !errors.Is(err, tokensession.ErrInvalidToken) {
 			return err
 		}
 	}

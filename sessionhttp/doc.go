@@ -5,7 +5,7 @@
 //
 //	h, err := sessionhttp.New(manager, sessionhttp.Config{Cookies: true})
 //	h.Mount(mux)                                                    // POST /auth/token, /auth/revoke, …
-//	mux.Handle("GET /api/notes", h.Require(http.HandlerFunc(notes))) // FromContext says who it is
+//	mux.Handle("GET /api/notes", h.Require()(http.HandlerFunc(notes))) // FromContext says who it is
 //
 // The host's own login checks the password or the passkey and then calls [Handlers.Login], which sets the cookies, or,
 // for clients that are no browsers, [tokensession.Manager.Start] and [Handlers.WriteTokens].

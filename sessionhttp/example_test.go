@@ -52,7 +52,7 @@ func Example() {
 		}
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 	})
-	mux.Handle("GET /api/me", h.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("GET /api/me", h.Require()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		access, _ := sessionhttp.FromContext(r.Context())
 		fmt.Fprintln(w, "hello", access.Subject)
 	})))

@@ -208,8 +208,8 @@ func newFuzzedSite(t testing.TB, mode uint8) *fuzzedSite {
 	h, err := sessionhttp.New(s.m, cfg)
 	require.NoError(t, err)
 	h.Mount(s.mux)
-	s.mux.Handle("/api", h.Require(whoami, sessionhttp.Scope("read")))
-	s.mux.Handle("/api/live", h.Require(whoami, sessionhttp.Live()))
+	s.mux.Handle("/api", h.Require(sessionhttp.Scope("read"))(whoami))
+	s.mux.Handle("/api/live", h.Require(sessionhttp.Live())(whoami))
 	return s
 }
 

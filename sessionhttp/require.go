@@ -29,25 +29,32 @@ func Live() RequireOption {
 	return func(q *requirement) { q.live = true }
 }
 
-// Require lets only requests with a valid access token through to next, where [FromContext] says what it says. The token
-// is in the one Authorization header (RFC 6750 section 2.1), or in its cookie; then the request must not be one of
-// another origin that could change something, or open a WebSocket. Tokens elsewhere, as in the URL, are not looked at.
+// Require returns a middleware that lets only requests with a valid access token through, to a handler
+// where [FromContext] gives what the token says. It has the shape that routers take, as in
+// router.Use(handlers.Require()), and with net/http alone it is handlers.Require()(next).
 //
-// The answer to others is 401 with a challenge: a bare one where there is no token. It is 400 for two tokens, 403 for a
-// missing scope and for another origin, and 503 with Retry-After if Live could not tell. Require never touches cookies.
-func (h *Handlers) Require(next http.Handler, opts ...RequireOption) http.Handler {
+// The token is in the one Authorization header (RFC 6750 section 2.1), or in its cookie. Then the
+// request must not come from another origin if it could change something, or open a WebSocket. Tokens
+// elsewhere, as in the URL, are not looked at.
+//
+// Other requests are answered with 401 and a challenge, which is a bare one if there is no token. The
+// answer is 400 for two tokens, 403 for a missing scope and for another origin, and 503 with
+// Retry-After if Live could not tell. Require never touches cookies.
+func (h *Handlers) Require(opts ...RequireOption) func(http.Handler) http.Handler {
 	var q requirement
 	for _, opt := range opts {
 		opt(&q)
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		access, err := h.admit(r, q)
-		if err != nil {
-			h.refuseAccess(w, r, q, err)
-			return
-		}
-		next.ServeHTTP(w, r.WithContext(&accessContext{r.Context(), access}))
-	})
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			access, err := h.admit(r, q)
+			if err != nil {
+				h.refuseAccess(w, r, q, err)
+				return
+			}
+			next.ServeHTTP(w, r.WithContext(&accessContext{r.Context(), access}))
+		})
+	}
 }
 
 var (

@@ -24,7 +24,7 @@ var whoami = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 })
 
 func (s *site) protect(opts ...sessionhttp.RequireOption) {
-	s.mux.Handle("/api", s.h.Require(whoami, opts...))
+	s.mux.Handle("/api", s.h.Require(opts...)(whoami))
 }
 
 func (s *site) call(edit ...func(*http.Request)) *http.Response {
@@ -192,8 +192,8 @@ func TestRequire_statusOfWhatTheHostIsToldIsTheAnswers(t *testing.T) {
 // The access token of a session that another instance has revoked a moment ago.
 func TestRequire_liveReadsTheStore(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{})
-	s.mux.Handle("/api", s.h.Require(whoami))
-	s.mux.Handle("/password", s.h.Require(whoami, sessionhttp.Live()))
+	s.mux.Handle("/api", s.h.Require()(whoami))
+	s.mux.Handle("/password", s.h.Require(sessionhttp.Live())(whoami))
 	tokens := s.start()
 	other := s.other()
 	live := func() *http.Response {
@@ -222,7 +222,7 @@ func TestFromContext_withoutRequire(t *testing.T) {
 func TestRequire_keepsWhatElseIsInTheContext(t *testing.T) {
 	type key struct{}
 	s := newSite(t, sessionhttp.Config{})
-	s.mux.Handle("/api", s.h.Require(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	s.mux.Handle("/api", s.h.Require()(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		require.Equal(t, "value", r.Context().Value(key{}))
 	})))
 	answer := s.call(bearer(s.start().AccessToken), func(r *http.Request) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/seed67bc9b7f/tokensession"
 )
@@ -25,16 +24,9 @@ func (h *Handlers) Revoke(w http.ResponseWriter, r *http.Request) {
 		h.refuseForm(w, r, err)
 		return
 	}
-	revoke := h.m.RevokeAccess
-	if isRefreshToken(form.Get("token")) {
-		revoke = h.m.RevokeToken
-	}
-	if err := revoke(r.Context(), form.Get("token")); err != nil && !errors.Is(err, tokensession.ErrInvalidToken) {
+	if err := h.m.RevokeToken(r.Context(), form.Get("token")); err != nil && !errors.Is(err, tokensession.ErrInvalidToken) {
 		h.refuseForm(w, r, err)
 		return
 	}
 	writeJSON(w, http.StatusOK, struct{}{})
 }
-
-// isRefreshToken tells the two kinds of tokens apart, whatever they are worth.
-func isRefreshToken(token string) bool { return strings.HasPrefix(token, "tsr_") }

@@ -74,6 +74,9 @@ func (s *site) manager(
 ) *tokensession.Manager {
 	s.t.Helper()
 	cfg.Now = s.clock.Now
+	if cfg.RecoveryPeriod == 0 {
+		cfg.RecoveryPeriod = tokensession.Strict // a consumed token is reuse when the grace is over
+	}
 	return newManager(s.t, signer, s.store.Store(), cfg)
 }
 

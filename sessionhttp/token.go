@@ -74,12 +74,13 @@ type refreshGrant struct {
 	options    []tokensession.RefreshOption // but for the attributes
 }
 
-// refresh leaves the attributes out if that is how it comes to something: beside those that the session has got from the
-// host, there may be no room for the request's. Whoever sends it can do nothing about that, and must not be locked out.
+// refresh leaves the attributes out if they do not fit. Beside those that the session has got from the
+// host, there may be no room for the request's. The client can do nothing about that, and must not be
+// locked out.
 func (g refreshGrant) refresh(ctx context.Context, m *tokensession.Manager) (tokensession.Tokens, error) {
 	if len(g.attributes) > 0 {
 		tokens, err := m.Refresh(ctx, g.token, append(g.options, tokensession.WithAttributes(g.attributes))...)
-		if err == nil || refreshAnswer(err).status != http.StatusInternalServerError { // 500 is for arguments that cannot be
+		if !errors.Is(err, tokensession.ErrAttributes) {
 			return tokens, err
 		}
 	}

@@ -20,7 +20,7 @@ func contenders() []contender {
 	}
 	return []contender{
 		{"tokensession", configured(tokensession.Config{})},
-		{"tokensession-recovery", configured(tokensession.Config{RecoveryPeriod: 24 * time.Hour})},
+		{"tokensession-no-recovery", configured(tokensession.Config{RecoveryPeriod: tokensession.Strict})},
 		{"tokensession-strict", configured(tokensession.Config{GracePeriod: tokensession.Strict})},
 		{"fosite", func(atLoad func()) Refresher { return newFosite(nil, atLoad) }},
 		{"gin-jwt", func(atLoad func()) Refresher { return newGinJWT(hmac, atLoad) }},
@@ -49,9 +49,9 @@ var stories = []story{
 		_, _ = s.refresh(s.honest)
 		s.honestRefreshes()
 	}},
-	{name: "late-retry", tell: func(s *scene) { // … and the client is offline for an hour
+	{name: "late-retry", tell: func(s *scene) { // … and the client is offline for half an hour
 		_, _ = s.refresh(s.honest)
-		s.Pass(time.Hour)
+		s.Pass(30 * time.Minute)
 		s.honestRefreshes()
 	}},
 	{name: "two-back", stolen: true, tell: func(s *scene) { // a token two generations old comes up, at once

@@ -85,7 +85,7 @@ func startHost(t *testing.T, page string) string {
 			http.Error(w, "no login", sessionhttp.Status(err))
 		}
 	})
-	mux.Handle("GET /api/me", h.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("GET /api/me", h.Require()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		access, _ := sessionhttp.FromContext(r.Context())
 		fmt.Fprintln(w, "hello", access.Subject)
 	})))

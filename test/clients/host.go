@@ -70,7 +70,7 @@ func newHost(key tokensession.Key, base, prefix string, config sessionhttp.Confi
 	mux := http.NewServeMux()
 	handlers.Mount(mux)
 	mux.HandleFunc("GET /.well-known/oauth-authorization-server"+prefix, h.metadata)
-	mux.Handle("GET "+prefix+"/me", handlers.Require(http.HandlerFunc(me)))
+	mux.Handle("GET "+prefix+"/me", handlers.Require()(http.HandlerFunc(me)))
 	h.Handler = mux
 	return h, nil
 }

@@ -62,7 +62,7 @@ func newModel(t *rapid.T, store tokensession.RefreshStore, subjects []string) *m
 		AccessTTL: 15 * time.Minute, RefreshTTL: 7 * 24 * time.Hour,
 		MaxLifetime:    rapid.SampledFrom([]time.Duration{30 * 24 * time.Hour, 2 * time.Hour}).Draw(t, "lifetime"),
 		GracePeriod:    rapid.SampledFrom([]time.Duration{10 * time.Second, tokensession.Strict}).Draw(t, "grace"),
-		RecoveryPeriod: rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "recovery"),
+		RecoveryPeriod: rapid.SampledFrom([]time.Duration{tokensession.Strict, time.Hour}).Draw(t, "recovery"),
 		MaxSessions:    rapid.SampledFrom([]int{0, 2}).Draw(t, "max sessions"),
 		Now:            func() time.Time { return s.now },
 	}
@@ -157,7 +157,7 @@ func (s *model) Refresh(t *rapid.T) {
 	back := rapid.IntRange(0, min(3, len(x.refresh)-1)).Draw(t, "how old")
 	n := len(x.refresh) - 1 - back
 	tokens, err := s.m.Refresh(ctx, x.refresh[n])
-	grace, recovery := max(s.cfg.GracePeriod, 0), s.cfg.RecoveryPeriod
+	grace, recovery := max(s.cfg.GracePeriod, 0), max(s.cfg.RecoveryPeriod, 0)
 	parent := n == x.parent
 	switch {
 	case x.revoked && s.now.Before(x.expires):
@@ -227,7 +227,7 @@ func (s *model) RevokeSubject(t *rapid.T) {
 			keep = append(keep, x.id)
 		}
 	}
-	n, err := s.m.RevokeSubject(ctx, subject, keep...)
+	n, err := s.m.RevokeSubject(ctx, subject, tokensession.Keep(keep...))
 	must(t, err)
 	if n != len(live)-len(keep) {
 		t.Fatalf("ended %d of %d but %d", n, len(live), len(keep))

@@ -156,7 +156,7 @@ func (r *results) count(name, unit string) string {
 
 func racesTable(r *results) string {
 	stories := [][2]string{
-		{"parallel", "32 tabs at once"}, {"retry", "reply lost, retry at once"}, {"late-retry", "… retry an hour later"},
+		{"parallel", "32 tabs at once"}, {"retry", "reply lost, retry at once"}, {"late-retry", "… retry half an hour later"},
 		{"two-back", "a token two generations old"}, {"fork", "thief right behind the client"}, {"thief-first", "thief before the client"},
 	}
 	rows := [][]string{{""}}
@@ -164,7 +164,7 @@ func racesTable(r *results) string {
 		rows[0] = append(rows[0], story[1])
 	}
 	for _, who := range [][2]string{
-		{"tokensession", "tokensession"}, {"tokensession-recovery", "… with `RecoveryPeriod`"}, {"tokensession-strict", "… with `Strict`"},
+		{"tokensession", "tokensession"}, {"tokensession-no-recovery", "… without `RecoveryPeriod`"}, {"tokensession-strict", "… with `Strict`"},
 		{"fosite", "fosite"}, {"gin-jwt", "gin-jwt v3"},
 	} {
 		row := []string{who[1]}
@@ -174,7 +174,7 @@ func racesTable(r *results) string {
 		rows = append(rows, row)
 	}
 	return "**What they do under race and theft**, played by code: how many tokens of the session live afterwards, each tried alone (with\n" +
-		"`RecoveryPeriod` the consumed token works in place of its successor, never beside it), and who is logged in. The 32 tabs have\n" +
+		"`RecoveryPeriod`, an hour by default, the consumed token works in place of its successor, never beside it), and who is logged in. The 32 tabs have\n" +
 		"all read the store before the first one writes, and the client is in if it is whichever answer it keeps. After a theft both go\n" +
 		"on refreshing for a day; a thief who is out was caught, or never got in. scs has no refresh tokens.\n\n" + markdown(rows)
 }

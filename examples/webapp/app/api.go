@@ -74,7 +74,7 @@ func (a *App) signOut(w http.ResponseWriter, r *http.Request) {
 
 func (a *App) signOutOthers(w http.ResponseWriter, r *http.Request) {
 	access, _ := sessionhttp.FromContext(r.Context())
-	n, err := a.sessions.RevokeSubject(r.Context(), access.Subject, access.SessionID)
+	n, err := a.sessions.RevokeSubject(r.Context(), access.Subject, tokensession.Keep(access.SessionID))
 	if err != nil {
 		a.unavailable(w, r, err)
 		return

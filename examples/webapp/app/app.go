@@ -71,14 +71,14 @@ func (a *App) routes() http.Handler {
 	mux.Handle("/auth/", auth) // without the thief and the fast motion, this and the next are a.auth.Mount(mux)
 	mux.Handle("/auth/token", a.thief.watch(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.maker(r).Token(w, r) })))
 	mux.HandleFunc("POST /login", a.login)
-	mux.Handle("POST /api/echo", a.auth.Require(http.HandlerFunc(a.echo)))
-	mux.Handle("GET /api/devices", a.auth.Require(http.HandlerFunc(a.devices)))
+	mux.Handle("POST /api/echo", a.auth.Require()(http.HandlerFunc(a.echo)))
+	mux.Handle("GET /api/devices", a.auth.Require()(http.HandlerFunc(a.devices)))
 	// These ask the store, too, lest a device that was signed out a moment ago, on another instance, signs out others.
-	mux.Handle("DELETE /api/devices/{id}", a.auth.Require(http.HandlerFunc(a.signOut), sessionhttp.Live()))
-	mux.Handle("DELETE /api/devices", a.auth.Require(http.HandlerFunc(a.signOutOthers), sessionhttp.Live()))
+	mux.Handle("DELETE /api/devices/{id}", a.auth.Require(sessionhttp.Live())(http.HandlerFunc(a.signOut)))
+	mux.Handle("DELETE /api/devices", a.auth.Require(sessionhttp.Live())(http.HandlerFunc(a.signOutOthers)))
 
-	mux.Handle("POST /demo/phone", a.auth.Require(http.HandlerFunc(a.addPhone)))
-	mux.Handle("POST /demo/replay", a.auth.Require(http.HandlerFunc(a.replay)))
+	mux.Handle("POST /demo/phone", a.auth.Require()(http.HandlerFunc(a.addPhone)))
+	mux.Handle("POST /demo/replay", a.auth.Require()(http.HandlerFunc(a.replay)))
 	mux.HandleFunc("GET /demo/events", a.events)
 
 	mux.HandleFunc("GET /{$}", a.index)

@@ -128,7 +128,9 @@ func (s *story) thief() {
 	var err error
 	s.laptop, err = s.a.Refresh(s.ctx, stolen.RefreshToken)
 	s.line(err == nil, "the laptop refreshes at A", err)
-	s.wait(time.Minute)
+	s.wait(10 * time.Minute)
+	s.laptop, err = s.b.Refresh(s.ctx, s.laptop.RefreshToken)
+	s.line(err == nil, "and once more at B", err)
 	_, err = s.b.Refresh(s.ctx, stolen.RefreshToken)
 	s.line(errors.Is(err, tokensession.ErrReused), "a thief replays its old token at B and is refused", nil)
 	_, err = s.a.Refresh(s.ctx, s.laptop.RefreshToken)

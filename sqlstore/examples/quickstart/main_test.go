@@ -12,8 +12,8 @@ func TestTell_isTrue(t *testing.T) {
 	if err := tell(&out, filepath.Join(t.TempDir(), "sessions.db")); err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
-	if n := strings.Count(out.String(), "ok   "); n != 16 {
-		t.Errorf("%d lines, want 16:\n%s", n, &out)
+	if n := strings.Count(out.String(), "ok   "); n != 17 {
+		t.Errorf("%d lines, want 17:\n%s", n, &out)
 	}
 }
 

@@ -38,6 +38,11 @@ func makeManager(store tokensession.RefreshStore, cfg tokensession.Config) (*tok
 }
 
 func makeManagerWith(access tokensession.AccessConfig, store tokensession.RefreshStore, cfg tokensession.Config) (*tokensession.Manager, error) {
+	if cfg.RecoveryPeriod == 0 {
+		// Recovery would turn what the proofs look for, reuse after the grace period, into a new
+		// successor. It is off unless a proof is about it.
+		cfg.RecoveryPeriod = tokensession.Strict
+	}
 	access.Issuer, access.Audience = "https://auth.example", []string{"https://api.example"}
 	key, err := tokensession.NewHMACKey(signingSecret)
 	if err != nil {
