@@ -8,7 +8,8 @@ import (
 
 const purgeInterval = time.Minute
 
-// A timedSet holds ids, each until the latest time it was added for. Reading it takes no lock and allocates nothing.
+// A timedSet holds ids, each until the latest time it was added for. Reading it takes no lock and
+// allocates nothing.
 type timedSet struct {
 	ids       sync.Map     // id → until when, in microseconds
 	nextPurge atomic.Int64 // in microseconds
@@ -31,7 +32,8 @@ func (s *timedSet) add(id string, until, now time.Time) {
 	}
 }
 
-// has takes the id as an any: boxing a string allocates.
+// has takes the id as an any because the map does, and to make one of a string costs an allocation.
+// A [verifiedToken] keeps its session's id in that form.
 func (s *timedSet) has(id any, now time.Time) bool {
 	until, ok := s.ids.Load(id)
 	return ok && now.UnixMicro() < until.(int64)
@@ -46,8 +48,9 @@ func (s *timedSet) purge(now time.Time) {
 	})
 }
 
-// deny puts a revoked session on the deny list, for as long as an access token of it may live. The clock that revoked
-// may be behind that of the instance that made the token by as much as the leeway, which comes to the token's life, too.
+// deny puts a revoked session on the deny list, for as long as an access token of it may live. The
+// clock that revoked may be behind that of the instance that made the token by as much as the
+// leeway, which comes to the token's life, too.
 func (m *Manager) deny(sessionID string, revokedAt time.Time) {
 	m.denied.add(sessionID, revokedAt.Add(m.denyPeriod()), m.now())
 }

@@ -7,9 +7,11 @@ import (
 	"time"
 )
 
-// Verify returns what an access token says if it is authentic, not expired, and its session not known to be revoked.
-// It does no I/O. The error is [ErrInvalidToken], [ErrExpired] or [ErrRevoked], the latter two only of authentic
-// tokens. A revocation by this Manager is known at once; one by another instance when [Manager.Run] has read of it.
+// Verify returns what an access token says if it is authentic, not expired, and its session not
+// known to be revoked. It does no I/O. The error is [ErrInvalidToken], [ErrExpired] or
+// [ErrRevoked], the latter two only of authentic tokens. It is an [ErrUnknownKey] if the token
+// names a key that this Manager's signer does not have. A revocation by this Manager is known at
+// once; one by another instance when [Manager.Run] has read of it.
 func (m *Manager) Verify(accessToken string) (Access, error) {
 	now := m.cfg.Now()
 	checked, err := m.signer.verify(accessToken, now)
@@ -20,14 +22,14 @@ func (m *Manager) Verify(accessToken string) (Access, error) {
 }
 
 func (m *Manager) unlessDenied(checked *verifiedToken, now time.Time) (Access, error) {
-	if m.denied.has(checked.sid, now) {
+	if checked.isDenied(&m.denied, now) {
 		return Access{}, fmt.Errorf("%w: session %s", ErrRevoked, checked.access.SessionID)
 	}
 	return checked.access, nil
 }
 
-// VerifyLive is Verify and a look at the store: it fails closed. The error is [ErrRevoked] also if the store does not
-// know the session, and [ErrUnavailable] if it cannot tell.
+// VerifyLive is Verify and a look at the store: it fails closed. The error is [ErrRevoked] also if
+// the store does not know the session, and [ErrUnavailable] if it cannot tell.
 func (m *Manager) VerifyLive(ctx context.Context, accessToken string) (Access, error) {
 	access, err := m.Verify(accessToken)
 	if err != nil {
@@ -36,8 +38,8 @@ func (m *Manager) VerifyLive(ctx context.Context, accessToken string) (Access, e
 	return m.unlessOver(ctx, access)
 }
 
-// Introspect is VerifyLive for a token that may be for another audience: for who answers the services that tokens are
-// for (RFC 7662). It lets nobody in here.
+// Introspect is VerifyLive for a token that may be for another audience: for who answers the
+// services that tokens are for (RFC 7662). It lets nobody in here.
 func (m *Manager) Introspect(ctx context.Context, accessToken string) (Access, error) {
 	now := m.cfg.Now()
 	checked, err := m.signer.introspect(accessToken, now)
@@ -68,10 +70,10 @@ func (m *Manager) unlessOver(ctx context.Context, access Access) (Access, error)
 	return access, nil
 }
 
-// SessionID returns which session an access token is of, whatever its audience, and whether or not the token has
-// expired, its session has been revoked, or the key that signed it has been rotated away; not if that was retired ([AccessSigner.Retire]) or is one
-// that this process never had. It lets nobody in: it is for a logout, and for [Replacing]. The error is
-// [ErrInvalidToken].
+// SessionID returns which session an access token is of, whatever its audience, and whether or not
+// the token has expired, its session has been revoked, or the key that signed it has been rotated
+// away; not if that was retired ([AccessSigner.Retire]) or is one that this process never had. It
+// lets nobody in: it is for a logout, and for [Replacing]. The error is [ErrInvalidToken].
 func (m *Manager) SessionID(accessToken string) (string, error) {
 	checked, err := m.signer.authenticate(accessToken)
 	if err != nil {
