@@ -73,10 +73,10 @@ bench-http:
 bench-peers: servers
 	scripts/bench-peers.sh
 
-# Which statements of the two packages that hold secrets no test of theirs reaches: go tool cover -html .bin/coverage.out
+# Which statements of the packages that hold secrets no test of theirs reaches: go tool cover -html .bin/coverage.out
 coverage:
 	mkdir -p .bin
-	go test -coverprofile .bin/coverage.out . ./sessionhttp
+	go test -coverprofile .bin/coverage.out . ./internal/... ./sessionhttp
 
 # Each fuzz target for ten minutes, or FUZZTIME=1m make fuzz.
 fuzz:
