@@ -2,8 +2,10 @@ package tokensession_test
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,113 +104,6 @@ func TestAccess_keepsAuthTimeThroughRefreshes(t *testing.T) {
 	}
 }
 
-// TestVerify_atEveryBoundaryOfTime moves the clock to either side of exp, iat and nbf, with and without the token in
-// the cache.
-func TestVerify_atEveryBoundaryOfTime(t *testing.T) {
-	const us = time.Microsecond
-	exp := forgeTime.Add(900 * time.Second)
-	invalid, expired := tokensession.ErrInvalidToken, tokensession.ErrExpired
-	nbf := fmt.Sprintf(`"nbf":%d`, forgeTime.Unix()+60)
-	late := forgeTime.Add(time.Minute)
-	for _, c := range []struct {
-		name   string
-		leeway time.Duration
-		claims string
-		now    time.Time
-		want   error
-	}{
-		{"1 µs before exp", 0, claimsWith(), exp.Add(-us), nil},
-		{"1 ns before exp", 0, claimsWith(), exp.Add(-1), nil},
-		{"at exp", 0, claimsWith(), exp, expired},
-		{"after exp", 0, claimsWith(), exp.Add(us), expired},
-		{"long after exp", 0, claimsWith(), exp.AddDate(1000, 0, 0), expired},
-		{"at exp with leeway", 2 * time.Second, claimsWith(), exp, nil},
-		{"1 µs before exp and leeway", 2 * time.Second, claimsWith(), exp.Add(2*time.Second - us), nil},
-		{"at exp and leeway", 2 * time.Second, claimsWith(), exp.Add(2 * time.Second), expired},
-		{"at exp and a leeway of 1 µs", us, claimsWith(), exp.Add(us), expired},
-		{"within a leeway of 1 µs", us, claimsWith(), exp.Add(us - 1), nil},
-		{"exp of 1970", 0, claimsWith(`"exp":0`, `"iat":0`), forgeTime, expired},
-		{"at iat", 0, claimsWith(), forgeTime, nil},
-		{"1 µs before iat", 0, claimsWith(), forgeTime.Add(-us), invalid},
-		{"1 ns before iat", 0, claimsWith(), forgeTime.Add(-1), invalid},
-		{"before iat within leeway", 2 * time.Second, claimsWith(), forgeTime.Add(-2 * time.Second), nil},
-		{"before iat and leeway", 2 * time.Second, claimsWith(), forgeTime.Add(-2*time.Second - us), invalid},
-		{"at nbf", 0, claimsWith(nbf), late, nil},
-		{"1 µs before nbf", 0, claimsWith(nbf), late.Add(-us), invalid},
-		{"before nbf within leeway", 2 * time.Second, claimsWith(nbf), late.Add(-2 * time.Second), nil},
-		{"before nbf and leeway", 2 * time.Second, claimsWith(nbf), late.Add(-2*time.Second - us), invalid},
-		{"not begun and already over", 0, claimsWith(`"exp":0`, fmt.Sprintf(`"nbf":%d`, forgeTime.Unix()+60)), forgeTime, invalid},
-		{"in another zone", 0, claimsWith(), exp.In(time.FixedZone("", 3600)), expired},
-	} {
-		b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{Leeway: c.leeway}, tokensession.Config{})
-		token := b.forge(b.header(), c.claims)
-		for name, verify := range b.verifiers() {
-			for _, cached := range []bool{false, true} {
-				if cached { // at a moment when the token is good, if there is one
-					b.clock.t = late
-					_, _ = verify(token)
-				}
-				b.clock.t = c.now
-				_, err := verify(token)
-				if c.want == nil {
-					require.NoError(t, err, "%s by %s, cached: %v", c.name, name, cached)
-				} else {
-					require.ErrorIs(t, err, c.want, "%s by %s, cached: %v", c.name, name, cached)
-				}
-			}
-		}
-	}
-}
-
-// TestVerify_saysExpiredOfAuthenticTokensOnly: whoever guesses must not learn from the answer what a good guess is.
-func TestVerify_saysExpiredOfAuthenticTokensOnly(t *testing.T) {
-	b := newAccessBench(t, testKeyFor("ES256"), tokensession.AccessConfig{}, tokensession.Config{})
-	other := keyFor(otherKeys(), "ES256")
-	past := func(members ...string) string { return claimsWith(append(members, `"exp":1000`, `"iat":0`)...) }
-	for name, token := range map[string]string{
-		"signed by another":       other.forge(b.header(), past()),
-		"of another key":          other.forge(other.header(), past()),
-		"alg none":                b64([]byte(`{"alg":"none"}`)) + "." + b64([]byte(past())) + ".",
-		"signature cut off":       b.forge(b.header(), past())[:200],
-		"another issuer":          b.forge(b.header(), past(`"iss":"https://evil.example"`)),
-		"another audience":        b.forge(b.header(), past(`"aud":"https://other.example"`)),
-		"without sid":             b.forge(b.header(), past(`"sid"`)),
-		"typ JWT":                 b.forge(strings.Replace(b.header(), "at+jwt", "JWT", 1), past()),
-		"duplicate name":          b.forge(b.header(), strings.Replace(past(), `{`, `{"sub":"x",`, 1)),
-		"expired, and nbf is not": b.forge(b.header(), past(`"nbf":9999999999`)),
-	} {
-		for by, verify := range b.verifiers() {
-			requireRefused(t, name+" by "+by, verify, token)
-		}
-	}
-	for by, verify := range b.verifiers() {
-		_, err := verify(b.forge(b.header(), past()))
-		require.ErrorIs(t, err, tokensession.ErrExpired, by)
-		require.NotErrorIs(t, err, tokensession.ErrInvalidToken, by)
-	}
-}
-
-func TestVerify_acceptsTokensForAnyOfItsAudiences(t *testing.T) {
-	cfg := accessConfig
-	cfg.Audience = []string{"https://a.example", "https://b.example"}
-	cfg.Now = (&clock{t: forgeTime}).Now
-	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
-	v, err := tokensession.NewAccessVerifier(b.signer.JWKS(), cfg)
-	require.NoError(t, err)
-	cfg.Audience[0] = "https://api.example" // the verifier has its own copy
-	for aud, ok := range map[string]bool{
-		`"https://a.example"`: true, `"https://b.example"`: true, `["https://c.example","https://b.example"]`: true,
-		`"https://c.example"`: false, `"https://api.example"`: false,
-	} {
-		_, err := v.Verify(b.forge(b.header(), claimsWith(`"aud":`+aud)))
-		if ok {
-			require.NoError(t, err, aud)
-		} else {
-			require.ErrorIs(t, err, tokensession.ErrInvalidToken, aud)
-		}
-	}
-}
-
 func TestAccessConfig_isRefusedByFieldValueAndBound(t *testing.T) {
 	type C = tokensession.AccessConfig
 	long := strings.Repeat("x", 256)
@@ -260,20 +155,158 @@ func TestAccessConfig_isRefusedByFieldValueAndBound(t *testing.T) {
 	require.ErrorContains(t, err, "zero value")
 }
 
-func TestVerify_goesByTheRealClockIfNoneIsGiven(t *testing.T) {
-	k := testKeyFor("EdDSA")
-	signer, err := tokensession.NewAccessSigner(k.key, accessConfig)
+func TestSetKeys_replacesTheSet(t *testing.T) {
+	a := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+	b := newAccessBench(t, testKeyFor("ES256"), tokensession.AccessConfig{}, tokensession.Config{})
+	v := a.verifier
+	requireGood(t, a, "first", v.Verify)
+	requireRefused(t, "a key not yet there", v.Verify, b.good)
+	for name, jwks := range map[string]string{"garbage": "garbage", "empty": `{"keys":[]}`, "no usable key": `{"keys":[{"kty":"XYZ"}]}`} {
+		require.Error(t, v.SetKeys([]byte(jwks)), name)
+		requireGood(t, a, "after an error", v.Verify)
+	}
+	require.NoError(t, v.SetKeys(b.signer.JWKS()))
+	requireGood(t, b, "second", v.Verify)
+	requireRefused(t, "a key that is gone", v.Verify, a.good)
+	require.NoError(t, v.SetKeys(fmt.Appendf(nil, `{"keys":[%s,%s]}`, jwksKeys(a.signer.JWKS())[0], jwksKeys(b.signer.JWKS())[0])))
+	requireGood(t, a, "both", v.Verify)
+	requireGood(t, b, "both", v.Verify)
+}
+
+func TestNewAccessVerifier_passesForeignKeysOver(t *testing.T) {
+	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+	own := string(jwksKeys(b.signer.JWKS())[0])
+	ecPublic := jwkWithout(ecJWK(keyFor(otherKeys(), "ES256").private.(*ecdsa.PrivateKey)), "d")
+	foreign := []string{
+		`{}`, `[]`, `null`, `1`, `"x"`, `{"kty":"XYZ","kid":"x"}`, `{"kty":"OKP","crv":"X25519","x":"` + strings.Repeat("A", 43) + `"}`,
+		jwkWith(ecPublic, "use", "enc"), jwkWith(ecPublic, "alg", "ECDH-ES"), jwkWith(ecPublic, "crv", "secp256k1"), jwkPlus(ecPublic, `"key_ops":["deriveKey"]`),
+		jwkWith(ecPublic, "x", "AA"), jwkWithout(ecPublic, "y"), jwkPlus(ecPublic, `"X":"AA"`), jwkPlus(ecPublic, `"use":1`),
+		`{"kty":"RSA","n":"` + b64(make([]byte, 256)) + `","e":"AQAB"}`, `{"kty":"RSA","n":"` + strings.Repeat("_", 171) + `","e":"AQAB"}`,
+	}
+	jwks := fmt.Sprintf(" {\"keys\":[%s,%s],\"x\":1}\n", strings.Join(foreign, ","), own)
+	cfg := accessConfig
+	cfg.Now = b.clock.Now
+	v, err := tokensession.NewAccessVerifier([]byte(jwks), cfg)
 	require.NoError(t, err)
-	m, err := tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{})
-	require.NoError(t, err)
-	v, err := tokensession.NewAccessVerifier(signer.JWKS(), accessConfig)
-	require.NoError(t, err)
-	tokens, err := m.Start(context.Background(), "alice")
-	require.NoError(t, err)
-	for _, verify := range []verifyFunc{m.Verify, v.Verify} {
-		_, err = verify(tokens.AccessToken)
+	requireGood(t, b, "among foreign keys", v.Verify)
+	for _, f := range foreign {
+		_, err := tokensession.NewAccessVerifier(fmt.Appendf(nil, `{"keys":[%s]}`, f), cfg)
+		require.ErrorContains(t, err, "no usable key", f)
+	}
+}
+
+// TestNewAccessVerifier_namesKeysItself: what kid a foreign set gives to a key does not matter.
+func TestNewAccessVerifier_namesKeysItself(t *testing.T) {
+	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+	cfg := accessConfig
+	cfg.Now = b.clock.Now
+	for _, jwk := range []string{
+		jwkWith(string(jwksKeys(b.signer.JWKS())[0]), "kid", "2026-01"), jwkWithout(string(jwksKeys(b.signer.JWKS())[0]), "kid", "alg", "use"),
+		jwkPlus(string(jwksKeys(b.signer.JWKS())[0]), `"key_ops":["verify"]`),
+	} {
+		v, err := tokensession.NewAccessVerifier([]byte(`{"keys":[`+jwk+`]}`), cfg)
 		require.NoError(t, err)
-		_, err = verify(k.forge(k.header(), claimsWith(`"exp":1000000000`, `"iat":0`)))
-		require.ErrorIs(t, err, tokensession.ErrExpired)
+		requireGood(t, b, jwk, v.Verify)
+		requireRefused(t, "the foreign kid", v.Verify, b.forge(strings.Replace(b.header(), b.key.ID(), "2026-01", 1), claimsWith()))
+	}
+}
+
+// TestNewAccessVerifier_countsAKeyOnce: a set that has been put together from several sources can
+// have a key twice. The key is no less good for that, and the others in the set have no part in it.
+func TestNewAccessVerifier_countsAKeyOnce(t *testing.T) {
+	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+	ec := newAccessBench(t, testKeyFor("ES256"), tokensession.AccessConfig{}, tokensession.Config{})
+	own, other := string(jwksKeys(b.signer.JWKS())[0]), string(jwksKeys(ec.signer.JWKS())[0])
+	cfg := accessConfig
+	cfg.Now = b.clock.Now
+	for name, keys := range map[string][]string{
+		"the same text":            {own, own},
+		"three times":              {own, own, own},
+		"with another kid":         {own, jwkWith(own, "kid", "x")},
+		"with another kid before":  {jwkWith(own, "kid", "x"), own},
+		"without kid, alg and use": {own, jwkWithout(own, "kid", "alg", "use")},
+		"for another purpose":      {jwkWith(own, "use", "enc"), own},
+		"with another key between": {own, other, own, other},
+	} {
+		v, err := tokensession.NewAccessVerifier([]byte(`{"keys":[`+strings.Join(keys, ",")+`]}`), cfg)
+		require.NoError(t, err, name)
+		requireGood(t, b, name, v.Verify)
+		if slices.Contains(keys, other) {
+			requireGood(t, ec, name, v.Verify)
+		}
+	}
+}
+
+// TestNewAccessVerifier_takesAnRSAKeyForTwoAlgorithms: a key is what its material and its algorithm
+// say together, so one RSA key can verify tokens of both kinds. A set with only one of the two
+// verifies no tokens of the other.
+func TestNewAccessVerifier_takesAnRSAKeyForTwoAlgorithms(t *testing.T) {
+	var benches []*accessBench
+	var jwks []string
+	for _, alg := range []string{"RS256", "PS256"} {
+		k := testKey{alg: alg, private: rsaKey("RS256")}
+		k.key = mustGet(tokensession.ParseKeyJWK(rsaJWK(rsaKey("RS256"), alg)))
+		k.good = k.forge(k.header(), claimsWith())
+		b := newAccessBench(t, k, tokensession.AccessConfig{}, tokensession.Config{})
+		benches, jwks = append(benches, b), append(jwks, string(jwksKeys(b.signer.JWKS())[0]))
+	}
+	require.Equal(t, benches[0].key.ID(), benches[1].key.ID())
+	cfg := accessConfig
+	cfg.Now = benches[0].clock.Now
+	for _, set := range []string{
+		jwks[0] + "," + jwks[1], jwks[1] + "," + jwks[0],
+		jwkWithout(jwks[0], "alg") + "," + jwks[1] + "," + jwks[0] + "," + jwks[1],
+	} {
+		v, err := tokensession.NewAccessVerifier([]byte(`{"keys":[`+set+`]}`), cfg)
+		require.NoError(t, err)
+		for i, b := range benches {
+			requireGood(t, b, b.alg, v.Verify)
+			requireRefused(t, "called the other kind", v.Verify, b.forge(benches[1-i].header(), claimsWith()))
+		}
+	}
+	for i, b := range benches {
+		v, err := tokensession.NewAccessVerifier([]byte(`{"keys":[`+jwks[1-i]+`]}`), cfg)
+		require.NoError(t, err)
+		_, err = v.Verify(b.forge(b.header(), claimsWith()))
+		require.ErrorIs(t, err, tokensession.ErrUnknownKey, "%s is not in the set", b.alg)
+	}
+}
+
+func TestNewAccessVerifier_refuses(t *testing.T) {
+	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+	own := string(jwksKeys(b.signer.JWKS())[0])
+	for name, c := range map[string]struct{ jwks, want string }{
+		"nothing":              {"", "JWKS"},
+		"garbage":              {"garbage", "JWKS"},
+		"a key":                {own, "no array of keys"},
+		"an array":             {"[" + own + "]", "JWKS"},
+		"no keys":              {`{"keys":[]}`, "no key in the set"},
+		"null":                 {`{"keys":null}`, "no array of keys"},
+		"an object":            {`{"keys":` + own + `}`, "no array of keys"},
+		"keys twice":           {`{"keys":[` + own + `],"keys":[]}`, "two names"},
+		"Keys beside keys":     {`{"keys":[` + own + `],"Keys":[]}`, "case"},
+		"Kelvin sign in keys":  {`{"keys":[` + own + `],"` + "\u212A" + `eys":[]}`, "case"},
+		"a member twice":       {`{"keys":[` + own + `,` + jwkPlus(own, `"x":"AA"`) + `]}`, "twice"},
+		"two sets":             {`{"keys":[` + own + `]}{"keys":[` + own + `]}`, "JWKS"},
+		"a private key":        {`{"keys":[` + own + `,` + okpJWK() + `]}`, "private"},
+		"a private EC key":     {`{"keys":[` + own + `,` + ecJWK(ecKey("ES256")) + `]}`, "private"},
+		"a private RSA key":    {`{"keys":[` + string(rsaJWK(rsaKey("RS256"), "RS256")) + `,` + own + `]}`, "private"},
+		"half of an RSA key":   {`{"keys":[` + own + `,` + jwkWithout(string(rsaJWK(rsaKey("RS256"), "RS256")), "d", "q", "dp", "dq", "qi") + `]}`, "private"},
+		"a secret":             {`{"keys":[` + own + `,` + octJWK(testKeyFor("HS256").secret) + `]}`, "symmetric"},
+		"a secret alone":       {`{"keys":[` + octJWK(testKeyFor("HS256").secret) + `]}`, "symmetric"},
+		"an unusable secret":   {`{"keys":[` + own + `,{"kty":"XYZ","k":"AA"}]}`, "symmetric"},
+		"a private key to use": {`{"keys":[` + own + `,` + okpJWK("use", "enc") + `]}`, "private"},
+		"the signer's own":     {string(newAccessBench(t, testKeyFor("HS256"), tokensession.AccessConfig{}, tokensession.Config{}).signer.JWKS()), "HMAC keys are never published"},
+		"RSA of 1024 bits":     {`{"keys":[{"kty":"RSA","n":"` + strings.Repeat("_", 170) + "8" + `","e":"AQAB"}]}`, "cannot be shorter than 2048"},
+		"alg none":             {`{"keys":[` + jwkWith(own, "alg", "none") + `]}`, "alg"},
+		"alg HS256":            {`{"keys":[` + jwkWith(own, "alg", "HS256") + `]}`, "alg"},
+	} {
+		v, err := tokensession.NewAccessVerifier([]byte(c.jwks), accessConfig)
+		require.ErrorContains(t, err, c.want, name)
+		require.True(t, strings.HasPrefix(err.Error(), "tokensession: JWKS: "), "%s: %v", name, err)
+		require.Nil(t, v, name)
+		if strings.Contains(c.jwks, `"d":`) || strings.Contains(c.jwks, `"k":`) {
+			requireQuotesNothing(t, err, c.jwks, name)
+		}
 	}
 }

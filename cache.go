@@ -7,27 +7,32 @@ import (
 	"sync/atomic"
 )
 
-// A tokenCache remembers authentic tokens. It is a hash table of fixed size in which a token can stand in any place of
-// two sets; reading it takes no lock and allocates nothing. Losing an entry costs a signature check and nothing else,
-// so writers need not agree.
+// A tokenCache remembers tokens that have been verified. It is a hash table of fixed size in which
+// a token can stand in any place of two sets. Reading it takes no lock and allocates nothing.
+//
+// Writers take no lock either. Two of them can choose the same place, and one of the two tokens is
+// lost; or both put the same token in, in two places. That is harmless, because the cache decides
+// nothing: a token that is not found is verified again, which costs a check of its signature.
 type tokenCache struct {
 	seed maphash.Seed
 	sets []cacheSet // a power of two of them, or none
 }
 
-// A cacheSet is one line of a processor's cache. Two sets of four give a token a place while the table is nearly full;
-// one alone would make tokens push each other out long before.
+// A cacheSet is as long as one line of a processor's cache. With two sets of four, a token finds a
+// place until the table is nearly full. With one set, tokens would push each other out long before.
 type cacheSet [cacheWays]cacheSlot
 
 const cacheWays = 4
 
-// A cacheSlot has the token's hash beside it, so that looking for one token touches no other. The two are not written
-// together: only the token itself says what is there.
+// A cacheSlot has the hash beside the pointer to the token, so that a search reads the memory of no
+// other token. The two are not written together. A reader can find the hash of one token beside
+// another token, and so it must compare the token itself.
 type cacheSlot struct {
 	hash  atomic.Uint64
 	token atomic.Pointer[verifiedToken]
 }
 
+// newTokenCache returns a cache with room for so many tokens, or for none.
 func newTokenCache(size int) *tokenCache {
 	if size <= 0 {
 		return &tokenCache{}
@@ -36,6 +41,7 @@ func newTokenCache(size int) *tokenCache {
 	return &tokenCache{maphash.MakeSeed(), make([]cacheSet, sets)}
 }
 
+// get returns the token as it was put in, or nil.
 func (c *tokenCache) get(token string) *verifiedToken {
 	if len(c.sets) == 0 || len(token) > maxAccessSize {
 		return nil
@@ -54,12 +60,12 @@ func (c *tokenCache) get(token string) *verifiedToken {
 	return nil
 }
 
-// put remembers v in the set that has more room, and where neither has any, instead of the token that expires first.
+// put remembers v, for which get has found nothing. It takes the set that has more room. Where
+// neither has any, v takes the place of the token that expires first.
 func (c *tokenCache) put(v *verifiedToken) {
-	if v.cached || len(c.sets) == 0 {
+	if len(c.sets) == 0 {
 		return
 	}
-	v.cached = true
 	hash := maphash.String(c.seed, v.token)
 	sets := c.setsOf(hash)
 	slot, free, expires := sets[0].victim()
@@ -70,7 +76,8 @@ func (c *tokenCache) put(v *verifiedToken) {
 	slot.hash.Store(hash)
 }
 
-// victim returns the place that a new token should take, how many are free, and when the token there expires.
+// victim returns the place that a new token should take, how many places are free, and when the
+// token that stands there expires.
 func (s *cacheSet) victim() (slot *cacheSlot, free int, expires int64) {
 	slot, expires = &s[0], math.MaxInt64
 	for i := range s {

@@ -73,38 +73,13 @@ func TestTokenCache_comparesTheToken(t *testing.T) {
 	require.Nil(t, c.get("token"))
 }
 
-func TestTokenCache_putsATokenInOnce(t *testing.T) {
-	c := newTokenCache(64)
-	v := &verifiedToken{token: "token"}
-	for range 10 {
-		c.put(v)
-	}
-	n := 0
-	for i := range c.sets {
-		for j := range c.sets[i] {
-			if c.sets[i][j].token.Load() != nil {
-				n++
-			}
-		}
-	}
-	require.Equal(t, 1, n)
-}
-
 // TestVerify_remembersNoTokenThatWasRefused: else old tokens, of which anybody who had one has many, would push out the
 // ones in use.
 func TestVerify_remembersNoTokenThatWasRefused(t *testing.T) {
-	key, err := GenerateKey()
-	require.NoError(t, err)
-	s, err := NewAccessSigner(key, AccessConfig{Issuer: "issuer", Audience: []string{"audience"}})
-	require.NoError(t, err)
-	now := time.Unix(1_000_000, 0)
-	token, err := s.sign(standardClaims{
-		Issuer: "issuer", Subject: "alice", Audience: []string{"audience"}, Expires: now.Unix() + 60, IssuedAt: now.Unix(), ID: "j", Session: "s",
-	}, nil, now)
-	require.NoError(t, err)
+	s, token, now := signerAndToken(t)
 	remembered := func() bool { return s.keys.Load().cache.get(token) != nil }
 
-	_, err = s.verify(token, now.Add(-time.Second))
+	_, err := s.verify(token, now.Add(-time.Second))
 	require.ErrorIs(t, err, ErrInvalidToken)
 	require.False(t, remembered())
 	_, err = s.verify(token, now.Add(time.Minute))
@@ -113,4 +88,40 @@ func TestVerify_remembersNoTokenThatWasRefused(t *testing.T) {
 	_, err = s.verify(token, now)
 	require.NoError(t, err)
 	require.True(t, remembered())
+}
+
+func TestVerify_remembersATokenOnce(t *testing.T) {
+	s, token, now := signerAndToken(t)
+	first, err := s.verify(token, now)
+	require.NoError(t, err)
+	for range 10 {
+		again, err := s.verify(token, now)
+		require.NoError(t, err)
+		require.Same(t, first, again)
+	}
+	n := 0
+	sets := s.keys.Load().cache.sets
+	for i := range sets {
+		for j := range sets[i] {
+			if sets[i][j].token.Load() != nil {
+				n++
+			}
+		}
+	}
+	require.Equal(t, 1, n)
+}
+
+// signerAndToken returns a signer with a token that is good for a minute from now on.
+func signerAndToken(t *testing.T) (s *AccessSigner, token string, now time.Time) {
+	key, err := GenerateKey()
+	require.NoError(t, err)
+	s, err = NewAccessSigner(key, AccessConfig{Issuer: "issuer", Audience: []string{"audience"}})
+	require.NoError(t, err)
+	now = time.Unix(1_000_000, 0)
+	token, err = s.sign(standardClaims{
+		Issuer: "issuer", Subject: "alice", Audience: []string{"audience"}, ID: "j", Session: "s",
+		Expires: now.Unix() + 60, IssuedAt: now.Unix(),
+	}, nil, now)
+	require.NoError(t, err)
+	return s, token, now
 }

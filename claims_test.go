@@ -174,7 +174,8 @@ func TestAccessClaim_tellsAbsentFromBroken(t *testing.T) {
 
 	for _, absent := range []string{"nope", "", "Role", "ROLE", "role ", "nbf", "scope"} {
 		dst := "untouched"
-		require.ErrorIs(t, access.Claim(absent, &dst), tokensession.ErrNotFound, absent)
+		require.ErrorIs(t, access.Claim(absent, &dst), tokensession.ErrNoClaim, absent)
+		require.NotErrorIs(t, access.Claim(absent, &dst), tokensession.ErrNotFound, "which is said of sessions")
 		require.Equal(t, "untouched", dst)
 	}
 	var number int
@@ -187,11 +188,11 @@ func TestAccessClaim_tellsAbsentFromBroken(t *testing.T) {
 		"a nil pointer": access.Claim("role", (*string)(nil)),
 	} {
 		require.Error(t, err, name)
-		require.NotErrorIs(t, err, tokensession.ErrNotFound, name)
+		require.NotErrorIs(t, err, tokensession.ErrNoClaim, name)
 	}
 	var typeError *json.UnmarshalTypeError
 	require.ErrorAs(t, access.Claim("role", &number), &typeError)
-	require.ErrorIs(t, tokensession.Access{}.Claim("role", &number), tokensession.ErrNotFound, "of the zero value")
+	require.ErrorIs(t, tokensession.Access{}.Claim("role", &number), tokensession.ErrNoClaim, "of the zero value")
 }
 
 func TestAccessToken_writesOneAudienceAsTextAndSeveralAsArray(t *testing.T) {

@@ -8,13 +8,20 @@ import (
 // What a caller learns about a token. Test with [errors.Is]: the errors returned are usually
 // wrapped with the cause.
 //
-// Only the first five are verdicts about a token or its session. ErrUnavailable never is: the
-// caller should try again later with the same token, and a browser's cookies must stay.
+// Only the first six are verdicts about a token or its session. ErrUnavailable never is: the caller
+// should try again later with the same token, and a browser's cookies must stay.
 var (
 	// ErrInvalidToken means that the string is not a token of ours that may be used here:
 	// malformed, forged, of an unknown session, for another issuer or audience, or presented by
 	// another client than the one it was issued to. Nothing was revoked or consumed.
 	ErrInvalidToken = errors.New("tokensession: invalid token")
+
+	// ErrUnknownKey is an ErrInvalidToken: a JWT whose header has the form of ours, and names a key
+	// that the verifier or signer does not have. It says nothing about the token, for anybody can
+	// write such a header. It is for a service that follows the JWKS itself: the key may be a new
+	// one, so it fetches the set again, at most every minute or so, and tries once more. Most
+	// programs need not tell it from ErrInvalidToken.
+	ErrUnknownKey = fmt.Errorf("%w: signed with an unknown key", ErrInvalidToken)
 
 	// ErrExpired means that the token is genuine and its time is over: the access token's exp, the
 	// session's idle end or its absolute end. Once the store has dropped the session it is
@@ -50,11 +57,14 @@ var (
 	ErrUnavailable = errors.New("tokensession: unavailable")
 )
 
+// ErrNoClaim means that a token has no claim of that name. [Access.Claim] returns it, so that a
+// program can tell an optional claim that is not there from one that cannot be read.
+var ErrNoClaim = errors.New("tokensession: the access token has no such claim")
+
 // What a [RefreshStore] returns. A store may wrap them; any other error of a store means that it
 // could not tell.
 var (
-	// ErrNotFound means that the store holds no record of that session, or that an [Access] has no
-	// claim of that name.
+	// ErrNotFound means that the store holds no record of that session.
 	ErrNotFound = errors.New("tokensession: not found")
 
 	// ErrExists means that Create found a record with the same ID.

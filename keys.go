@@ -22,28 +22,41 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
 	"github.com/lestrrat-go/jwx/v2/jws"
+
+	"github.com/seed67bc9b7f/tokensession/internal/strictjson"
 )
 
 const (
-	minRSABits    = 2048
-	minSecretSize = 32
+	minRSABits    = 2048 // RFC 7518 section 3.3
+	minSecretSize = 32   // in bytes: the size of the hash of HS256 (RFC 7518 section 3.2)
 )
 
-// A Key signs access tokens. Make one with [GenerateKey], [NewKey], [NewHMACKey], [ParseKeyPEM] or [ParseKeyJWK]. It
-// prints without its secret.
+// algorithms are all that a Key can be for.
+var algorithms = []jwa.SignatureAlgorithm{
+	jwa.EdDSA, jwa.ES256, jwa.ES384, jwa.ES512, jwa.RS256, jwa.PS256, jwa.HS256,
+}
+
+func isAlgorithm(alg string) bool {
+	return slices.Contains(algorithms, jwa.SignatureAlgorithm(alg))
+}
+
+// A Key signs access tokens. Make one with [GenerateKey], [NewKey], [NewHMACKey], [ParseKeyPEM] or
+// [ParseKeyJWK]. It prints without its secret.
 type Key struct {
 	verifyKey
 	private hidden // crypto.Signer, or []byte for HMAC
 	signer  jws.Signer
 }
 
-// A hidden value prints as the address of a function. It is for where fmt does not call Format: in the unexported fields
-// of others' types, and after a mistaken %p or %w.
+// A hidden value prints as the address of a function. Where fmt calls Format, a Key hides its
+// secret itself. But fmt calls no method on what stands in an unexported field of another type, nor
+// after a mistaken %p or %w, and prints the fields instead.
 type hidden func() any
 
 func hide(v any) hidden { return func() any { return v } }
 
-// A verifyKey is what verification needs of a key.
+// A verifyKey is what verification needs of a key. Its alg and id together name it: one RSA key can
+// be two keys here, for RS256 and for PS256.
 type verifyKey struct {
 	alg    jwa.SignatureAlgorithm
 	id     string
@@ -54,8 +67,8 @@ type verifyKey struct {
 	verifier jws.Verifier
 }
 
-// GenerateKey returns a new Ed25519 key. It lives as long as the process: a server that restarts, or has instances,
-// loads its key with [ParseKeyPEM], [ParseKeyJWK] or [NewKey].
+// GenerateKey returns a new Ed25519 key. It lives as long as the process: a server that restarts,
+// or has instances, loads its key with [ParseKeyPEM], [ParseKeyJWK] or [NewKey].
 func GenerateKey() (Key, error) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -64,9 +77,9 @@ func GenerateKey() (Key, error) {
 	return NewKey(private)
 }
 
-// NewKey returns a key that signs with k: Ed25519 (EdDSA), ECDSA on P-256, P-384 or P-521 (ES256, ES384, ES512), or RSA
-// of 2048 bits or more (RS256). The signer may be a KMS or an HSM; NewKey has it sign once, to see that its signatures
-// verify with the public key it names.
+// NewKey returns a key that signs with k: Ed25519 (EdDSA), ECDSA on P-256, P-384 or P-521 (ES256,
+// ES384, ES512), or RSA of 2048 bits or more (RS256). The signer may be a KMS or an HSM; NewKey has
+// it sign once, to see that its signatures verify with the public key it names.
 func NewKey(k crypto.Signer) (Key, error) { return newKey(k, "") }
 
 func newKey(k crypto.Signer, alg jwa.SignatureAlgorithm) (Key, error) {
@@ -74,7 +87,8 @@ func newKey(k crypto.Signer, alg jwa.SignatureAlgorithm) (Key, error) {
 		return Key{}, errors.New("tokensession: signing key is nil")
 	}
 	if private, ok := k.(ed25519.PrivateKey); ok && len(private) != ed25519.PrivateKeySize {
-		return Key{}, fmt.Errorf("tokensession: Ed25519 private key of %d bytes: must have %d", len(private), ed25519.PrivateKeySize)
+		return Key{}, fmt.Errorf("tokensession: Ed25519 private key of %d bytes: must have %d",
+			len(private), ed25519.PrivateKeySize)
 	} else if ok {
 		k = slices.Clone(private) // the caller may wipe it
 	}
@@ -97,7 +111,8 @@ func newKey(k crypto.Signer, alg jwa.SignatureAlgorithm) (Key, error) {
 		return Key{}, fmt.Errorf("tokensession: %s key: %w", public.alg, err)
 	}
 	if !public.verify(probe, signature) {
-		return Key{}, fmt.Errorf("tokensession: %s key: its signature does not verify with its public key", public.alg)
+		return Key{}, fmt.Errorf("tokensession: %s key: its signature does not verify with its public key",
+			public.alg)
 	}
 	return key, nil
 }
@@ -111,11 +126,13 @@ func signingKey(public verifyKey, private hidden) (Key, error) {
 	return Key{public, private, signer}, nil
 }
 
-// NewHMACKey returns a key for HS256 from a random secret of 32 bytes or more (RFC 7518 section 3.2). Whoever can verify
-// with it can sign, and it is never in a JWKS: prefer [GenerateKey] where another service is to verify.
+// NewHMACKey returns a key for HS256 from a random secret of 32 bytes or more (RFC 7518 section
+// 3.2). Whoever can verify with it can sign, and it is never in a JWKS: prefer [GenerateKey] where
+// another service is to verify.
 func NewHMACKey(secret []byte) (Key, error) {
 	if len(secret) < minSecretSize {
-		return Key{}, fmt.Errorf("tokensession: HMAC secret of %d bytes: cannot be shorter than %d", len(secret), minSecretSize)
+		return Key{}, fmt.Errorf("tokensession: HMAC secret of %d bytes: cannot be shorter than %d",
+			len(secret), minSecretSize)
 	}
 	secret = bytes.Clone(secret)
 	id, err := thumbprint(secret)
@@ -126,20 +143,22 @@ func NewHMACKey(secret []byte) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("tokensession: %w", err)
 	}
-	return signingKey(verifyKey{alg: jwa.HS256, id: id, size: 32, public: hide(secret), verifier: verifier}, hide(secret))
+	public := verifyKey{alg: jwa.HS256, id: id, size: 32, public: hide(secret), verifier: verifier}
+	return signingKey(public, hide(secret))
 }
 
 // ParseKeyPEM reads one private key in PKCS #8, PKCS #1 or SEC 1 form, not encrypted.
 func ParseKeyPEM(pemData []byte) (Key, error) {
 	block, rest := pem.Decode(pemData)
-	if block != nil && block.Type == "EC PARAMETERS" { // openssl ecparam -genkey writes them before the key
+	if block != nil && block.Type == "EC PARAMETERS" { // openssl ecparam -genkey writes them first
 		block, rest = pem.Decode(rest)
 	}
 	if block == nil {
 		return Key{}, errors.New("tokensession: no PEM block")
 	}
 	if len(bytes.TrimSpace(rest)) > 0 {
-		return Key{}, fmt.Errorf("tokensession: more than one key: data behind the PEM block %q", block.Type)
+		return Key{}, fmt.Errorf("tokensession: more than one key: data behind the PEM block %q",
+			block.Type)
 	}
 	signer, err := parseBlock(block)
 	if err != nil {
@@ -172,10 +191,11 @@ func parseBlock(block *pem.Block) (crypto.Signer, error) {
 	}
 }
 
-// ParseKeyJWK reads one private JWK (RFC 7517) of type OKP (Ed25519), EC, RSA or oct. An alg of PS256 makes an RSA key
-// sign with PSS. The kid is not taken over: a key's is always its RFC 7638 thumbprint.
+// ParseKeyJWK reads one private JWK (RFC 7517) of type OKP (Ed25519), EC, RSA or oct. An alg of
+// PS256 makes an RSA key sign with PSS. The kid is not taken over: a key's is always its RFC 7638
+// thumbprint.
 func ParseKeyJWK(jwkJSON []byte) (Key, error) {
-	fields, err := parseObject(bytes.TrimSpace(jwkJSON))
+	fields, err := strictjson.ParseObject(bytes.TrimSpace(jwkJSON))
 	if err != nil {
 		return Key{}, fmt.Errorf("tokensession: JWK: %w", err)
 	}
@@ -204,9 +224,9 @@ func ParseKeyJWK(jwkJSON []byte) (Key, error) {
 	return key, nil
 }
 
-// rawKey returns a JWK's key in crypto's types, and its alg if it says one. It is told what jwx does not look at.
-func rawKey(fields claims, jwkJSON []byte) (any, jwa.SignatureAlgorithm, error) {
-	alg, err := fields.text("alg")
+// rawKey returns a JWK's key in the types of package crypto, and its alg, or "" if it has none.
+func rawKey(fields strictjson.Object, jwkJSON []byte) (any, jwa.SignatureAlgorithm, error) {
+	alg, err := fields.Text("alg")
 	if err != nil {
 		return nil, "", err
 	}
@@ -222,14 +242,14 @@ func rawKey(fields claims, jwkJSON []byte) (any, jwa.SignatureAlgorithm, error) 
 }
 
 // checkKeyUse refuses a JWK that is meant for something else (RFC 7517 sections 4.2 and 4.3).
-func checkKeyUse(fields claims, operation string) error {
-	if _, isSet := fields.find("keys"); isSet {
+func checkKeyUse(fields strictjson.Object, operation string) error {
+	if _, isSet := fields.Find("keys"); isSet {
 		return errors.New("a set of keys where one key was expected")
 	}
-	if use, err := fields.text("use"); err != nil || use != "" && use != "sig" {
+	if use, err := fields.Text("use"); err != nil || use != "" && use != "sig" {
 		return fmt.Errorf("use %q: not a signature key", use)
 	}
-	if raw, ok := fields.find("key_ops"); ok {
+	if raw, ok := fields.Find("key_ops"); ok {
 		var operations []string
 		if err := json.Unmarshal([]byte(raw), &operations); err != nil {
 			return errors.New("key_ops is no array of strings")
@@ -244,56 +264,81 @@ func checkKeyUse(fields claims, operation string) error {
 	return nil
 }
 
-// newVerifyKey checks a public key and picks its algorithm. Without alg it is RS256 for an RSA key.
+// newVerifyKey checks a public key and picks its algorithm. Only an RSA key has a choice: it is for
+// PS256 if alg says so, and otherwise for RS256. Any other alg must be that of the key's type, or
+// empty.
 func newVerifyKey(public crypto.PublicKey, alg jwa.SignatureAlgorithm) (verifyKey, error) {
 	k := verifyKey{public: hide(public)}
 	if isNil(public) {
 		return k, errors.New("public key is nil")
 	}
+	var err error
 	switch public := public.(type) {
 	case ed25519.PublicKey:
-		if len(public) != ed25519.PublicKeySize {
-			return k, fmt.Errorf("Ed25519 public key of %d bytes: must have %d", len(public), ed25519.PublicKeySize)
-		}
-		k.alg, k.size = jwa.EdDSA, ed25519.SignatureSize
+		err = k.takeEd25519(public)
 	case *ecdsa.PublicKey:
-		switch public.Curve {
-		case elliptic.P256():
-			k.alg, k.size = jwa.ES256, 64
-		case elliptic.P384():
-			k.alg, k.size = jwa.ES384, 96
-		case elliptic.P521():
-			k.alg, k.size = jwa.ES512, 132
-		default:
-			return k, errors.New("ECDSA key: the curve must be P-256, P-384 or P-521")
-		}
-		if public.X == nil || public.Y == nil {
-			return k, errors.New("ECDSA public key: it has no point")
-		}
-		if _, err := public.ECDH(); err != nil {
-			return k, fmt.Errorf("ECDSA public key: %w", err)
-		}
+		err = k.takeECDSA(public)
 	case *rsa.PublicKey:
-		if public.N == nil {
-			return k, errors.New("RSA key: it has no modulus")
-		}
-		if bits := public.N.BitLen(); bits < minRSABits {
-			return k, fmt.Errorf("RSA key of %d bits: cannot be shorter than %d", bits, minRSABits)
-		}
-		if public.E < 3 || public.E%2 == 0 {
-			return k, fmt.Errorf("RSA key with public exponent %d: must be odd and at least 3", public.E)
-		}
-		k.alg, k.size = jwa.RS256, public.Size()
-		if alg == jwa.PS256 {
-			k.alg = alg
-		}
+		err = k.takeRSA(public, alg)
 	default:
-		return k, fmt.Errorf("key of type %T: must be Ed25519, ECDSA or RSA", public)
+		err = fmt.Errorf("key of type %T: must be Ed25519, ECDSA or RSA", public)
+	}
+	if err != nil {
+		return k, err
 	}
 	if alg != "" && alg != k.alg {
 		return k, fmt.Errorf("alg %q with a key for %s", alg, k.alg)
 	}
 	return k, k.complete()
+}
+
+func (k *verifyKey) takeEd25519(public ed25519.PublicKey) error {
+	if len(public) != ed25519.PublicKeySize {
+		return fmt.Errorf("Ed25519 public key of %d bytes: must have %d",
+			len(public), ed25519.PublicKeySize)
+	}
+	k.alg, k.size = jwa.EdDSA, ed25519.SignatureSize
+	return nil
+}
+
+// takeECDSA refuses other curves than those of RFC 7518 section 3.4, and a point that is not on its
+// curve.
+func (k *verifyKey) takeECDSA(public *ecdsa.PublicKey) error {
+	switch public.Curve {
+	case elliptic.P256():
+		k.alg, k.size = jwa.ES256, 64
+	case elliptic.P384():
+		k.alg, k.size = jwa.ES384, 96
+	case elliptic.P521():
+		k.alg, k.size = jwa.ES512, 132
+	default:
+		return errors.New("ECDSA key: the curve must be P-256, P-384 or P-521")
+	}
+	if public.X == nil || public.Y == nil {
+		return errors.New("ECDSA public key: it has no point")
+	}
+	if _, err := public.ECDH(); err != nil {
+		return fmt.Errorf("ECDSA public key: %w", err)
+	}
+	return nil
+}
+
+// takeRSA refuses keys that are too short, and exponents with which RSA is no signature.
+func (k *verifyKey) takeRSA(public *rsa.PublicKey, alg jwa.SignatureAlgorithm) error {
+	if public.N == nil {
+		return errors.New("RSA key: it has no modulus")
+	}
+	if bits := public.N.BitLen(); bits < minRSABits {
+		return fmt.Errorf("RSA key of %d bits: cannot be shorter than %d", bits, minRSABits)
+	}
+	if public.E < 3 || public.E%2 == 0 {
+		return fmt.Errorf("RSA key with public exponent %d: must be odd and at least 3", public.E)
+	}
+	k.alg, k.size = jwa.RS256, public.Size()
+	if alg == jwa.PS256 {
+		k.alg = alg
+	}
+	return nil
 }
 
 // complete sets what follows from the algorithm and the public key.
@@ -305,7 +350,9 @@ func (k *verifyKey) complete() error {
 	if k.id, err = thumbprint(k.public()); err != nil {
 		return err
 	}
-	for name, value := range map[string]any{jwk.KeyIDKey: k.id, jwk.AlgorithmKey: k.alg, jwk.KeyUsageKey: jwk.ForSignature} {
+	for name, value := range map[string]any{
+		jwk.KeyIDKey: k.id, jwk.AlgorithmKey: k.alg, jwk.KeyUsageKey: jwk.ForSignature,
+	} {
 		if err := public.Set(name, value); err != nil {
 			return fmt.Errorf("public key: %w", err)
 		}
@@ -321,7 +368,8 @@ func (k *verifyKey) complete() error {
 	return err
 }
 
-// A ps256Verifier is like jwx's, which takes a salt of any length, but for that (RFC 7518 section 3.5).
+// A ps256Verifier wants a salt as long as the hash, as RFC 7518 section 3.5 does. That of jwx takes
+// a salt of any length.
 type ps256Verifier struct{}
 
 func (ps256Verifier) Algorithm() jwa.SignatureAlgorithm { return jwa.PS256 }
@@ -332,10 +380,12 @@ func (ps256Verifier) Verify(data, signature []byte, key any) error {
 		return fmt.Errorf("key of type %T: must be RSA", key)
 	}
 	sum := sha256.Sum256(data)
-	return rsa.VerifyPSS(public, crypto.SHA256, sum[:], signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+	return rsa.VerifyPSS(public, crypto.SHA256, sum[:], signature,
+		&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
 }
 
-// thumbprint returns the key's name after RFC 7638.
+// thumbprint returns the key's id: its RFC 7638 thumbprint, a SHA-256 hash in base64url. So a key
+// has the same id wherever it is loaded, and no two keys have the same.
 func thumbprint(raw any) (string, error) {
 	key, err := jwk.FromRaw(raw)
 	if err != nil {
@@ -348,14 +398,24 @@ func thumbprint(raw any) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(sum), nil
 }
 
-// parseJWKS returns the keys of a set that can verify access tokens. Keys for other purposes are passed over, as RFC
-// 7517 section 5 asks; secrets are refused, for they have no place where a set is published.
+// isThumbprint reports whether a kid is the thumbprint of some key.
+func isThumbprint(kid string) bool {
+	sum, err := strictBase64.DecodeString(kid)
+	return err == nil && len(sum) == sha256.Size &&
+		len(kid) == base64.RawURLEncoding.EncodedLen(sha256.Size) // it has no CR or LF
+}
+
+// parseJWKS returns the keys of a set that can verify access tokens. Keys for other purposes, and
+// keys that cannot be read, are passed over, as RFC 7517 section 5 asks. A key that stands there
+// twice counts once, whatever kid the set gives it: sets that are put together from several sources
+// have such keys, and to refuse the set would lock every client out. A secret makes the whole set
+// an error, because it has no place where a set is published, and the operator must know.
 func parseJWKS(jwks []byte) ([]verifyKey, error) {
-	set, err := parseObject(bytes.TrimSpace(jwks))
+	set, err := strictjson.ParseObject(bytes.TrimSpace(jwks))
 	if err != nil {
 		return nil, err
 	}
-	list, _ := set.find("keys")
+	list, _ := set.Find("keys")
 	var elements []json.RawMessage
 	if err := json.Unmarshal([]byte(list), &elements); err != nil || elements == nil {
 		return nil, errors.New("no array of keys")
@@ -373,10 +433,8 @@ func parseJWKS(jwks []byte) ([]verifyKey, error) {
 			return nil, fmt.Errorf("key %d: %w", i, err)
 		case err != nil:
 			skipped = errors.Join(skipped, fmt.Errorf("key %d: %w", i, err))
-		case seen[key.id]:
-			return nil, fmt.Errorf("key %d: %s is there twice", i, key.id)
-		default:
-			seen[key.id] = true
+		case !seen[key.name()]:
+			seen[key.name()] = true
 			keys = append(keys, key)
 		}
 	}
@@ -386,15 +444,18 @@ func parseJWKS(jwks []byte) ([]verifyKey, error) {
 	return keys, nil
 }
 
+// name tells the key from all others.
+func (k *verifyKey) name() string { return k.alg.String() + " " + k.id }
+
 var errSecretInSet = errors.New("a private or symmetric key in a public set")
 
 func parsePublicJWK(element []byte) (verifyKey, error) {
-	fields, err := parseObject(element)
+	fields, err := strictjson.ParseObject(element)
 	if err != nil {
 		return verifyKey{}, err
 	}
 	for _, secret := range []string{"d", "k", "p", "q", "dp", "dq", "qi", "oth"} {
-		if _, ok := fields.find(secret); ok {
+		if _, ok := fields.Find(secret); ok {
 			return verifyKey{}, errSecretInSet
 		}
 	}
@@ -406,6 +467,28 @@ func parsePublicJWK(element []byte) (verifyKey, error) {
 		return verifyKey{}, err
 	}
 	return newVerifyKey(raw, alg)
+}
+
+// sign returns the signature in the form of RFC 7518. A panic becomes an error: a signer of the
+// host can panic, and so does jwx if the numbers of an ECDSA signature are wider than the curve, as
+// when a KMS has changed its key.
+func (k Key) sign(data []byte) (signature []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	signature, err = k.signer.Sign(data, k.private())
+	if err == nil && len(signature) != k.size {
+		err = fmt.Errorf("signature of %d bytes, want %d", len(signature), k.size)
+	}
+	return signature, err
+}
+
+// verify reports whether the signature is one of data by this key. It must have the one length that
+// signatures of the key have.
+func (k verifyKey) verify(data, signature []byte) bool {
+	return len(signature) == k.size && k.verifier.Verify(data, signature, k.public()) == nil
 }
 
 // ID is the key's kid: its RFC 7638 thumbprint.

@@ -121,7 +121,10 @@ func TestTokens_printWithoutTokens(t *testing.T) {
 			}
 		}
 	}
-	require.Contains(t, fmt.Sprint(tokens), tokens.Session.ID, "but says whose they are")
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d"} {
+		require.Equal(t, tokens.String(), fmt.Sprintf(verb, tokens), "%s says whose they are", verb)
+	}
+	require.Contains(t, tokens.String(), tokens.Session.ID)
 }
 
 func TestRecord_keyIsNotPrintedFromWithinOthers(t *testing.T) {

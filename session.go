@@ -41,9 +41,6 @@ func (t Tokens) String() string {
 		t.Session.ID, t.AccessExpiresAt.Format(time.RFC3339), t.RefreshExpiresAt.Format(time.RFC3339))
 }
 
-// GoString describes the tokens without them.
-func (t Tokens) GoString() string { return t.String() }
-
 // Format prints [Tokens.String], whatever the verb.
 func (t Tokens) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(t.String())) }
 

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed67bc9b7f/tokensession/internal/strictjson"
 )
 
 // vectorsEnv is the environment variable with the folder of Wycheproof's test vectors. They are in no requirement of this
@@ -169,14 +171,14 @@ func (v vector) judge(t *testing.T, keys []verifyKey) (accepted bool, why error)
 	for i, key := range keys {
 		ring[i] = ringKey{verifyKey: key}
 	}
-	matched := newKeyring(ring, -1)
-	_, err = cfg.authenticate(matched, token)
+	matched, verify := newKeyring(ring, -1), verifier{cfg: cfg}
+	_, err = verify.authenticate(matched, token)
 	require.ErrorIs(t, err, ErrInvalidToken, "as it stands")
 
 	header, _, _ := strings.Cut(token, ".")
 	if decoded, err := strictBase64.DecodeString(header); err == nil && isBase64URL(header) {
-		if members, err := parseObject(decoded); err == nil {
-			alg, _ := members.text("alg")
+		if members, err := strictjson.ParseObject(decoded); err == nil {
+			alg, _ := members.Text("alg")
 			for i := range matched.keys {
 				if string(matched.keys[i].alg) == alg {
 					matched.byHeader[header] = &matched.keys[i]
@@ -184,7 +186,7 @@ func (v vector) judge(t *testing.T, keys []verifyKey) (accepted bool, why error)
 			}
 		}
 	}
-	_, err = cfg.authenticate(matched, token)
+	_, err = verify.authenticate(matched, token)
 	require.ErrorIs(t, err, ErrInvalidToken)
 	for _, refusal := range []string{
 		"longer than 8192 bytes", "not three parts of base64url", "the header is not that of a key of ours", "not strict base64url", "the signature does not verify",

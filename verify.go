@@ -8,9 +8,10 @@ import (
 )
 
 // Verify returns what an access token says if it is authentic, not expired, and its session not
-// known to be revoked. It does no I/O. The error is [ErrInvalidToken], [ErrExpired] or [ErrRevoked];
-// the last two are said of authentic tokens only. A revocation by this Manager is known at once, and
-// one by another instance as soon as [Manager.Run] has read of it.
+// known to be revoked. It does no I/O. The error is [ErrInvalidToken], [ErrExpired] or
+// [ErrRevoked]; the last two are said of authentic tokens only. It is an [ErrUnknownKey] if the
+// token names a key that this Manager's signer does not have. A revocation by this Manager is known
+// at once, and one by another instance as soon as [Manager.Run] has read of it.
 func (m *Manager) Verify(accessToken string) (Access, error) {
 	now := m.cfg.Now()
 	checked, err := m.signer.verify(accessToken, now)
@@ -21,7 +22,7 @@ func (m *Manager) Verify(accessToken string) (Access, error) {
 }
 
 func (m *Manager) unlessDenied(checked *verifiedToken, now time.Time) (Access, error) {
-	if m.denied.has(checked.sid, now) {
+	if checked.isDenied(&m.denied, now) {
 		return Access{}, fmt.Errorf("%w: session %s", ErrRevoked, checked.access.SessionID)
 	}
 	return checked.access, nil
@@ -69,11 +70,11 @@ func (m *Manager) unlessOver(ctx context.Context, access Access) (Access, error)
 	return access, nil
 }
 
-// SessionID returns the session of an access token. It does not matter whether the token is for another
-// audience or has expired, whether its session was revoked, or whether the key that signed it has been
-// rotated away. But a key that was retired ([AccessSigner.Retire]), or that this process never had, is
-// an error. SessionID lets nobody in: it is for a logout, and for [Replacing]. The error is
-// [ErrInvalidToken].
+// SessionID returns the session of an access token. It does not matter whether the token is for
+// another audience or has expired, whether its session was revoked, or whether the key that signed
+// it has been rotated away. But a key that was retired ([AccessSigner.Retire]), or that this
+// process never had, is an error. SessionID lets nobody in: it is for a logout, and for
+// [Replacing]. The error is [ErrInvalidToken].
 func (m *Manager) SessionID(accessToken string) (string, error) {
 	checked, err := m.signer.authenticate(accessToken)
 	if err != nil {

@@ -3,7 +3,7 @@
 # regular expression.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-for package in . sessionhttp sessionclient redisstore sqlstore; do # the last two are modules of their own: each runs in its folder
+for package in . internal/strictjson sessionhttp sessionclient redisstore sqlstore; do # the last two are modules of their own: each runs in its folder
 	for target in $(grep -ho 'func Fuzz[A-Za-z0-9_]*' "$package"/*_test.go | sed 's/func //' | grep -E "${FUZZ:-.}"); do
 		echo "fuzz: $target"
 		(cd "$package" && go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-10m}" -fuzzminimizetime 20x \

@@ -229,9 +229,6 @@ func (t Transport) String() string {
 	return fmt.Sprintf("sessionclient.Transport{%s}", t.core().tokenURL)
 }
 
-// GoString is [Transport.String].
-func (t Transport) GoString() string { return t.String() }
-
 // Format prints [Transport.String], whatever the verb.
 func (t Transport) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(t.String())) }
 

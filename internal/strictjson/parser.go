@@ -1,4 +1,4 @@
-package tokensession
+package strictjson
 
 import (
 	"errors"
@@ -11,22 +11,23 @@ const maxJSONDepth = 10000
 
 var errNotJSON = errors.New("not exactly one JSON object in UTF-8")
 
-// splitObject returns the members of a JSON object (RFC 8259) that begins and ends where s does. It refuses invalid
-// UTF-8, half a surrogate pair, and a name that stands twice in an object inside; the names of the outermost one are
-// the caller's to compare.
-func splitObject(s string) (claims, error) {
+// splitObject returns the members of a JSON object (RFC 8259) that begins and ends where s does. It
+// refuses invalid UTF-8, half a surrogate pair, and a name that stands twice in an object inside.
+// It does not compare the names of the outermost object: the caller does, and more strictly.
+func splitObject(s string) (Object, error) {
 	p := jsonParser{s: s}
 	if p.at(0) != '{' {
 		return nil, errNotJSON
 	}
-	members, end := p.object(0, make(claims, 0, 12))
+	members, end := p.object(0, make(Object, 0, 12))
 	if end != len(s) {
 		p.fail(errNotJSON)
 	}
 	return members, p.err
 }
 
-// splitArray returns the elements of an array that is known to be valid. It reports false for any other value.
+// splitArray returns the elements of an array as JSON text. The text s must be valid JSON. For a
+// value of any other type splitArray reports false.
 func splitArray(s string) (elements []string, ok bool) {
 	p := jsonParser{s: s}
 	if p.at(0) != '[' {
@@ -42,8 +43,9 @@ func splitArray(s string) (elements []string, ok bool) {
 	return elements, true
 }
 
-// A jsonParser checks the text of JSON in one pass. Its methods take the place where something has to begin and return
-// the place behind it. The first error stays; after it there is nothing more to read.
+// A jsonParser checks the text of JSON in one pass. Its methods take the index at which a value, or
+// a part of one, has to begin, and return the index behind it. The first error is kept in err.
+// After an error the text is empty, so that every method ends at once and no loop goes on.
 type jsonParser struct {
 	s     string
 	depth int
@@ -58,7 +60,8 @@ func (p *jsonParser) fail(err error) int {
 	return 0
 }
 
-// at returns the byte at i, or 0, which JSON has nowhere, behind the end.
+// at returns the byte at i, or 0 behind the end. A 0 is not allowed anywhere in JSON, so that no
+// method needs another check for the end.
 func (p *jsonParser) at(i int) byte {
 	if i < len(p.s) {
 		return p.s[i]
@@ -100,7 +103,7 @@ func (p *jsonParser) value(i int) int {
 	}
 }
 
-func (p *jsonParser) object(i int, members claims) (claims, int) {
+func (p *jsonParser) object(i int, members Object) (Object, int) {
 	if p.depth++; p.depth > maxJSONDepth {
 		return nil, p.fail(errNotJSON)
 	}
@@ -117,7 +120,7 @@ func (p *jsonParser) object(i int, members claims) (claims, int) {
 		if p.err != nil {
 			return nil, 0
 		}
-		members = append(members, member{name, p.s[begin:end]})
+		members = append(members, Member{name, p.s[begin:end]})
 		i, more = p.next(end, '}')
 	}
 	p.depth--
@@ -136,7 +139,8 @@ func (p *jsonParser) array(i int) int {
 	return i + 1
 }
 
-// next returns where the next member or element begins, or else where the closing bracket stands.
+// next returns the index at which the next member or element begins. If there is none, it returns
+// the index of the closing bracket.
 func (p *jsonParser) next(i int, closing byte) (_ int, more bool) {
 	i = p.space(i)
 	switch p.at(i) {
@@ -214,7 +218,8 @@ func (p *jsonParser) text(i int) int {
 	}
 }
 
-// escape reads what follows a backslash. Halves of a surrogate pair must stand together, the high one first.
+// escape reads the rest of an escape sequence, behind its backslash. An escaped character beyond
+// U+FFFF is a surrogate pair: two sequences, the high half first. Half a pair is no character.
 func (p *jsonParser) escape(i int) int {
 	switch p.at(i) {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
