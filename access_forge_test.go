@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 // A testKey is a key with which a test can sign what it likes, with nothing but the standard library.
@@ -205,7 +206,7 @@ func claimsWith(members ...string) string {
 // that knows its JWKS.
 type accessBench struct {
 	testKey
-	clock    *clock
+	clock    *testkit.Clock
 	signer   *tokensession.AccessSigner
 	manager  *tokensession.Manager
 	verifier *tokensession.AccessVerifier
@@ -214,7 +215,7 @@ type accessBench struct {
 // newAccessBench keeps the config's fields but for issuer, audience and clock.
 func newAccessBench(t testing.TB, k testKey, access tokensession.AccessConfig, sessions tokensession.Config) *accessBench {
 	t.Helper()
-	b := &accessBench{testKey: k, clock: &clock{t: forgeTime}}
+	b := &accessBench{testKey: k, clock: testkit.NewClockAt(forgeTime)}
 	access.Issuer, access.Audience, access.Now = accessConfig.Issuer, accessConfig.Audience, b.clock.Now
 	sessions.Now = b.clock.Now
 	var err error

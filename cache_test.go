@@ -48,10 +48,10 @@ func TestVerify_looksAtNotBeforeOnAHit(t *testing.T) {
 		for range 2 {
 			_, err := verify(early)
 			require.ErrorIs(t, err, tokensession.ErrInvalidToken, name)
-			b.clock.advance(time.Minute)
+			b.clock.Advance(time.Minute)
 			_, err = verify(early)
 			require.NoError(t, err, "%s: its time has come", name)
-			b.clock.advance(-time.Minute) // the clock is set back, and the token is in the cache
+			b.clock.Advance(-time.Minute) // the clock is set back, and the token is in the cache
 		}
 	}
 }

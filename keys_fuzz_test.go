@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 // maxFuzzedKey is the size of what the key parsers are fuzzed with: an RSA key of 4096 bits fits, and a larger one only
@@ -153,7 +154,7 @@ func FuzzNewAccessVerifier(f *testing.F) {
 		}
 	}
 	cfg := accessConfig
-	cfg.Now = (&clock{t: forgeTime}).Now
+	cfg.Now = testkit.NewClockAt(forgeTime).Now
 	cfg.CacheSize = -1
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > maxFuzzedKey {

@@ -54,10 +54,10 @@ func TestRotate_publishesThenSignsThenRetires(t *testing.T) {
 	elsewhere, err := tokensession.NewAccessVerifier(published, cfg)
 	require.NoError(t, err)
 
-	b.clock.t = signFrom.Add(-time.Microsecond)
+	b.clock.Set(signFrom.Add(-time.Microsecond))
 	last := b.start(t)
 	require.Equal(t, k1.key.ID(), kidOf(t, last.AccessToken), "the old key signs until signFrom")
-	b.clock.t = signFrom
+	b.clock.Set(signFrom)
 	first := b.start(t)
 	require.Equal(t, k2.key.ID(), kidOf(t, first.AccessToken), "the new one from signFrom on")
 	for _, tokens := range []tokensession.Tokens{last, first} {
@@ -71,16 +71,16 @@ func TestRotate_publishesThenSignsThenRetires(t *testing.T) {
 	require.Equal(t, k2.key.ID(), kidOf(t, next.AccessToken), "sessions go over to the new key")
 
 	// exp is in whole seconds, so the last token dies up to a second before its key.
-	b.clock.t = last.AccessExpiresAt.Add(leeway - time.Microsecond)
+	b.clock.Set(last.AccessExpiresAt.Add(leeway - time.Microsecond))
 	_, err = b.manager.Verify(last.AccessToken)
 	require.NoError(t, err, "the last token lives out its time")
-	b.clock.t = signFrom.Add(ttl + leeway - time.Microsecond)
+	b.clock.Set(signFrom.Add(ttl + leeway - time.Microsecond))
 	require.Equal(t, []string{k1.key.ID(), k2.key.ID()}, kids(t, b.signer.JWKS()))
 	foreverYoung := k1.forge(k1.header(), claimsWith(`"exp":9999999999`))
 	_, err = b.manager.Verify(foreverYoung)
 	require.NoError(t, err)
 
-	b.clock.t = signFrom.Add(ttl + leeway)
+	b.clock.Set(signFrom.Add(ttl + leeway))
 	require.Equal(t, []string{k2.key.ID()}, kids(t, b.signer.JWKS()), "retired by itself")
 	_, err = b.manager.Verify(foreverYoung)
 	require.ErrorIs(t, err, tokensession.ErrInvalidToken, "whatever it signed, though it is in the cache")
@@ -102,8 +102,8 @@ func TestRotate_keepsAKeyForTheLongestTokensItSigned(t *testing.T) {
 				require.NoError(t, err)
 				verify = second.Verify
 			}
-			require.NoError(t, b.signer.Rotate(testKeyFor("ES256").key, b.clock.t))
-			b.clock.t = tokens.AccessExpiresAt.Add(-time.Microsecond)
+			require.NoError(t, b.signer.Rotate(testKeyFor("ES256").key, b.clock.Now()))
+			b.clock.Set(tokens.AccessExpiresAt.Add(-time.Microsecond))
 			_, err = verify(tokens.AccessToken)
 			require.NoError(t, err)
 			require.Contains(t, kids(t, b.signer.JWKS()), k1.key.ID())
@@ -117,12 +117,12 @@ func TestRotate_asksNothingOfAnUnhurriedVerifier(t *testing.T) {
 	b := newAccessBench(t, testKeyFor("ES384"), tokensession.AccessConfig{}, tokensession.Config{})
 	keys := testKeys()
 	for i := range 3 {
-		signFrom := b.clock.t.Add(time.Hour)
+		signFrom := b.clock.Now().Add(time.Hour)
 		require.NoError(t, b.signer.Rotate(keys[i].key, signFrom))
 		for range 8 {
 			require.NoError(t, b.verifier.SetKeys(b.signer.JWKS()))
 			for range 4 {
-				b.clock.advance(14 * time.Minute)
+				b.clock.Advance(14 * time.Minute)
 				_, err := b.verifier.Verify(b.start(t).AccessToken)
 				require.NoError(t, err)
 			}
@@ -139,12 +139,12 @@ func TestRotate_severalTimesAhead(t *testing.T) {
 	require.NoError(t, b.signer.Rotate(keys[2].key, at(2)))
 	require.NoError(t, b.signer.Rotate(keys[3].key, at(2)), "at the same time: the later call's key signs")
 	for h, want := range map[int]int{0: 0, 1: 1, 2: 3, 3: 3} {
-		b.clock.t = at(h)
+		b.clock.Set(at(h))
 		require.Equal(t, keys[want].key.ID(), kidOf(t, b.start(t).AccessToken), "hour %d", h)
 	}
-	b.clock.t = at(1).Add(30 * time.Minute)
+	b.clock.Set(at(1).Add(30 * time.Minute))
 	require.Len(t, kids(t, b.signer.JWKS()), 3, "the first has retired")
-	b.clock.t = at(3)
+	b.clock.Set(at(3))
 	require.Equal(t, []string{keys[3].key.ID()}, kids(t, b.signer.JWKS()))
 }
 
@@ -158,7 +158,7 @@ func TestRotate_atOnce(t *testing.T) {
 		_, err := b.manager.Verify(before.AccessToken)
 		require.NoError(t, err, name)
 		require.Len(t, kids(t, b.signer.JWKS()), 2, name)
-		b.clock.t = signFrom.Add(15 * time.Minute)
+		b.clock.Set(signFrom.Add(15 * time.Minute))
 		require.Equal(t, []string{k.key.ID()}, kids(t, b.signer.JWKS()), name)
 	}
 }
@@ -181,8 +181,8 @@ func TestRotate_refuses(t *testing.T) {
 	rs := newAccessBench(t, testKeyFor("RS256"), tokensession.AccessConfig{}, tokensession.Config{})
 	require.Error(t, rs.signer.Rotate(pss, signFrom), "the same key for another algorithm: its kid would be there twice")
 
-	b.clock.advance(24 * time.Hour)
-	require.Error(t, b.signer.Rotate(k1.key, b.clock.t), "a retired key does not come back")
+	b.clock.Advance(24 * time.Hour)
+	require.Error(t, b.signer.Rotate(k1.key, b.clock.Now()), "a retired key does not come back")
 	require.Equal(t, []string{k2.key.ID()}, kids(t, b.signer.JWKS()), "no refused call left a trace")
 }
 
@@ -220,7 +220,7 @@ func TestRetire_atOnce(t *testing.T) {
 	_, err = b.verifier.Verify(leaked.AccessToken)
 	require.ErrorIs(t, err, tokensession.ErrInvalidToken, "a verifier forgets with the key what was in its cache")
 	requireNoKey(t, b.signer.Retire(k1.key.ID()), k1.key.ID())
-	require.ErrorContains(t, b.signer.Rotate(k1.key, b.clock.t.Add(time.Hour)), k1.key.ID(), "what leaked does not come back")
+	require.ErrorContains(t, b.signer.Rotate(k1.key, b.clock.Now().Add(time.Hour)), k1.key.ID(), "what leaked does not come back")
 }
 
 // requireNoKey wants an error that names the key. It is not ErrNotFound, which is said of sessions.
@@ -239,7 +239,7 @@ func TestRetire_ofAKeyThatHasNotSigned(t *testing.T) {
 	require.NoError(t, b.signer.Rotate(keys[2].key, at(5)))
 	require.NoError(t, b.signer.Retire(keys[1].key.ID()))
 	for h, want := range []int{0, 0, 0, 0, 0, 2, 2} {
-		b.clock.t = at(h)
+		b.clock.Set(at(h))
 		tokens := b.start(t)
 		require.Equal(t, keys[want].key.ID(), kidOf(t, tokens.AccessToken), "hour %d", h)
 		_, err := b.manager.Verify(tokens.AccessToken)
@@ -258,7 +258,7 @@ func TestRetire_ofTheKeyThatSigns(t *testing.T) {
 			signFrom := forgeTime.Add(time.Hour)
 			require.NoError(t, b.signer.Rotate(keys[1].key, signFrom))
 			require.NoError(t, b.signer.Rotate(keys[2].key, signFrom.Add(5*time.Hour)))
-			b.clock.t = signFrom.Add(since)
+			b.clock.Set(signFrom.Add(since))
 			leaked := b.start(t)
 			require.Equal(t, keys[1].key.ID(), kidOf(t, leaked.AccessToken))
 			require.NoError(t, b.signer.Retire(keys[1].key.ID()))

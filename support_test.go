@@ -3,7 +3,6 @@ package tokensession_test
 import (
 	"context"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -258,24 +257,6 @@ func listed(t testing.TB, w *world, subject string) []string {
 		ids = append(ids, s.ID)
 	}
 	return ids
-}
-
-// A clock stands still until it is moved.
-type clock struct {
-	mu sync.Mutex
-	t  time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.t
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.t = c.t.Add(d)
 }
 
 // A fault is what a broken connection does to calls of a store.

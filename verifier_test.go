@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 // TestVerify_atEveryBoundaryOfTime moves the clock to either side of exp, iat and nbf, with and without the token in
@@ -55,10 +56,10 @@ func TestVerify_atEveryBoundaryOfTime(t *testing.T) {
 		for name, verify := range b.verifiers() {
 			for _, cached := range []bool{false, true} {
 				if cached { // at a moment when the token is good, if there is one
-					b.clock.t = late
+					b.clock.Set(late)
 					_, _ = verify(token)
 				}
-				b.clock.t = c.now
+				b.clock.Set(c.now)
 				_, err := verify(token)
 				if c.want == nil {
 					require.NoError(t, err, "%s by %s, cached: %v", c.name, name, cached)
@@ -101,7 +102,7 @@ func TestVerify_saysExpiredOfAuthenticTokensOnly(t *testing.T) {
 func TestVerify_acceptsTokensForAnyOfItsAudiences(t *testing.T) {
 	cfg := accessConfig
 	cfg.Audience = []string{"https://a.example", "https://b.example"}
-	cfg.Now = (&clock{t: forgeTime}).Now
+	cfg.Now = testkit.NewClockAt(forgeTime).Now
 	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
 	v, err := tokensession.NewAccessVerifier(b.signer.JWKS(), cfg)
 	require.NoError(t, err)
