@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"reflect"
 	"slices"
 
@@ -97,7 +98,7 @@ func newKey(k crypto.Signer, alg jwa.SignatureAlgorithm) (Key, error) {
 		return Key{}, fmt.Errorf("tokensession: %w", err)
 	}
 	if private, ok := k.(*rsa.PrivateKey); ok {
-		if err := private.Validate(); err != nil {
+		if err := checkRSA(private); err != nil {
 			return Key{}, fmt.Errorf("tokensession: RSA key: %w", err)
 		}
 	}
@@ -115,6 +116,23 @@ func newKey(k crypto.Signer, alg jwa.SignatureAlgorithm) (Key, error) {
 			public.alg)
 	}
 	return key, nil
+}
+
+// checkRSA is Validate, and sees to it that the private exponent belongs to the public one, which Validate
+// does only since Go 1.26. Signing would not notice: it computes with the primes.
+func checkRSA(k *rsa.PrivateKey) error {
+	if err := k.Validate(); err != nil {
+		return err
+	}
+	one := big.NewInt(1)
+	for _, prime := range k.Primes {
+		order := new(big.Int).Sub(prime, one)
+		product := new(big.Int).Mul(k.D, big.NewInt(int64(k.E)))
+		if product.Mod(product, order).Cmp(one) != 0 {
+			return errors.New("the private exponent is not that of the public one")
+		}
+	}
+	return nil
 }
 
 // signingKey adds what signing needs.
