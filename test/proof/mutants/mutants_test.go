@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	_ "github.com/seed67bc9b7f/tokensession" // its files are read below: a change of them must have the test run again
@@ -43,9 +44,21 @@ func TestPlant_wantsItsPlaceOnce(t *testing.T) {
 	}
 }
 
+func TestParseFaults_takesFilesInFolders(t *testing.T) {
+	faults, err := parseFaults("a in x/y/b.go\nwhy\n-x\n+y\n\nb in c.go\nwhy\n-x\n+y\n\nc in x/y/d.go\nwhy\n-x\n+y")
+	if err != nil || faults[0].file != "x/y/b.go" {
+		t.Fatal(faults, err)
+	}
+	if folders := foldersOf(faults); !slices.Equal(folders, []string{".", "x/y"}) {
+		t.Error(folders)
+	}
+}
+
 func TestParseFaults_refusesWhatSaysNothing(t *testing.T) {
 	for _, text := range []string{
 		"a fault in a.go\nwhy\n-x\n+y",
+		"a in ../a.go\nwhy\n-x\n+y",
+		"a in /a.go\nwhy\n-x\n+y",
 		"a in a.go\n-x",
 		"a in a.go\nwhy\n x",
 		"a in a.go\nwhy\n-x\n+x",
