@@ -27,6 +27,9 @@ func TestDeliveries(t *testing.T) {
 	delivers := func(generation uint64) func(*deliveries) {
 		return func(d *deliveries) { d.deliver("s", generation) }
 	}
+	deliversElsewhere := func(generation uint64) func(*deliveries) {
+		return func(d *deliveries) { d.deliver("s2 in the same shard", generation) }
+	}
 	type story []func(*deliveries)
 	for _, c := range []struct {
 		name  string
@@ -50,6 +53,10 @@ func TestDeliveries(t *testing.T) {
 		{"its call gave up, and then another tab got it", story{sends("a", 1), givesUp("a"), delivers(1)}, [4]author{}},
 		{"a later one was got", story{sends("a", 1), givesUp("a"), delivers(3)}, [4]author{}},
 		{"an earlier one was got", story{sends("a", 2), givesUp("a"), delivers(1)}, [4]author{2: undelivered}},
+		{
+			"somebody got a token of another session",
+			story{sends("a", 1), deliversElsewhere(1), givesUp("a")}, [4]author{1: undelivered},
+		},
 		{"one of several was got", story{sends("a", 1), givesUp("a"), sends("b", 3), givesUp("b"), delivers(1)}, [4]author{2: undelivered, 3: undelivered}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -110,6 +117,44 @@ func TestDeliveries_endWithTheSession(t *testing.T) {
 	doubt("same shard, other", now.Add(time.Hour))
 	require.Len(t, d['s'%64].doubts, 2)
 	require.Equal(t, undelivered, d.author("same shard, long", "", 1))
+}
+
+// A call whose first write was perhaps lost makes a later generation, too. If somebody gets the
+// first one, that says nothing of the last.
+func TestDeliveries_ofACallThatHasWrittenTwice(t *testing.T) {
+	var d deliveries
+	now := decisionTime
+	d.send("s", "a", 1)
+	d.send("s", "a", 3)
+	d.deliver("s", 1)
+	d.giveUp("s", "a", now.Add(time.Hour), now)
+	d.leave("s", "a")
+	require.Equal(t, undelivered, d.author("s", "", 3))
+}
+
+// All doubts of a shard are looked through once a minute. In an outage each refresh leaves one.
+func TestDeliveries_arePurgedOnceAMinute(t *testing.T) {
+	for name, before := range map[string]time.Duration{
+		"": 0, "after a clock was put back": 365 * 24 * time.Hour,
+	} {
+		t.Run(name, func(t *testing.T) {
+			var d deliveries
+			doubt := func(session string, since, lasts time.Duration) int {
+				now := at(since)
+				d.send(session, session, 1)
+				d.giveUp(session, session, now.Add(lasts), now)
+				d.leave(session, session)
+				return len(d['s'%64].doubts)
+			}
+			if before > 0 {
+				doubt("s: by the wrong clock", before, -before) // it is over when the clock is right
+			}
+			require.Equal(t, 1, doubt("s1", 0, time.Second))
+			require.Equal(t, 2, doubt("s2", time.Minute-us, time.Hour), "it is not time to look")
+			require.Equal(t, 2, doubt("s3", time.Minute, time.Hour))
+			require.Equal(t, settled, d.author("s1", "", 1))
+		})
+	}
 }
 
 func TestWriteID_namesTheManagerThatMadeTheGeneration(t *testing.T) {

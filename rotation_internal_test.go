@@ -61,6 +61,7 @@ func TestDecide(t *testing.T) {
 		{"the live one, at the end", usual, decisionRecord(), 5, week, expired},
 		{"the live one, after the end", usual, decisionRecord(), 5, week + us, expired},
 		{"the live one of a revoked session", usual, revokedAlready, 5, time.Minute, revoked},
+		{"the live one of a revoked session, at the end", usual, revokedAlready, 5, week, revoked},
 
 		{"newer by one", usual, decisionRecord(), 6, time.Minute, healed},
 		{"newer by many", strict, decisionRecord(), 1000, time.Minute, healed},
@@ -112,8 +113,8 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// What a Manager knows beside the record. The rows are the rule as a list: what the record and the time
-// say, what is known, and what comes of it.
+// What a Manager knows beside the record. The rows are the rule as a list: what the record and the
+// time say, what is known, and what comes of it.
 func TestDecide_withWhatTheManagerKnows(t *testing.T) {
 	const week = 7 * 24 * time.Hour
 	usual := rules{refreshTTL: week, grace: 10 * time.Second}
@@ -342,10 +343,30 @@ func TestNext_capsTheEndAtTheAbsoluteEnd(t *testing.T) {
 	require.Equal(t, at(100*24*time.Hour), r.next(rotated, rec, 5, at(93*24*time.Hour)).ExpiresAt, "unlimited")
 }
 
+// A write is late if it left less than half of the grace period.
+func TestLate(t *testing.T) {
+	for _, c := range []struct {
+		grace, took time.Duration
+		want        bool
+	}{
+		{10 * time.Second, 0, false},
+		{10 * time.Second, 5 * time.Second, false},
+		{10 * time.Second, 5*time.Second + us, true},
+		{10 * time.Second, time.Hour, true},
+		{10 * time.Second, -time.Hour, false}, // the clock was put back
+		{0, 0, false},
+		{0, time.Hour, false},
+	} {
+		require.Equal(t, c.want, rules{grace: c.grace}.late(decisionRecord(), at(c.took)), "%+v", c)
+	}
+}
+
 func TestRevoke_changesNothingElse(t *testing.T) {
 	rec := decisionRecord()
 	want := plain(rec)
 	want.Version++
 	want.RevokedAt, want.RevokeReason = at(time.Minute), ReasonReuse
 	require.Equal(t, want, plain(rec.revoke(at(time.Minute), ReasonReuse)))
+	want.RevokedAt = decisionTime
+	require.Equal(t, want, plain(rec.revoke(at(-time.Hour), ReasonReuse)), "the clock was put back")
 }

@@ -1,13 +1,14 @@
-// Mutants plants the faults of faults.txt in a copy of the core, one at a time, and shows which test
-// of the root module notices each. It ends with exit code 1 if one survives, does not compile, or has
-// lost its place in the code.
+// Mutants plants the faults of faults.txt in copies of the core, one in each, and shows which test
+// of the root module notices it. It ends with exit code 1 if one survives, does not compile, or
+// has lost its place in the code.
 //
-//	go run ./mutants [-tree dir] [-timeout 2m] [name of a fault…]
+//	go run ./mutants [-tree dir] [-timeout 2m] [-p 2] [name of a fault…]
 package main
 
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,8 +18,10 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -26,16 +29,22 @@ import (
 var faultsFile string
 
 // Tests that take a while. They are run only if the others notice nothing.
-const slowTests = `^(TestVerify_(refuses.*|acceptsWhatIsUnusualButRight|fetchesNoKey)|TestRandom_neverRepeats|TestKey_neverPrintsItsSecret|` +
-	`TestRevoke_nothingLivesAfterItWhateverItRacesWith|TestMaxSessions_holdsInEveryOrderOfLogins|TestTokenCache_isBounded|TestMemoryStore_keepsItsIndexThroughParallelUse)$`
+const slowTests = `^(TestVerify_(refuses.*|acceptsWhatIsUnusualButRight|fetchesNoKey|concurrently)|` +
+	`TestRandom_neverRepeats|TestKey_neverPrintsItsSecret|TestEventsAndErrors_neverPrintASecret|` +
+	`TestStandardClaims_areJSONWhateverTheyHold|TestFoldName_agreesWithEncodingJSON|` +
+	`TestRevoke_nothingLivesAfterItWhateverItRacesWith|TestMaxSessions_holdsInEveryOrderOfLogins|` +
+	`TestTokenCache_isBounded|TestMemoryStore_keepsItsIndexThroughParallelUse)$`
 
 func main() {
-	tree := flag.String("tree", "../..", "the checkout whose root module is tested; it is copied and not changed")
-	timeout := flag.Duration("timeout", 2*time.Minute, "after which a package's tests are taken to hang")
+	tree := flag.String("tree", "../..",
+		"the checkout whose root module is tested; it is copied and not changed")
+	timeout := flag.Duration("timeout", 2*time.Minute,
+		"after which a package's tests are taken to hang")
+	workers := flag.Int("p", runtime.NumCPU(), "how many faults are tried at a time")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	survived, err := run(ctx, *tree, *timeout, flag.Args())
+	survived, err := run(ctx, *tree, max(1, *workers), *timeout, flag.Args())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 	}
@@ -44,7 +53,9 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, tree string, timeout time.Duration, names []string) (survived int, err error) {
+func run(
+	ctx context.Context, tree string, workers int, timeout time.Duration, names []string,
+) (survived int, err error) {
 	faults, err := parseFaults(faultsFile)
 	if err != nil {
 		return 0, err
@@ -57,36 +68,79 @@ func run(ctx context.Context, tree string, timeout time.Duration, names []string
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	if err := copyTree(dir, tree); err != nil {
-		return 0, err
-	}
-	b := bench{dir: dir, timeout: timeout}
-	for _, folder := range foldersOf(faults) {
-		if killer, err := b.test(ctx, folder); err != nil || killer != "" {
-			return 0, errors.Join(fmt.Errorf("without a fault the tests must pass: %q fails", killer), err)
+	benches := make([]*bench, min(workers, len(faults)))
+	for i := range benches {
+		copied := filepath.Join(dir, fmt.Sprint(i))
+		if benches[i], err = newBench(copied, tree, timeout); err != nil {
+			return 0, err
 		}
 	}
-	var failed error
+	for _, folder := range foldersOf(faults) {
+		if killer, err := benches[0].test(ctx, folder); err != nil || killer != "" {
+			failure := fmt.Errorf("without a fault the tests must pass: %q fails", killer)
+			return 0, errors.Join(failure, err)
+		}
+	}
+	began := time.Now()
 	killed := 0
-	for _, f := range faults {
-		began := time.Now()
-		killer, err := b.try(ctx, f)
+	var failed error
+	for r := range tryAll(ctx, benches, faults) {
 		switch {
 		case ctx.Err() != nil:
-			return survived, ctx.Err()
-		case err != nil:
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", f.name, err))
-			killer = "ERROR"
-		case killer == "":
+			continue
+		case r.err != nil:
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", r.fault.name, r.err))
+			r.killer = "ERROR"
+		case r.killer == "":
 			survived++
-			killer = "SURVIVED"
+			r.killer = "SURVIVED"
 		default:
 			killed++
 		}
-		fmt.Printf("%-40s %-80s %5.1fs\n", f.name, killer, time.Since(began).Seconds())
+		fmt.Printf("%-40s %-80s %5.1fs\n", r.fault.name, r.killer, r.took.Seconds())
 	}
-	fmt.Printf("%d mutants, %d killed, %d survived\n", len(faults), killed, survived)
+	if ctx.Err() != nil {
+		return survived, ctx.Err()
+	}
+	fmt.Printf("%d mutants, %d killed, %d survived, in %v\n",
+		len(faults), killed, survived, time.Since(began).Round(time.Second))
 	return survived, failed
+}
+
+// A result says what noticed a fault; if nothing did, killer is empty.
+type result struct {
+	fault  fault
+	killer string
+	err    error
+	took   time.Duration
+}
+
+// tryAll tries the faults, as many at a time as there are benches. The channel is closed after the
+// last result, or when ctx ends.
+func tryAll(ctx context.Context, benches []*bench, faults []fault) <-chan result {
+	todo, results := make(chan fault, len(faults)), make(chan result)
+	for _, f := range faults {
+		todo <- f
+	}
+	close(todo)
+	var working sync.WaitGroup
+	for _, b := range benches {
+		working.Go(func() {
+			for f := range todo {
+				if ctx.Err() != nil {
+					return
+				}
+				began := time.Now()
+				killer, err := b.try(ctx, f)
+				results <- result{f, killer, err, time.Since(began)}
+			}
+		})
+	}
+	go func() {
+		working.Wait()
+		close(results)
+	}()
+	return results
 }
 
 // A fault is a mistake in one place of one file. The file is named by its path in the root module.
@@ -162,7 +216,8 @@ func foldersOf(faults []fault) []string {
 	return slices.Compact(folders)
 }
 
-// plant returns the source with the fault in it. The old lines must be there exactly once, or the fault has rotted.
+// plant returns the source with the fault in it. The old lines must be there exactly once, or the
+// fault has rotted.
 func (f fault) plant(source string) (string, error) {
 	lines := strings.Split(source, "\n")
 	var places []int
@@ -202,14 +257,44 @@ func copyTree(dst, src string) error {
 	})
 }
 
-// A bench is the copy of the tree that faults are planted in.
+// A bench is a copy of the tree that faults are planted in, one at a time.
 type bench struct {
 	dir     string
 	timeout time.Duration
+	overlay string // a file that hides the external tests of the root package from go build
 }
 
-// try plants a fault, runs the tests and takes it out again. It returns what noticed the fault, or "".
-func (b bench) try(ctx context.Context, f fault) (killer string, err error) {
+func newBench(dir, tree string, timeout time.Duration) (*bench, error) {
+	if err := copyTree(dir, tree); err != nil {
+		return nil, err
+	}
+	b := &bench{dir: dir, timeout: timeout, overlay: filepath.Join(dir, "overlay.json")}
+	hidden := map[string]string{}
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if externalTests.Match(source) {
+			hidden[file] = ""
+		}
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": hidden})
+	if err != nil {
+		return nil, err
+	}
+	return b, os.WriteFile(b.overlay, overlay, 0o600)
+}
+
+var externalTests = regexp.MustCompile(`(?m)^package \w+_test$`)
+
+// try plants a fault, runs the tests and takes it out again. It returns the test that noticed the
+// fault, or "".
+func (b *bench) try(ctx context.Context, f fault) (killer string, err error) {
 	path := filepath.Join(b.dir, f.file)
 	sound, err := os.ReadFile(path)
 	if err != nil {
@@ -226,37 +311,40 @@ func (b bench) try(ctx context.Context, f fault) (killer string, err error) {
 	return b.test(ctx, filepath.Dir(f.file))
 }
 
-// test runs tests until one fails: those of the folder, then those of the root package, the slow ones
-// last, and then storetest's.
-func (b bench) test(ctx context.Context, folder string) (killer string, err error) {
-	type pkg struct {
-		dir      string
-		portions [][]string
+// test runs tests until one fails: those of the folder, then those of the root package, the slow
+// ones last, and then those of storetest. The internal tests of the root package come first, in a
+// program without the external ones, because compiling the external ones takes longest of all.
+func (b *bench) test(ctx context.Context, folder string) (killer string, err error) {
+	quick, slow := []string{"-test.skip", slowTests}, []string{"-test.run", slowTests}
+	portions := []struct {
+		dir   string
+		build []string
+		args  []string
+	}{
+		{folder, nil, nil},
+		{".", []string{"-overlay", b.overlay}, quick}, {".", nil, quick}, {".", nil, slow},
+		{"storetest", nil, nil},
 	}
-	packages := []pkg{
-		{b.dir, [][]string{{"-test.skip", slowTests}, {"-test.run", slowTests}}},
-		{filepath.Join(b.dir, "storetest"), [][]string{nil}},
+	if folder == "." {
+		portions = portions[1:]
 	}
-	if folder != "." {
-		packages = slices.Insert(packages, 0, pkg{filepath.Join(b.dir, folder), [][]string{nil}})
-	}
-	for _, pkg := range packages {
-		build := exec.CommandContext(ctx, "go", "test", "-c", "-ldflags=-s -w", "-o", "mutant.test", ".")
-		build.Dir, build.Env = pkg.dir, append(os.Environ(), "GOWORK=off")
+	for _, portion := range portions {
+		dir := filepath.Join(b.dir, portion.dir)
+		build := exec.CommandContext(ctx, "go", slices.Concat([]string{"test", "-c", "-vet=off",
+			"-ldflags=-s -w", "-o", "mutant.test"}, portion.build)...)
+		build.Dir, build.Env = dir, append(os.Environ(), "GOWORK=off")
 		if out, err := build.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("it does not compile: %w\n%s", err, out)
 		}
-		for _, portion := range pkg.portions {
-			args := append([]string{"-test.v", "-test.failfast", "-test.timeout", b.timeout.String()}, portion...)
-			tests := exec.CommandContext(ctx, "./mutant.test", args...)
-			tests.Dir = pkg.dir
-			out, err := tests.CombinedOutput()
-			if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-				return killerIn(out), nil
-			}
-			if err != nil {
-				return "", err
-			}
+		args := []string{"-test.v", "-test.failfast", "-test.timeout", b.timeout.String()}
+		tests := exec.CommandContext(ctx, "./mutant.test", append(args, portion.args...)...)
+		tests.Dir = dir
+		out, err := tests.CombinedOutput()
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+			return killerIn(out), nil
+		}
+		if err != nil {
+			return "", err
 		}
 	}
 	return "", nil
