@@ -9,16 +9,17 @@ import (
 // deliveries answer one question: which successors that were made in this process may nobody have
 // got yet?
 //
-// It matters because of the grace period. The period is for clients that did not hear of a
-// successor, and it is counted from the write. Two things make that unfair. A write can take longer
-// than the whole period, in a store that stalls: then the clients that wait for it, and those that
-// come meanwhile with the same token, would look like thieves when it is done. And a reply can be
-// lost together with the connection: then the call returns ErrUnavailable, its client is told to
-// come again, and the outage can last for hours.
+// It matters because of the grace period. The period is for clients that did not hear of a successor,
+// and it is counted from the write. Two things make that unfair. A write can take longer than the whole
+// period, in a store that stalls. Then the clients that wait for it, and those that come meanwhile with
+// the same token, would look like thieves once it is done. And a reply can be lost together with the
+// connection. Then the call returns ErrUnavailable, its client is told to come again, and the outage can
+// last for hours.
 //
 // So there are two kinds of entries. A running call has sent a write and has not returned. A doubt
-// is left by a call that had to give up after a write that may have been applied. As soon as
-// anybody gets a successor, everything up to its generation is settled.
+// remains of a call whose write may have been applied, and of which nobody received the successor: the
+// call gave up, or its caller had gone away, or the host's code panicked. As soon as anybody receives a
+// successor, everything up to its generation is settled.
 //
 // Nothing of this is needed on other instances, or after a restart. What they do not know makes
 // them stricter, never laxer.
@@ -39,13 +40,14 @@ type runningCall struct {
 	writeID   string // of the call
 	sessionID string
 	made      generations
-	delivered bool // somebody else has got what it made, by a replay
+	until     time.Time // the latest end of the session that it wrote
+	delivered bool      // somebody has received the last generation that it made, or a later one
 }
 
-// A doubt says which generations of a session were perhaps made by calls that gave up.
+// A doubt says which generations of a session were perhaps made by calls of which nobody received them.
 type doubt struct {
 	made  generations
-	until time.Time // when the session ends at the latest, as these calls wrote it
+	until time.Time // the latest end of the session that these calls wrote
 }
 
 // generations are a range of them, both ends included.
@@ -57,43 +59,43 @@ func (g generations) with(other generations) generations {
 	return generations{min(g.first, other.first), max(g.last, other.last)}
 }
 
-// send notes that a call is about to write a generation. A call can send several writes.
-func (d *deliveries) send(sessionID, writeID string, generation uint64) {
-	s := d.lock(sessionID)
+// send notes that a call is about to write a record. A call can send several writes.
+func (d *deliveries) send(call string, next Record) {
+	s := d.lock(next.ID)
 	defer s.mu.Unlock()
-	made := generations{generation, generation}
-	if i := s.find(writeID); i >= 0 {
-		s.running[i].made = s.running[i].made.with(made)
+	made := generations{next.Generation, next.Generation}
+	i := s.find(call)
+	if i < 0 {
+		s.running = append(s.running, runningCall{
+			writeID: call, sessionID: next.ID, made: made, until: next.ExpiresAt,
+		})
 		return
 	}
-	s.running = append(s.running, runningCall{writeID: writeID, sessionID: sessionID, made: made})
+	c := &s.running[i]
+	c.delivered = c.delivered && next.Generation <= c.made.last
+	c.made, c.until = c.made.with(made), later(c.until, next.ExpiresAt)
 }
 
-// leave ends a call, if it is one that has sent something.
-func (d *deliveries) leave(sessionID, writeID string) {
+// withdraw notes that no write of a call can be in the store: each was refused.
+func (d *deliveries) withdraw(sessionID, call string) {
 	s := d.lock(sessionID)
 	defer s.mu.Unlock()
-	if i := s.find(writeID); i >= 0 {
-		last := len(s.running) - 1
-		s.running[i], s.running[last] = s.running[last], runningCall{}
-		s.running = s.running[:last]
-	}
+	s.take(call)
 }
 
-// giveUp notes that a call returns ErrUnavailable although one of its writes may have been applied.
-// That leaves no doubt if somebody has got the successor meanwhile. The doubt ends with the
-// session.
-func (d *deliveries) giveUp(sessionID, writeID string, until, now time.Time) {
+// leave ends a call. If it has sent a write, and nobody has received what that made, a doubt remains. The
+// doubt ends with the session.
+func (d *deliveries) leave(sessionID, call string, now time.Time) {
 	s := d.lock(sessionID)
 	defer s.mu.Unlock()
-	i := s.find(writeID)
-	if i < 0 || s.running[i].delivered {
+	c, ok := s.take(call)
+	if !ok || c.delivered {
 		return
 	}
 	s.purge(now)
-	left := doubt{s.running[i].made, until}
+	left := doubt{c.made, c.until}
 	if before, ok := s.doubts[sessionID]; ok {
-		left = doubt{left.made.with(before.made), later(until, before.until)}
+		left = doubt{left.made.with(before.made), later(left.until, before.until)}
 	}
 	if s.doubts == nil {
 		s.doubts = make(map[string]doubt)
@@ -101,7 +103,7 @@ func (d *deliveries) giveUp(sessionID, writeID string, until, now time.Time) {
 	s.doubts[sessionID] = left
 }
 
-// deliver notes that somebody gets a generation's token. That settles everything up to it.
+// deliver notes that somebody receives a generation's token. That settles everything up to it.
 func (d *deliveries) deliver(sessionID string, generation uint64) {
 	s := d.lock(sessionID)
 	defer s.mu.Unlock()
@@ -150,6 +152,18 @@ func (s *deliveryShard) find(writeID string) int {
 		}
 	}
 	return -1
+}
+
+// take removes a call, if it is there.
+func (s *deliveryShard) take(call string) (runningCall, bool) {
+	i := s.find(call)
+	if i < 0 {
+		return runningCall{}, false
+	}
+	c, last := s.running[i], len(s.running)-1
+	s.running[i], s.running[last] = s.running[last], runningCall{}
+	s.running = s.running[:last]
+	return c, true
 }
 
 const doubtsPurgeInterval = time.Minute

@@ -13,16 +13,13 @@ func TestDeliveries(t *testing.T) {
 	now := decisionTime
 	end := now.Add(7 * 24 * time.Hour)
 	sends := func(call string, generation uint64) func(*deliveries) {
-		return func(d *deliveries) { d.send("s", call, generation) }
+		return func(d *deliveries) { d.send(call, sent("s", generation, end)) }
+	}
+	withdraws := func(call string) func(*deliveries) {
+		return func(d *deliveries) { d.withdraw("s", call) }
 	}
 	leaves := func(call string) func(*deliveries) {
-		return func(d *deliveries) { d.leave("s", call) }
-	}
-	givesUp := func(call string) func(*deliveries) {
-		return func(d *deliveries) {
-			d.giveUp("s", call, end, now)
-			d.leave("s", call)
-		}
+		return func(d *deliveries) { d.leave("s", call, now) }
 	}
 	delivers := func(generation uint64) func(*deliveries) {
 		return func(d *deliveries) { d.deliver("s", generation) }
@@ -40,24 +37,29 @@ func TestDeliveries(t *testing.T) {
 		{"a call runs", story{sends("a", 1)}, [4]author{1: running}},
 		{"the call that asks does not count", story{sends("asking", 1)}, [4]author{}},
 		{"a call has sent two generations", story{sends("a", 1), sends("a", 3)}, [4]author{1: running, 2: running, 3: running}},
-		{"a call has returned", story{sends("a", 1), leaves("a")}, [4]author{}},
-		{"a call gave up", story{sends("a", 1), givesUp("a")}, [4]author{1: undelivered}},
-		{"a call that sent nothing gave up", story{givesUp("a")}, [4]author{}},
-		{"one gave up, another runs", story{sends("a", 1), sends("b", 1), givesUp("a")}, [4]author{1: running}},
-		{"one gave up, the other returned", story{sends("a", 1), sends("b", 1), givesUp("a"), leaves("b")}, [4]author{1: undelivered}},
-		{"two gave up", story{sends("a", 1), givesUp("a"), sends("b", 3), givesUp("b")}, [4]author{1: undelivered, 2: undelivered, 3: undelivered}},
-		{"two gave up, in the other order", story{sends("b", 3), givesUp("b"), sends("a", 1), givesUp("a")}, [4]author{1: undelivered, 2: undelivered, 3: undelivered}},
-		{"another tab got it, and then its call gave up", story{sends("a", 1), delivers(1), givesUp("a")}, [4]author{}},
+		{"a call has returned, and its client has the answer", story{sends("a", 1), delivers(1), leaves("a")}, [4]author{}},
+		{"a call was refused", story{sends("a", 1), withdraws("a")}, [4]author{}},
+		{"a call was refused, and has returned", story{sends("a", 1), withdraws("a"), leaves("a")}, [4]author{}},
+		{"a call was refused, and sends again", story{sends("a", 1), withdraws("a"), sends("a", 2)}, [4]author{2: running}},
+		{"what a call made was got, and it has made another since", story{sends("a", 1), delivers(1), sends("a", 2), leaves("a")}, [4]author{1: undelivered, 2: undelivered}},
+		{"it made the same one again", story{sends("a", 1), delivers(1), sends("a", 1), leaves("a")}, [4]author{}},
+		{"a call gave up", story{sends("a", 1), leaves("a")}, [4]author{1: undelivered}},
+		{"a call that sent nothing gave up", story{leaves("a")}, [4]author{}},
+		{"one gave up, another runs", story{sends("a", 1), sends("b", 1), leaves("a")}, [4]author{1: running}},
+		{"one gave up, the other returned", story{sends("a", 1), sends("b", 1), leaves("a"), leaves("b")}, [4]author{1: undelivered}},
+		{"two gave up", story{sends("a", 1), leaves("a"), sends("b", 3), leaves("b")}, [4]author{1: undelivered, 2: undelivered, 3: undelivered}},
+		{"two gave up, in the other order", story{sends("b", 3), leaves("b"), sends("a", 1), leaves("a")}, [4]author{1: undelivered, 2: undelivered, 3: undelivered}},
+		{"another tab got it, and then its call gave up", story{sends("a", 1), delivers(1), leaves("a")}, [4]author{}},
 		{"another tab got it, and its call runs on", story{sends("a", 1), delivers(1)}, [4]author{1: running}},
-		{"another tab got the one before, and then its call gave up", story{sends("a", 2), delivers(1), givesUp("a")}, [4]author{2: undelivered}},
-		{"its call gave up, and then another tab got it", story{sends("a", 1), givesUp("a"), delivers(1)}, [4]author{}},
-		{"a later one was got", story{sends("a", 1), givesUp("a"), delivers(3)}, [4]author{}},
-		{"an earlier one was got", story{sends("a", 2), givesUp("a"), delivers(1)}, [4]author{2: undelivered}},
+		{"another tab got the one before, and then its call gave up", story{sends("a", 2), delivers(1), leaves("a")}, [4]author{2: undelivered}},
+		{"its call gave up, and then another tab got it", story{sends("a", 1), leaves("a"), delivers(1)}, [4]author{}},
+		{"a later one was got", story{sends("a", 1), leaves("a"), delivers(3)}, [4]author{}},
+		{"an earlier one was got", story{sends("a", 2), leaves("a"), delivers(1)}, [4]author{2: undelivered}},
 		{
 			"somebody got a token of another session",
-			story{sends("a", 1), deliversElsewhere(1), givesUp("a")}, [4]author{1: undelivered},
+			story{sends("a", 1), deliversElsewhere(1), leaves("a")}, [4]author{1: undelivered},
 		},
-		{"one of several was got", story{sends("a", 1), givesUp("a"), sends("b", 3), givesUp("b"), delivers(1)}, [4]author{2: undelivered, 3: undelivered}},
+		{"one of several was got", story{sends("a", 1), leaves("a"), sends("b", 3), leaves("b"), delivers(1)}, [4]author{2: undelivered, 3: undelivered}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var d deliveries
@@ -72,15 +74,19 @@ func TestDeliveries(t *testing.T) {
 	}
 }
 
+// sent is a record that a call writes.
+func sent(session string, generation uint64, end time.Time) Record {
+	return Record{ID: session, Generation: generation, ExpiresAt: end}
+}
+
 // However long an outage lasts, and however often a client tries, a session takes one entry.
 func TestDeliveries_takeOneEntryASession(t *testing.T) {
 	var d deliveries
 	now := decisionTime
 	for n := range 10_000 {
 		call := fmt.Sprint(n)
-		d.send("s", call, 1)
-		d.giveUp("s", call, now.Add(time.Hour), now)
-		d.leave("s", call)
+		d.send(call, sent("s", 1, now.Add(time.Hour)))
+		d.leave("s", call, now)
 	}
 	require.Equal(t, undelivered, d.author("s", "", 1))
 	require.Len(t, d['s'%64].doubts, 1)
@@ -90,11 +96,12 @@ func TestDeliveries_takeOneEntryASession(t *testing.T) {
 func TestDeliveries_keepNoCallThatHasReturned(t *testing.T) {
 	var d deliveries
 	for n := range 200 {
-		d.send(fmt.Sprint(n), fmt.Sprint("call ", n), 1)
+		d.send(fmt.Sprint("call ", n), sent(fmt.Sprint(n), 1, at(time.Hour)))
 	}
 	for n := range 200 {
 		require.Equal(t, running, d.author(fmt.Sprint(n), "", 1))
-		d.leave(fmt.Sprint(n), fmt.Sprint("call ", n))
+		d.deliver(fmt.Sprint(n), 1)
+		d.leave(fmt.Sprint(n), fmt.Sprint("call ", n), decisionTime)
 		require.Equal(t, settled, d.author(fmt.Sprint(n), "", 1))
 	}
 	for i := range d {
@@ -106,9 +113,8 @@ func TestDeliveries_endWithTheSession(t *testing.T) {
 	var d deliveries
 	now := decisionTime
 	doubt := func(session string, until time.Time) {
-		d.send(session, session, 1)
-		d.giveUp(session, session, until, now)
-		d.leave(session, session)
+		d.send(session, sent(session, 1, until))
+		d.leave(session, session, now)
 	}
 	doubt("same shard, short", now.Add(time.Hour))
 	doubt("same shard, long", now.Add(3*time.Hour))
@@ -124,11 +130,10 @@ func TestDeliveries_endWithTheSession(t *testing.T) {
 func TestDeliveries_ofACallThatHasWrittenTwice(t *testing.T) {
 	var d deliveries
 	now := decisionTime
-	d.send("s", "a", 1)
-	d.send("s", "a", 3)
+	d.send("a", sent("s", 1, now.Add(time.Hour)))
+	d.send("a", sent("s", 3, now.Add(time.Hour)))
 	d.deliver("s", 1)
-	d.giveUp("s", "a", now.Add(time.Hour), now)
-	d.leave("s", "a")
+	d.leave("s", "a", now)
 	require.Equal(t, undelivered, d.author("s", "", 3))
 }
 
@@ -141,9 +146,8 @@ func TestDeliveries_arePurgedOnceAMinute(t *testing.T) {
 			var d deliveries
 			doubt := func(session string, since, lasts time.Duration) int {
 				now := at(since)
-				d.send(session, session, 1)
-				d.giveUp(session, session, now.Add(lasts), now)
-				d.leave(session, session)
+				d.send(session, sent(session, 1, now.Add(lasts)))
+				d.leave(session, session, now)
 				return len(d['s'%64].doubts)
 			}
 			if before > 0 {

@@ -20,7 +20,8 @@ type Manager struct {
 	denied timedSet // sessions whose access tokens are refused although they have not expired
 
 	name       string     // begins the WriteIDs of this Manager
-	deliveries deliveries // which of its successors nobody may have got yet
+	deliveries deliveries // which of its successors perhaps nobody has received yet
+	endings    endings    // which revocations it still has to carry out
 }
 
 // New returns a Manager, or says which field of cfg is wrong.

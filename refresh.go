@@ -11,7 +11,7 @@ import (
 // rotated or revoked the session, so more than two or three never happen.
 const maxAttempts = 8
 
-// maxFailures is how many of a call's writes may fail without a word on whether they were applied.
+// maxFailures is how many of a call's writes may fail other than by a conflict.
 const maxFailures = 3
 
 // Refresh exchanges a refresh token for new tokens. The order of steps is: parse, load,
@@ -44,15 +44,14 @@ func (m *Manager) Refresh(
 	}
 	r.id = r.token.handle.sessionID()
 	r.writeID, r.endID = m.newWriteIDs()
-	defer m.deliveries.leave(r.id, r.writeID) // also if the host's code panics
 	return r.run(ctx)
 }
 
 // A refresh is one call of Refresh. Nothing here changes after the call has begun.
 //
-// All attempts of a call share two WriteIDs, one for the write that makes a successor and one for
-// the write that ends the session. A record with one of them is this call's work, whichever attempt
-// wrote it. They differ because a store may take two writes with one WriteID for the same write.
+// All attempts of a call share two WriteIDs, one for the write that makes a successor and one for the
+// write that ends the session. A record with one of them is this call's work, whichever attempt wrote
+// it. They differ because a store may take two writes of one version with one WriteID for the same.
 type refresh struct {
 	*Manager
 	token     refreshToken
@@ -83,77 +82,79 @@ type refresh struct {
 // A thief is caught on the same path: the decision is reuse, and what is written is a revocation.
 // If the reply to that is lost and the store cannot be read, the session's access tokens are
 // refused from now on, and its next refresh writes the revocation again.
-func (r *refresh) run(ctx context.Context) (Tokens, error) {
+func (r *refresh) run(ctx context.Context) (tokens Tokens, err error) {
 	var so attempts
+	defer func() { r.conclude(so, tokens) }() // also if the host's code or the store's panics
 	for so.n < maxAttempts && so.failures < maxFailures {
-		tokens, err := r.attempt(ctx, &so)
-		if err == nil || !errors.Is(err, errTryAgain) {
-			return tokens, r.conclude(so, err)
+		var again bool
+		if tokens, again, err = r.attempt(ctx, &so); !again {
+			return tokens, err
 		}
 		so.n++
-		so.err = err
 	}
-	return Tokens{}, r.conclude(so, unavailable("refreshing", so.err))
+	return Tokens{}, unavailable("refreshing", err)
 }
 
 // attempts are what the attempts of a call have come to so far.
 type attempts struct {
 	n        int
-	failures int   // how many writes failed without a conflict
-	err      error // of the last one
-	sent     step  // the last one that was to be written
+	failures int  // how many writes failed other than by a conflict
+	sent     step // the last one that was to be written
+	renewed  bool // a late write has been made up for, or that was tried
 
-	good    bool   // one of them found the token good, as a presentation says it
-	reached uint64 // and the session had reached this generation then
+	good    bool   // one of them found the token good
+	reached uint64 // the generation that the session had reached then
 
-	made  time.Time // when a session ends of which a successor may have been made; zero: none
-	ended bool      // the session may have been ended
+	made  bool // a successor may be in the store
+	ended step // the revocation that may be in the store, or its zero value
 }
 
-// errTryAgain marks the error of a write that was not applied, or of which that is not known.
-var errTryAgain = errors.New("tokensession: try again")
-
-func (r *refresh) attempt(ctx context.Context, so *attempts) (Tokens, error) {
+// attempt loads, decides and writes once. It reports whether there has to be another attempt, which is so
+// after a conflict, and after a write of which nobody knows whether it was applied.
+func (r *refresh) attempt(ctx context.Context, so *attempts) (_ Tokens, again bool, _ error) {
 	rec, err := r.find(ctx, so.sent.ends())
 	if err != nil {
-		return Tokens{}, err
+		return Tokens{}, false, err
 	}
-	if so.sent.writes() && so.sent.record.WriteID == rec.WriteID {
-		return r.finish(ctx, rec, so.sent) // it had failed in appearance only
+	if so.sent.writes() && so.sent.record.WriteID == rec.WriteID { // it had failed in appearance only
+		return r.wrote(ctx, rec, so.sent, so)
+	}
+	if so.ended.writes() && rec.Version >= so.ended.record.Version {
+		so.ended = step{} // another write came first, so that one can never be applied
 	}
 	what := r.rules.decide(rec, r.presentation(rec, so))
-	if !so.good && makesSuccessor(what) {
-		so.good, so.reached = true, max(rec.Generation, r.token.generation)
+	if !so.good && grantedAs[what] != "" {
+		so.good, so.reached = true, rec.Generation
 	}
-	next, err := r.plan(ctx, rec, what, so.sent.answer)
+	next, err := r.plan(ctx, rec, what, so.sent)
 	if err != nil {
-		return Tokens{}, err
+		return Tokens{}, false, err
 	}
 	if !next.writes() {
 		return r.finish(ctx, rec, next)
 	}
 	so.sent = next
 	if err := r.write(ctx, next); err != nil {
-		so.note(next, err)
-		if so.made.IsZero() { // no write of this call can be in the store
-			r.deliveries.leave(r.id, r.writeID)
-		}
-		return Tokens{}, fmt.Errorf("%w: %w", errTryAgain, err)
+		r.failed(so, next, err)
+		return Tokens{}, true, err
 	}
-	return r.finish(ctx, next.record, next)
+	return r.wrote(ctx, next.record, next, so)
 }
 
-// note takes down what is known of a write that failed.
-func (so *attempts) note(s step, err error) {
+// failed takes down what is known of a write that failed.
+func (r *refresh) failed(so *attempts, s step, err error) {
 	if !errors.Is(err, ErrConflict) {
 		so.failures++
 	}
+	applied := mayBeApplied(err)
 	switch {
-	case !mayBeApplied(err):
+	case s.ends() && applied:
+		so.ended = s
 	case s.ends():
-		so.ended = true
-	default:
-		so.made = later(so.made, s.record.ExpiresAt)
+	case applied:
+		so.made = true
+	case !so.made:
+		r.deliveries.withdraw(r.id, r.writeID)
 	}
 }
 
@@ -162,18 +163,13 @@ func mayBeApplied(err error) bool {
 	return !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNotFound)
 }
 
-// conclude remembers what a call that came to no verdict leaves to those that come after it.
-func (r *refresh) conclude(so attempts, err error) error {
-	if !errors.Is(err, ErrUnavailable) {
-		return err
+// conclude remembers what a call leaves to those that come after it: a successor that nobody has
+// received, and a revocation of which nobody knows whether it was written.
+func (r *refresh) conclude(so attempts, tokens Tokens) {
+	r.deliveries.leave(r.id, r.writeID, r.now())
+	if so.ended.writes() && tokens.RefreshToken == "" {
+		r.endLater(so.ended.record, so.ended.event, so.ended.record.RevokeReason)
 	}
-	if !so.made.IsZero() {
-		r.deliveries.giveUp(r.id, r.writeID, so.made, r.now())
-	}
-	if so.ended {
-		r.deny(r.id, r.now())
-	}
-	return err
 }
 
 // find loads the session's record, if the token is authentic and comes from the right client. The
@@ -205,6 +201,9 @@ func (r *refresh) presentation(rec Record, so *attempts) presentation {
 		good: so.good, reached: so.reached,
 		denied: r.denied.has(rec.ID, r.presented),
 	}
+	if _, ok := r.endings.of(rec.ID); ok {
+		p.denied = true
+	}
 	if p.generation == rec.Predecessor && r.made(rec) {
 		p.author = r.deliveries.author(r.id, r.writeID, rec.Generation)
 	}
@@ -215,57 +214,57 @@ var errRaced = errors.New("others have refreshed the session twice in the meanti
 
 // A step is what an attempt does about the decision.
 type step struct {
-	event  Event  // what the host is told when it is done
-	answer answer // of the authorizer
-	record Record // what is to be written; without a WriteID: nothing
+	what   outcome
+	event  Event        // what the host is told when it is done
+	issued *accessToken // what the client gets
+	denied error        // what the authorizer said, if it refused
+	record Record       // what is to be written; without a WriteID: nothing
 }
 
 func (s step) writes() bool { return s.record.WriteID != "" }
 func (s step) ends() bool   { return !s.record.RevokedAt.IsZero() }
 
-// An answer is what the authorizer said about a session, and the access token that was made of it.
-// It is good for the version of the record that it was asked with.
-type answer struct {
-	version uint64
-	issued  *accessToken
-	denied  error
-}
-
-// plan makes a decision a step: it asks the authorizer and signs. The answer of an earlier attempt
-// still holds if the record is as it was then.
+// plan makes a decision a step: it asks the authorizer and signs.
+//
+// If an earlier attempt came to the same decision about the same version of the record, its step is done
+// again as it was. So the authorizer is not asked twice. And whichever of the two writes is applied, the
+// record in the store is the one that this call knows.
 func (r *refresh) plan(
-	ctx context.Context, rec Record, what outcome, earlier answer,
+	ctx context.Context, rec Record, what outcome, earlier step,
 ) (step, error) {
+	if earlier.writes() && earlier.what == what && earlier.record.Version == rec.Version+1 {
+		return earlier, nil
+	}
 	switch what {
 	case raced:
 		return step{}, unavailable("refreshing", errRaced)
 	case revoked:
-		r.deny(rec.ID, rec.RevokedAt)
+		r.foundEnded(ctx, rec)
 		return step{}, &RevokedError{rec.ID, rec.RevokeReason}
 	case expired:
 		return step{}, fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
 	case reused:
-		return r.end(rec, EventReused, ReasonReuse, answer{}), nil
+		return r.end(rec, what, r.event(EventReused, rec), ReasonReuse), nil
 	case unrevoked:
-		return r.end(rec, EventRevoked, ReasonRevoked, answer{}), nil
-	}
-	if earlier.version != rec.Version {
-		var err error
-		if earlier, err = r.ask(ctx, rec, what); err != nil {
-			return step{}, err
+		if e, ok := r.endings.of(rec.ID); ok {
+			return r.end(rec, what, e.event, e.reason), nil
 		}
+		return r.end(rec, what, r.event(EventRevoked, rec), ReasonRevoked), nil
 	}
-	if earlier.denied != nil {
-		return r.end(rec, EventDenied, ReasonDenied, earlier), nil
+	issued, err := r.ask(ctx, rec, what)
+	if errors.Is(err, ErrDenied) {
+		s := r.end(rec, what, r.event(EventDenied, rec), ReasonDenied)
+		s.denied = err
+		return s, nil
 	}
-	s := step{
-		answer: earlier,
-		event:  Event{Kind: grantedAs[what], Presented: r.token.generation, Live: rec.Generation},
+	if err != nil {
+		return step{}, err
 	}
-	if what == renewed { // it is the refresh before, done again
+	s := step{what: what, issued: issued, event: r.event(grantedAs[what], rec)}
+	if what == renewed { // to the host it is the refresh that made the live generation, done again
 		s.event.Live = rec.Predecessor
 	}
-	if makesSuccessor(what) {
+	if what != replayed {
 		s.record = r.rules.next(what, rec, r.token.generation, r.now())
 		s.record.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
 		s.record.WriteID = r.writeID
@@ -273,99 +272,112 @@ func (r *refresh) plan(
 	return s, nil
 }
 
-// makesSuccessor reports whether an outcome is written so that this client gets what nobody has
-// yet.
-func makesSuccessor(what outcome) bool {
-	return what == rotated || what == healed || what == renewed || what == recovered
+func (r *refresh) event(kind EventKind, rec Record) Event {
+	return Event{Kind: kind, Presented: r.token.generation, Live: rec.Generation}
 }
 
+// grantedAs are the outcomes that give the client tokens, and the events that tell of them. All but a
+// replay are written.
 var grantedAs = map[outcome]EventKind{
 	rotated: EventRefreshed, healed: EventHealed, recovered: EventRecovered,
 	replayed: EventReplayed, renewed: EventRefreshed,
 }
 
-// ask asks the authorizer about the session as it is, but with the attributes that it is to have,
-// and signs.
-func (r *refresh) ask(ctx context.Context, rec Record, what outcome) (answer, error) {
+// ask asks the authorizer about the session as it is, but with the attributes that it is to have, and
+// signs.
+func (r *refresh) ask(ctx context.Context, rec Record, what outcome) (*accessToken, error) {
 	session := rec.Session()
 	session.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
 	if err := checkAttributes(session.Attributes); err != nil {
-		return answer{}, err
+		return nil, err
 	}
 	sessionEnd := r.rules.next(what, rec, r.token.generation, r.presented).ExpiresAt
-	issued, err := r.issue(ctx, session, sessionEnd, r.presented, r.options.accessOptions)
-	switch {
-	case errors.Is(err, ErrDenied):
-		return answer{version: rec.Version, denied: err}, nil
-	case err != nil:
-		return answer{}, err
-	}
-	return answer{version: rec.Version, issued: issued}, nil
+	return r.issue(ctx, session, sessionEnd, r.presented, r.options.accessOptions)
 }
 
 // end is the step that revokes the session.
-func (r *refresh) end(rec Record, kind EventKind, reason Reason, a answer) step {
-	s := step{
-		event:  Event{Kind: kind, Presented: r.token.generation, Live: rec.Generation},
-		answer: a, record: rec.revoke(r.now(), reason),
-	}
+func (r *refresh) end(rec Record, what outcome, event Event, reason Reason) step {
+	s := step{what: what, event: event, record: rec.revoke(r.now(), reason)}
 	s.record.WriteID = r.endID
 	return s
 }
 
-// write writes a step's record. A revocation is not stopped by the caller's going away. What makes
-// a successor is known to other calls from before it is sent until this call returns.
+// write writes a step's record. A revocation is not stopped by the caller's going away. What makes a
+// successor is known to other calls from before it is sent until this call returns.
 func (r *refresh) write(ctx context.Context, s step) error {
 	if s.ends() {
 		detached, cancel := detach(ctx)
 		defer cancel()
 		return r.store.Swap(detached, s.record)
 	}
-	r.deliveries.send(r.id, r.writeID, s.record.Generation)
+	r.deliveries.send(r.writeID, s.record)
 	return r.store.Swap(ctx, s.record)
-}
-
-// finish tells the host what became of the session, and returns what the client gets. The record is
-// as the store has it.
-func (r *refresh) finish(ctx context.Context, rec Record, s step) (Tokens, error) {
-	if s.writes() && !s.ends() && r.rules.late(rec, r.now()) {
-		rec = r.renew(ctx, rec)
-	}
-	if s.ends() {
-		r.deny(rec.ID, rec.RevokedAt)
-	}
-	s.event.Session = rec.Session()
-	r.emit(ctx, s.event)
-	switch s.event.Kind {
-	case EventReused:
-		e := s.event
-		return Tokens{}, &ReuseError{Session: e.Session, Presented: e.Presented, Live: e.Live}
-	case EventDenied:
-		return Tokens{}, s.answer.denied
-	case EventRevoked:
-		return Tokens{}, &RevokedError{rec.ID, rec.RevokeReason}
-	}
-	r.deliveries.deliver(r.id, rec.Generation)
-	return r.tokens(rec, r.token.handle, s.answer.issued), nil
 }
 
 // renewTimeout is how much longer a client waits after a slow write.
 const renewTimeout = time.Second
 
-// renew begins the grace period anew after a write that took much of it. A client cannot know of a
-// successor before it has got the answer, so the tabs that shared the old token need the whole
-// period from now on, also on other instances. Another call that read the record before, and found
-// theft, meets a conflict and decides again.
+// wrote goes on when a step's record is in the store.
 //
-// This is best effort. If it fails, or the store is still slow, the client gets its answer and the
-// period is short.
-func (r *refresh) renew(ctx context.Context, rec Record) Record {
-	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+// If the write took much of the grace period, the period begins anew now. A client cannot know of a
+// successor before it has got the answer, so the tabs that shared the old token need the whole period
+// from now on, also on other instances, and also if this client has gone away meanwhile.
+//
+// That second write is best effort: if the store fails or is still slow, the client gets its answer, and
+// the period is short. But a conflict means that the record is another one by now. Another instance may
+// have taken the second tab for a client that recovers, and have displaced this successor. Then this call
+// looks again.
+func (r *refresh) wrote(
+	ctx context.Context, rec Record, s step, so *attempts,
+) (_ Tokens, again bool, _ error) {
+	if s.ends() || so.renewed || !r.rules.late(rec, r.now()) {
+		return r.finish(ctx, rec, s)
+	}
+	so.renewed = true
+	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), renewTimeout)
 	defer cancel()
 	next := r.rules.next(renewed, rec, r.token.generation, r.now())
 	next.WriteID = renameWrite(rec.WriteID)
-	if r.store.Swap(ctx, next) != nil {
-		return rec
+	switch err := r.store.Swap(detached, next); {
+	case err == nil:
+		rec = next
+	case errors.Is(err, ErrConflict):
+		so.sent = step{}
+		return Tokens{}, true, err
 	}
-	return next
+	return r.finish(ctx, rec, s)
+}
+
+// finish tells the host what became of the session, and returns what the client gets.
+func (r *refresh) finish(ctx context.Context, rec Record, s step) (Tokens, bool, error) {
+	s.event.Session = rec.Session()
+	if s.ends() {
+		return Tokens{}, false, r.finishEnd(ctx, rec, s)
+	}
+	r.emit(ctx, s.event)
+	if ctx.Err() == nil { // a caller that has gone away receives nothing
+		r.deliveries.deliver(r.id, rec.Generation)
+	}
+	return r.tokens(rec, r.token.handle, s.issued), false, nil
+}
+
+// finishEnd denies the session from now on, not only from RevokedAt: while the store took long to write
+// the revocation, a replay may have made an access token that is younger than that. Whoever presented the
+// token cannot keep the host from being told, by hanging up.
+func (r *refresh) finishEnd(ctx context.Context, rec Record, s step) error {
+	r.deny(rec.ID, later(r.now(), rec.RevokedAt))
+	r.endings.take(rec.ID)
+	r.emit(context.WithoutCancel(ctx), s.event)
+	switch s.event.Kind {
+	case EventReused:
+		e := s.event
+		return &ReuseError{Session: e.Session, Presented: e.Presented, Live: e.Live}
+	case EventDenied:
+		if s.denied != nil {
+			return s.denied
+		}
+		return fmt.Errorf("%w: session %s", ErrDenied, rec.ID)
+	default:
+		return &RevokedError{rec.ID, rec.RevokeReason}
+	}
 }

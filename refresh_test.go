@@ -58,20 +58,40 @@ func TestRefresh_refusedForARevocationElsewhereEndsAccessHere(t *testing.T) {
 	require.ErrorIs(t, err, tokensession.ErrRevoked)
 }
 
-// The host's code panics after the write, and its server goes on. Nothing is under way any more.
-func TestRefresh_thatPanicsLeavesNothingUnderWay(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
-	first := w.start()
-	m := newManager(t, w.signer, w.store.Store(), tokensession.Config{
-		Now: w.clock.Now, RecoveryPeriod: tokensession.Strict,
-		OnEvent: func(_ context.Context, e tokensession.Event) {
-			if e.Kind == tokensession.EventRefreshed {
-				panic("a host's")
-			}
+// The host's code, or the store's driver, panics after the write, and the server goes on. The client got
+// no answer, so that it comes again is no theft.
+func TestRefresh_thatPanicsIsDoneAgain(t *testing.T) {
+	for name, panics := range map[string]func(w *world) *tokensession.Manager{
+		"the host": func(w *world) *tokensession.Manager {
+			once := true
+			return newManager(t, w.signer, w.store.Store(), tokensession.Config{
+				Now: w.clock.Now, RecoveryPeriod: tokensession.Strict,
+				OnEvent: func(_ context.Context, e tokensession.Event) {
+					if e.Kind == tokensession.EventRefreshed && once {
+						once = false
+						panic("a host's")
+					}
+				},
+			})
 		},
-	})
-	require.Panics(t, func() { _, _ = m.Refresh(ctx, first.RefreshToken) })
-	w.clock.Advance(time.Minute)
-	_, err := m.Refresh(ctx, first.RefreshToken)
-	require.ErrorIs(t, err, tokensession.ErrReused)
+		"the driver": func(w *world) *tokensession.Manager {
+			w.store.On(testkit.Swap, testkit.Apply, testkit.Do(func() { panic("a driver's") }))
+			return w.m
+		},
+	} {
+		for _, later := range []time.Duration{time.Second, time.Minute} {
+			w := newWorld(t, tokensession.Config{})
+			first := w.start()
+			m := panics(w)
+			require.Panics(t, func() { _, _ = m.Refresh(ctx, first.RefreshToken) }, name)
+			w.clock.Advance(later)
+			next, err := m.Refresh(ctx, first.RefreshToken)
+			require.NoError(t, err, "%s, %v later", name, later)
+			w.clock.Advance(time.Minute)
+			_, err = m.Refresh(ctx, first.RefreshToken)
+			require.ErrorIs(t, err, tokensession.ErrReused, "nothing is under way any more")
+			_, err = m.Refresh(ctx, next.RefreshToken)
+			require.ErrorIs(t, err, tokensession.ErrRevoked)
+		}
+	}
 }

@@ -47,6 +47,9 @@ func newBench(t *testing.T, cfg tokensession.Config) *bench {
 		memory: tokensession.NewMemoryStore(), authorize: func() {},
 	}
 	cfg.Now = func() time.Time { return b.now }
+	if cfg.RecoveryPeriod == 0 {
+		cfg.RecoveryPeriod = tokensession.Strict // what comes after the grace period is reuse
+	}
 	cfg.OnEvent = func(_ context.Context, e tokensession.Event) { b.events = append(b.events, e) }
 	cfg.Authorize = func(context.Context, tokensession.Session) (tokensession.Grant, error) {
 		b.authorize()
@@ -223,7 +226,7 @@ func TestRefresh_thatCameInTimeIsServedAfterTheEnd(t *testing.T) {
 		return errors.New("connection reset")
 	}
 	next := b.refresh(first.RefreshToken)
-	b.now = b.now.Add(time.Hour - time.Microsecond)
+	b.now = next.RefreshExpiresAt.Add(-time.Microsecond)
 	b.refresh(next.RefreshToken)
 }
 
@@ -241,7 +244,7 @@ func TestRefresh_justBeforeTheEndGivesAWholeAccessToken(t *testing.T) {
 // and somebody gets it. So the token that comes again later was consumed by somebody else.
 func TestRefresh_knowsWhatAnotherInstanceMadeFromItsOwn(t *testing.T) {
 	b := newBench(t, tokensession.Config{})
-	other, err := tokensession.New(testSigner(t), b.memory, tokensession.Config{Now: b.m.Now})
+	other, err := tokensession.New(testSigner(t), b.memory, tokensession.Config{Now: b.m.Now, RecoveryPeriod: tokensession.Strict})
 	require.NoError(t, err)
 	first := b.start()
 	b.swap = func(context.Context, func() error) error { return errors.New("connection reset") }

@@ -33,19 +33,15 @@ func (m *Manager) Revoke(ctx context.Context, sessionID string, opts ...RevokeOp
 	return m.mustEnd(ctx, sessionID, o.reason)
 }
 
-// mustEnd is revoke for a caller who may never ask again: whoever logs out closes the page. The reply to
-// the revocation can be lost, so that nobody knows whether it was written. Then the session is denied
-// here: its access tokens are refused at once, and its next refresh writes the revocation again.
+// mustEnd is revoke for a caller who may never ask again. If the reply to the revocation is lost, so that
+// nobody knows whether it was written, it is carried out later.
 func (m *Manager) mustEnd(ctx context.Context, sessionID string, reason Reason) error {
-	_, err := m.revoke(ctx, sessionID, reason)
-	if errors.Is(err, errPerhaps) {
-		m.deny(sessionID, m.now())
+	_, sent, err := m.revoke(ctx, sessionID, reason)
+	if err != nil && sent.ID != "" {
+		m.endLater(sent, Event{Kind: EventRevoked}, reason)
 	}
 	return err
 }
-
-// errPerhaps marks the error of a revocation that may have been applied.
-var errPerhaps = errors.New("it may have been revoked")
 
 // RevokeToken ends the session of a token: a logout. Any genuine token of the session will do: a
 // refresh token, even one consumed long ago, or an access token, even one that has expired. For
@@ -116,16 +112,17 @@ func (m *Manager) RevokeSubject(ctx context.Context, subject string, opts ...Rev
 	return m.revokeAll(ctx, records, o.reason)
 }
 
-// revokeAll ends one session after the other.
+// revokeAll ends one session after the other. One of which it cannot tell is ended later: if it has been
+// ended, the next call does not list it any more.
 func (m *Manager) revokeAll(ctx context.Context, records []Record, reason Reason) (int, error) {
 	n := 0
 	var failed error
 	for _, rec := range records {
-		switch ended, err := m.revoke(ctx, rec.ID, reason); {
+		switch ended, _, err := m.revoke(ctx, rec.ID, reason); {
 		case errors.Is(err, ErrNotFound): // it expired meanwhile
 		case err != nil:
 			failed = errors.Join(failed, err)
-			m.deny(rec.ID, m.now()) // if it has been ended, the next call does not list it any more
+			m.endLater(rec, Event{Kind: EventRevoked}, reason)
 		case ended:
 			n++
 		}
@@ -134,7 +131,7 @@ func (m *Manager) revokeAll(ctx context.Context, records []Record, reason Reason
 }
 
 // revokeAtOnce has the store end the sessions in one call. If the store cannot tell whether it did, the
-// sessions listed before the call are those that it may have ended, so they are all denied.
+// sessions listed before the call are those that it may have ended, so they are all ended later.
 func (m *Manager) revokeAtOnce(
 	ctx context.Context, store SubjectRevoker, subject string, o revokeOptions, listed []Record,
 ) (int, error) {
@@ -146,7 +143,7 @@ func (m *Manager) revokeAtOnce(
 	})
 	if err != nil {
 		for _, rec := range listed {
-			m.deny(rec.ID, m.now())
+			m.endLater(rec, Event{Kind: EventRevoked}, o.reason)
 		}
 		return 0, err
 	}
@@ -197,30 +194,31 @@ func (m *Manager) listed(ctx context.Context, subject string) ([]Record, error) 
 	return records, nil
 }
 
-// revoke ends a session, tells the host, and reports whether it was this call that ended it.
-func (m *Manager) revoke(ctx context.Context, sessionID string, reason Reason) (bool, error) {
+// revoke ends a session, tells the host, and reports whether it was this call that ended it. If it fails
+// after a revocation was sent that may have been applied, it returns what was sent.
+func (m *Manager) revoke(
+	ctx context.Context, sessionID string, reason Reason,
+) (ended bool, sent Record, err error) {
 	rec, ended, err := m.end(ctx, sessionID, reason)
 	if ended {
 		m.ended(ctx, rec)
 	}
-	return ended, err
+	return ended, rec, err
 }
 
-// end ends a session and returns it, and whether it was this call that ended it.
+// end ends a session and returns it, and whether it was this call that ended it. With an error, it returns
+// the record of a revocation that may have been applied.
 //
 // A session that has expired is revoked like any other. Otherwise a refresh that was presented just
 // before the session's end, and is still under way, could go through after the logout.
 //
 // Like a refresh, it looks again after a write whose reply was lost, and recognizes its own WriteID.
-func (m *Manager) end(ctx context.Context, sessionID string, reason Reason) (rec Record, ended bool, err error) {
+func (m *Manager) end(
+	ctx context.Context, sessionID string, reason Reason,
+) (_ Record, ended bool, _ error) {
 	writeID := randomID()
+	var sent Record
 	var lastErr error
-	perhaps := false
-	defer func() {
-		if perhaps && errors.Is(err, ErrUnavailable) {
-			err = fmt.Errorf("%w: %w", err, errPerhaps)
-		}
-	}()
 	for range maxAttempts {
 		rec, err := m.load(ctx, sessionID)
 		switch {
@@ -228,10 +226,13 @@ func (m *Manager) end(ctx context.Context, sessionID string, reason Reason) (rec
 			m.deny(sessionID, m.now()) // its record may be lost while its access tokens live
 			return Record{}, false, err
 		case err != nil:
-			return Record{}, false, err
-		case !rec.RevokedAt.IsZero():
+			return sent, false, err
+		case !rec.RevokedAt.IsZero() && rec.WriteID == writeID:
 			m.deny(rec.ID, rec.RevokedAt)
-			return rec, rec.WriteID == writeID && rec.RevokedAt.Before(rec.ExpiresAt), nil
+			return rec, rec.RevokedAt.Before(rec.ExpiresAt), nil
+		case !rec.RevokedAt.IsZero():
+			m.foundEnded(ctx, rec)
+			return rec, false, nil
 		}
 		rec = rec.revoke(m.now(), reason)
 		rec.WriteID = writeID
@@ -239,12 +240,14 @@ func (m *Manager) end(ctx context.Context, sessionID string, reason Reason) (rec
 			m.deny(rec.ID, rec.RevokedAt)
 			return rec, rec.RevokedAt.Before(rec.ExpiresAt), nil
 		}
-		perhaps = perhaps || mayBeApplied(lastErr)
+		if mayBeApplied(lastErr) {
+			sent = rec
+		}
 	}
 	if errors.Is(lastErr, ErrNotFound) { // which Load denies: no verdict either
 		lastErr = fmt.Errorf("the store finds the session and cannot change it: %v", lastErr)
 	}
-	return Record{}, false, unavailable("revoking session "+sessionID, lastErr)
+	return sent, false, unavailable("revoking session "+sessionID, lastErr)
 }
 
 // ended denies a session that was just revoked, and tells the host. It denies from now on, not only from
@@ -252,6 +255,7 @@ func (m *Manager) end(ctx context.Context, sessionID string, reason Reason) (rec
 // that is younger than RevokedAt.
 func (m *Manager) ended(ctx context.Context, rec Record) {
 	m.deny(rec.ID, later(m.now(), rec.RevokedAt))
+	m.endings.take(rec.ID)
 	m.emit(ctx, Event{Kind: EventRevoked, Session: rec.Session()})
 }
 

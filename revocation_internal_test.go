@@ -37,9 +37,8 @@ func TestPurge_goesOnAfterTheClockWasPutBack(t *testing.T) {
 	var s timedSet
 	var d deliveries
 	doubt := func(id string, now time.Time) {
-		d.send(id, id, 1)
-		d.giveUp(id, id, now.Add(time.Minute), now)
-		d.leave(id, id)
+		d.send(id, sent(id, 1, now.Add(time.Minute)))
+		d.leave(id, id, now)
 	}
 	s.add("ahead", ahead.Add(time.Minute), ahead)
 	doubt("ahead", ahead)

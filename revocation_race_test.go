@@ -203,7 +203,7 @@ func TestRevoke_thatTakesLongDeniesWhatWasReplayedMeanwhile(t *testing.T) {
 		w.clock.Passes(10*time.Minute),
 		testkit.Do(func() { late = w.refresh(first.RefreshToken) }),
 	)
-	w.refresh(first.RefreshToken)
+	require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrRevoked)
 	for ; w.clock.Now().Before(late.AccessExpiresAt); w.clock.Advance(time.Second) {
 		_, err := w.m.Verify(late.AccessToken)
 		require.ErrorIs(t, err, tokensession.ErrRevoked,

@@ -18,10 +18,10 @@ import "time"
 // generation 6, which displaces 5. Should somebody else hold 5, the next use of it shows up as
 // reuse.
 //
-// A thief copies generation 4 and uses it. Now the thief holds 5, and the owner still holds 4. Once
-// the grace and recovery periods are over, the owner's next refresh presents a generation that was
-// consumed by somebody else. That is reuse: the session is revoked, and both are out. If the owner
-// refreshes first, the thief's copy is the consumed one, and the same thing happens.
+// A thief copies generation 4 and uses it. Now the thief holds 5, and the owner still holds 4. If the
+// owner comes back within the recovery period, the owner gets 6, and the thief's next use of 5 is
+// reuse. If the owner comes later, the owner's own 4 is reuse. If the owner refreshes first, it is the
+// same with the parts exchanged. In each case the session is revoked, and both are out.
 
 // An outcome is what presenting a genuine refresh token leads to.
 type outcome uint8
@@ -36,7 +36,7 @@ const (
 	expired                  // the session's time is over
 	revoked                  // the session was ended before its time
 	unrevoked                // this process knows that it was revoked, and the store has lost that
-	raced                    // no verdict: others refreshed twice while this call was under way
+	raced                    // no verdict: the session went on by two generations meanwhile
 )
 
 // rules are the periods that a decision depends on. Zero turns grace or recovery off.
@@ -49,80 +49,84 @@ type rules struct {
 type presentation struct {
 	generation uint64    // of the token
 	at         time.Time // when the token came: the periods are measured up to here
-	now        time.Time // when it is decided, which is later where the store or the host is slow
+	now        time.Time // when it is decided, which is later if the store or the host is slow
 
-	// An earlier attempt of the same call found the token good: it would have made a successor. The
-	// session had reached this generation then, or the token's if that is newer.
-	good    bool
-	reached uint64
+	good    bool   // an earlier attempt of the same call found the token good
+	reached uint64 // the generation that the session had reached then
 
-	denied bool   // this process knows that the session was revoked
+	denied bool   // this process knows that the session was revoked, or has to be
 	author author // of the record's live generation
 }
 
-// An author says what this process knows about who made the live generation of a record, and so
-// about whether anybody has got its token. The zero value is the answer of a process that knows
+// An author says what this process knows about the call that made the live generation of a record, and
+// so about whether anybody has received its token. The zero value is the answer of a process that knows
 // nothing.
 type author uint8
 
 const (
-	settled     author = iota // another process made it, or somebody has got it
+	settled     author = iota // nothing here says that nobody has received it
 	running                   // a call of this process made it, and has not returned
-	undelivered               // a call of this process made it, and then had to return ErrUnavailable
+	undelivered               // a call of this process made it, and nobody received it from there
 )
 
-// decide says what a presentation of rec leads to. judge knows the record and the time only, and
-// three things that this process knows can change its answer. The first is in overtaken.
+// decide says what a presentation of rec leads to. judge knows the record and the time only. Three
+// things that this process knows can change its answer.
 //
-// The second is that the deny list can know of a revocation that the record does not have, because
-// a failover lost the write. A revocation is never undone, so it is written again. Reuse ends the
-// session, too, and is the more important news.
+// Good: an earlier attempt of this call found the token good. While the host's authorizer or the store
+// took long, others may have refreshed the same session, and overtaken this call. That the clock went on
+// meanwhile is no fault of the client, so the token is judged as if it had come when the last of them
+// wrote. If it is reuse even so, there is no successor any more that this client could get. That proves
+// no theft. So there is no verdict, and the client tries again. Without a grace period, losing a race
+// is reuse.
 //
-// The third is that the live generation may be one that nobody has got. Its call may still be
-// running, perhaps in a store that stalls: then its token is the right answer for everybody who
-// comes with the predecessor meanwhile, however long the write took. Or its call had to give up,
-// and its client was told to come again: then the grace period begins when the client hears of the
-// successor, which is now. If the period is over, another instance may already have replayed that
-// successor to somebody. A new one displaces it, so that the use of the old one would show up as
-// reuse.
+// Denied: this process can know of a revocation that the record does not have, because a failover lost
+// the write, or because the reply to it was lost. A revocation is never undone, so it is written again.
+// Reuse ends the session, too, and is the more important news.
+//
+// Author: perhaps nobody has received the token of the live generation. If the grace period is over
+// while the call that made it still runs, then the write took long, in a store that stalls. If that call
+// had to give up, its client was told to come again. In both cases nobody can have heard of the
+// successor before now. So this client gets it, and its grace period begins anew. But if a call gave up
+// and the period is over, another instance may have replayed the successor to somebody. Then a new one
+// displaces it, so that the use of the old one would show up as reuse.
 func (r rules) decide(rec Record, p presentation) outcome {
-	what := r.overtaken(rec, p)
-	switch known := p.denied && rec.live(p.at); {
-	case known && what != reused:
+	overtaken := p.good && rec.Generation > p.reached && r.grace > 0
+	at := p.at
+	if overtaken {
+		at = sooner(at, rec.RotatedAt)
+	}
+	what := r.judge(rec, p.generation, at, p.now)
+	if p.denied && rec.live(p.at) {
+		if what == reused && !p.good {
+			return reused
+		}
 		return unrevoked
-	case known, p.generation != rec.Predecessor:
-		return what
-	case p.author == running && r.grace > 0 && (what == reused || what == recovered):
-		return replayed
-	case p.author == undelivered && what == replayed:
+	}
+	if p.generation == rec.Predecessor {
+		what = r.byAuthor(what, p.author)
+	}
+	if what == reused && p.good && r.grace > 0 {
+		return raced
+	}
+	return what
+}
+
+// byAuthor is the third part of decide, for the predecessor's generation.
+func (r rules) byAuthor(what outcome, a author) outcome {
+	switch {
+	case a == running && r.grace > 0 && (what == reused || what == recovered):
 		return renewed
-	case p.author == undelivered && what == reused:
+	case a == undelivered && what == replayed:
+		return renewed
+	case a == undelivered && what == reused:
 		return recovered
 	default:
 		return what
 	}
 }
 
-// overtaken is judge for a call that may have been overtaken: an earlier attempt found its token
-// good, and while the host's authorizer or the store took long, others refreshed the same session.
-// That the clock went on meanwhile is no fault of the client, so the token counts as having come no
-// later than the last of these writes. If it is reuse even so, the session has gone on by two
-// generations, and there is no successor any more that this client could get. That proves no theft.
-// So there is no verdict, and the client tries again.
-//
-// Without a grace period, losing a race is reuse.
-func (r rules) overtaken(rec Record, p presentation) outcome {
-	if !p.good || rec.Generation <= p.reached || r.grace <= 0 {
-		return r.judge(rec, p.generation, p.at, p.now)
-	}
-	what := r.judge(rec, p.generation, sooner(p.at, rec.RotatedAt), p.now)
-	if what == reused {
-		return raced
-	}
-	return what
-}
-
-// judge says what presenting generation n at a time leads to, by the record alone.
+// judge says what presenting generation n leads to, by the record alone. The periods are measured up to
+// at, when the token came; now only shows whether another clock is ahead.
 //
 // The order is by generation, never by clock: instances' clocks differ, and a clock can stand
 // still. A record that became live well after now was written by a clock that is ahead. It opens no

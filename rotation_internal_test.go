@@ -152,7 +152,7 @@ func TestDecide_withWhatTheManagerKnows(t *testing.T) {
 		{"overtaken once, strict with recovery", patient, decisionRecord(), good(4, 4), 0, 0, recovered},
 		{"not overtaken: it would still rotate", usual, decisionRecord(), good(5, 5), time.Minute, 0, rotated},
 		{"not overtaken: somebody only renewed", usual, later(time.Hour), good(5, 4), 59 * time.Minute, time.Hour, replayed},
-		{"not overtaken: reached says it was there already", usual, decisionRecord(), good(5, 4), time.Minute, 0, reused},
+		{"good, and then settled by somebody: no theft", usual, decisionRecord(), good(5, 4), time.Minute, 0, raced},
 		{"overtaken and revoked", usual, revokedAlready, good(4, 4), 0, 0, revoked},
 		{"overtaken and expired", usual, withEnd(decisionRecord(), -time.Hour), good(4, 4), 0, 0, expired},
 		{"newer than the record, though it was good", usual, decisionRecord(), good(7, 7), time.Minute, 0, healed},
@@ -175,8 +175,8 @@ func TestDecide_withWhatTheManagerKnows(t *testing.T) {
 		{"running, the live one", usual, decisionRecord(), presentation{generation: 5, author: running}, time.Minute, 0, rotated},
 		{"running, newer", usual, decisionRecord(), presentation{generation: 6, author: running}, time.Minute, 0, healed},
 		{"running, in the grace", usual, decisionRecord(), presentation{generation: 4, author: running}, time.Second, 0, replayed},
-		{"running, after the grace", usual, decisionRecord(), presentation{generation: 4, author: running}, time.Hour, 0, replayed},
-		{"running, could be recovered", mobile, decisionRecord(), presentation{generation: 4, author: running}, time.Minute, 0, replayed},
+		{"running, after the grace", usual, decisionRecord(), presentation{generation: 4, author: running}, time.Hour, 0, renewed},
+		{"running, could be recovered", mobile, decisionRecord(), presentation{generation: 4, author: running}, time.Minute, 0, renewed},
 		{"running, n-2", usual, decisionRecord(), presentation{generation: 3, author: running}, time.Second, 0, reused},
 		{"running, strict", strict, decisionRecord(), presentation{generation: 4, author: running}, time.Second, 0, reused},
 		{"running, strict with recovery", patient, decisionRecord(), presentation{generation: 4, author: running}, time.Second, 0, recovered},
@@ -237,7 +237,7 @@ func TestDecide_neverBreaksAPromise(t *testing.T) {
 					require.NotContains(t, []outcome{replayed, renewed, raced}, what, "strict: %+v", p)
 				}
 				if what == renewed {
-					require.Equal(t, undelivered, p.author, "only what nobody got begins the grace anew: %+v", p)
+					require.NotEqual(t, settled, p.author, "only what nobody got begins the grace anew: %+v", p)
 				}
 			}
 		}

@@ -127,13 +127,13 @@ func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string
 		}
 		records = slices.DeleteFunc(records, func(r Record) bool { return r.ID == replacing })
 		for _, rec := range records[:max(0, len(records)-m.cfg.MaxSessions)] {
-			if _, err := m.revoke(ctx, rec.ID, ReasonMaxSessions); err != nil && !errors.Is(err, ErrNotFound) {
+			if _, _, err := m.revoke(ctx, rec.ID, ReasonMaxSessions); err != nil && !errors.Is(err, ErrNotFound) {
 				return err
 			}
 		}
 	}
 	if replacing != "" {
-		if _, err := m.revoke(ctx, replacing, ReasonReplaced); err != nil && !errors.Is(err, ErrNotFound) {
+		if _, _, err := m.revoke(ctx, replacing, ReasonReplaced); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 	}

@@ -62,7 +62,7 @@ func (m *Manager) unlessOver(ctx context.Context, access Access) (Access, error)
 	case err != nil:
 		return Access{}, err
 	case !rec.RevokedAt.IsZero():
-		m.deny(rec.ID, rec.RevokedAt)
+		m.foundEnded(ctx, rec)
 		return Access{}, &RevokedError{rec.ID, rec.RevokeReason}
 	case !rec.live(m.now()):
 		return Access{}, fmt.Errorf("%w: session %s", ErrExpired, rec.ID)

@@ -1,0 +1,92 @@
+package tokensession
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// endings are the revocations that this process still has to carry out: it wrote them, the reply was
+// lost, and the caller may never ask again. Whoever logs out closes the page, and a thief who was found
+// does not come back to be revoked.
+//
+// Until it is known that such a session has ended, its access tokens are refused here, and the next
+// refresh that comes for it writes the revocation again, with the reason that it had. A theft is then
+// told as a theft, even if it is the thief who comes.
+//
+// There are none most of the time, and then nothing here takes a lock.
+type endings struct {
+	some      atomic.Bool // whether there may be any
+	mu        sync.Mutex
+	sessions  map[string]ending
+	nextPurge time.Time
+}
+
+// An ending is one of them.
+type ending struct {
+	event  Event // to be told when it is done
+	reason Reason
+	until  time.Time // when the session ends by itself
+}
+
+func (e *endings) add(sessionID string, what ending, now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.sessions == nil {
+		e.sessions = make(map[string]ending)
+	}
+	if !now.Before(e.nextPurge) || now.Before(e.nextPurge.Add(-endingsPurgeInterval)) { // or the clock was put back
+		e.nextPurge = now.Add(endingsPurgeInterval)
+		for id, old := range e.sessions {
+			if !now.Before(old.until) {
+				delete(e.sessions, id)
+			}
+		}
+	}
+	e.sessions[sessionID] = what
+	e.some.Store(true)
+}
+
+const endingsPurgeInterval = time.Minute
+
+// of returns what has to be carried out for a session.
+func (e *endings) of(sessionID string) (ending, bool) {
+	if !e.some.Load() {
+		return ending{}, false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	what, ok := e.sessions[sessionID]
+	return what, ok
+}
+
+// take returns it, and forgets it.
+func (e *endings) take(sessionID string) (ending, bool) {
+	if !e.some.Load() {
+		return ending{}, false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	what, ok := e.sessions[sessionID]
+	delete(e.sessions, sessionID)
+	e.some.Store(len(e.sessions) > 0)
+	return what, ok
+}
+
+// endLater remembers that a session has to be ended, and refuses its access tokens from now on.
+func (m *Manager) endLater(rec Record, event Event, reason Reason) {
+	now := m.now()
+	m.deny(rec.ID, now)
+	m.endings.add(rec.ID, ending{event, reason, rec.ExpiresAt}, now)
+}
+
+// foundEnded denies a session that the store has as ended. If that was the work of a call whose reply was
+// lost, the host is told of it now.
+func (m *Manager) foundEnded(ctx context.Context, rec Record) {
+	m.deny(rec.ID, rec.RevokedAt)
+	if e, ok := m.endings.take(rec.ID); ok && e.reason == rec.RevokeReason {
+		e.event.Session = rec.Session()
+		m.emit(context.WithoutCancel(ctx), e.event)
+	}
+}

@@ -1,0 +1,359 @@
+package tokensession_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
+)
+
+// Stories about what a call does not know: whether a write of its own was applied, and what others did
+// meanwhile.
+
+// A second tab finds theft before the first tab's slow write is made up for. Its revocation is lost on
+// the way, and by the next look the record is another one, so that the revocation can never be applied.
+// Then the store has said that there was no theft, and nothing is left of it.
+func TestReuse_whoseWriteCanNeverBeAppliedDeniesNothing(t *testing.T) {
+	w := newAnsweringWorld(t, tokensession.Config{})
+	first := w.start()
+	var err error
+	looked, answered, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	w.store.On(testkit.Swap, // by the first tab
+		w.clock.Passes(12*time.Second),
+		testkit.Apply,
+		testkit.Do(func() {
+			w.store.On(testkit.Load, // by the second tab
+				testkit.Apply,
+				testkit.Do(func() {
+					close(looked)
+					<-answered
+				}),
+			)
+			go func() {
+				defer close(done)
+				_, err = w.m.Refresh(ctx, first.RefreshToken)
+			}()
+			<-looked
+		}),
+	)
+	want := w.refresh(first.RefreshToken)
+	w.answer(testkit.ErrDown)
+	w.store.On(testkit.Swap, testkit.LoseRequest) // the second tab's revocation
+	close(answered)
+	<-done
+	w.answer(nil)
+	w.store.Clear()
+	requireUnavailableFor(t, err, testkit.ErrDown)
+	require.Zero(t, w.record(first.Session.ID).RevokedAt)
+	w.requireLive(want)
+}
+
+// The first attempt's write is held up for twelve seconds and seems lost. The second attempt writes again,
+// and just before that the first write lands. What the store has is the older of the two, and the grace
+// period of that is over: it begins anew, and the client is told the end that is in the store.
+func TestRefresh_whoseFirstWriteLandsBeforeItsSecondHasAWholeGracePeriod(t *testing.T) {
+	for mode, cfg := range map[string]tokensession.Config{
+		"no recovery": {}, "recovery": {RecoveryPeriod: time.Hour},
+	} {
+		t.Run(mode, func(t *testing.T) {
+			w := newWorld(t, cfg)
+			first := w.start()
+			var late testkit.Late
+			w.store.On(testkit.Swap, late.Keep, w.clock.Passes(12*time.Second), testkit.LoseRequest)
+			w.store.On(testkit.Swap, late.Lands)
+			got := w.refresh(first.RefreshToken)
+			w.store.Clear()
+			require.Equal(t, w.record(got.Session.ID).ExpiresAt, got.RefreshExpiresAt)
+			w.clock.Advance(grace - micro)
+			require.Equal(t, got.RefreshToken, w.refresh(first.RefreshToken).RefreshToken)
+		})
+	}
+}
+
+// A write takes twelve seconds. Just after it, another instance takes the second tab for a client that
+// recovers, and displaces the successor. The first tab must not be given what is displaced already.
+func TestRefresh_thatWasDisplacedDuringASlowWriteGetsTheNewSuccessor(t *testing.T) {
+	cfg := tokensession.Config{RecoveryPeriod: time.Hour}
+	w := newWorld(t, cfg)
+	other, first := w.other(cfg), w.start()
+	var tab tokensession.Tokens
+	w.store.On(testkit.Swap,
+		w.clock.Passes(12*time.Second),
+		testkit.Apply,
+		testkit.Do(func() {
+			var err error
+			tab, err = other.Refresh(ctx, first.RefreshToken)
+			require.NoError(t, err)
+		}),
+	)
+	got := w.refresh(first.RefreshToken)
+	require.Equal(t, tab.RefreshToken, got.RefreshToken)
+	w.clock.Advance(time.Minute)
+	w.requireLive(got)
+}
+
+// The same, and the other instance ends the session: the first tab is told that.
+func TestRefresh_ofASessionThatIsEndedDuringASlowWriteIsRevoked(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	w.store.On(testkit.Swap,
+		w.clock.Passes(12*time.Second),
+		testkit.Apply,
+		testkit.Do(func() {
+			require.NoError(t, w.other(tokensession.Config{}).Revoke(ctx, first.Session.ID))
+		}),
+	)
+	require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrRevoked)
+}
+
+// A write takes long, and the client stops waiting. The write succeeds, but nobody receives the successor.
+// When the client comes again, that is no theft, however late it is.
+func TestRefresh_whoseCallerHasGoneIsDoneAgain(t *testing.T) {
+	for _, took := range []time.Duration{0, 6 * time.Second, 12 * time.Second} {
+		for _, later := range []time.Duration{5 * time.Second, time.Hour} {
+			w := newWorld(t, tokensession.Config{})
+			first := w.start()
+			caller, leave := context.WithCancel(ctx)
+			w.store.On(testkit.Swap, w.clock.Passes(took), testkit.Apply, testkit.Do(leave))
+			_, _ = w.m.Refresh(caller, first.RefreshToken)
+			w.store.Clear()
+			w.clock.Advance(later)
+			next := w.refresh(first.RefreshToken)
+			w.requireLive(next)
+		}
+	}
+}
+
+// A write takes long. Another tab is answered alike meanwhile, and then the call that wrote has to give up.
+// Its client was told to come again, and does so while the other tab's answer is one second old.
+func TestRefresh_afterAnotherTabWasAnsweredDuringASlowWriteHasAWholeGracePeriod(t *testing.T) {
+	for mode, cfg := range map[string]tokensession.Config{
+		"no recovery": {}, "recovery": {RecoveryPeriod: time.Hour},
+	} {
+		t.Run(mode, func(t *testing.T) {
+			w := newWorld(t, cfg)
+			first := w.start()
+			var tab tokensession.Tokens
+			w.store.On(testkit.Swap,
+				w.clock.Passes(12*time.Second),
+				testkit.Apply,
+				testkit.Do(func() { tab = w.refresh(first.RefreshToken) }),
+				w.store.GoesDown(testkit.Swap, testkit.Load),
+				testkit.LoseReply,
+			)
+			requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+			w.store.Clear()
+			w.clock.Advance(grace - micro)
+			require.Equal(t, tab.RefreshToken, w.refresh(first.RefreshToken).RefreshToken)
+		})
+	}
+}
+
+// A successor is in doubt, and a client recovers. Between two attempts to write that, another tab gets the
+// successor, which settles the doubt. That is no theft: the client came in time.
+func TestRefresh_isNoTheftBecauseADoubtWasSettledMeanwhile(t *testing.T) {
+	var meanwhile func()
+	w := newWorld(t, tokensession.Config{Authorize: onceAuthorizing(&meanwhile)})
+	first := w.start()
+	var tab tokensession.Tokens
+	started, goOn, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	w.store.On(testkit.Swap,
+		testkit.Apply,
+		testkit.Do(func() {
+			meanwhile = func() {
+				close(started)
+				<-goOn
+			}
+			go func() {
+				defer close(done)
+				tab, _ = w.m.Refresh(ctx, first.RefreshToken)
+			}()
+			<-started
+		}),
+		w.store.GoesDown(testkit.Swap, testkit.Load),
+		testkit.LoseReply,
+	)
+	requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+	w.store.Clear()
+	w.clock.Advance(11 * time.Second)
+	w.store.On(testkit.Swap,
+		testkit.Do(func() {
+			close(goOn)
+			<-done
+		}),
+		testkit.LoseRequest,
+	)
+	_, err := w.m.Refresh(ctx, first.RefreshToken)
+	require.NotEmpty(t, tab.RefreshToken)
+	require.NotErrorIs(t, err, tokensession.ErrReused)
+	w.requireLive(tab)
+}
+
+// The authorizer refuses a replay, and before that is written another tab refreshes. The authorizer allows
+// it now. There was no theft.
+func TestDenied_replayWhoseWriteMeetsAConflictIsNoTheft(t *testing.T) {
+	w := newAnsweringWorld(t, tokensession.Config{})
+	first := w.start()
+	second := w.refresh(first.RefreshToken)
+	w.answer(tokensession.ErrDenied)
+	var third tokensession.Tokens
+	w.store.On(testkit.Swap, testkit.Do(func() {
+		w.answer(nil)
+		third = w.refresh(second.RefreshToken)
+	}))
+	_, err := w.m.Refresh(ctx, first.RefreshToken)
+	require.NotErrorIs(t, err, tokensession.ErrRevoked)
+	require.Zero(t, w.events.Count(tokensession.EventReused))
+	w.requireLive(third)
+}
+
+// A logout whose write was lost is carried out, however late its session comes back.
+func TestRevoke_thatIsInDoubtIsCarriedOutHoweverLate(t *testing.T) {
+	for name, revoke := range map[string]func(w *world, tokens tokensession.Tokens) error{
+		"RevokeToken": func(w *world, tokens tokensession.Tokens) error {
+			return w.m.RevokeToken(ctx, tokens.RefreshToken)
+		},
+		"Revoke": func(w *world, tokens tokensession.Tokens) error {
+			return w.m.Revoke(ctx, tokens.Session.ID, tokensession.Because("stolen_phone"))
+		},
+		"RevokeSubject": func(w *world, _ tokensession.Tokens) error {
+			_, err := w.m.RevokeSubject(ctx, "alice", tokensession.Because("stolen_phone"))
+			return err
+		},
+	} {
+		for _, applied := range []bool{false, true} {
+			w := newWorld(t, tokensession.Config{})
+			tokens := w.start()
+			w.events.Take()
+			if applied {
+				w.store.On(testkit.Swap,
+					testkit.Apply, w.store.GoesDown(testkit.Swap, testkit.Load), testkit.LoseReply)
+			} else {
+				w.store.Down(testkit.Swap)
+			}
+			requireUnavailableFor(t, revoke(w, tokens), testkit.ErrDown)
+			w.store.Clear()
+			w.clock.Advance(6 * 24 * time.Hour)
+			require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
+			require.Equal(t, []tokensession.EventKind{tokensession.EventRevoked}, w.events.Kinds(),
+				"%s, applied %v: it is told once", name, applied)
+			if name != "RevokeToken" {
+				require.EqualValues(t, "stolen_phone", w.record(tokens.Session.ID).RevokeReason)
+			}
+		}
+	}
+}
+
+// A theft is found, and the store is down. Then it is the thief who comes first. The host is told of a
+// theft, not of a revocation.
+func TestReuse_thatIsInDoubtIsToldAsATheftThoughTheThiefComesFirst(t *testing.T) {
+	for _, applied := range []bool{false, true} {
+		w := newWorld(t, tokensession.Config{})
+		first := w.start()
+		thief := w.refresh(first.RefreshToken)
+		w.clock.Advance(time.Minute)
+		w.events.Take()
+		lost := testkit.LoseRequest
+		if applied {
+			lost = testkit.LoseReply
+			w.store.On(testkit.Swap, testkit.Apply, w.store.GoesDown(testkit.Swap, testkit.Load), lost)
+		} else {
+			w.store.On(testkit.Swap, w.store.GoesDown(testkit.Swap, testkit.Load), lost)
+		}
+		requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+		w.store.Clear()
+		require.ErrorIs(t, w.refreshError(thief.RefreshToken), tokensession.ErrRevoked)
+		require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrRevoked)
+		require.Equal(t, []tokensession.EventKind{tokensession.EventReused}, w.events.Kinds(), "applied %v", applied)
+		e := w.events.All()[0]
+		require.Equal(t, [2]uint64{0, 1}, [2]uint64{e.Presented, e.Live})
+		require.Equal(t, tokensession.ReasonReuse, e.Session.RevokeReason)
+		require.Equal(t, tokensession.ReasonReuse, w.record(first.Session.ID).RevokeReason)
+	}
+}
+
+// A revocation of a theft takes ten minutes to be written, and meanwhile a tab is answered. The access
+// token that it got is younger than the revocation, and dies with it.
+func TestReuse_thatTakesLongDeniesWhatWasAnsweredMeanwhile(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	zero := w.start()
+	first := w.refresh(zero.RefreshToken)
+	w.clock.Advance(time.Minute)
+	var late tokensession.Tokens
+	w.store.On(testkit.Swap, // by the refresh
+		testkit.Apply,
+		testkit.Do(func() { requireReused(t, w.refreshError(zero.RefreshToken), 0, 2) }),
+	)
+	w.store.On(testkit.Swap, // by the revocation
+		w.clock.Passes(10*time.Minute),
+		testkit.Do(func() { late = w.refresh(first.RefreshToken) }),
+	)
+	require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrRevoked)
+	for ; w.clock.Now().Before(late.AccessExpiresAt); w.clock.Advance(time.Second) {
+		_, err := w.m.Verify(late.AccessToken)
+		require.ErrorIs(t, err, tokensession.ErrRevoked,
+			"%v before it expires", late.AccessExpiresAt.Sub(w.clock.Now()))
+	}
+}
+
+// The theft was found and written, its reply is lost, and at the second look the record is gone. The
+// thief's access token dies all the same.
+func TestReuse_whoseRecordIsGoneDeniesTheThief(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	thief := w.refresh(first.RefreshToken)
+	w.clock.Advance(time.Minute)
+	w.store.On(testkit.Swap, testkit.Apply, testkit.Do(w.forget), testkit.LoseReply)
+	require.Error(t, w.refreshError(first.RefreshToken))
+	_, err := w.m.Verify(thief.AccessToken)
+	require.ErrorIs(t, err, tokensession.ErrRevoked)
+}
+
+// Whoever presents a stolen token cannot keep the host from hearing of it, by hanging up.
+func TestReuse_isToldWithAContextThatThePresenterCannotEnd(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	var told error
+	m := newManager(t, w.signer, w.store.Store(), tokensession.Config{
+		Now: w.clock.Now, RecoveryPeriod: tokensession.Strict,
+		OnEvent: func(ctx context.Context, e tokensession.Event) {
+			if e.Kind == tokensession.EventReused {
+				told = ctx.Err()
+			}
+		},
+	})
+	first := w.start()
+	w.refresh(first.RefreshToken)
+	w.clock.Advance(time.Minute)
+	caller, leave := context.WithCancel(ctx)
+	w.store.On(testkit.Load, testkit.Apply, testkit.Do(leave))
+	_, err := m.Refresh(caller, first.RefreshToken)
+	require.ErrorIs(t, err, tokensession.ErrReused)
+	require.NoError(t, told)
+}
+
+// An authorizer that refreshes a session elsewhere, and passes the error on, is asked once.
+func TestAuthorize_isAskedOnceThoughItsErrorIsOneOfRefresh(t *testing.T) {
+	elsewhere := newWorld(t, tokensession.Config{})
+	token := elsewhere.start().RefreshToken
+	asked := 0
+	var ask bool
+	w := newWorld(t, tokensession.Config{
+		Authorize: func(ctx context.Context, _ tokensession.Session) (tokensession.Grant, error) {
+			if !ask {
+				return tokensession.Grant{}, nil
+			}
+			asked++
+			_, err := elsewhere.m.Refresh(ctx, token)
+			return tokensession.Grant{}, err
+		},
+	})
+	tokens := w.start()
+	ask = true
+	elsewhere.store.Down(testkit.Swap)
+	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrUnavailable)
+	require.Equal(t, 1, asked)
+}
