@@ -112,17 +112,21 @@ func TestDeliveries_keepNoCallThatHasReturned(t *testing.T) {
 func TestDeliveries_endWithTheSession(t *testing.T) {
 	var d deliveries
 	now := decisionTime
-	doubt := func(session string, until time.Time) {
-		d.send(session, sent(session, 1, until))
+	doubt := func(session string, until ...time.Time) { // of one call, which sends so often
+		for _, end := range until {
+			d.send(session, sent(session, 1, end))
+		}
 		d.leave(session, session, now)
 	}
 	doubt("same shard, short", now.Add(time.Hour))
 	doubt("same shard, long", now.Add(3*time.Hour))
 	doubt("same shard, long", now.Add(time.Minute)) // the later end counts
+	doubt("same shard, sent twice", now.Add(time.Minute), now.Add(3*time.Hour))
+	doubt("same shard, sent twice by a clock put back", now.Add(3*time.Hour), now.Add(time.Minute))
 	now = now.Add(2 * time.Hour)
 	doubt("same shard, other", now.Add(time.Hour))
-	require.Len(t, d['s'%64].doubts, 2)
-	require.Equal(t, undelivered, d.author("same shard, long", "", 1))
+	require.Len(t, d['s'%64].doubts, 4)
+	require.NotContains(t, d['s'%64].doubts, "same shard, short")
 }
 
 // A call whose first write was perhaps lost makes a later generation, too. If somebody gets the

@@ -2,6 +2,7 @@ package tokensession_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -356,4 +357,282 @@ func TestAuthorize_isAskedOnceThoughItsErrorIsOneOfRefresh(t *testing.T) {
 	elsewhere.store.Down(testkit.Swap)
 	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrUnavailable)
 	require.Equal(t, 1, asked)
+}
+
+// Two writes of one call, of which the first is held up and lands just before the second. This
+// store answers that with a conflict, and then it is down. The successor is in the store and nobody
+// has it.
+func TestRefresh_whoseSecondWriteMeetsItsFirstIsNoTheft(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	w.meetsItself()
+	requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+	w.store.Clear()
+	w.clock.Advance(time.Minute)
+	w.requireLive(w.refresh(first.RefreshToken))
+}
+
+// The same for the revocation of a theft: the thief's access token is refused from then on.
+func TestReuse_whoseSecondWriteMeetsItsFirstDeniesTheThief(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	thief := w.refresh(first.RefreshToken)
+	w.clock.Advance(time.Minute)
+	w.meetsItself()
+	requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+	w.store.Clear()
+	_, err := w.m.Verify(thief.AccessToken)
+	require.ErrorIs(t, err, tokensession.ErrRevoked)
+}
+
+// meetsItself has a call send its write twice, because the first one seems lost. The first is held
+// up and lands just before the second, which is refused for that. Then no record can be loaded.
+func (w *world) meetsItself() {
+	w.store.On(testkit.Swap, testkit.LoseRequest)
+	w.store.On(testkit.Swap,
+		testkit.Apply, // the first one, which is the same
+		w.store.GoesDown(testkit.Load),
+		testkit.Refuse(tokensession.ErrConflict),
+	)
+}
+
+// A slow write is applied, and what makes up for it is refused. At the next look the authorizer
+// refuses, and that is not written either. Nobody has the successor, so the client may come again,
+// however late.
+func TestRefresh_whoseSlowWriteIsThenDeniedInVainIsDoneAgain(t *testing.T) {
+	w := newAnsweringWorld(t, tokensession.Config{})
+	first := w.start()
+	w.store.On(testkit.Swap, w.clock.Passes(12*time.Second), testkit.Apply)
+	w.store.On(testkit.Swap,
+		testkit.Do(func() { w.answer(tokensession.ErrDenied) }),
+		testkit.Refuse(tokensession.ErrConflict),
+	)
+	w.store.On(testkit.Swap, // the revocation
+		w.store.GoesDown(testkit.Load),
+		testkit.Refuse(tokensession.ErrConflict),
+	)
+	requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+	w.store.Clear()
+	w.answer(nil)
+	w.clock.Advance(time.Minute)
+	w.requireLive(w.refresh(first.RefreshToken))
+}
+
+// A clock that is ahead made the successor, so that a tab looks like a thief. The revocation is
+// lost, and at the second attempt this clock has come near enough: the tab is answered, and nothing
+// is ended.
+func TestReuse_whoseSecondLookFindsNoneEndsNothing(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	other := w.other(tokensession.Config{
+		Now: func() time.Time { return w.clock.Now().Add(90 * time.Second) },
+	})
+	want, err := other.Refresh(ctx, first.RefreshToken)
+	require.NoError(t, err)
+	w.store.On(testkit.Swap, w.clock.Passes(time.Minute), testkit.LoseRequest)
+	got := w.refresh(first.RefreshToken)
+	require.Equal(t, want.RefreshToken, got.RefreshToken)
+	w.requireLive(got)
+}
+
+// A store that finds a session and cannot change it is broken. But it has not ended the session.
+func TestReuse_thatTheStoreCannotWriteDeniesNothing(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	thief := w.refresh(first.RefreshToken)
+	w.clock.Advance(time.Minute)
+	w.store.Always(testkit.Swap, testkit.Refuse(tokensession.ErrNotFound))
+	requireUnavailableFor(t, w.refreshError(first.RefreshToken), tokensession.ErrNotFound)
+	require.ErrorIs(t, w.m.Revoke(ctx, first.Session.ID), tokensession.ErrUnavailable)
+	w.store.Clear()
+	w.requireLive(thief)
+}
+
+// losesATheft finds a theft of the generation 0. The reply to the revocation is lost, or the write,
+// and the store is down.
+func (w *world) losesATheft(applied bool) (first, thief tokensession.Tokens) {
+	w.t.Helper()
+	first = w.start()
+	thief = w.refresh(first.RefreshToken)
+	w.clock.Advance(time.Minute)
+	w.events.Take()
+	goesDown := w.store.GoesDown(testkit.Swap, testkit.Load)
+	if applied {
+		w.store.On(testkit.Swap, testkit.Apply, goesDown, testkit.LoseReply)
+	} else {
+		w.store.On(testkit.Swap, goesDown, testkit.LoseRequest)
+	}
+	requireUnavailableFor(w.t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+	w.store.Clear()
+	return first, thief
+}
+
+// A theft was written and told to nobody. Then the user logs out, and the host is told of the
+// theft.
+func TestReuse_thatIsInDoubtIsToldThoughALogoutComesFirst(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first, thief := w.losesATheft(true)
+	require.NoError(t, w.m.RevokeToken(ctx, thief.RefreshToken))
+	require.Equal(t, []tokensession.EventKind{tokensession.EventReused}, w.events.Kinds())
+	w.requireDead(first, thief)
+	require.Len(t, w.events.All(), 1)
+}
+
+// A theft was not written, and meanwhile another instance has ended the session for another reason.
+// That is what the host has been told, and what the record says.
+func TestReuse_thatIsInDoubtIsNotToldIfAnotherReasonEndedTheSession(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first, thief := w.losesATheft(false)
+	require.NoError(t, w.other(tokensession.Config{}).Revoke(ctx, first.Session.ID))
+	require.ErrorIs(t, w.refreshError(thief.RefreshToken), tokensession.ErrRevoked)
+	require.Empty(t, w.events.All())
+}
+
+// A thief who comes back and hangs up cannot keep the host from hearing of the theft.
+func TestReuse_thatIsInDoubtIsToldWithAContextThatThePresenterCannotEnd(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	var told []error
+	w.m = newManager(t, w.signer, w.store.Store(), tokensession.Config{
+		Now: w.clock.Now, RecoveryPeriod: tokensession.Strict,
+		OnEvent: func(ctx context.Context, e tokensession.Event) {
+			if e.Kind == tokensession.EventReused {
+				told = append(told, ctx.Err())
+			}
+		},
+	})
+	_, thief := w.losesATheft(true)
+	caller, leave := context.WithCancel(ctx)
+	w.store.On(testkit.Load, testkit.Apply, testkit.Do(leave))
+	_, err := w.m.Refresh(caller, thief.RefreshToken)
+	require.ErrorIs(t, err, tokensession.ErrRevoked)
+	require.Equal(t, []error{nil}, told)
+}
+
+// The authorizer refuses, and that is lost. It is carried out at the next refresh, whatever the
+// authorizer says then, and told as what it was.
+func TestDenied_thatIsInDoubtIsCarriedOut(t *testing.T) {
+	w := newAnsweringWorld(t, tokensession.Config{})
+	tokens := w.start()
+	w.events.Take()
+	w.answer(tokensession.ErrDenied)
+	w.store.On(testkit.Swap, w.store.GoesDown(testkit.Swap, testkit.Load), testkit.LoseRequest)
+	requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), testkit.ErrDown)
+	w.store.Clear()
+	w.answer(nil)
+	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrDenied)
+	require.Equal(t, []tokensession.EventKind{tokensession.EventDenied}, w.events.Kinds())
+	require.Equal(t, tokensession.ReasonDenied, w.record(tokens.Session.ID).RevokeReason)
+	w.requireDead(tokens)
+}
+
+// A logout that was lost is tried again, and succeeds. It is told once.
+func TestRevoke_thatIsInDoubtAndTriedAgainIsToldOnce(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	w.events.Take()
+	w.store.Down(testkit.Swap)
+	requireUnavailableFor(t, w.m.RevokeToken(ctx, tokens.RefreshToken), testkit.ErrDown)
+	w.store.Clear()
+	require.NoError(t, w.m.RevokeToken(ctx, tokens.RefreshToken))
+	w.requireDead(tokens)
+	require.Equal(t, []tokensession.EventKind{tokensession.EventRevoked}, w.events.Kinds())
+}
+
+// Two users log out in an outage, and neither is forgotten for the other.
+func TestRevoke_ofTwoSessionsInDoubtIsCarriedOutForBoth(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	one, two := w.start(), w.start()
+	w.store.Down(testkit.Swap)
+	for _, tokens := range []tokensession.Tokens{one, two} {
+		w.clock.Advance(2 * time.Minute)
+		requireUnavailableFor(t, w.m.RevokeToken(ctx, tokens.RefreshToken), testkit.ErrDown)
+	}
+	w.store.Clear()
+	w.clock.Advance(time.Hour)
+	for _, tokens := range []tokensession.Tokens{one, two} {
+		require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
+		require.Equal(t, tokensession.ReasonLogout, w.record(tokens.Session.ID).RevokeReason)
+	}
+}
+
+// A write takes long, and the client stops waiting. Another tab waits on another instance, and has
+// the whole grace period from now on.
+func TestRefresh_whoseCallerHasGoneLeavesTheOtherTabAWholeGracePeriod(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	caller, leave := context.WithCancel(ctx)
+	w.store.On(testkit.Swap, w.clock.Passes(12*time.Second), testkit.Apply, testkit.Do(leave))
+	_, _ = w.m.Refresh(caller, first.RefreshToken)
+	w.clock.Advance(grace - micro)
+	tab, err := w.other(tokensession.Config{}).Refresh(ctx, first.RefreshToken)
+	require.NoError(t, err)
+	w.requireLive(tab)
+}
+
+// A revocation is held up for a second and seems lost, and lands just before the same one is sent
+// again. What is told is what the store has. The authorizer is asked once.
+func TestRevocation_thatIsSentAgainIsTheSame(t *testing.T) {
+	asked := 0
+	var answer error
+	w := newWorld(t, tokensession.Config{
+		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+			asked++
+			return tokensession.Grant{}, answer
+		},
+	})
+	tokens := w.start()
+	w.events.Take()
+	asked, answer = 0, tokensession.ErrDenied
+	var late tokensession.Record
+	w.store.On(testkit.Swap,
+		func(r *testkit.Request) { late = r.Record },
+		w.clock.Passes(time.Second),
+		testkit.LoseRequest,
+	)
+	w.store.On(testkit.Swap, testkit.Do(func() { require.NoError(t, w.memory.Swap(ctx, late)) }))
+	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrDenied)
+	require.Equal(t, 1, asked)
+	require.Len(t, w.events.All(), 1)
+	require.Equal(t, w.record(tokens.Session.ID).Session(), w.events.All()[0].Session)
+}
+
+// An instance whose clock is five minutes ahead made an access token. It is refused for as long as it
+// lives, by the instance that ends the session.
+func TestRevocation_deniesWhatAClockThatIsAheadHasMade(t *testing.T) {
+	const ahead = 5 * time.Minute
+	for name, end := range map[string]func(w *world, first tokensession.Tokens) error{
+		"a theft": func(w *world, first tokensession.Tokens) error {
+			return w.refreshError(first.RefreshToken)
+		},
+		"a logout": func(w *world, first tokensession.Tokens) error {
+			return errors.Join(w.m.Revoke(ctx, first.Session.ID), tokensession.ErrRevoked)
+		},
+	} {
+		w := newWorld(t, tokensession.Config{})
+		first := w.start()
+		other := w.other(tokensession.Config{
+			Now: func() time.Time { return w.clock.Now().Add(ahead) },
+		})
+		tokens, err := other.Refresh(ctx, first.RefreshToken)
+		require.NoError(t, err)
+		require.ErrorIs(t, end(w, first), tokensession.ErrRevoked)
+		w.clock.Advance(ahead)
+		for ; w.clock.Now().Before(tokens.AccessExpiresAt); w.clock.Advance(time.Second) {
+			_, err := w.m.Verify(tokens.AccessToken)
+			require.ErrorIs(t, err, tokensession.ErrRevoked,
+				"%s, %v before it expires", name, tokens.AccessExpiresAt.Sub(w.clock.Now()))
+		}
+	}
+}
+
+// A record that no Manager wrote has no WriteID. It is no work of a call that has not written yet.
+func TestRefresh_ofARecordWithoutAWriteIDIsDecided(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	rec := w.record(tokens.Session.ID)
+	rec.WriteID = ""
+	w.restore(rec)
+	next := w.requireLive(tokens)
+	require.NotEqual(t, tokens.RefreshToken, next.RefreshToken)
+	require.EqualValues(t, 1, w.record(tokens.Session.ID).Generation)
 }

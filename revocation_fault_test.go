@@ -107,6 +107,21 @@ func TestRevoke_countsAndTellsWhatItDidThoughTheReplyWasLost(t *testing.T) {
 	require.Equal(t, 2, w.events.Count(tokensession.EventRevoked))
 }
 
+// A session that had expired is ended, so that no late refresh brings it back. But it was over
+// before, and a lost reply does not change that.
+func TestRevoke_ofWhatHadExpiredIsNotCountedThoughTheReplyWasLost(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	w.clock.Advance(week)
+	w.events.Take()
+	w.store.On(testkit.Swap, testkit.Apply, testkit.LoseReply)
+	n, err := w.m.RevokeSubject(ctx, "alice")
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.Empty(t, w.events.All())
+	require.False(t, w.record(tokens.Session.ID).RevokedAt.IsZero())
+}
+
 func TestRevokeSubject_atOneStrokeEndsAccessThoughTheReplyWasLost(t *testing.T) {
 	for _, lost := range []int{0, 1, 2, 1000} {
 		t.Run(fmt.Sprint(lost, " lost"), func(t *testing.T) {

@@ -150,6 +150,15 @@ func TestDecide_withWhatTheManagerKnows(t *testing.T) {
 		{"overtaken once, strict", strict, decisionRecord(), good(4, 4), -time.Minute, 0, reused},
 		{"overtaken twice, strict", strict, decisionRecord(), good(3, 3), -time.Minute, 0, reused},
 		{"overtaken once, strict with recovery", patient, decisionRecord(), good(4, 4), 0, 0, recovered},
+		{
+			"overtaken once, strict, and the recovery is over",
+			patient, decisionRecord(), good(4, 4), time.Hour, 0, reused,
+		},
+		{
+			"overtaken at the session's end, and it came before that",
+			usual, withEnd(later(time.Hour), 30*time.Minute), good(4, 4),
+			30*time.Minute - us, time.Hour, replayed,
+		},
 		{"not overtaken: it would still rotate", usual, decisionRecord(), good(5, 5), time.Minute, 0, rotated},
 		{"not overtaken: somebody only renewed", usual, later(time.Hour), good(5, 4), 59 * time.Minute, time.Hour, replayed},
 		{"good, and then settled by somebody: no theft", usual, decisionRecord(), good(5, 4), time.Minute, 0, raced},
@@ -192,6 +201,17 @@ func TestDecide_withWhatTheManagerKnows(t *testing.T) {
 		{"undelivered, could be recovered", mobile, decisionRecord(), presentation{generation: 4, author: undelivered}, time.Minute, 0, recovered},
 		{"undelivered, n-2", usual, decisionRecord(), presentation{generation: 3, author: undelivered}, time.Second, 0, reused},
 		{"undelivered, strict", strict, decisionRecord(), presentation{generation: 4, author: undelivered}, time.Second, 0, recovered},
+		{
+			"good, and a call runs",
+			usual, decisionRecord(), presentation{generation: 4, good: true, reached: 5, author: running},
+			time.Minute, 0, renewed,
+		},
+		{
+			"good, and nobody got it",
+			usual, decisionRecord(),
+			presentation{generation: 4, good: true, reached: 5, author: undelivered},
+			time.Minute, 0, recovered,
+		},
 		{"undelivered, overtaken twice", usual, decisionRecord(), presentation{generation: 3, good: true, reached: 3, author: undelivered}, time.Second, 0, raced},
 		{"undelivered, revoked", usual, revokedAlready, presentation{generation: 4, author: undelivered}, time.Second, 0, revoked},
 		{"undelivered, expired", usual, decisionRecord(), presentation{generation: 4, author: undelivered}, week, 0, expired},

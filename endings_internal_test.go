@@ -1,0 +1,65 @@
+package tokensession
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestEndings_areTakenOnce(t *testing.T) {
+	var e endings
+	logout := ending{Event{Kind: EventRevoked}, ReasonLogout, at(time.Hour)}
+	theft := ending{Event{Kind: EventReused, Presented: 4, Live: 5}, ReasonReuse, at(time.Hour)}
+	requireNone := func(ending, ok any) {
+		t.Helper()
+		require.Zero(t, ending)
+		require.Equal(t, false, ok)
+	}
+	require.False(t, e.some.Load())
+	requireNone(e.of("s"))
+	requireNone(e.take("s"))
+	e.add("s", logout, decisionTime)
+	e.add("s2", theft, decisionTime)
+
+	requireNone(e.of("another"))
+	requireNone(e.take("another"))
+	for range 2 {
+		got, ok := e.of("s")
+		require.True(t, ok)
+		require.Equal(t, logout, got)
+	}
+	got, ok := e.take("s")
+	require.True(t, ok)
+	require.Equal(t, logout, got)
+	requireNone(e.take("s"))
+	requireNone(e.of("s"))
+	require.True(t, e.some.Load())
+
+	got, ok = e.take("s2")
+	require.True(t, ok)
+	require.Equal(t, theft, got)
+	require.False(t, e.some.Load(), "there are none, so nothing takes a lock")
+}
+
+// All of them are looked through once a minute. In an outage each logout leaves one.
+func TestEndings_arePurgedOnceAMinute(t *testing.T) {
+	for name, before := range map[string]time.Duration{
+		"": 0, "after a clock was put back": 365 * 24 * time.Hour,
+	} {
+		t.Run(name, func(t *testing.T) {
+			var e endings
+			add := func(session string, since, lasts time.Duration) int {
+				e.add(session, ending{until: at(since + lasts)}, at(since))
+				return len(e.sessions)
+			}
+			if before > 0 {
+				add("by the wrong clock", before, -before) // it is over when the clock is right
+			}
+			require.Equal(t, 1, add("short", 0, time.Second))
+			require.Equal(t, 2, add("long", time.Minute-us, time.Hour), "it is not time to look")
+			require.Equal(t, 2, add("last", time.Minute, time.Hour))
+			require.NotContains(t, e.sessions, "short")
+		})
+	}
+}
