@@ -183,7 +183,8 @@ bit ended;               /* somebody was told that the session is over */
  * because its call is still running or had to give up. A tab that is under way can still become such a
  * call, if the store can fail or stall.
  */
-#define IS_SENT (ANY_TAB(SENT_BY) || SENT_BY(THIEF) || (FAILURES + STALLS > 0 && TABS > 1 && !TABS_IDLE))
+#define IS_SENT (ANY_TAB(SENT_BY) || SENT_BY(THIEF) || \
+	(FAILURES + STALLS > 0 && TABS > 1 && !TABS_IDLE))
 #define MAY_BE_GIVEN_AGAIN (!stored.revoked && (IS_SENT || ANY_INSTANCE(DOUBTED_BY)))
 #ifdef L_RUNNING
 #define IS_SHUT (!ANY_INSTANCE(DOUBTED_BY))
@@ -328,7 +329,8 @@ inline giveUp(i) {
 
 inline markDelivered(who, n) {
 	delivered[who] = delivered[who] ||
-		(who != me && instanceOf[who] == instanceOf[me] && running[who].first != 0 && running[who].last <= n)
+		(who != me && instanceOf[who] == instanceOf[me] &&
+			running[who].first != 0 && running[who].last <= n)
 }
 
 inline deliver(i, n) {
@@ -621,12 +623,10 @@ inline conclude() {
 	:: made -> giveUp(instanceOf[me])
 	:: else
 	fi;
-#ifndef F_END_NOT_DENIED
 	if
 	:: mayBeEnded -> denied[instanceOf[me]] = 1
 	:: else
 	fi;
-#endif
 	returns(); done()
 }
 
@@ -994,14 +994,17 @@ proctype World() {
 end_world:
 	do
 #if HONEST_ONLY
-	:: atomic { timeout && now < END && calls < CALLS -> assumptions_leave_room = 0; assert(assumptions_leave_room) }
+	:: atomic { timeout && now < END && calls < CALLS ->
+		assumptions_leave_room = 0; assert(assumptions_leave_room)
+	   }
 #endif
 	:: atomic { now < END && TIME_MAY_PASS ->
 		now++;
 #if THEFTS > 0
-		shutOut = shutOut || (stolen && THIEF_IDLE && !stored.revoked && (held >> stored.generation) == 0 &&
-			GRACE_IS_OVER && IS_SHUT &&
-			(RECOVERY == 0 || (now >= stored.spent + RECOVERY && TABS_IDLE) || !(held & (1 << stored.predecessor))));
+		shutOut = shutOut || (stolen && THIEF_IDLE && !stored.revoked &&
+			(held >> stored.generation) == 0 && GRACE_IS_OVER && IS_SHUT &&
+			(RECOVERY == 0 || (now >= stored.spent + RECOVERY && TABS_IDLE) ||
+				!(held & (1 << stored.predecessor))));
 #endif
 		jarSince = (now >= jarSince + GRACE -> 0 : jarSince);
 		if
