@@ -1,9 +1,13 @@
 /*
- * One session in a store, an honest client of two tabs, a thief, a logout, a clock, and a store that loses replies and
- * writes. README.md says what is claimed, what is left out, and which scenes check.sh runs.
+ * One session in a store that fails and stalls, the Managers that serve it, an honest client of two
+ * tabs, a thief, a logout, and a clock. README.md says what is claimed, what is left out, and which
+ * scenes check.sh runs.
  *
- * The names are those of rotation.go and session.go. A token is its generation: one generation is always one string.
- * What begins with F_ is a fault, with L_ a limit: an assumption dropped that a claim needs.
+ * The names are those of rotation.go, deliveries.go and refresh.go, and the rule has the order that
+ * it has there. A token is its generation, because one generation is always one string.
+ *
+ * A name that begins with F_ is a fault. A name that begins with L_ is a limit: it drops an
+ * assumption that a claim needs.
  */
 
 /* What a scene is made of. */
@@ -14,16 +18,25 @@
 #define CALLS 4      /* refreshes by the honest client */
 #endif
 #ifndef THEFTS
-#define THEFTS 0     /* refreshes by the thief; 0: there is none */
+#define THEFTS 0     /* refreshes by the thief; 0: there is no thief */
 #endif
 #ifndef LOGOUTS
 #define LOGOUTS 0
+#endif
+#ifndef TOUCHES
+#define TOUCHES 0    /* writes of another instance that leave the generation alone */
 #endif
 #ifndef TICKS
 #define TICKS 4
 #endif
 #ifndef FAILURES
 #define FAILURES 0   /* calls of the store that fail */
+#endif
+#ifndef STALLS
+#define STALLS 0     /* calls of the store that take long */
+#endif
+#ifndef LANDS
+#define LANDS 0      /* 1: a write that failed can land later */
 #endif
 #ifndef LOSSES
 #define LOSSES 0     /* failovers */
@@ -32,7 +45,7 @@
 #define DEPTH 1      /* writes that one of them loses, at most: 1 or 2 */
 #endif
 #ifndef INSTANCES
-#define INSTANCES 1
+#define INSTANCES 1  /* Managers */
 #endif
 #ifndef GRACE
 #define GRACE 2      /* in ticks; 0: strict */
@@ -44,63 +57,95 @@
 #define START (1 + GRACE + RECOVERY)
 #define END (START + TICKS)
 #define THIEF TABS
+#define HOLDERS (TABS + 1)
 #define HONEST_ONLY (THEFTS == 0 && LOGOUTS == 0)
 
-/* The outcomes of decide. */
+/* The outcomes, as rotation.go has them. Expired is left out. */
 #define ROTATED 1
 #define HEALED 2
 #define REPLAYED 3
-#define RECOVERED 4
-#define REUSED 5
-#define REVOKED 6
-#define RACED 7
+#define RENEWED 4
+#define RECOVERED 5
+#define REUSED 6
+#define REVOKED 7
+#define UNREVOKED 8
+#define RACED 9
 
+/* The authors of a live generation. */
+#define SETTLED 0
+#define RUNNING 1
+#define UNDELIVERED 2
+
+/*
+ * The WriteID is in two parts: the name of the Manager that made the live generation, and the rest.
+ * The rest is the number of the client whose call wrote the record, as long as that call goes on, and
+ * 0 after that, because nothing asks for it any more. So one number serves all calls of a client.
+ */
 typedef Record {
-	byte version, generation, predecessor, consumedAt, rotatedAt, writeID;
+	byte version, generation, predecessor, consumedAt, rotatedAt, name, writeID;
 	bit revoked;
 	/* For the claims; no decision looks at these. */
-	byte made;    /* when the live generation was made */
+	byte made;    /* when the live generation was made, or its grace period began anew */
 	byte spent;   /* when the predecessor was first used */
 	bit thiefs    /* whether the thief made the live generation */
 };
+#define MY_ID (me + 1)         /* of the write that makes a successor */
+#define MY_END (me + 1 + 16)   /* of the write that ends the session */
 
 inline copy(to, from) {
-	to.version = from.version; to.generation = from.generation; to.predecessor = from.predecessor;
-	to.consumedAt = from.consumedAt; to.rotatedAt = from.rotatedAt; to.writeID = from.writeID;
+	to.version = from.version; to.generation = from.generation;
+	to.predecessor = from.predecessor; to.consumedAt = from.consumedAt;
+	to.rotatedAt = from.rotatedAt; to.name = from.name; to.writeID = from.writeID;
 	to.revoked = from.revoked; to.made = from.made; to.spent = from.spent; to.thiefs = from.thiefs
 }
 
 inline clear(rec) {
-	rec.version = 0; rec.generation = 0; rec.predecessor = 0; rec.consumedAt = 0; rec.rotatedAt = 0; rec.writeID = 0;
+	rec.version = 0; rec.generation = 0; rec.predecessor = 0; rec.consumedAt = 0;
+	rec.rotatedAt = 0; rec.name = 0; rec.writeID = 0;
 	rec.revoked = 0; rec.made = 0; rec.spent = 0; rec.thiefs = 0
 }
 
-/* The store, and what a failover can bring back. */
+/* The store, what a failover can bring back, and a write that failed and has not landed yet. */
 Record stored;
 #if LOSSES > 0
 Record before[DEPTH];
 byte kept;               /* how many of these there are */
 #endif
-byte losses = LOSSES, failures = FAILURES;
+#if LANDS > 0
+Record afloat;           /* with the Version that it is to have; 0: there is none */
+#endif
+byte losses = LOSSES, failures = FAILURES, stalls = STALLS, touches = TOUCHES;
 
-/* The instances' memories. A WriteID is the number of the call. */
-#define ENDING 32        /* added to it: the WriteID with which the call ends the session */
+/* The Managers' memories: the deny list, and the deliveries. A generation of 0 means none. */
+typedef Generations { byte first, last };
 bit denied[INSTANCES];
-short unanswered[INSTANCES];    /* a bit for each WriteID */
+Generations doubt[INSTANCES];
+Generations running[HOLDERS];  /* what the running call of a client has sent */
+bit delivered[HOLDERS];        /* somebody else has got that */
+#ifdef F_DOUBT_STAYS
+Generations stays[INSTANCES];
+#endif
+#ifdef F_NEVER_LEAVES
+byte stayed[INSTANCES];
+#endif
 
 /* The client, and the thief. */
 byte calls, thefts;
 byte jar, jarSince;
-byte underWay[TABS];     /* one more than the token of a request that no instance has looked at yet; 0: there is none */
-byte running[TABS + 1];  /* the WriteID of the call that goes on; 0: there is none */
+byte underWay[TABS];     /* one more than the token of a request that no instance has seen yet; 0: none */
+byte instanceOf[HOLDERS];
+bit busy[HOLDERS];       /* a request goes on, from when it is sent until its reply arrives or is lost */
 bit stolen;
-byte held;               /* a bit for each generation the thief has */
+byte held;               /* a bit for each generation that the thief has */
+#if defined(L_DOUBTED_AFTER) || defined(L_HEARD_ELSEWHERE)
+byte heard;              /* the newest generation that somebody got */
+#endif
 
 byte now = START;
 
 /*
- * The claims. Each is set and asserted in one step, so that spin names it. What a request must not be answered for is
- * noted when it is sent, and forgotten when the store loses what it followed from.
+ * The claims. Each is set and asserted in one step, so that spin names it. What a request must not be
+ * answered for is noted when it is sent, and forgotten when the store loses the reason.
  */
 bit one_live_successor = 1;
 bit honest_client_stays_in = 1;
@@ -109,42 +154,62 @@ bit thief_has_lost_for_good = 1;
 bit nothing_works_after_the_end = 1;
 bit known_revocation_is_made_again = 1;
 bit revocation_is_terminal = 1;
-bit assumptions_leave_room = 1;  /* not a claim: what is assumed of the client never stops it and the clock */
+bit assumptions_leave_room = 1;  /* not a claim: the assumptions never stop the client and the clock */
 
 #define AS_DISPLACED 1
 #define AS_CAUGHT 2
 #define AS_SHUT_OUT 4
 #define AS_ENDED 8
 #define AS_DENIED 16
-byte barred[TABS + 1];
+byte barred[HOLDERS];
 
 byte newest;             /* the newest generation ever made: what the thief can steal */
 byte displaced;          /* a bit for each generation that a recovery displaced */
-bit shutOut;             /* the thief has only tokens older than the live one, and no period is open for them */
+bit shutOut;             /* the thief has only tokens older than the live one, and no period is open */
 bit ended;               /* somebody was told that the session is over */
 
-#if TABS > 1
-#define TABS_IDLE (running[0] == 0 && running[1] == 0)
-#define WRITER_RUNS (stored.writeID != 0 && (stored.writeID == running[0] || stored.writeID == running[1]))
-#else
-#define TABS_IDLE (running[0] == 0)
-#define WRITER_RUNS (stored.writeID != 0 && stored.writeID == running[0])
-#endif
-#define THIEF_IDLE (running[THIEF] == 0)
-#if INSTANCES > 1
-#define IN_DOUBT(id) ((unanswered[0] | unanswered[1]) & (1 << (id)))
-#else
-#define IN_DOUBT(id) (unanswered[0] & (1 << (id)))
-#endif
-#define MAY_BE_DONE_AGAIN (!stored.revoked && (WRITER_RUNS || IN_DOUBT(stored.writeID)))
+#define HAS(range, n) (range.first != 0 && range.first <= (n) && (n) <= range.last)
+#define ANY_INSTANCE(p) (p(0) || (INSTANCES > 1 && p(INSTANCES - 1)))
+#define ANY_TAB(p) (p(0) || (TABS > 1 && p(TABS - 1)))
+#define BUSY(who) busy[who]
+#define TABS_IDLE (!ANY_TAB(BUSY))
+#define THIEF_IDLE (!busy[THIEF])
+
+#define DOUBTED_BY(i) (stored.name == (i) + 1 && HAS(doubt[i], stored.generation))
+#define SENT_BY(who) HAS(running[who], stored.generation)
 
 /*
- * What is assumed of an honest client that is alone; with a thief or a logout the claims hold of any client.
+ * Where a claim about the thief makes an exception: the live generation's token may be given again,
+ * because its call is still running or had to give up. A tab that is under way can still become such a
+ * call, if the store can fail or stall.
+ */
+#define IS_SENT (ANY_TAB(SENT_BY) || SENT_BY(THIEF) || \
+	(FAILURES + STALLS > 0 && TABS > 1 && !TABS_IDLE))
+#define MAY_BE_GIVEN_AGAIN (!stored.revoked && (IS_SENT || ANY_INSTANCE(DOUBTED_BY)))
+#ifdef L_RUNNING
+#define IS_SHUT (!ANY_INSTANCE(DOUBTED_BY))
+#else
+#ifdef L_DOUBT
+#define IS_SHUT (!IS_SENT)
+#else
+#if defined(L_DOUBTED_AFTER) || defined(L_HEARD_ELSEWHERE)
+#define IS_SHUT (!IS_SENT && (heard >= stored.generation || !ANY_INSTANCE(DOUBTED_BY)))
+#else
+#define IS_SHUT (!MAY_BE_GIVEN_AGAIN)
+#endif
+#endif
+#endif
+
+/*
+ * What is assumed of an honest client that is alone. With a thief or a logout the claims hold of any
+ * client.
  *
- * It refreshes when its access token is used up, which lives longer than the grace: not at once. It takes no reply to a
- * request that is older than the grace. A token that has been consumed works no longer when its period closes; until
- * then each request with it has arrived, and the client has tried again and got its successor, or was told to come
- * later. With a recovery period, none of its requests goes on while the grace closes.
+ * It refreshes when its access token is used up, which lives longer than the grace: not at once. It
+ * takes no reply to a request that is older than the grace. A token that has been consumed works no
+ * longer when its period closes; until then each request with it has arrived, and the client has tried
+ * again and got its successor, or the write that consumed it has not returned, or its call was told to
+ * come later. In the last two cases it goes to the instance that made the write. With a recovery
+ * period, none of its requests goes on while the grace closes.
  */
 #if HONEST_ONLY && !defined(L_EAGER)
 #define REFRESH_IS_DUE (now >= jarSince + GRACE)
@@ -163,27 +228,37 @@ bit ended;               /* somebody was told that the session is over */
 #define MAY_GET_LOST true
 #endif
 
-#if INSTANCES == 1 || defined(L_OTHER_INSTANCE)
-#define TOLD_TO_COME_LATER IN_DOUBT(stored.writeID)
+#define WRITES_AT(who, i) (stored.writeID == (who) + 1 && instanceOf[who] == (i) && !delivered[who])
+#if TABS > 1
+#define WRITER_RUNS_AT(i) (GRACE > 0 && (WRITES_AT(0, i) || WRITES_AT(1, i)))
 #else
-#define TOLD_TO_COME_LATER false
+#define WRITER_RUNS_AT(i) (GRACE > 0 && WRITES_AT(0, i))
 #endif
+#define KNOWS(token, i) ((token) == stored.predecessor && (DOUBTED_BY(i) || WRITER_RUNS_AT(i)))
+
 #define IS_FRESH(token) ((token) >= stored.generation || now + 1 < stored.rotatedAt + GRACE)
-#define WORKS(token) (IS_FRESH(token) || now + 1 < stored.consumedAt + RECOVERY || TOLD_TO_COME_LATER)
+#define WORKS(token, i) (IS_FRESH(token) || now + 1 < stored.consumedAt + RECOVERY || KNOWS(token, i))
+#define JAR_WORKS(i) WORKS(jar, i)
 #ifdef L_PATIENT
-#define TRIES_AGAIN (WORKS(jar) || !(REFRESH_IS_DUE))  /* a late reply looks like a new token */
+#define TRIES_AGAIN (ANY_INSTANCE(JAR_WORKS) || !(REFRESH_IS_DUE))  /* a late reply looks new */
 #else
-#define TRIES_AGAIN WORKS(jar)
+#define TRIES_AGAIN ANY_INSTANCE(JAR_WORKS)
 #endif
-#define ARRIVES(tab) (underWay[tab] == 0 || (underWay[tab] - 1 >= jar && WORKS(underWay[tab] - 1)) || \
+#define ARRIVES(tab) (underWay[tab] == 0 || \
+	(underWay[tab] - 1 >= jar && WORKS(underWay[tab] - 1, instanceOf[tab])) || \
 	(IS_FRESH(underWay[tab] - 1) && now + 1 < jarSince + GRACE))
 #if !HONEST_ONLY || GRACE == 0 || defined(L_LATE)
 #define TIME_MAY_PASS true
 #else
-#if RECOVERY == 0 || defined(L_STRADDLE)
+#define CLOSES (now + 1 == stored.rotatedAt + GRACE)
+#ifdef L_STRADDLE
 #define CROSSES false
 #else
-#define CROSSES (now + 1 == stored.rotatedAt + GRACE && !TABS_IDLE)
+#if RECOVERY > 0
+#define CROSSES (CLOSES && !TABS_IDLE)
+#else
+#define CROSSES (CLOSES && !TABS_IDLE && ANY_INSTANCE(DOUBTED_BY))
+#endif
 #endif
 #if TABS > 1
 #define TIME_MAY_PASS (stored.revoked || (TRIES_AGAIN && ARRIVES(0) && ARRIVES(1) && !CROSSES))
@@ -192,97 +267,225 @@ bit ended;               /* somebody was told that the session is over */
 #endif
 #endif
 
+/*
+ * The last two assumptions are about the instance and the store: "late replay" and "theft in an old
+ * record" in README.md.
+ */
+#if !HONEST_ONLY || defined(L_END_LOST)
+#define END_MAY_GET_LOST true
+#else
+#define END_MAY_GET_LOST (stored.version == version)
+#endif
+
+#if !HONEST_ONLY || GRACE == 0 || defined(L_LATE_REPLAY)
+#define MAY_GIVE_UP true
+#else
+#define OTHER_TAB_BUSY (TABS > 1 && busy[TABS - 1 - me])
+#define MAY_GIVE_UP (now < stored.rotatedAt + GRACE || !SENT_BY(me) || !(delivered[me] || OTHER_TAB_BUSY))
+#endif
+
+#if HONEST_ONLY && GRACE > 0 && INSTANCES > 1 && !defined(L_OTHER_INSTANCE)
+#define GOES_TO(i) (me == THIEF || token >= stored.generation || now < stored.rotatedAt + GRACE || \
+	now < stored.consumedAt + RECOVERY || KNOWS(token, i) || RUNS_AT(0, i) || RUNS_AT(TABS - 1, i))
+#define RUNS_AT(who, i) (stored.writeID == (who) + 1 && instanceOf[who] == (i))
+#else
+#define GOES_TO(i) true
+#endif
+
+/* ---- deliveries.go ---- */
+
+inline send() {
+	running[me].first = (running[me].first == 0 || generation < running[me].first -> \
+		generation : running[me].first);
+	running[me].last = (generation > running[me].last -> generation : running[me].last)
+}
+
+inline leave() {
+#ifdef F_NEVER_LEAVES
+	stayed[instanceOf[me]] = (running[me].last > 0 -> running[me].last : stayed[instanceOf[me]]);
+#endif
+	running[me].first = 0; running[me].last = 0; delivered[me] = 0
+}
+
+#ifdef F_GIVES_UP_SILENTLY
+#define IS_IN_DOUBT false
+#else
+#define IS_IN_DOUBT (running[me].first != 0 && !delivered[me])
+#endif
+
+inline giveUp(i) {
+	if
+	:: IS_IN_DOUBT ->
+		doubt[i].first = (doubt[i].first == 0 || running[me].first < doubt[i].first -> \
+			running[me].first : doubt[i].first);
+		doubt[i].last = (running[me].last > doubt[i].last -> running[me].last : doubt[i].last);
+		forgetDoubt(i)
+#ifdef F_DOUBT_STAYS
+		; stays[i].first = running[me].first; stays[i].last = running[me].last
+#endif
+	:: else
+	fi
+}
+
+inline markDelivered(who, n) {
+	delivered[who] = delivered[who] ||
+		(who != me && instanceOf[who] == instanceOf[me] &&
+			running[who].first != 0 && running[who].last <= n)
+}
+
+inline deliver(i, n) {
+	markDelivered(0, n);
+#if TABS > 1
+	markDelivered(1, n);
+#endif
+#if THEFTS > 0
+	markDelivered(THIEF, n);
+#endif
+	if
+	:: doubt[i].last <= n -> doubt[i].first = 0; doubt[i].last = 0
+	:: doubt[i].last > n && doubt[i].first <= n -> doubt[i].first = n + 1
+	:: else
+	fi
+}
+
+/* A doubt of which no record can come back is as good as none. */
+inline forgetDoubt(i) {
+	if
+	:: losses == 0 && LANDS == 0 && doubt[i].last < stored.generation ->
+		doubt[i].first = 0; doubt[i].last = 0
+	:: else
+	fi
+}
+
+inline forgetDoubts() {
+	forgetDoubt(0)
+#if INSTANCES > 1
+	; forgetDoubt(1)
+#endif
+}
+
+#define RUNS(who) ((who) != me && instanceOf[who] == instanceOf[me] && HAS(running[who], generation))
+#ifdef F_NEVER_LEAVES
+#define CALL_RUNS (ANY_TAB(RUNS) || RUNS(THIEF) || stayed[instanceOf[me]] == generation)
+#else
+#define CALL_RUNS (ANY_TAB(RUNS) || RUNS(THIEF))
+#endif
+#ifdef F_DOUBT_STAYS
+#define GAVE_UP HAS(stays[instanceOf[me]], generation)
+#else
+#define GAVE_UP HAS(doubt[instanceOf[me]], generation)
+#endif
+#define author \
+	(token != predecessor || name != instanceOf[me] + 1  -> SETTLED     : \
+	(CALL_RUNS                                           -> RUNNING     : \
+	(GAVE_UP                                             -> UNDELIVERED : \
+	                                                        SETTLED)))
+
 /* ---- rotation.go ---- */
 
-#ifdef F_PARENT_ALWAYS
-#define IN_GRACE (token == stored.predecessor)
-#else
-#ifdef F_GRANDPARENT
-#define IN_GRACE (at < stored.rotatedAt + GRACE)
-#else
-#define IN_GRACE (token == stored.predecessor && at < stored.rotatedAt + GRACE)
-#endif
-#endif
-#define IN_RECOVERY (token == stored.predecessor && at < stored.consumedAt + RECOVERY)
+#define within(now, from, period) ((now) < (from) + (period))
+#define sooner(t, u) ((u) < (t) -> (u) : (t))
 
 #ifdef F_HEAL_REVIVES
-#define IS_REVOKED (stored.revoked && token <= live)
+#define IS_REVOKED (revoked && token <= generation)
 #else
-#define IS_REVOKED (stored.revoked)
+#define IS_REVOKED revoked
 #endif
 #ifdef F_NO_HEAL
 #define IS_NEWER false
 #else
-#define IS_NEWER (token > live)
+#define IS_NEWER (token > generation)
 #endif
-#ifdef F_NO_RACE
-#define LOST false
+#ifdef F_GRANDPARENT
+#define IS_OLDER (token + 2 < generation)
 #else
-#define LOST (reached > 0 && GRACE > 0 && live >= reached)
+#define IS_OLDER (token != predecessor)
+#endif
+#ifdef F_PARENT_ALWAYS
+#define IN_GRACE(at) true
+#else
+#define IN_GRACE(at) within(at, rotatedAt, GRACE)
+#endif
+
+#define judge(at) \
+	(IS_REVOKED                         -> REVOKED   : \
+	(token == generation                -> ROTATED   : \
+	(IS_NEWER                           -> HEALED    : \
+	(IS_OLDER                           -> REUSED    : \
+	(IN_GRACE(at)                       -> REPLAYED  : \
+	(within(at, consumedAt, RECOVERY)   -> RECOVERED : \
+	                                       REUSED))))))
+
+#ifdef F_NO_RACE
+#define WAS_OVERTAKEN false
+#else
+#define WAS_OVERTAKEN (good && generation > reached && GRACE > 0)
+#endif
+
+inline overtaken() {
+	if
+	:: !(WAS_OVERTAKEN) -> what = judge(presented)
+	:: else ->
+		what = judge(sooner(presented, rotatedAt));
+		what = (what == REUSED -> RACED : what)
+	fi
+}
+
+/* The rows of the table in decide, and faults that leave one out. */
+#ifdef F_NO_DENY
+#define KNOWN false
+#else
+#define KNOWN (denied[instanceOf[me]] && !revoked)
+#endif
+#ifdef F_NO_RUNNING
+#define ROW_RUNNING false
+#else
+#define ROW_RUNNING (author == RUNNING && GRACE > 0 && (what == REUSED || what == RECOVERED))
+#endif
+#define ROW_RENEW (author == UNDELIVERED && what == REPLAYED)
+#ifdef F_NO_RECOVER
+#define ROW_RECOVER false
+#else
+#define ROW_RECOVER (author == UNDELIVERED && what == REUSED)
 #endif
 
 inline decide() {
-	at = (LOST && presented > stored.rotatedAt -> stored.rotatedAt : presented);
-	if
-	:: IS_REVOKED -> what = REVOKED
-	:: else -> if
-		:: token == live -> what = ROTATED
-		:: IS_NEWER -> what = HEALED
-		:: else -> if
-			:: IN_GRACE -> what = REPLAYED
-			:: else -> if
-				:: IN_RECOVERY -> what = RECOVERED
-				:: else -> what = (LOST -> RACED : REUSED)
-				fi
-			fi
-		fi
-	fi;
-	/* One more than session.go has: 0 is that the token has not stood. */
-	reached = (reached > 0 -> reached : (what == ROTATED || what == HEALED -> token + 1 : (what == RECOVERED -> live + 1 : 0)));
-	at = 0
+	overtaken();
+	what = \
+		(KNOWN && what != REUSED        -> UNREVOKED : \
+		(KNOWN || token != predecessor  -> what      : \
+		(ROW_RUNNING                    -> REPLAYED  : \
+		(ROW_RENEW                      -> RENEWED   : \
+		(ROW_RECOVER                    -> RECOVERED : \
+		                                   what)))))
 }
 
-/* Writes the end of the session, or what decide said of the record that was loaded. */
-inline apply() {
-	revocation_is_terminal = (!stored.revoked || ending); assert(revocation_is_terminal);
-	push();
+#define makesSuccessor (what == ROTATED || what == HEALED || what == RENEWED || what == RECOVERED)
+
+/* What the loaded record becomes, stamped now. */
+inline next() {
 	if
-	:: ending -> stored.revoked = 1; stored.writeID = id + ENDING
-	:: else ->
-		if
-		:: what == RECOVERED ->
-			displaced = displaced | (1 << live);
-			stored.generation = live + 1;
+	:: what == ROTATED || what == HEALED ->
+		predecessor = token; consumedAt = now * (RECOVERY > 0); generation = token + 1
+	:: what == RECOVERED ->
 #ifdef F_NOT_DISPLACED
-			stored.predecessor = live;
-#else
-			stored.predecessor = predecessor;
+		predecessor = generation;
 #endif
 #ifdef F_RECOVERY_SLIDES
-			stored.consumedAt = now;
-#else
-			stored.consumedAt = consumedAt;
+		consumedAt = now;
 #endif
-		:: else ->
-			stored.generation = token + 1;
-			stored.predecessor = token;
-			stored.consumedAt = now * (RECOVERY > 0);
-			stored.spent = now * (RECOVERY > 0)
-		fi;
-#ifdef L_SLOW_WRITE
-		stored.rotatedAt = presented;
-#else
-		stored.rotatedAt = now;
-#endif
-		stored.writeID = id;
-		stored.revoked = 0;
-		stored.made = now * (THEFTS > 0);
-		stored.thiefs = (me == THIEF);
-		one_live_successor = (losses < LOSSES || stored.generation >= newest); assert(one_live_successor);
-		newest = (stored.generation > newest -> stored.generation : newest)
+		generation = generation + 1
+	:: what == RENEWED ->
+		skip
 	fi;
-	stored.version = version + 1
+	rotatedAt = now
 }
+
+#ifdef F_NO_LATE
+#define late false
+#else
+#define late (GRACE > 0 && 2 * (now - rotatedAt) > GRACE)
+#endif
 
 /* ---- the store ---- */
 
@@ -293,107 +496,244 @@ inline apply() {
 #define FITS (stored.version == version)
 #else
 #ifdef F_HEAL_REVIVES
-#define FITS (stored.version == version && (!stored.revoked || (what == HEALED && !ending)))
+#define FITS (stored.version == version && (!stored.revoked || (what == HEALED && sent != END_SENT)))
 #else
 #define FITS (stored.version == version && !stored.revoked)
 #endif
 #endif
 #endif
 
-/* Keeps what a failover can bring back, and forgets WriteIDs that nothing can ask for any more. */
+/* Keeps what a failover can bring back. */
 inline push() {
-	if
-	:: losses == 0 -> unanswered[0] = 0
-#if INSTANCES > 1
-		; unanswered[1] = 0
-#endif
-	:: else
 #if LOSSES > 0
+	if
+	:: losses > 0 ->
 #if DEPTH > 1
 		copy(before[1], before[0]);
 #endif
 		copy(before[0], stored);
 		kept = (kept < DEPTH -> kept + 1 : DEPTH)
-#endif
+	:: else
 	fi
+#else
+	skip
+#endif
 }
 
-#if LOSSES == 0
-#define IS_KEPT(id) (stored.writeID == (id))
-#else
-#if DEPTH > 1
-#define IS_KEPT(id) (stored.writeID == (id) || before[0].writeID == (id) || before[1].writeID == (id))
-#else
-#define IS_KEPT(id) (stored.writeID == (id) || before[0].writeID == (id))
-#endif
-#endif
+/* Swaps a successor, of which generation, predecessor, consumedAt and rotatedAt say what it is. */
+inline apply() {
+	revocation_is_terminal = !stored.revoked; assert(revocation_is_terminal);
+	push();
+	if
+	:: what == RECOVERED -> displaced = displaced | (1 << stored.generation)
+	:: what == ROTATED || what == HEALED -> stored.spent = now * (RECOVERY > 0)
+	:: else
+	fi;
+	if
+	:: what != RENEWED -> stored.thiefs = (me == THIEF)
+	:: else
+	fi;
+	stored.generation = generation;
+	stored.predecessor = predecessor;
+	stored.consumedAt = consumedAt;
+	stored.rotatedAt = rotatedAt;
+	stored.made = now * (THEFTS > 0);
+	stored.name = instanceOf[me] + 1;
+	stored.writeID = MY_ID;
+	stored.revoked = 0;
+	stored.version = version + 1;
+	one_live_successor = (losses < LOSSES || generation >= newest); assert(one_live_successor);
+	newest = (generation > newest -> generation : newest);
+	forgetDoubts()
+}
 
-/* ---- session.go ---- */
+inline revoke() {
+	push();
+	stored.revoked = 1; stored.writeID = MY_END; stored.version = version + 1
+}
+
+/* Nothing asks any more for the WriteIDs of a call that is over. */
+inline forgetWriteID(rec) {
+	rec.writeID = (rec.writeID == MY_ID || rec.writeID == MY_END -> 0 : rec.writeID)
+}
+
+/* The request is lost, or it reaches the store later. */
+inline float() {
+#if LANDS > 0
+	if
+	:: afloat.version == 0 && stored.version == version && !stored.revoked ->
+		afloat.version = version + 1;
+		afloat.generation = generation; afloat.predecessor = predecessor;
+		afloat.consumedAt = consumedAt; afloat.rotatedAt = rotatedAt;
+		afloat.name = instanceOf[me] + 1; afloat.writeID = MY_ID; afloat.thiefs = (me == THIEF)
+	:: true
+	fi
+#else
+	skip
+#endif
+}
+
+/* ---- refresh.go ---- */
+
+#define SUCCESSOR_SENT 1
+#define END_SENT 2
 
 #ifdef F_NO_WRITE_ID
-#define IS_OWN(id) false
+#define IS_OWN false
 #else
-#define IS_OWN(id) (stored.writeID == (id))
-#endif
-#ifdef F_NO_DENY
-#define IS_DENIED false
-#else
-#define IS_DENIED (!stored.revoked && denied[instance])
-#endif
-#ifdef F_NOT_DONE_AGAIN
-#define DO_AGAIN false
-#else
-#define DO_AGAIN (token == stored.predecessor && stored.generation == stored.predecessor + 1 && \
-	stored.writeID < ENDING && (unanswered[instance] & (1 << stored.writeID)))
+#define IS_OWN ((sent == SUCCESSOR_SENT && stored.writeID == MY_ID) || \
+	(sent == END_SENT && stored.writeID == MY_END))
 #endif
 
+inline returns() {
+	leave();
+	forgetWriteID(stored);
+#if LOSSES > 0
+	forgetWriteID(before[0]);
+#if DEPTH > 1
+	forgetWriteID(before[1]);
+#endif
+#endif
+#if LANDS > 0
+	forgetWriteID(afloat);
+#endif
+	presented = 0; what = 0; sent = 0; own = 0; good = 0; reached = 0; made = 0; mayBeEnded = 0;
+	version = 0; predecessor = 0; consumedAt = 0; rotatedAt = 0; revoked = 0; name = 0
+}
+
+inline done() {
+	busy[me] = 0; barred[me] = 0; instanceOf[me] = 0; token = 0; sentAt = 0; generation = 0
+}
+
+/* The call returns a verdict. The session is over, or so it says. */
+inline verdict() {
+	honest_client_stays_in = !(HONEST_ONLY); assert(honest_client_stays_in);
+	returns(); done()
+}
+
+inline over() {
+	denied[instanceOf[me]] = 1;
+	ended = 1;
+	verdict()
+}
+
+/* The call returns ErrUnavailable. */
+inline conclude() {
+	if
+	:: made -> giveUp(instanceOf[me])
+	:: else
+	fi;
+	if
+	:: mayBeEnded -> denied[instanceOf[me]] = 1
+	:: else
+	fi;
+	returns(); done()
+}
+
 /* The tokens are sent. Whether they arrive is another matter. */
-inline answer(with) {
+inline answer() {
 	one_live_successor = !(barred[me] & AS_DISPLACED); assert(one_live_successor);
 	thief_is_caught = !(barred[me] & AS_CAUGHT); assert(thief_is_caught);
 	thief_has_lost_for_good = !(barred[me] & AS_SHUT_OUT); assert(thief_has_lost_for_good);
 	nothing_works_after_the_end = !(barred[me] & AS_ENDED); assert(nothing_works_after_the_end);
 	known_revocation_is_made_again = !(barred[me] & AS_DENIED); assert(known_revocation_is_made_again);
-	live = with
+	deliver(instanceOf[me], generation);
+#ifdef L_DOUBTED_AFTER
+	heard = (generation > heard -> generation : heard);
+#endif
+#ifdef L_HEARD_ELSEWHERE
+	heard = (generation > heard && stored.name != instanceOf[me] + 1 -> generation : heard);
+#endif
+	returns()
 }
 
-inline done() {
-	running[me] = 0; barred[me] = 0;
-	token = 0; presented = 0; sentAt = 0; instance = 0; id = 0; what = 0; live = 0;
-	version = 0; predecessor = 0; consumedAt = 0; reached = 0; inDoubt = 0; ending = 0
-}
-
-inline verdict() {
-	honest_client_stays_in = !(HONEST_ONLY); assert(honest_client_stays_in);
-	done()
-}
-
-inline over() {
-	denied[instance] = 1;
-	ended = 1;
-	verdict()
-}
-
-inline unavailable() {
+/* The grace period begins anew: best effort, in one step, because it may take a second at most. */
+inline renew() {
 	if
-	:: inDoubt && IS_KEPT(id) -> unanswered[instance] = unanswered[instance] | (1 << id)
-	:: else
-	fi;
-	done()
-}
-
-inline choose_instance() {
-	if
-	:: instance = 0
-#if INSTANCES > 1
-	:: instance = 1
+	:: stored.version == version && !stored.revoked ->
+		push();
+		stored.rotatedAt = now; stored.made = now * (THEFTS > 0);
+		stored.version = version + 1; stored.writeID = 0
+	:: stored.version != version || stored.revoked
+#if !HONEST_ONLY || defined(L_RENEWAL_FAILS)
+	:: failures > 0 -> failures--
 #endif
 	fi
 }
 
+/* A write that makes a successor was applied: version and rotatedAt are the record's. */
+inline finish() {
+	if
+	:: late -> renew()
+	:: else
+	fi;
+	answer()
+}
+
+inline load() {
+	version = stored.version; generation = stored.generation; predecessor = stored.predecessor;
+	consumedAt = stored.consumedAt; rotatedAt = stored.rotatedAt; name = stored.name;
+	revoked = stored.revoked;
+	own = IS_OWN
+}
+
+#ifdef F_NOT_AFRESH
+#define DECIDES (sent != END_SENT || revoked)
+#else
+#define DECIDES true
+#endif
+
+/* What an attempt does with the loaded record, up to the authorizer. */
+inline attempt() {
+	if
+	:: own && sent == END_SENT -> over(); goto end_idle
+	:: own && sent != END_SENT -> finish(); goto reply
+	:: else
+	fi;
+	what = REUSED;
+	if
+	:: DECIDES -> decide()
+	:: else
+	fi;
+	if
+	:: !good && makesSuccessor -> good = 1; reached = (generation > token -> generation : token)
+	:: else
+	fi;
+	if
+	:: what == RACED -> conclude(); goto end_idle
+	:: what == REVOKED -> denied[instanceOf[me]] = 1; verdict(); goto end_idle
+#ifdef F_REUSE_SPARES
+	:: what == REUSED -> ended = 1; verdict(); goto end_idle
+#endif
+	:: else
+	fi;
+	/* Only what is still needed is kept. */
+	sent = 0; own = 0; revoked = 0; name = 0; rotatedAt = 0;
+	if
+	:: what == RECOVERED || what == RENEWED
+	:: what == REPLAYED -> predecessor = 0; consumedAt = 0; presented = 0; reached = 0; good = 0
+	:: else -> generation = 0; predecessor = 0; consumedAt = 0
+	fi;
+#ifndef F_HEAL_REVIVES
+	what = (what == HEALED -> ROTATED : what);
+#endif
+	what = (what == UNREVOKED -> REUSED : what)
+}
+
+/* ErrConflict. If this is all that became of its writes, none of the call's can be in the store. */
+inline conflict() {
+	if
+	:: !made -> leave()
+	:: else
+	fi;
+	what = 0; version = 0; generation = 0; predecessor = 0; consumedAt = 0; rotatedAt = 0
+}
+
 proctype Holder(byte me) {
-	byte token, presented, sentAt, instance, id, what, live, at, version, predecessor, consumedAt, reached;
-	bit inDoubt, ending;
+	byte token, presented, sentAt, what, sent, reached;
+	byte version, generation, predecessor, consumedAt, rotatedAt, name;
+	bit revoked, own, good;
+	bit made, mayBeEnded;  /* a write of the call may have been applied */
 
 #if THEFTS > 0
 	if
@@ -416,13 +756,13 @@ end_steal:	atomic {
 end_idle:
 	atomic {
 		if
-		:: me == 0 && calls < CALLS && REFRESH_IS_DUE -> calls++; token = jar; id = calls
+		:: me == 0 && calls < CALLS && REFRESH_IS_DUE -> calls++; token = jar
 #if TABS > 1
-		:: me == 1 && running[0] && calls < CALLS && REFRESH_IS_DUE -> calls++; token = jar; id = calls
+		:: me == 1 && busy[0] && calls < CALLS && REFRESH_IS_DUE -> calls++; token = jar
 #endif
 #if THEFTS > 0
 		:: me == THIEF && thefts < THEFTS ->
-			thefts++; id = CALLS + thefts;
+			thefts++;
 			if
 			:: held & 1 -> token = 0
 			:: held & 2 -> token = 1
@@ -435,23 +775,30 @@ end_idle:
 			fi
 #endif
 		fi;
-		choose_instance();
-		running[me] = id;
+		if
+		:: GOES_TO(0) -> instanceOf[me] = 0
+#if INSTANCES > 1
+		:: GOES_TO(1) -> instanceOf[me] = 1
+#endif
+		:: HONEST_ONLY && !GOES_TO(0) && (INSTANCES == 1 || !GOES_TO(1))
+		fi;
 		sentAt = now;
 		barred[me] = AS_DISPLACED * ((displaced & (1 << token)) && losses == LOSSES) |
 			AS_SHUT_OUT * (me == THIEF && shutOut) |
 			AS_ENDED * ended |
-			AS_DENIED * denied[instance] |
-			AS_CAUGHT * (me != THIEF && RECOVERY == 0 && stored.thiefs && !stored.revoked && token < stored.generation &&
-				now >= stored.made + GRACE && THIEF_IDLE && !MAY_BE_DONE_AGAIN);
+			AS_DENIED * denied[instanceOf[me]] |
+			AS_CAUGHT * (me != THIEF && RECOVERY == 0 && stored.thiefs && !stored.revoked &&
+				token < stored.generation && now >= stored.made + GRACE && THIEF_IDLE &&
+				!MAY_BE_GIVEN_AGAIN);
+		busy[me] = 1;
 		if
 		:: me != THIEF -> underWay[me] = token + 1
 		:: else
 		fi
 	}
 
-attempt:
-	atomic { /* Load, and decide */
+again:
+	atomic { /* Load and decide. */
 		if
 		:: presented == 0 -> presented = sentAt
 		:: presented == 0 && sentAt < now -> presented = now
@@ -462,74 +809,107 @@ attempt:
 		:: else
 		fi;
 		if
-		:: failures > 0 -> failures--; unavailable(); goto end_idle
+		:: failures > 0 && MAY_GIVE_UP -> failures--; conclude(); goto end_idle
 		:: true
 		fi;
+		load();
+#if STALLS > 0
 		if
-		:: ending && IS_OWN(id + ENDING) -> over(); goto end_idle
-		:: !ending && IS_OWN(id) -> answer(stored.generation); goto reply
-		:: ending && !stored.revoked && !IS_OWN(id + ENDING)
-		:: else ->
-			live = stored.generation;
-			ending = 0;
-			if
-			:: IS_DENIED -> ending = 1
-			:: else ->
-				live = (DO_AGAIN -> live - 1 : live);
-				decide();
-				if
-				:: what == RACED -> unavailable(); goto end_idle
-				:: what == REVOKED -> denied[instance] = 1; verdict(); goto end_idle
-				:: what == REUSED ->
-#ifdef F_REUSE_SPARES
-					ended = 1; verdict(); goto end_idle
-#else
-					ending = 1
-#endif
-				:: else
-				fi
-			fi
+		:: stalls > 0 -> stalls--; goto loaded
+		:: true
 		fi;
-		/* Only what the write needs is kept. */
-		version = stored.version;
-		if
-		:: !ending && what == RECOVERED -> predecessor = stored.predecessor; consumedAt = stored.consumedAt
-		:: !ending && what == REPLAYED
-		:: else -> live = 0
-#ifndef F_HEAL_REVIVES
-			; what = (ending -> 0 : ROTATED)
-#endif
-		fi
+		attempt();
+		goto decided
 	}
-	atomic { /* Authorize and sign, and Swap */
+loaded:
+	atomic { /* The Load took long: the record may be out of date. */
+#endif
+		attempt()
+	}
+decided:
+	atomic { /* Authorize and sign, and Swap. */
 		if
-		:: !ending && what == REPLAYED ->
+		:: what == REPLAYED ->
 #ifdef F_GRACE_SLIDES
 			stored.rotatedAt = (stored.version == version -> now : stored.rotatedAt);
 #endif
-			answer(live);
+			answer();
 			goto reply
+		:: what == REUSED ->
+			sent = END_SENT;
+			if
+			:: FITS -> revoke(); over(); goto end_idle
+			:: FITS && failures > 0 -> failures--; mayBeEnded = 1; revoke()  /* the reply is lost */
+			:: failures > 0 && END_MAY_GET_LOST -> failures--; mayBeEnded = 1  /* the request is lost */
+			:: !(FITS) ->                                                    /* ErrConflict */
+#ifdef F_CONFLICT_DENIES
+				mayBeEnded = 1;
+#endif
+				conflict(); goto again
+			fi;
+			goto failed
 		:: else
 		fi;
+		sent = SUCCESSOR_SENT;
+		next();
+		send();
+#if STALLS > 0
 		if
-		:: FITS -> apply();
-			if
-			:: ending -> over(); goto end_idle
-			:: else -> answer(stored.generation); goto reply
-			fi
-		:: FITS && failures > 0 -> failures--; inDoubt = 1; apply()  /* the reply is lost */
-		:: FITS && failures > 0 -> failures--; inDoubt = 1           /* the request is lost */
-		:: !(FITS)                                                   /* ErrConflict */
+		:: stalls > 0 -> stalls--; goto stalled
+		:: true
 		fi;
-		what = 0; live = 0; version = 0; predecessor = 0; consumedAt = 0;
-		goto attempt
+#endif
+		if
+		:: FITS ->
+			apply();
+			version++;
+#if STALLS > 0
+			if
+			:: stalls > 0 -> stalls--; goto applied
+			:: true
+			fi;
+#endif
+			finish();
+			goto reply
+		:: FITS && failures > 0 -> failures--; made = 1; apply()
+		:: failures > 0 -> failures--; made = 1; float()
+		:: !(FITS) -> conflict(); goto again
+		fi;
+		goto failed
+	}
+#if STALLS > 0
+stalled:
+	atomic { /* The write was on its way for long. */
+		if
+		:: FITS -> apply(); version++; goto applied
+		:: failures > 0 -> failures--; made = 1; float()
+		:: !(FITS) -> conflict(); goto again
+		fi;
+		goto failed
+	}
+applied:
+	atomic { /* Its reply was on its way for long. */
+		if
+		:: true -> finish(); goto reply
+		:: failures > 0 -> failures--; made = 1; goto failed
+		fi
+	}
+#endif
+
+failed:
+	atomic { /* It is not known whether the write was applied. */
+		what = 0; version = 0; generation = 0; predecessor = 0; consumedAt = 0; rotatedAt = 0;
+		if
+		:: MAY_GIVE_UP -> conclude(); goto end_idle
+		:: goto again
+		fi
 	}
 
 reply:
 	atomic {
 		if
-		:: me == THIEF -> held = held | (1 << live)
-		:: me != THIEF && STILL_WAITS -> jar = live; jarSince = now
+		:: me == THIEF -> held = held | (1 << generation)
+		:: me != THIEF && STILL_WAITS -> jar = generation; jarSince = now
 		:: me != THIEF && (MAY_GET_LOST || !(STILL_WAITS))
 		fi;
 		done();
@@ -545,23 +925,31 @@ reply:
 #define FITS_LOGOUT (stored.version == version && !stored.revoked)
 #endif
 
-inline told() { denied[instance] = 1; ended = 1; instance = 0; version = 0 }
+inline told() { denied[instance] = 1; ended = 1; instance = 0; version = 0; mayBeEnded = 0 }
 
 inline end_session() {
 	push();
 	stored.version = version + 1;
 	stored.revoked = 1;
-	stored.writeID = ENDING
+	stored.writeID = 0
 }
 
 proctype Logout() {
 	byte instance, version;
+	bit mayBeEnded;
 
-	choose_instance();
-load:
+	if
+	:: instance = 0
+#if INSTANCES > 1
+	:: instance = 1
+#endif
+	fi;
+look:
 	atomic {
 		if
-		:: failures > 0 -> failures--; instance = 0; goto end
+		:: failures > 0 -> failures--;
+			denied[instance] = denied[instance] || mayBeEnded;
+			instance = 0; mayBeEnded = 0; goto end
 		:: stored.revoked -> told(); goto end
 		:: !stored.revoked -> version = stored.version
 		fi
@@ -569,12 +957,12 @@ load:
 	atomic { /* Swap */
 		if
 		:: FITS_LOGOUT -> end_session(); told(); goto end
-		:: FITS_LOGOUT && failures > 0 -> failures--; end_session()
-		:: FITS_LOGOUT && failures > 0 -> failures--
+		:: FITS_LOGOUT && failures > 0 -> failures--; mayBeEnded = 1; end_session()
+		:: failures > 0 -> failures--; mayBeEnded = 1
 		:: !(FITS_LOGOUT)
 		fi;
 		version = 0;
-		goto load
+		goto look
 	}
 end:
 	skip
@@ -597,13 +985,8 @@ inline forget(who) { barred[who] = barred[who] & (AS_DENIED | (AS_ENDED * ended)
 #else
 #define GRACE_IS_OVER (now >= stored.made + GRACE)
 #endif
-#ifdef L_DONE_AGAIN
-#define IS_SHUT (GRACE_IS_OVER)
-#else
-#define IS_SHUT (GRACE_IS_OVER && !MAY_BE_DONE_AGAIN)
-#endif
 
-/* Time, and failovers. */
+/* Time, failovers, and other writers. */
 proctype World() {
 #if LOSSES > 0
 	bit revoked;
@@ -611,19 +994,25 @@ proctype World() {
 end_world:
 	do
 #if HONEST_ONLY
-	:: atomic { timeout && now < END && calls < CALLS -> assumptions_leave_room = 0; assert(assumptions_leave_room) }
+	:: atomic { timeout && now < END && calls < CALLS ->
+		assumptions_leave_room = 0; assert(assumptions_leave_room)
+	   }
 #endif
 	:: atomic { now < END && TIME_MAY_PASS ->
 		now++;
 #if THEFTS > 0
-		shutOut = shutOut || (stolen && THIEF_IDLE && !stored.revoked && (held >> stored.generation) == 0 &&
-			IS_SHUT &&
-			(RECOVERY == 0 || (now >= stored.spent + RECOVERY && TABS_IDLE) || !(held & (1 << stored.predecessor))));
+		shutOut = shutOut || (stolen && THIEF_IDLE && !stored.revoked &&
+			(held >> stored.generation) == 0 && GRACE_IS_OVER && IS_SHUT &&
+			(RECOVERY == 0 || (now >= stored.spent + RECOVERY && TABS_IDLE) ||
+				!(held & (1 << stored.predecessor))));
 #endif
 		jarSince = (now >= jarSince + GRACE -> 0 : jarSince);
 		if
 		:: TABS_IDLE && THIEF_IDLE ->
 			age(stored)
+#if LANDS > 0
+			; age(afloat)
+#endif
 #if LOSSES > 0
 			; age(before[0])
 #if DEPTH > 1
@@ -633,6 +1022,36 @@ end_world:
 		:: else
 		fi
 	   }
+#if TOUCHES > 0
+	/* Another instance changes something else of the session. */
+	:: atomic { touches > 0 && !stored.revoked && !ANY_TAB(SENT_BY) ->
+		touches--;
+		push();
+		stored.version++;
+		stored.writeID = 0
+#ifdef F_NAME_LOST
+		; stored.name = 0
+#endif
+	   }
+#endif
+#if LANDS > 0
+	:: atomic { afloat.version != 0 ->
+		if
+		:: afloat.version == stored.version + 1 && !stored.revoked ->
+			push();
+			displaced = displaced | ((afloat.predecessor < stored.generation && \
+				afloat.generation != stored.generation) << stored.generation);
+			afloat.made = now * (THEFTS > 0);
+			afloat.spent = (afloat.predecessor < stored.generation -> stored.spent : now * (RECOVERY > 0));
+			afloat.thiefs = (afloat.generation == stored.generation -> stored.thiefs : afloat.thiefs);
+			copy(stored, afloat);
+			one_live_successor = (losses < LOSSES || stored.generation >= newest); assert(one_live_successor);
+			newest = (stored.generation > newest -> stored.generation : newest)
+		:: else
+		fi;
+		clear(afloat)
+	   }
+#endif
 #if LOSSES > 0
 	:: atomic { losses > 0 && kept > 0 ->
 		losses--;
@@ -670,6 +1089,7 @@ end_world:
 
 init {
 	atomic {
+		stored.name = 1;
 		run Holder(0);
 #if TABS > 1
 		run Holder(1);
