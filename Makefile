@@ -1,7 +1,7 @@
 # `make` lists the targets with the text beside each.
 .DEFAULT_GOAL := help
 .PHONY: help check test vectors test-clients test-browser lint proofs soak model mutants fuzz
-.PHONY: coverage bench bench-stores bench-http bench-peers servers screenshot quickstart webapp
+.PHONY: coverage bench bench-feed bench-stores bench-http bench-peers servers screenshot quickstart webapp
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,9 @@ coverage: ## which statements of the packages that hold secrets no test of their
 
 bench: ## the core beside the raw operations that nothing can be faster than
 	cd benchmarks && go test -run '^$$' -bench '^Benchmark(Verify|Refresh|MemoryStore)' -timeout 30m .
+
+bench-feed: ## how soon a revocation is known elsewhere, beside a million others
+	cd benchmarks && go test -run '^$$' -bench '^BenchmarkFeed' -benchtime 1x -timeout 30m .
 
 bench-stores: servers ## a refresh on real servers beside the cheapest possible write
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkStore' -timeout 60m .

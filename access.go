@@ -23,6 +23,10 @@ type AccessConfig struct {
 	// byte.
 	Issuer string
 
+	// FormerIssuers are names that Issuer had before, as after its URL was corrected. Their sessions go on
+	// here, and their access tokens are accepted until they expire.
+	FormerIssuers []string
+
 	// Audience is the aud claim of tokens whose grant names no other. A token is accepted if its
 	// aud has one of these.
 	Audience []string
@@ -51,6 +55,11 @@ func (c AccessConfig) validate() (AccessConfig, error) {
 		return c, errors.New("tokensession: AccessConfig.Audience is empty: " +
 			"a token must be for someone (RFC 9068 section 2.2)")
 	}
+	for _, former := range c.FormerIssuers {
+		if err := checkText("AccessConfig.FormerIssuers", former, maxNameSize); err != nil {
+			return c, err
+		}
+	}
 	for _, a := range c.Audience {
 		if err := checkText("AccessConfig.Audience", a, maxNameSize); err != nil {
 			return c, err
@@ -65,6 +74,7 @@ func (c AccessConfig) validate() (AccessConfig, error) {
 			c.CacheSize, maxCacheSize)
 	}
 	c.Audience = slices.Clone(c.Audience)
+	c.FormerIssuers = slices.Clone(c.FormerIssuers)
 	if c.CacheSize == 0 {
 		c.CacheSize = defaultCacheSize
 	}
@@ -72,6 +82,14 @@ func (c AccessConfig) validate() (AccessConfig, error) {
 		c.Now = time.Now
 	}
 	return c, nil
+}
+
+// issuers are those whose sessions and tokens are ours.
+func (c AccessConfig) issuers() []string { return append([]string{c.Issuer}, c.FormerIssuers...) }
+
+// isOurs reports whether an issuer is one of them.
+func (c AccessConfig) isOurs(issuer string) bool {
+	return issuer == c.Issuer || slices.Contains(c.FormerIssuers, issuer)
 }
 
 // An Access is what a verified access token says. It may share memory with other results for the

@@ -27,10 +27,14 @@ const (
 	defaultMaxLifetime = 30 * 24 * time.Hour
 	defaultGrace       = 10 * time.Second
 	defaultRecovery    = time.Hour
+	defaultKeepEnded   = 25 * time.Hour // the longest AccessTTL, and time for clocks that differ
 
 	minTTL       = time.Second                // exp is in whole seconds
 	maxAccessTTL = 24 * time.Hour             // how long a RevocationFeed reports a revocation
 	maxPeriod    = 100 * 365 * 24 * time.Hour // keeps dates within what stores hold
+
+	minFeedInterval = 100 * time.Millisecond
+	maxFeedInterval = time.Minute // what was revoked meanwhile is accepted for as long
 
 	// maxNameSize is the bytes of a subject, client id, issuer or audience: any database indexes a
 	// column of that size.
@@ -42,8 +46,8 @@ const (
 type Config struct {
 	// AccessTTL is how long an access token is good for: 15 minutes if 0, from 1 second to 24
 	// hours. It never outlives its session. Revocations are remembered for this long and a little
-	// more: where it is made shorter, a session revoked before can be used with an access token
-	// made before, until that expires.
+	// more. So a Manager accepts no token for longer than its own AccessTTL, also if a Manager with
+	// a longer one made it: where AccessTTL is made shorter, clients refresh sooner.
 	AccessTTL time.Duration
 
 	// RefreshTTL is how long a session lasts without a refresh: 7 days if 0. Every refresh starts
@@ -102,10 +106,21 @@ type Config struct {
 	// store.
 	RefreshKeys [][]byte
 
+	// FeedInterval is how often Run looks for what other instances have revoked, from 100
+	// milliseconds to 1 minute. If it is 0, that is each second, or every 10 seconds while the
+	// store notifies of news: then a revocation is known at once all the same.
+	FeedInterval time.Duration
+
 	// OnEvent is told what happens to sessions. It is called in the goroutine of the call that
 	// caused it, after the fact is in the store, and must neither block nor panic: the client would
 	// not get its tokens.
 	OnEvent func(context.Context, Event)
+
+	// KeepEnded is how long the record of a session that was ended is kept: 25 hours if 0. Other instances
+	// learn of a revocation from the record, so it has to be there for as long as an access token of the
+	// session could be accepted anywhere: at least AccessTTL, GracePeriod and 11 minutes for clocks that
+	// differ. Until the record goes, [Manager.Session] tells why the session was ended.
+	KeepEnded time.Duration
 
 	// Now is the clock; time.Now if nil, which in a bubble of testing/synctest is the bubble's.
 	Now func() time.Time
@@ -138,7 +153,10 @@ func (c Config) withDefaults() (Config, error) {
 	for _, d := range []struct {
 		field        *time.Duration
 		defaultValue time.Duration
-	}{{&c.AccessTTL, defaultAccessTTL}, {&c.RefreshTTL, defaultRefreshTTL}, {&c.MaxLifetime, defaultMaxLifetime}, {&c.GracePeriod, defaultGrace}} {
+	}{
+		{&c.AccessTTL, defaultAccessTTL}, {&c.RefreshTTL, defaultRefreshTTL},
+		{&c.MaxLifetime, defaultMaxLifetime}, {&c.GracePeriod, defaultGrace},
+	} {
 		if *d.field == 0 {
 			*d.field = d.defaultValue
 		}
@@ -148,6 +166,9 @@ func (c Config) withDefaults() (Config, error) {
 		if c.GracePeriod == Strict {
 			c.RecoveryPeriod = Strict
 		}
+	}
+	if c.KeepEnded == 0 {
+		c.KeepEnded = max(defaultKeepEnded, c.leastKeepEnded())
 	}
 	if err := c.validate(); err != nil {
 		return c, fmt.Errorf("tokensession: Config.%w", err)
@@ -170,7 +191,8 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 func (c Config) validate() error {
-	return cmp.Or(c.validateLifetimes(), c.validateGrace(), c.validateCounts(), c.validateKeys())
+	return cmp.Or(c.validateLifetimes(), c.validateGrace(), c.validateKeepEnded(), c.validateFeed(),
+		c.validateCounts(), c.validateKeys())
 }
 
 func (c Config) validateLifetimes() error {
@@ -199,6 +221,26 @@ func (c Config) validateGrace() error {
 	return nil
 }
 
+func (c Config) validateKeepEnded() error {
+	if least := c.leastKeepEnded(); c.KeepEnded < least || c.KeepEnded > maxPeriod {
+		return fmt.Errorf("KeepEnded %v: must be from AccessTTL, GracePeriod and 11 minutes (%v) to %v",
+			c.KeepEnded, least, maxPeriod)
+	}
+	return nil
+}
+
+func (c Config) validateFeed() error {
+	if d := c.FeedInterval; d != 0 && (d < minFeedInterval || d > maxFeedInterval) {
+		return fmt.Errorf("FeedInterval %v: must be from %v to %v", d, minFeedInterval, maxFeedInterval)
+	}
+	return nil
+}
+
+// leastKeepEnded is how long an access token of an ended session could be accepted somewhere.
+func (c Config) leastKeepEnded() time.Duration {
+	return c.AccessTTL + max(c.GracePeriod, 0) + 2*maxLeeway + clockSkew
+}
+
 func (c Config) validateCounts() error {
 	if c.MaxSessions < 0 {
 		return fmt.Errorf("MaxSessions %d: cannot be negative", c.MaxSessions)
@@ -222,15 +264,18 @@ func (c Config) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(c.String()))
 
 // String describes the config without RefreshKeys.
 func (c Config) String() string {
-	return fmt.Sprintf("tokensession.Config{AccessTTL:%v RefreshTTL:%v MaxLifetime:%v GracePeriod:%v RecoveryPeriod:%v MaxSessions:%d RefreshKeys:%d REDACTED}",
-		c.AccessTTL, c.RefreshTTL, c.MaxLifetime, c.GracePeriod, c.RecoveryPeriod, c.MaxSessions, len(c.RefreshKeys))
+	return fmt.Sprintf("tokensession.Config{AccessTTL:%v RefreshTTL:%v MaxLifetime:%v GracePeriod:%v RecoveryPeriod:%v MaxSessions:%d FeedInterval:%v RefreshKeys:%d REDACTED}",
+		c.AccessTTL, c.RefreshTTL, c.MaxLifetime, c.GracePeriod, c.RecoveryPeriod, c.MaxSessions, c.FeedInterval, len(c.RefreshKeys))
 }
 
 // LogValue describes the config without RefreshKeys.
 func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 func (c Config) rules() rules {
-	return rules{refreshTTL: c.RefreshTTL, grace: max(c.GracePeriod, 0), recovery: max(c.RecoveryPeriod, 0)}
+	return rules{
+		refreshTTL: c.RefreshTTL, maxLifetime: max(c.MaxLifetime, 0),
+		grace: max(c.GracePeriod, 0), recovery: max(c.RecoveryPeriod, 0), keepEnded: c.KeepEnded,
+	}
 }
 
 // checkText refuses what some store, column or claim could not hold as it is.

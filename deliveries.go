@@ -16,7 +16,7 @@ import (
 // connection. Then the call returns ErrUnavailable, its client is told to come again, and the outage can
 // last for hours.
 //
-// So there are two kinds of entries. A running call has sent a write and has not returned. A doubt
+// So there are two kinds of entries. A running call has not returned, and may have sent a write. A doubt
 // remains of a call whose write may have been applied, and of which nobody received the successor: the
 // call gave up, or its caller had gone away, or the host's code panicked. As soon as anybody receives a
 // successor, everything up to its generation is settled.
@@ -35,13 +35,13 @@ type deliveryShard struct {
 	nextPurge time.Time
 }
 
-// A runningCall is a call that has sent a write and has not returned.
+// A runningCall is a call that has not returned.
 type runningCall struct {
 	writeID   string // of the call
 	sessionID string
-	made      generations
-	until     time.Time // the latest end of the session that it wrote
-	delivered bool      // somebody has received the last generation that it made, or a later one
+	made      generations // that it has sent
+	until     time.Time   // the latest end of the session that it wrote
+	received  uint64      // the highest generation that anybody has received since it began
 }
 
 // A doubt says which generations of a session were perhaps made by calls of which nobody received them.
@@ -50,57 +50,104 @@ type doubt struct {
 	until time.Time // the latest end of the session that these calls wrote
 }
 
-// generations are a range of them, both ends included.
+// generations are a range of them, both ends included. The zero value is none: a successor's generation
+// is 1 or more.
 type generations struct{ first, last uint64 }
 
-func (g generations) has(n uint64) bool { return g.first <= n && n <= g.last }
+func (g generations) has(n uint64) bool { return n > 0 && g.first <= n && n <= g.last }
 
 func (g generations) with(other generations) generations {
+	switch {
+	case g.first == 0:
+		return other
+	case other.first == 0:
+		return g
+	}
 	return generations{min(g.first, other.first), max(g.last, other.last)}
+}
+
+// above returns those that are newer than n.
+func (g generations) above(n uint64) generations {
+	if g.last <= n {
+		return generations{}
+	}
+	return generations{max(g.first, n+1), g.last}
+}
+
+// A snapshot is what the deliveries knew of a session at a moment.
+type snapshot struct {
+	running generations // sent by calls that had not returned
+	doubted generations
+}
+
+// author says what a snapshot knows about who made a generation.
+func (s snapshot) author(generation uint64) author {
+	switch {
+	case s.running.has(generation):
+		return running
+	case s.doubted.has(generation):
+		return undelivered
+	}
+	return settled
+}
+
+// begin notes that a call begins. From now on, it knows what others receive.
+func (d *deliveries) begin(sessionID, call string) {
+	s := d.lock(sessionID)
+	defer s.mu.Unlock()
+	s.running = append(s.running, runningCall{writeID: call, sessionID: sessionID})
+}
+
+// look returns what is known of a session. It has to be asked before the record is loaded: a call that
+// has returned by then has written all that it had to write, and the record shows it. A call that looks
+// does not count itself, because it recognizes what it sent by the WriteID.
+func (d *deliveries) look(sessionID, call string) snapshot {
+	s := d.lock(sessionID)
+	defer s.mu.Unlock()
+	known := snapshot{doubted: s.doubts[sessionID].made}
+	for i := range s.running {
+		if c := &s.running[i]; c.sessionID == sessionID && c.writeID != call {
+			known.running = known.running.with(c.made)
+		}
+	}
+	return known
 }
 
 // send notes that a call is about to write a record. A call can send several writes.
 func (d *deliveries) send(call string, next Record) {
 	s := d.lock(next.ID)
 	defer s.mu.Unlock()
-	made := generations{next.Generation, next.Generation}
-	i := s.find(call)
-	if i < 0 {
-		s.running = append(s.running, runningCall{
-			writeID: call, sessionID: next.ID, made: made, until: next.ExpiresAt,
-		})
-		return
+	if i := s.find(call); i >= 0 {
+		c := &s.running[i]
+		c.made = c.made.with(generations{next.Generation, next.Generation})
+		c.until = later(c.until, next.ExpiresAt)
 	}
-	c := &s.running[i]
-	c.delivered = c.delivered && next.Generation <= c.made.last
-	c.made, c.until = c.made.with(made), later(c.until, next.ExpiresAt)
 }
 
 // withdraw notes that no write of a call can be in the store: each was refused.
 func (d *deliveries) withdraw(sessionID, call string) {
 	s := d.lock(sessionID)
 	defer s.mu.Unlock()
-	s.take(call)
+	if i := s.find(call); i >= 0 {
+		s.running[i].made = generations{}
+	}
 }
 
-// leave ends a call. If it has sent a write, and nobody has received what that made, a doubt remains. The
-// doubt ends with the session.
+// leave ends a call. What it has sent and nobody has received remains as a doubt, until the session ends.
 func (d *deliveries) leave(sessionID, call string, now time.Time) {
 	s := d.lock(sessionID)
 	defer s.mu.Unlock()
 	c, ok := s.take(call)
-	if !ok || c.delivered {
+	left := c.made.above(c.received)
+	if !ok || left.first == 0 {
 		return
 	}
 	s.purge(now)
-	left := doubt{c.made, c.until}
-	if before, ok := s.doubts[sessionID]; ok {
-		left = doubt{left.made.with(before.made), later(left.until, before.until)}
-	}
 	if s.doubts == nil {
 		s.doubts = make(map[string]doubt)
 	}
-	s.doubts[sessionID] = left
+	before := s.doubts[sessionID]
+	s.doubts[sessionID] = doubt{left.with(before.made), later(c.until, before.until)}
 }
 
 // deliver notes that somebody receives a generation's token. That settles everything up to it.
@@ -108,33 +155,19 @@ func (d *deliveries) deliver(sessionID string, generation uint64) {
 	s := d.lock(sessionID)
 	defer s.mu.Unlock()
 	for i := range s.running {
-		if s.running[i].sessionID == sessionID && s.running[i].made.last <= generation {
-			s.running[i].delivered = true
+		if c := &s.running[i]; c.sessionID == sessionID {
+			c.received = max(c.received, generation)
 		}
 	}
-	if left, ok := s.doubts[sessionID]; ok && left.made.last <= generation {
+	before, ok := s.doubts[sessionID]
+	if !ok {
+		return
+	}
+	if before.made = before.made.above(generation); before.made.first == 0 {
 		delete(s.doubts, sessionID)
-	} else if ok && left.made.first <= generation {
-		left.made.first = generation + 1
-		s.doubts[sessionID] = left
+	} else {
+		s.doubts[sessionID] = before
 	}
-}
-
-// author says what is known about who made a generation of a session. A call that asks does not
-// count as running: what it sent itself it recognizes by its WriteID.
-func (d *deliveries) author(sessionID, asking string, generation uint64) author {
-	s := d.lock(sessionID)
-	defer s.mu.Unlock()
-	for i := range s.running {
-		call := &s.running[i]
-		if call.sessionID == sessionID && call.writeID != asking && call.made.has(generation) {
-			return running
-		}
-	}
-	if left, ok := s.doubts[sessionID]; ok && left.made.has(generation) {
-		return undelivered
-	}
-	return settled
 }
 
 // lock returns the shard of a session, locked. A session id is base64url of a hash, so its first

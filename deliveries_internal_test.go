@@ -13,7 +13,13 @@ func TestDeliveries(t *testing.T) {
 	now := decisionTime
 	end := now.Add(7 * 24 * time.Hour)
 	sends := func(call string, generation uint64) func(*deliveries) {
-		return func(d *deliveries) { d.send(call, sent("s", generation, end)) }
+		return func(d *deliveries) {
+			begun(d, call, "s")
+			d.send(call, sent("s", generation, end))
+		}
+	}
+	begins := func(call string) func(*deliveries) {
+		return func(d *deliveries) { d.begin("s", call) }
 	}
 	withdraws := func(call string) func(*deliveries) {
 		return func(d *deliveries) { d.withdraw("s", call) }
@@ -41,7 +47,9 @@ func TestDeliveries(t *testing.T) {
 		{"a call was refused", story{sends("a", 1), withdraws("a")}, [4]author{}},
 		{"a call was refused, and has returned", story{sends("a", 1), withdraws("a"), leaves("a")}, [4]author{}},
 		{"a call was refused, and sends again", story{sends("a", 1), withdraws("a"), sends("a", 2)}, [4]author{2: running}},
-		{"what a call made was got, and it has made another since", story{sends("a", 1), delivers(1), sends("a", 2), leaves("a")}, [4]author{1: undelivered, 2: undelivered}},
+		{"what a call made was got, and it has made another since", story{sends("a", 1), delivers(1), sends("a", 2), leaves("a")}, [4]author{2: undelivered}},
+		{"somebody got it before the call sent it", story{begins("a"), delivers(1), sends("a", 1), leaves("a")}, [4]author{}},
+		{"somebody got it, and then the call displaced it", story{begins("a"), delivers(1), sends("a", 1), sends("a", 2), leaves("a")}, [4]author{2: undelivered}},
 		{"it made the same one again", story{sends("a", 1), delivers(1), sends("a", 1), leaves("a")}, [4]author{}},
 		{"a call gave up", story{sends("a", 1), leaves("a")}, [4]author{1: undelivered}},
 		{"a call that sent nothing gave up", story{leaves("a")}, [4]author{}},
@@ -67,10 +75,17 @@ func TestDeliveries(t *testing.T) {
 				step(&d)
 			}
 			for n, want := range c.want {
-				require.Equal(t, want, d.author("s", "asking", uint64(n)), "generation %d", n)
-				require.Equal(t, settled, d.author("s2 in the same shard", "asking", uint64(n)))
+				require.Equal(t, want, d.look("s", "asking").author(uint64(n)), "generation %d", n)
+				require.Equal(t, settled, d.look("s2 in the same shard", "asking").author(uint64(n)))
 			}
 		})
+	}
+}
+
+// begun begins a call, unless that was done before.
+func begun(d *deliveries, call, session string) {
+	if d[session[0]%64].find(call) < 0 {
+		d.begin(session, call)
 	}
 }
 
@@ -85,10 +100,11 @@ func TestDeliveries_takeOneEntryASession(t *testing.T) {
 	now := decisionTime
 	for n := range 10_000 {
 		call := fmt.Sprint(n)
+		begun(&d, call, "s")
 		d.send(call, sent("s", 1, now.Add(time.Hour)))
 		d.leave("s", call, now)
 	}
-	require.Equal(t, undelivered, d.author("s", "", 1))
+	require.Equal(t, undelivered, d.look("s", "").author(1))
 	require.Len(t, d['s'%64].doubts, 1)
 	require.Empty(t, d['s'%64].running)
 }
@@ -96,13 +112,14 @@ func TestDeliveries_takeOneEntryASession(t *testing.T) {
 func TestDeliveries_keepNoCallThatHasReturned(t *testing.T) {
 	var d deliveries
 	for n := range 200 {
+		d.begin(fmt.Sprint(n), fmt.Sprint("call ", n))
 		d.send(fmt.Sprint("call ", n), sent(fmt.Sprint(n), 1, at(time.Hour)))
 	}
 	for n := range 200 {
-		require.Equal(t, running, d.author(fmt.Sprint(n), "", 1))
+		require.Equal(t, running, d.look(fmt.Sprint(n), "").author(1))
 		d.deliver(fmt.Sprint(n), 1)
 		d.leave(fmt.Sprint(n), fmt.Sprint("call ", n), decisionTime)
-		require.Equal(t, settled, d.author(fmt.Sprint(n), "", 1))
+		require.Equal(t, settled, d.look(fmt.Sprint(n), "").author(1))
 	}
 	for i := range d {
 		require.Empty(t, d[i].running)
@@ -114,6 +131,7 @@ func TestDeliveries_endWithTheSession(t *testing.T) {
 	now := decisionTime
 	doubt := func(session string, until ...time.Time) { // of one call, which sends so often
 		for _, end := range until {
+			begun(&d, session, session)
 			d.send(session, sent(session, 1, end))
 		}
 		d.leave(session, session, now)
@@ -134,11 +152,13 @@ func TestDeliveries_endWithTheSession(t *testing.T) {
 func TestDeliveries_ofACallThatHasWrittenTwice(t *testing.T) {
 	var d deliveries
 	now := decisionTime
+	begun(&d, "a", "s")
 	d.send("a", sent("s", 1, now.Add(time.Hour)))
+	begun(&d, "a", "s")
 	d.send("a", sent("s", 3, now.Add(time.Hour)))
 	d.deliver("s", 1)
 	d.leave("s", "a", now)
-	require.Equal(t, undelivered, d.author("s", "", 3))
+	require.Equal(t, undelivered, d.look("s", "").author(3))
 }
 
 // All doubts of a shard are looked through once a minute. In an outage each refresh leaves one.
@@ -150,6 +170,7 @@ func TestDeliveries_arePurgedOnceAMinute(t *testing.T) {
 			var d deliveries
 			doubt := func(session string, since, lasts time.Duration) int {
 				now := at(since)
+				begun(&d, session, session)
 				d.send(session, sent(session, 1, now.Add(lasts)))
 				d.leave(session, session, now)
 				return len(d['s'%64].doubts)
@@ -160,7 +181,7 @@ func TestDeliveries_arePurgedOnceAMinute(t *testing.T) {
 			require.Equal(t, 1, doubt("s1", 0, time.Second))
 			require.Equal(t, 2, doubt("s2", time.Minute-us, time.Hour), "it is not time to look")
 			require.Equal(t, 2, doubt("s3", time.Minute, time.Hour))
-			require.Equal(t, settled, d.author("s1", "", 1))
+			require.Equal(t, settled, d.look("s1", "").author(1))
 		})
 	}
 }

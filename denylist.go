@@ -1,61 +1,247 @@
 package tokensession
 
 import (
+	"encoding/binary"
+	"math"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-const purgeInterval = time.Minute
+const (
+	denyShards    = 256
+	purgeInterval = 30 * time.Second // each shard's
+	purgeStep     = purgeInterval / denyShards
+)
 
-// A timedSet holds ids, each until the latest time it was added for. Reading it takes no lock and
-// allocates nothing.
-type timedSet struct {
-	ids       sync.Map     // id → until when, in microseconds
-	nextPurge atomic.Int64 // in microseconds
+// A sessionKey is a session's id, 22 characters of base64url, as the 16 bytes that they stand for.
+// The zero key stands for an id that has not this form, and nothing is ever denied under it.
+type sessionKey struct{ hi, lo uint64 }
+
+func keyOf(sessionID string) sessionKey {
+	if !isSessionID(sessionID) {
+		return sessionKey{}
+	}
+	var b [16]byte
+	if _, err := strictBase64.Decode(b[:], []byte(sessionID)); err != nil {
+		return sessionKey{} // it has stray bits, and would be a second spelling of another id
+	}
+	return sessionKey{binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])}
 }
 
-func (s *timedSet) add(id string, until, now time.Time) {
-	if !until.After(now) {
+// A denial says which access tokens of a session are refused. Of two denials the greater one holds,
+// because it refuses all that the other one does. Below refused it is the first epoch whose tokens
+// are good.
+type denial uint64
+
+const (
+	notDenied denial = 0
+	refused   denial = math.MaxUint64 - 1 // its record cannot be read, and may say that it is revoked
+	forGood   denial = math.MaxUint64     // it is known to be revoked
+)
+
+// A denyList holds which sessions' access tokens are refused, and until when. Reading it takes no
+// lock and allocates nothing, because each Verify does.
+//
+// It is a hash table in shards. A session's key is part of a SHA-256, so that its bits are the
+// hash. Writers of a shard take turns by a lock. Readers do not see the lock, and that is safe for
+// three reasons. A slot's key is written once, before its time, and a reader looks at the time
+// first. Its time and its denial only ever grow. And nothing is taken out of a table: a table that
+// is too full, or holds too much that is over, is copied to a new one, which then takes its place
+// in one step.
+type denyList struct {
+	shards [denyShards]denyShard
+	turn   atomic.Int64 // which step of the purge was the last one, counted by the clock
+}
+
+type denyShard struct {
+	table atomic.Pointer[denyTable] // nil: empty
+
+	mu     sync.Mutex // of the writers
+	count  int
+	purged int64 // when it was last purged, in microseconds
+	over   int64 // what ended by then may be dropped: when it was purged the time before
+}
+
+// A denyTable is a table of a power of two of slots. A key is in the first free slot from its
+// place.
+type denyTable struct{ slots []denySlot }
+
+type denySlot struct {
+	until  atomic.Int64 // in microseconds; 0: the slot is free
+	denial atomic.Uint64
+	key    sessionKey
+}
+
+// add denies a session until a time. What was denied before is denied no less and no shorter.
+func (l *denyList) add(k sessionKey, d denial, until, now time.Time) {
+	if k == (sessionKey{}) || !until.After(now) {
 		return
 	}
-	for {
-		known, there := s.ids.LoadOrStore(id, until.UnixMicro())
-		if !there || known.(int64) >= until.UnixMicro() || s.ids.CompareAndSwap(id, known, until.UnixMicro()) {
-			break
+	l.purge(now)
+	s := l.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.add(k, d, until.UnixMicro(), now.UnixMicro())
+}
+
+// find returns what a session is denied now.
+func (l *denyList) find(k sessionKey, now time.Time) denial {
+	table := l.shard(k).table.Load()
+	if table == nil {
+		return notDenied
+	}
+	slot, there := table.slot(k)
+	if !there || slot.until.Load() <= now.UnixMicro() {
+		return notDenied
+	}
+	return denial(slot.denial.Load())
+}
+
+func (l *denyList) shard(k sessionKey) *denyShard { return &l.shards[k.hi%denyShards] }
+
+// purge purges the shards whose turn has come, each one once in purgeInterval. The one who calls it
+// waits for that, and nobody else does.
+func (l *denyList) purge(now time.Time) {
+	turn := now.UnixMicro() / purgeStep.Microseconds()
+	last := l.turn.Load()
+	if turn == last || !l.turn.CompareAndSwap(last, turn) {
+		return
+	}
+	// The clock may have been put back, and then nobody's turn has come.
+	for n := max(last, turn-denyShards) + 1; n <= turn; n++ {
+		l.shards[uint64(n)%denyShards].purge(now.UnixMicro())
+	}
+}
+
+// slot returns the slot that a key has, or else the free one where it would go. There always is
+// one. A reader must not look into the free one: somebody may just be writing another key there.
+func (t *denyTable) slot(k sessionKey) (slot *denySlot, there bool) {
+	mask := uint64(len(t.slots) - 1)
+	for i := k.lo & mask; ; i = (i + 1) & mask {
+		switch s := &t.slots[i]; {
+		case s.until.Load() == 0:
+			return s, false
+		case s.key == k:
+			return s, true
 		}
 	}
-	next := s.nextPurge.Load()
-	due := now.UnixMicro() >= next || now.UnixMicro() < next-purgeInterval.Microseconds() // the clock was put back
-	if due && s.nextPurge.CompareAndSwap(next, now.Add(purgeInterval).UnixMicro()) {
-		s.purge(now)
+}
+
+// live counts the slots in use whose time is not over.
+func (t *denyTable) live(over int64) int {
+	n := 0
+	for i := range t.slots {
+		if t.slots[i].lives(over) {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *denySlot) lives(over int64) bool {
+	until := s.until.Load()
+	return until != 0 && until > over
+}
+
+// add is denyList's, under the lock. Here and in the following, times are in microseconds.
+func (s *denyShard) add(k sessionKey, d denial, until, now int64) {
+	table := s.table.Load()
+	if table == nil || 4*(s.count+1) > 3*len(table.slots) {
+		table = s.copy(min(s.over, now), 1)
+	}
+	slot, there := table.slot(k)
+	if !there {
+		slot.key = k
+		s.count++
+	}
+	// In this order, else a reader could find the new time beside the old denial.
+	slot.denial.Store(max(slot.denial.Load(), uint64(d)))
+	slot.until.Store(max(slot.until.Load(), until))
+}
+
+// purge drops what was over at the purge before. That was a while ago, so that a clock which is a
+// year ahead for some moments has nothing dropped that is still needed afterwards.
+func (s *denyShard) purge(now int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch since := now - s.purged; {
+	case since < 0: // the clock was put back
+		s.purged, s.over = now, min(s.over, now)
+		return
+	case since < purgeInterval.Microseconds()/2: // the one before came late
+		return
+	}
+	s.purged, s.over = now, s.purged
+	table := s.table.Load()
+	if table == nil {
+		return
+	}
+	if dead := s.count - table.live(s.over); dead > 0 && 8*dead >= s.count {
+		s.copy(s.over, 0)
 	}
 }
 
-// has takes the id as an any because the map does, and to make one of a string costs an allocation.
-// A [verifiedToken] keeps its session's id in that form.
-func (s *timedSet) has(id any, now time.Time) bool {
-	until, ok := s.ids.Load(id)
-	return ok && now.UnixMicro() < until.(int64)
-}
-
-func (s *timedSet) purge(now time.Time) {
-	s.ids.Range(func(id, until any) bool {
-		if now.UnixMicro() >= until.(int64) {
-			s.ids.CompareAndDelete(id, until)
+// copy makes a new table of what is not over, with room for so many more, and puts it in the place
+// of the old one. It is 5/16 to 5/8 full then, so that an entry of 32 bytes takes 102 at most.
+func (s *denyShard) copy(over int64, more int) *denyTable {
+	old := s.table.Load()
+	if old == nil {
+		old = &denyTable{}
+	}
+	s.count = old.live(over)
+	if s.count+more == 0 {
+		s.table.Store(nil)
+		return nil
+	}
+	table := &denyTable{make([]denySlot, 1<<bits.Len(uint(8*(s.count+more)/5)))}
+	for i := range old.slots {
+		from := &old.slots[i]
+		if !from.lives(over) {
+			continue
 		}
-		return true
-	})
+		to, _ := table.slot(from.key)
+		to.key = from.key
+		to.denial.Store(from.denial.Load())
+		to.until.Store(from.until.Load())
+	}
+	s.table.Store(table)
+	return table
 }
 
-// deny puts a revoked session on the deny list, for as long as an access token of it may live. The
-// clock that revoked may be behind that of the instance that made the token by as much as the
-// leeway, which comes to the token's life, too.
+// deny puts a revoked session on the deny list, for as long as an access token of it may live.
 func (m *Manager) deny(sessionID string, revokedAt time.Time) {
-	m.denied.add(sessionID, revokedAt.Add(m.denyPeriod()), m.now())
+	m.denied.add(keyOf(sessionID), forGood, revokedAt.Add(m.denyPeriod()), m.now())
 }
 
+// denyPeriod is for how long after a revocation an access token of the session can be accepted
+// here. A replay makes access tokens, too, and may do so while the revocation is being written.
+// This instance accepts a token for acceptancePeriod from its iat. And the clock that revoked may
+// be behind that of the instance that made the token by as much as the leeway, or a little more.
 func (m *Manager) denyPeriod() time.Duration {
-	// A replay makes access tokens, too, and may do so while the revocation is being written.
-	return m.cfg.AccessTTL + m.rules.grace + 2*m.signer.cfg.Leeway + clockSkew
+	return m.acceptancePeriod() + m.rules.grace + m.signer.cfg.Leeway + clockSkew
+}
+
+// acceptancePeriod is for how long after its iat a token is accepted, whatever its exp. Tokens of
+// this Manager never live longer. A Manager with another AccessTTL may make some that do, and the
+// deny list forgets a revoked session by this Manager's AccessTTL.
+//
+// Both iat and exp are cut to seconds, so that AccessTTL counts as whole ones.
+func (m *Manager) acceptancePeriod() time.Duration {
+	ttl := (m.cfg.AccessTTL + time.Second - 1).Truncate(time.Second)
+	return ttl + m.signer.cfg.Leeway
+}
+
+// heard puts on the deny list what the feed tells. A session of which nobody can read when it was
+// revoked is refused anew each time that the feed tells it.
+func (m *Manager) heard(r Revocation, now time.Time) {
+	d, at := forGood, r.At
+	if at.IsZero() {
+		d, at = refused, now
+	}
+	if r.Epoch != 0 {
+		d = min(denial(r.Epoch), refused-1)
+	}
+	m.denied.add(keyOf(r.SessionID), d, at.Add(m.denyPeriod()), now)
 }

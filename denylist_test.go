@@ -143,3 +143,115 @@ func TestLogout_afterTheSessionsEndEndsTheAccessToken(t *testing.T) {
 		require.ErrorIs(t, err, tokensession.ErrRevoked, name)
 	}
 }
+
+// Two Managers issue tokens of different lives for the same sessions: AccessTTL was changed, and not
+// every instance has the new one yet, or two applications share a signer and a store. Wherever the
+// session is revoked, and whoever forgets it first, no token of it comes back to life.
+func TestAccessTTL_ofAnotherManagerBringsNoTokenOfARevokedSessionBack(t *testing.T) {
+	long := tokensession.Config{AccessTTL: time.Hour}
+	short := tokensession.Config{AccessTTL: 5 * time.Minute}
+	for name, c := range map[string]struct {
+		issues, revokes, verifies tokensession.Config
+		leeway                    time.Duration
+		behind                    time.Duration // the clock that revokes
+	}{
+		"shortened":                         {issues: long, revokes: short, verifies: short},
+		"shortened, revoked by an old one":  {issues: long, revokes: long, verifies: short},
+		"shortened, verified by an old one": {issues: long, revokes: short, verifies: long},
+		"lengthened, not yet here":          {issues: long, revokes: long, verifies: short},
+		"lengthened, and revoked by an old": {issues: long, revokes: short, verifies: long},
+		"of one length":                     {issues: long, revokes: long, verifies: long},
+		"with leeway": {issues: long, revokes: short, verifies: short,
+			leeway: 5 * time.Minute},
+		"with leeway, by a clock that is behind": {issues: long, revokes: short, verifies: short,
+			leeway: 5 * time.Minute, behind: 5*time.Minute + 59*time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			access := accessConfig
+			access.Leeway = c.leeway
+			signer, err := tokensession.NewAccessSigner(testKeyFor("EdDSA").key, access)
+			require.NoError(t, err)
+			clock, store := testkit.NewClock(), tokensession.NewMemoryStore()
+			manager := func(cfg tokensession.Config, behind time.Duration) *tokensession.Manager {
+				cfg.Now = func() time.Time { return clock.Now().Add(-behind) }
+				cfg.GracePeriod = tokensession.Strict // for which a denial lasts longer
+				return newManager(t, signer, store, cfg)
+			}
+			issuer, verifier := manager(c.issues, 0), manager(c.verifies, 0)
+			tokens, err := issuer.Start(ctx, "alice")
+			require.NoError(t, err)
+			_, err = verifier.Verify(tokens.AccessToken)
+			require.NoError(t, err, "and it is in the cache from now on")
+			require.NoError(t, manager(c.revokes, c.behind).Revoke(ctx, tokens.Session.ID))
+			_, err = verifier.VerifyLive(ctx, tokens.AccessToken) // hears of it, as from the feed
+			require.ErrorIs(t, err, tokensession.ErrRevoked)
+			for range 3700 + int(c.leeway/time.Second) {
+				clock.Advance(time.Second)
+				_, err = verifier.Verify(tokens.AccessToken)
+				require.Error(t, err, "accepted again after %v", clock.Now().Sub(testkit.Began))
+				_, err = verifier.Introspect(ctx, tokens.AccessToken)
+				require.Error(t, err, "accepted again after %v", clock.Now().Sub(testkit.Began))
+			}
+		})
+	}
+}
+
+// A token of a longer life than this Manager's is accepted for as long as one of this Manager's. A
+// service that has no AccessTTL accepts it until its exp.
+func TestVerify_acceptsATokenNoLongerThanAccessTTL(t *testing.T) {
+	access := accessConfig
+	access.Leeway = 3 * time.Second
+	clock := testkit.NewClock()
+	access.Now = clock.Now
+	signer, err := tokensession.NewAccessSigner(testKeyFor("EdDSA").key, access)
+	require.NoError(t, err)
+	store := tokensession.NewMemoryStore()
+	manager := func(ttl time.Duration) *tokensession.Manager {
+		return newManager(t, signer, store, tokensession.Config{Now: clock.Now, AccessTTL: ttl})
+	}
+	long, short := manager(time.Hour), manager(5*time.Minute)
+	service, err := tokensession.NewAccessVerifier(signer.JWKS(), access)
+	require.NoError(t, err)
+	tokens, err := long.Start(ctx, "alice")
+	require.NoError(t, err)
+	issued := clock.Now().Truncate(time.Second)
+
+	clock.Advance(issued.Add(5*time.Minute + 3*time.Second - micro).Sub(clock.Now()))
+	_, err = short.Verify(tokens.AccessToken)
+	require.NoError(t, err)
+	clock.Advance(micro)
+	for range 2 {
+		_, err = short.Verify(tokens.AccessToken)
+		require.ErrorIs(t, err, tokensession.ErrExpired)
+		_, err = short.Introspect(ctx, tokens.AccessToken)
+		require.ErrorIs(t, err, tokensession.ErrExpired)
+		_, err = short.VerifyLive(ctx, tokens.AccessToken)
+		require.ErrorIs(t, err, tokensession.ErrExpired)
+	}
+	id, err := short.SessionID(tokens.AccessToken)
+	require.NoError(t, err, "a logout")
+	require.Equal(t, tokens.Session.ID, id)
+	clock.Advance(tokens.AccessExpiresAt.Add(3*time.Second - micro).Sub(clock.Now()))
+	_, err = long.Verify(tokens.AccessToken)
+	require.NoError(t, err, "where it was made")
+	_, err = service.Verify(tokens.AccessToken)
+	require.NoError(t, err, "where no AccessTTL is known")
+}
+
+// Dates in tokens are whole seconds. A token lives until its exp all the same.
+func TestVerify_acceptsItsOwnTokensUntilTheirExp(t *testing.T) {
+	for _, ttl := range []time.Duration{time.Second, 1100 * time.Millisecond, 1999 * time.Millisecond, time.Minute} {
+		for _, within := range []time.Duration{0, micro, 500 * time.Millisecond, time.Second - micro} {
+			clock := testkit.NewClock()
+			clock.Advance(clock.Now().Truncate(time.Second).Add(time.Second + within).Sub(clock.Now()))
+			m := newManager(t, testSigner(t), tokensession.NewMemoryStore(), tokensession.Config{
+				Now: clock.Now, AccessTTL: ttl, GracePeriod: tokensession.Strict,
+			})
+			tokens, err := m.Start(ctx, "alice")
+			require.NoError(t, err)
+			clock.Advance(tokens.AccessExpiresAt.Add(-micro).Sub(clock.Now()))
+			_, err = m.Verify(tokens.AccessToken)
+			require.NoError(t, err, "%v, made %v after the second", ttl, within)
+		}
+	}
+}

@@ -28,6 +28,11 @@ type ending struct {
 	event  Event // to be told when it is done
 	reason Reason
 	until  time.Time // when the session ends by itself
+
+	// version is that of the record which was to be written, if it was a refresh that decided so. It is
+	// void once another write has made that version, because it was decided for the record before: if it
+	// was a theft, it is found again. Zero: the host has decided, and it is carried out in any case.
+	version uint64
 }
 
 func (e *endings) add(sessionID string, what ending, now time.Time) {
@@ -50,15 +55,24 @@ func (e *endings) add(sessionID string, what ending, now time.Time) {
 
 const endingsPurgeInterval = time.Minute
 
-// of returns what has to be carried out for a session.
-func (e *endings) of(sessionID string) (ending, bool) {
+// of returns what has to be carried out for a session whose record is not revoked.
+func (e *endings) of(rec Record) (ending, bool) {
 	if !e.some.Load() {
 		return ending{}, false
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	what, ok := e.sessions[sessionID]
+	what, ok := e.sessions[rec.ID]
+	if ok && what.version != 0 && rec.Version >= what.version && rec.RevokedAt.IsZero() {
+		e.drop(rec.ID)
+		return ending{}, false
+	}
 	return what, ok
+}
+
+func (e *endings) drop(sessionID string) {
+	delete(e.sessions, sessionID)
+	e.some.Store(len(e.sessions) > 0)
 }
 
 // take returns it, and forgets it.
@@ -69,16 +83,22 @@ func (e *endings) take(sessionID string) (ending, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	what, ok := e.sessions[sessionID]
-	delete(e.sessions, sessionID)
-	e.some.Store(len(e.sessions) > 0)
+	e.drop(sessionID)
 	return what, ok
 }
 
 // endLater remembers that a session has to be ended, and refuses its access tokens from now on.
-func (m *Manager) endLater(rec Record, event Event, reason Reason) {
+func (m *Manager) endLater(rec Record, e ending) {
 	now := m.now()
-	m.deny(rec.ID, now)
-	m.endings.add(rec.ID, ending{event, reason, rec.ExpiresAt}, now)
+	if e.until = m.rules.absoluteEnd(rec); e.until.IsZero() {
+		e.until = rec.RotatedAt.Add(rec.IdleTTL)
+	}
+	m.endings.add(rec.ID, e, now)
+	if e.version == 0 {
+		m.deny(rec.ID, now)
+	} else { // it may turn out to be void
+		m.denied.add(keyOf(rec.ID), refused, now.Add(m.denyPeriod()), now)
+	}
 }
 
 // foundEnded denies a session that the store has as ended. If that was the work of a call whose reply was

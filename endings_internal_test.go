@@ -9,23 +9,23 @@ import (
 
 func TestEndings_areTakenOnce(t *testing.T) {
 	var e endings
-	logout := ending{Event{Kind: EventRevoked}, ReasonLogout, at(time.Hour)}
-	theft := ending{Event{Kind: EventReused, Presented: 4, Live: 5}, ReasonReuse, at(time.Hour)}
+	logout := ending{Event{Kind: EventRevoked}, ReasonLogout, at(time.Hour), 0}
+	theft := ending{Event{Kind: EventReused, Presented: 4, Live: 5}, ReasonReuse, at(time.Hour), 0}
 	requireNone := func(ending, ok any) {
 		t.Helper()
 		require.Zero(t, ending)
 		require.Equal(t, false, ok)
 	}
 	require.False(t, e.some.Load())
-	requireNone(e.of("s"))
+	requireNone(e.of(Record{ID: "s"}))
 	requireNone(e.take("s"))
 	e.add("s", logout, decisionTime)
 	e.add("s2", theft, decisionTime)
 
-	requireNone(e.of("another"))
+	requireNone(e.of(Record{ID: "another"}))
 	requireNone(e.take("another"))
 	for range 2 {
-		got, ok := e.of("s")
+		got, ok := e.of(Record{ID: "s"})
 		require.True(t, ok)
 		require.Equal(t, logout, got)
 	}
@@ -33,13 +33,28 @@ func TestEndings_areTakenOnce(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, logout, got)
 	requireNone(e.take("s"))
-	requireNone(e.of("s"))
+	requireNone(e.of(Record{ID: "s"}))
 	require.True(t, e.some.Load())
 
 	got, ok = e.take("s2")
 	require.True(t, ok)
 	require.Equal(t, theft, got)
 	require.False(t, e.some.Load(), "there are none, so nothing takes a lock")
+}
+
+// What a refresh decided is void once another write has come first. What the host decided is not.
+func TestEndings_ofARefreshAreVoidOnceTheRecordIsAnother(t *testing.T) {
+	var e endings
+	e.add("s", ending{reason: ReasonReuse, until: at(time.Hour), version: 5}, decisionTime)
+	e.add("s2", ending{reason: ReasonLogout, until: at(time.Hour)}, decisionTime)
+	_, ok := e.of(Record{ID: "s", Version: 4})
+	require.True(t, ok, "the record is as it was then")
+	_, ok = e.of(Record{ID: "s", Version: 5})
+	require.False(t, ok)
+	_, ok = e.of(Record{ID: "s", Version: 4})
+	require.False(t, ok, "void for good")
+	_, ok = e.of(Record{ID: "s2", Version: 100})
+	require.True(t, ok)
 }
 
 // All of them are looked through once a minute. In an outage each logout leaves one.

@@ -22,8 +22,19 @@ const (
 	EventDenied    EventKind = "denied"    // the authorizer refused a refresh: the session is revoked
 	EventRevoked   EventKind = "revoked"   // ended for Session.RevokeReason
 
-	EventFeedStale   EventKind = "feed_stale"   // Run cannot read the revocation feed, or there is none; the deny list is as of Since
-	EventFeedFresh   EventKind = "feed_fresh"   // it can again
+	// EventFeedStale: Run cannot read the revocation feed, or there is none. The deny list is as of
+	// Since.
+	EventFeedStale EventKind = "feed_stale"
+
+	// EventFeedFresh: it can again. Or it can for the first time, with a zero Since: from now on the
+	// deny list is complete.
+	EventFeedFresh EventKind = "feed_fresh"
+
+	// EventFeedPolled: the store's notifications fail. Until they work again, Run looks at the feed
+	// as often as without them.
+	EventFeedPolled EventKind = "feed_polled"
+
+	EventUnreadable  EventKind = "unreadable"   // the store has a record that it cannot read; it was passed over
 	EventSweepFailed EventKind = "sweep_failed" // Run could not drop expired records
 )
 
@@ -38,7 +49,7 @@ type Event struct {
 	Presented, Live uint64
 
 	Since time.Time // feed_stale, feed_fresh: when the feed was last read; zero if never
-	Err   error     // feed_stale, sweep_failed
+	Err   error     // feed_stale, feed_polled, unreadable, sweep_failed
 }
 
 // LogValue is a group of the fields that the event has. It contains no secret.

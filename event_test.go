@@ -180,6 +180,7 @@ func TestEvent_logValue(t *testing.T) {
 		"e.kind=revoked e.session=SID e.subject=alice e.reason=reuse":                        {Kind: tokensession.EventRevoked, Session: ended},
 		"e.kind=feed_stale e.since=2026-01-02T03:04:05.000Z e.error=down":                    {Kind: tokensession.EventFeedStale, Since: at, Err: errors.New("down")},
 		"e.kind=feed_fresh e.since=2026-01-02T03:04:05.000Z":                                 {Kind: tokensession.EventFeedFresh, Since: at},
+		"e.kind=feed_polled e.error=down":                                                    {Kind: tokensession.EventFeedPolled, Err: errors.New("down")},
 		"e.kind=sweep_failed e.error=down":                                                   {Kind: tokensession.EventSweepFailed, Err: errors.New("down")},
 		"e.kind=healed e.session=SID e.subject=alice e.presented=9 e.live=2":                 {Kind: tokensession.EventHealed, Session: session, Presented: 9, Live: 2},
 		"e.kind=replayed e.session=SID e.subject=alice e.presented=0 e.live=1":               {Kind: tokensession.EventReplayed, Session: session, Live: 1},

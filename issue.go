@@ -57,8 +57,9 @@ func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Tim
 func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
 	return Tokens{
 		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,
-		RefreshToken: newRefreshToken(m.tokenKey(rec), h, rec.Generation), RefreshExpiresAt: rec.ExpiresAt,
-		Scope: issued.scope, Session: rec.Session(),
+		RefreshToken:     newRefreshToken(m.tokenKey(rec), h, rec.Generation),
+		RefreshExpiresAt: m.rules.end(rec),
+		Scope:            issued.scope, Session: rec.Session(),
 	}
 }
 
@@ -76,7 +77,7 @@ func mergeAttributes(stored, given map[string]string) map[string]string {
 // tokenKey returns the key that makes the session's refresh tokens.
 func (m *Manager) tokenKey(rec Record) []byte {
 	if hostKeys := m.refreshKeys(); len(hostKeys) > 0 {
-		return deriveKey(hostKeys[0], rec.Key)
+		return deriveKey(hostKeys[0], rec)
 	}
 	return rec.Key
 }
@@ -89,7 +90,7 @@ func (m *Manager) tokenKeys(rec Record) [][]byte {
 	}
 	keys := make([][]byte, len(hostKeys))
 	for i, hostKey := range hostKeys {
-		keys[i] = deriveKey(hostKey, rec.Key)
+		keys[i] = deriveKey(hostKey, rec)
 	}
 	return keys
 }

@@ -17,7 +17,8 @@ type Manager struct {
 	// refreshKeys returns Config's. It is a function so that printing a Manager prints no key.
 	refreshKeys func() [][]byte
 
-	denied timedSet // sessions whose access tokens are refused although they have not expired
+	feed   feedState // what Run has read of the revocation feed
+	denied denyList  // sessions whose access tokens are refused although they have not expired
 
 	name       string     // begins the WriteIDs of this Manager
 	deliveries deliveries // which of its successors perhaps nobody has received yet
@@ -68,6 +69,9 @@ func (m *Manager) load(ctx context.Context, id string) (Record, error) {
 	}
 	if err != nil {
 		return Record{}, unavailable("loading the session", err)
+	}
+	if !m.signer.cfg.isOurs(rec.Issuer) { // another application's on the same store
+		return Record{}, fmt.Errorf("%w: session %s of another issuer", ErrNotFound, id)
 	}
 	return rec, nil
 }

@@ -29,7 +29,10 @@ var (
 func fullRecord() tokensession.Record {
 	at := time.Date(2026, 3, 1, 9, 30, 0, 123_456_000, time.UTC)
 	return tokensession.Record{
-		ID: "id-of-22-characters-xx", Version: 300, WriteID: "write-of-22-characters", Subject: "alice", ClientID: "web",
+		ID: "id-of-22-characters-xx", Version: 300, WriteID: "write-of-22-characters",
+		Issuer: "https://auth.example", Subject: "alice", ClientID: "web", Actor: "support",
+		AuthMethods: []string{"pwd", "otp"}, AuthContext: "urn:example:silver", KeyThumbprint: "thumbprint",
+		Epoch: 1_772_357_400_123, OutdatedAt: at.Add(30 * time.Minute), IdleTTL: 7 * 24 * time.Hour, Transient: true,
 		Attributes: map[string]string{"ip": "203.0.113.7", "device": "Firefox", "": "empty name", "empty": ""},
 		Key:        []byte("\x00a key of 32 bytes, never shown\xff"), Generation: math.MaxUint64, Predecessor: 127,
 		AuthTime: at.Add(-time.Hour), CreatedAt: at, ConsumedAt: at.Add(time.Microsecond), RotatedAt: at.Add(2 * time.Microsecond),
@@ -53,6 +56,13 @@ func TestRecord_comesBackFromItsBinaryForm(t *testing.T) {
 		"no attributes":     func(r *tokensession.Record) { r.Attributes = nil },
 		"many attributes":   func(r *tokensession.Record) { r.Attributes = manyAttributes(300) },
 		"no key":            func(r *tokensession.Record) { r.Key = nil },
+		"no methods":        func(r *tokensession.Record) { r.AuthMethods = nil },
+		"an empty method":   func(r *tokensession.Record) { r.AuthMethods = []string{""} },
+		"not transient":     func(r *tokensession.Record) { r.Transient = false },
+		"greatest epoch":    func(r *tokensession.Record) { r.Epoch = math.MaxUint64 },
+		"longest idle time": func(r *tokensession.Record) { r.IdleTTL = math.MaxInt64 / 1000 * 1000 },
+		"zero creation":     func(r *tokensession.Record) { r.CreatedAt = time.Time{} },
+		"only Transient":    func(r *tokensession.Record) { *r = tokensession.Record{Transient: true} },
 		"bytes, not text":   func(r *tokensession.Record) { r.Subject, r.ClientID = "\xff\x00\xfe", "\n" },
 		"long subject":      func(r *tokensession.Record) { r.Subject = strings.Repeat("x", 100_000) },
 		"numbers of 7 bits": func(r *tokensession.Record) { r.Version, r.Generation, r.Predecessor = 127, 128, 16384 },
@@ -107,7 +117,7 @@ func TestRecord_refusesTimesThatItCannotKeep(t *testing.T) {
 		time.Unix(math.MaxInt64, 0),
 		time.Unix(math.MinInt64, 0),
 	} {
-		for i := range 7 {
+		for i := range 8 {
 			rec := fullRecord()
 			*recordTimes(&rec)[i] = at
 			if b, err := rec.MarshalBinary(); err == nil {
@@ -120,21 +130,18 @@ func TestRecord_refusesTimesThatItCannotKeep(t *testing.T) {
 }
 
 func recordTimes(r *tokensession.Record) []*time.Time {
-	return []*time.Time{&r.AuthTime, &r.CreatedAt, &r.ConsumedAt, &r.RotatedAt, &r.ExpiresAt, &r.MaxExpiresAt, &r.RevokedAt}
+	return []*time.Time{&r.AuthTime, &r.CreatedAt, &r.ConsumedAt, &r.RotatedAt, &r.ExpiresAt, &r.MaxExpiresAt, &r.RevokedAt, &r.OutdatedAt}
 }
 
 // The bytes are those of records that are stored somewhere: a later version has to read them as well.
 func TestRecord_readsWhatEarlierVersionsWrote(t *testing.T) {
-	const version1 = "01" + // format
-		"ac02" + "ffffffffffffffffff01" + "7f" + // Version, Generation, Predecessor
-		"c0e8dfae94fec271" + "c0b0aee3a1fec271" + "c1b0aee3a1fec271" + "c2b0aee3a1fec271" + // AuthTime to RotatedAt
-		"c0f0bceaee8fc371" + "c0b0a3ddd9c9c371" + "c0f8fc97affec271" + // ExpiresAt, MaxExpiresAt, RevokedAt
-		"16" + "69642d6f662d32322d636861726163746572732d7878" + // ID
-		"16" + "77726974652d6f662d32322d63686172616374657273" + // WriteID
-		"05" + "616c696365" + "03" + "776562" + "05" + "7265757365" + // Subject, ClientID, RevokeReason
-		"20" + "0061206b6579206f662033322062797465732c206e657665722073686f776eff" + // Key
-		"04" + "00" + "0a656d707479206e616d65" + "06646576696365" + "0746697265666f78" + // Attributes in order
-		"05656d707479" + "00" + "026970" + "0b3230332e302e3131332e37"
+	const version1 = "011677726974652d6f662d32322d63686172616374657273ffff03ac02ffffffffffffffffff017f80c08e87cd" +
+		"11c0b0aee3a1fec2711669642d6f662d32322d636861726163746572732d78781468747470733a2f2f61757468" +
+		"2e6578616d706c6505616c696365200061206b6579206f662033322062797465732c206e657665722073686f77" +
+		"6effff8f9de91a0480809d8e9a238080eaf3ef96010280909de91a80c8ceb40d0377656207737570706f727412" +
+		"75726e3a6578616d706c653a73696c7665720a7468756d627072696e7405726575736504000a656d707479206e" +
+		"616d65066465766963650746697265666f7805656d707479000269700b3230332e302e3131332e370203707764" +
+		"036f7470bbeceec5ca33"
 	data, err := hex.DecodeString(version1)
 	if err != nil {
 		t.Fatal(err)
@@ -184,25 +191,48 @@ func TestRecord_refusesWhatItDidNotWrite(t *testing.T) {
 		inputs[fmt.Sprintf("format %d", version)] = append([]byte{version}, good[1:]...)
 	}
 
-	none := make([]byte, 17) // format, 3 numbers, 7 times, 6 strings; the number of attributes comes after
-	none[0] = 1
-	with := func(tail string) []byte { return append(bytes.Clone(none), tail...) }
-	if err := new(tokensession.Record).UnmarshalBinary(with("\x00")); err != nil {
+	// form is the empty record's, but for the bits that say which optional fields there are, and the fields:
+	// format, WriteID, bits, 5 numbers, 4 strings.
+	form := func(bits uint64, fields string) []byte {
+		b := binary.AppendUvarint([]byte{1, 0}, bits)
+		return append(append(b, make([]byte, 9)...), fields...)
+	}
+	if err := new(tokensession.Record).UnmarshalBinary(form(0, "")); err != nil {
 		t.Fatalf("the empty record: %v", err)
 	}
+	const attributes, methods, epoch = 1 << 12, 1 << 13, 1 << 14
+	with := func(tail string) []byte { return form(attributes, tail) }
+	inputs["no attribute"] = with("\x00")
+	inputs["no authentication method"] = form(methods, "\x00")
+	inputs["more methods than bytes"] = form(methods, "\x03\x01a")
+	inputs["epoch 0"] = form(epoch, "\x00")
+	inputs["a bit that means nothing"] = form(1<<16, "")
+	for bit := range 12 {
+		inputs[fmt.Sprintf("optional field %d is empty", bit)] = form(1<<bit, "\x00")
+		inputs[fmt.Sprintf("optional field %d is not there", bit)] = form(1<<bit, "")
+	}
+	inputs["a time before the zero time"] = form(1, "\x01")
+	inputs["a time far before"] = form(1, string(binary.AppendVarint(nil, math.MinInt64)))
+	inputs["a time far after"] = form(1, string(binary.AppendVarint(nil, math.MaxInt64)))
 	inputs["attributes out of order"] = with("\x02\x01b\x00\x01a\x00")
 	inputs["an attribute twice"] = with("\x02\x01a\x00\x01a\x00")
 	inputs["an empty attribute twice"] = with("\x02\x00\x00\x00\x00")
 	inputs["more attributes than bytes"] = with("\x03\x00\x00\x01a")
 	inputs["very many attributes"] = append(with(""), binary.AppendUvarint(nil, math.MaxUint64)...)
-	inputs["a number in two bytes that fits in one"] = append([]byte{1, 0x80, 0}, with("\x00")[2:]...)
-	inputs["a number of 65 bits"] = append([]byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2}, with("\x00")[2:]...)
-	inputs["a number of 11 bytes"] = append([]byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x81, 1}, with("\x00")[2:]...)
+	version := func(b ...byte) []byte { return append(append([]byte{1, 0, 0}, b...), form(0, "")[4:]...) }
+	inputs["a number in two bytes that fits in one"] = version(0x80, 0)
+	inputs["a number of 65 bits"] = version(0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2)
+	inputs["a number of 11 bytes"] = version(0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x81, 1)
 	for _, us := range []uint64{315_537_897_600_000_000, math.MaxInt64, math.MaxUint64} {
-		inputs[fmt.Sprintf("time %d", us)] = append(binary.AppendUvarint([]byte{1, 0, 0, 0}, us), with("\x00")[5:]...)
+		b := binary.AppendUvarint(form(0, "")[:7], us)
+		inputs[fmt.Sprintf("time %d", us)] = append(b, 0, 0, 0, 0)
+	}
+	for _, n := range []uint64{1 << 62, math.MaxUint64} {
+		b := binary.AppendUvarint(form(0, "")[:6], n)
+		inputs[fmt.Sprintf("an idle time of %d", n)] = append(b, 0, 0, 0, 0, 0)
 	}
 	for _, n := range []uint64{1, 1 << 31, 1 << 32, 1 << 63, math.MaxUint64} {
-		b := binary.AppendUvarint(bytes.Clone(none[:16]), n)
+		b := binary.AppendUvarint(form(0, "")[:11], n)
 		inputs[fmt.Sprintf("a key of %d bytes that are not there", n)] = b
 	}
 
@@ -217,8 +247,8 @@ func TestRecord_refusesWhatItDidNotWrite(t *testing.T) {
 }
 
 func TestRecord_reservesNoMoreThanItReads(t *testing.T) {
-	data := append([]byte{1}, make([]byte, 16)...)
-	data = binary.AppendUvarint(data, 1<<24) // attributes, of which none is there
+	data := binary.AppendUvarint([]byte{1, 0}, 1<<12)
+	data = binary.AppendUvarint(append(data, make([]byte, 9)...), 1<<24) // attributes, of which none is there
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	err := new(tokensession.Record).UnmarshalBinary(data)

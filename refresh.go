@@ -84,6 +84,7 @@ type refresh struct {
 // refused from now on, and its next refresh writes the revocation again.
 func (r *refresh) run(ctx context.Context) (tokens Tokens, err error) {
 	var so attempts
+	r.deliveries.begin(r.id, r.writeID)
 	defer func() { r.conclude(so, tokens) }() // also if the host's code or the store's panics
 	for so.n < maxAttempts && so.failures < maxFailures {
 		var again bool
@@ -112,6 +113,7 @@ type attempts struct {
 // attempt loads, decides and writes once. It reports whether there has to be another attempt, which is so
 // after a conflict, and after a write of which nobody knows whether it was applied.
 func (r *refresh) attempt(ctx context.Context, so *attempts) (_ Tokens, again bool, _ error) {
+	known := r.deliveries.look(r.id, r.writeID)
 	rec, err := r.find(ctx, so.sent.ends())
 	if err != nil {
 		return Tokens{}, false, err
@@ -122,7 +124,7 @@ func (r *refresh) attempt(ctx context.Context, so *attempts) (_ Tokens, again bo
 	if so.ended.writes() && rec.Version >= so.ended.record.Version {
 		so.ended = step{} // another write came first, so that one can never be applied
 	}
-	what := r.rules.decide(rec, r.presentation(rec, so))
+	what := r.rules.decide(rec, r.presentation(rec, known, so))
 	if !so.good && grantedAs[what] != "" {
 		so.good, so.reached = true, rec.Generation
 	}
@@ -151,6 +153,7 @@ func (r *refresh) failed(so *attempts, s step, err error) {
 	case s.ends() && applied:
 		so.ended = s
 	case s.ends():
+	case s.verdict != nil:
 	case applied:
 		so.made = true
 	case !so.made:
@@ -167,8 +170,10 @@ func mayBeApplied(err error) bool {
 // received, and a revocation of which nobody knows whether it was written.
 func (r *refresh) conclude(so attempts, tokens Tokens) {
 	r.deliveries.leave(r.id, r.writeID, r.now())
-	if so.ended.writes() && tokens.RefreshToken == "" {
-		r.endLater(so.ended.record, so.ended.event, so.ended.record.RevokeReason)
+	// One that was known before is known still.
+	if so.ended.writes() && so.ended.what != unrevoked && tokens.RefreshToken == "" {
+		e := ending{event: so.ended.event, reason: so.ended.record.RevokeReason, version: so.ended.record.Version}
+		r.endLater(so.ended.record, e)
 	}
 }
 
@@ -194,18 +199,18 @@ func (r *refresh) find(ctx context.Context, ending bool) (Record, error) {
 	return rec, nil
 }
 
-// presentation gathers what the rule asks for.
-func (r *refresh) presentation(rec Record, so *attempts) presentation {
+// presentation gathers what the rule asks for. The snapshot is of before the record was loaded.
+func (r *refresh) presentation(rec Record, known snapshot, so *attempts) presentation {
 	p := presentation{
 		generation: r.token.generation, at: r.presented, now: r.now(),
 		good: so.good, reached: so.reached,
-		denied: r.denied.has(rec.ID, r.presented),
+		denied: r.denied.find(keyOf(rec.ID), r.presented) == forGood,
 	}
-	if _, ok := r.endings.of(rec.ID); ok {
+	if _, ok := r.endings.of(rec); ok {
 		p.denied = true
 	}
-	if p.generation == rec.Predecessor && r.made(rec) {
-		p.author = r.deliveries.author(r.id, r.writeID, rec.Generation)
+	if r.made(rec) {
+		p.author = known.author(rec.Generation)
 	}
 	return p
 }
@@ -219,6 +224,8 @@ type step struct {
 	issued *accessToken // what the client gets
 	denied error        // what the authorizer said, if it refused
 	record Record       // what is to be written; without a WriteID: nothing
+
+	verdict error // what the client is told once a record that has expired is confirmed
 }
 
 func (s step) writes() bool { return s.record.WriteID != "" }
@@ -242,11 +249,11 @@ func (r *refresh) plan(
 		r.foundEnded(ctx, rec)
 		return step{}, &RevokedError{rec.ID, rec.RevokeReason}
 	case expired:
-		return step{}, fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
+		return r.confirm(rec)
 	case reused:
 		return r.end(rec, what, r.event(EventReused, rec), ReasonReuse), nil
 	case unrevoked:
-		if e, ok := r.endings.of(rec.ID); ok {
+		if e, ok := r.endings.of(rec); ok {
 			return r.end(rec, what, e.event, e.reason), nil
 		}
 		return r.end(rec, what, r.event(EventRevoked, rec), ReasonRevoked), nil
@@ -291,13 +298,27 @@ func (r *refresh) ask(ctx context.Context, rec Record, what outcome) (*accessTok
 	if err := checkAttributes(session.Attributes); err != nil {
 		return nil, err
 	}
-	sessionEnd := r.rules.next(what, rec, r.token.generation, r.presented).ExpiresAt
+	sessionEnd := r.rules.end(r.rules.next(what, rec, r.token.generation, r.presented))
 	return r.issue(ctx, session, sessionEnd, r.presented, r.options.accessOptions)
+}
+
+// confirm is the step for a session that has expired by its record. A record can be old news: of a replica
+// that lags behind, or of a node that is no longer the master. So it is written again as it is. If that
+// succeeds, the store has said that there is nothing newer, and the session is over. After the absolute
+// end that is not necessary, because no write moves it.
+func (r *refresh) confirm(rec Record) (step, error) {
+	err := fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
+	if end := r.rules.absoluteEnd(rec); !end.IsZero() && !r.presented.Before(end) {
+		return step{}, err
+	}
+	s := step{what: expired, verdict: err, record: rec.replacing()}
+	s.record.WriteID = renameWrite(rec.WriteID)
+	return s, nil
 }
 
 // end is the step that revokes the session.
 func (r *refresh) end(rec Record, what outcome, event Event, reason Reason) step {
-	s := step{what: what, event: event, record: rec.revoke(r.now(), reason)}
+	s := step{what: what, event: event, record: r.rules.revoke(rec, r.now(), reason)}
 	s.record.WriteID = r.endID
 	return s
 }
@@ -310,7 +331,9 @@ func (r *refresh) write(ctx context.Context, s step) error {
 		defer cancel()
 		return r.store.Swap(detached, s.record)
 	}
-	r.deliveries.send(r.writeID, s.record)
+	if s.verdict == nil {
+		r.deliveries.send(r.writeID, s.record)
+	}
 	return r.store.Swap(ctx, s.record)
 }
 
@@ -330,6 +353,9 @@ const renewTimeout = time.Second
 func (r *refresh) wrote(
 	ctx context.Context, rec Record, s step, so *attempts,
 ) (_ Tokens, again bool, _ error) {
+	if s.verdict != nil {
+		return Tokens{}, false, s.verdict
+	}
 	if s.ends() || so.renewed || !r.rules.late(rec, r.now()) {
 		return r.finish(ctx, rec, s)
 	}

@@ -15,11 +15,12 @@ import (
 // Stories about what a call does not know: whether a write of its own was applied, and what others did
 // meanwhile.
 
-// A second tab finds theft before the first tab's slow write is made up for. Its revocation is lost on
+// A second tab, at another instance, finds theft before the first tab's slow write is made up for. Its revocation is lost on
 // the way, and by the next look the record is another one, so that the revocation can never be applied.
 // Then the store has said that there was no theft, and nothing is left of it.
 func TestReuse_whoseWriteCanNeverBeAppliedDeniesNothing(t *testing.T) {
 	w := newAnsweringWorld(t, tokensession.Config{})
+	other := w.manager(w.store.Store(), tokensession.Config{}, w.events)
 	first := w.start()
 	var err error
 	looked, answered, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -41,7 +42,8 @@ func TestReuse_whoseWriteCanNeverBeAppliedDeniesNothing(t *testing.T) {
 			<-looked
 		}),
 	)
-	want := w.refresh(first.RefreshToken)
+	want, firstErr := other.Refresh(ctx, first.RefreshToken)
+	require.NoError(t, firstErr)
 	w.answer(testkit.ErrDown)
 	w.store.On(testkit.Swap, testkit.LoseRequest) // the second tab's revocation
 	close(answered)
@@ -635,4 +637,78 @@ func TestRefresh_ofARecordWithoutAWriteIDIsDecided(t *testing.T) {
 	next := w.requireLive(tokens)
 	require.NotEqual(t, tokens.RefreshToken, next.RefreshToken)
 	require.EqualValues(t, 1, w.record(tokens.Session.ID).Generation)
+}
+
+// Two tabs refresh at once. The second one is quicker and gets the successor. After that the first one's
+// write is sent, and fails without a word on whether it was applied. The successor is in no doubt, because
+// the second tab has it. Whoever comes much later with the token that both had has stolen it.
+func TestRefresh_thatGivesUpAfterItsSuccessorWasReceivedLeavesNoDoubt(t *testing.T) {
+	var meanwhile func()
+	w := newWorld(t, tokensession.Config{Authorize: onceAuthorizing(&meanwhile)})
+	first := w.start()
+	var client tokensession.Tokens
+	meanwhile = func() {
+		client = w.refresh(first.RefreshToken)
+		w.store.On(testkit.Swap, w.store.GoesDown(testkit.Swap, testkit.Load), testkit.LoseRequest)
+	}
+	requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+	w.store.Clear()
+	w.clock.Advance(time.Minute)
+	requireReused(t, w.refreshError(first.RefreshToken), 0, 1)
+	w.requireDead(client)
+}
+
+// Without a grace period, refreshes that race displace each other's successors. A call sends a write that
+// is not applied, another tab gets a successor, and the call sends another write, which displaces that
+// one. Its reply is lost, and the call gives up. What the other tab has got says nothing about the second
+// write.
+func TestRefresh_thatDisplacesWhatAnotherTabGotAndGivesUpIsNoTheft(t *testing.T) {
+	w := newWorld(t, tokensession.Config{
+		GracePeriod: tokensession.Strict, RecoveryPeriod: time.Hour,
+	})
+	first := w.start()
+	w.store.On(testkit.Swap, testkit.Do(func() {
+		w.refresh(first.RefreshToken) // its answer is lost
+		w.store.On(testkit.Swap,
+			testkit.Apply, w.store.GoesDown(testkit.Swap, testkit.Load), testkit.LoseReply)
+	}), testkit.LoseRequest)
+	requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+	w.store.Clear()
+	w.clock.Advance(2 * time.Hour)
+	w.requireLive(w.refresh(first.RefreshToken))
+}
+
+// The second tab has read the session while the first one's slow write was being made up for. Its call
+// goes on when that is done, and the store goes down. The first tab's call was running when the second
+// one looked, so that there is no theft.
+func TestRefresh_thatHasReadAnOldRecordFindsNoTheftInIt(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	var err error
+	looked, answered, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	w.store.On(testkit.Swap, // by the first tab
+		w.clock.Passes(12*time.Second),
+		testkit.Apply,
+		testkit.Do(func() {
+			w.store.On(testkit.Load, // by the second tab
+				testkit.Apply,
+				testkit.Do(func() {
+					close(looked)
+					<-answered
+				}),
+			)
+			go func() {
+				defer close(done)
+				_, err = w.m.Refresh(ctx, first.RefreshToken)
+			}()
+			<-looked
+		}),
+	)
+	want := w.refresh(first.RefreshToken)
+	w.store.Down(testkit.Swap, testkit.Load)
+	close(answered)
+	<-done
+	requireUnavailableFor(t, err, testkit.ErrDown)
+	w.store.Clear()
+	w.requireLive(want)
 }

@@ -20,6 +20,7 @@ const (
 
 	sessionIDLabel = "tokensession session id v1"
 	refreshLabel   = "tokensession refresh v1"
+	deriveLabel    = "tokensession refresh key v1"
 )
 
 // A handle is what the holder of a session's refresh tokens knows and the store does not.
@@ -123,13 +124,24 @@ var base64URLAlphabet = func() (table [256]bool) {
 	return table
 }()
 
-// deriveKey makes the key of a session's refresh tokens from the host's key and the record's. A nil
-// host key stands for none.
-func deriveKey(hostKey, recordKey []byte) []byte {
+// deriveKey makes the key of a session's refresh tokens from the host's key and the record. A nil host
+// key stands for none.
+//
+// It covers what no code ever changes of a record: whose session it is, by which issuer, for which client
+// and actor, and when it ends at the latest. Somebody who can write to the store and changes one of these
+// makes a forgery of every token of the session. Each field has its length before it, so that no two
+// records look alike.
+func deriveKey(hostKey []byte, rec Record) []byte {
 	if hostKey == nil {
-		return recordKey
+		return rec.Key
 	}
+	b := append(make([]byte, 0, 256), deriveLabel...)
+	for _, field := range [...]string{string(rec.Key), rec.Issuer, rec.Subject, rec.ClientID, rec.Actor} {
+		b = appendString(b, field)
+	}
+	end, _ := micros(rec.MaxExpiresAt)
+	b = binary.BigEndian.AppendUint64(b, uint64(end))
 	w := hmac.New(sha256.New, hostKey)
-	w.Write(recordKey)
+	w.Write(b)
 	return w.Sum(nil)
 }

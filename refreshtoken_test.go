@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -234,4 +235,46 @@ func TestRefreshKeys_areNeededToMakeAToken(t *testing.T) {
 	_, err = m.Refresh(context.Background(),
 		forge(t, tokens.RefreshToken, w.record(tokens.Session.ID).Key, 7))
 	require.ErrorIs(t, err, tokensession.ErrInvalidToken)
+}
+
+// A host's key binds what no code changes of a record. Somebody who can write to the store and changes one
+// of these has no token of the session any more, and ends nothing.
+func TestRefreshKeys_bindWhoseSessionItIs(t *testing.T) {
+	ctx := context.Background()
+	for name, change := range map[string]func(*tokensession.Record){
+		"subject":           func(r *tokensession.Record) { r.Subject = "admin" },
+		"client":            func(r *tokensession.Record) { r.ClientID = "" },
+		"actor":             func(r *tokensession.Record) { r.Actor = "support" },
+		"absolute end":      func(r *tokensession.Record) { r.MaxExpiresAt = r.MaxExpiresAt.Add(time.Hour) },
+		"no absolute end":   func(r *tokensession.Record) { r.MaxExpiresAt = time.Time{} },
+		"key":               func(r *tokensession.Record) { r.Key = append([]byte{1}, r.Key[1:]...) },
+		"subject to client": func(r *tokensession.Record) { r.Subject, r.ClientID = r.Subject+"w", "eb" },
+	} {
+		for _, keys := range [][][]byte{nil, {keyOf(1)}} {
+			w := newWorld(t, tokensession.Config{RefreshKeys: keys})
+			tokens := w.start(tokensession.WithClient("web"))
+			rec := w.record(tokens.Session.ID)
+			change(&rec)
+			w.restore(rec)
+			_, err := w.m.Refresh(ctx, tokens.RefreshToken, tokensession.WithClient(rec.ClientID))
+			if keys == nil && name != "key" {
+				require.NoError(t, err, "%s: without a key of the host's, whoever can write decides", name)
+				continue
+			}
+			require.ErrorIs(t, err, tokensession.ErrInvalidToken, name)
+			require.Equal(t, rec, w.record(rec.ID), "%s: a forgery changes nothing", name)
+		}
+	}
+}
+
+// What a refresh or a step-up may change is not bound.
+func TestRefreshKeys_bindNothingThatChanges(t *testing.T) {
+	w := newWorld(t, tokensession.Config{RefreshKeys: [][]byte{keyOf(1)}})
+	tokens := w.start()
+	rec := w.record(tokens.Session.ID)
+	rec.AuthTime, rec.AuthMethods, rec.AuthContext = rec.AuthTime.Add(time.Second), []string{"otp"}, "high"
+	rec.Attributes = map[string]string{"device": "phone"}
+	rec.Epoch, rec.OutdatedAt, rec.IdleTTL = 5, rec.CreatedAt, time.Hour
+	w.restore(rec)
+	w.refresh(tokens.RefreshToken)
 }

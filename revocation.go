@@ -38,7 +38,7 @@ func (m *Manager) Revoke(ctx context.Context, sessionID string, opts ...RevokeOp
 func (m *Manager) mustEnd(ctx context.Context, sessionID string, reason Reason) error {
 	_, sent, err := m.revoke(ctx, sessionID, reason)
 	if err != nil && sent.ID != "" {
-		m.endLater(sent, Event{Kind: EventRevoked}, reason)
+		m.endLater(sent, ending{event: Event{Kind: EventRevoked}, reason: reason})
 	}
 	return err
 }
@@ -98,18 +98,24 @@ func (m *Manager) RevokeSubject(ctx context.Context, subject string, opts ...Rev
 	if err := checkText("subject", subject, maxNameSize); err != nil {
 		return 0, err
 	}
-	records, err := m.listed(ctx, subject)
+	records, unreadable, err := m.listed(ctx, subject)
 	if err != nil {
 		return 0, err
 	}
 	since := m.now().Add(-lateRefresh)
 	records = slices.DeleteFunc(records, func(r Record) bool {
-		return !r.live(since) || slices.Contains(o.keep, r.ID)
+		return !m.rules.live(r, since) || slices.Contains(o.keep, r.ID)
 	})
+	n := 0
 	if shortcut, ok := ability[SubjectRevoker](m.store); ok {
-		return m.revokeAtOnce(ctx, shortcut, subject, o, records)
+		n, err = m.revokeAtOnce(ctx, shortcut, subject, o, records)
+	} else {
+		n, err = m.revokeAll(ctx, records, o.reason)
 	}
-	return m.revokeAll(ctx, records, o.reason)
+	if unreadable != nil && err == nil {
+		err = unavailable("ending all sessions of the subject", unreadable)
+	}
+	return n, err
 }
 
 // revokeAll ends one session after the other. One of which it cannot tell is ended later: if it has been
@@ -122,7 +128,7 @@ func (m *Manager) revokeAll(ctx context.Context, records []Record, reason Reason
 		case errors.Is(err, ErrNotFound): // it expired meanwhile
 		case err != nil:
 			failed = errors.Join(failed, err)
-			m.endLater(rec, Event{Kind: EventRevoked}, reason)
+			m.endLater(rec, ending{event: Event{Kind: EventRevoked}, reason: reason})
 		case ended:
 			n++
 		}
@@ -135,15 +141,25 @@ func (m *Manager) revokeAll(ctx context.Context, records []Record, reason Reason
 func (m *Manager) revokeAtOnce(
 	ctx context.Context, store SubjectRevoker, subject string, o revokeOptions, listed []Record,
 ) (int, error) {
-	writeID := randomID()
+	r := SubjectRevocation{
+		Subject: subject, Issuers: m.signer.cfg.issuers(), Keep: o.keep,
+		Reason: o.reason, WriteID: randomID(),
+	}
 	var records []Record
-	err := m.retry(ctx, func() (err error) {
-		records, err = store.RevokeSubject(ctx, subject, o.keep, m.now(), o.reason, writeID)
+	var unreadable error
+	err := m.retry(ctx, func() error {
+		var err error
+		r.At = m.now()
+		r.KeepUntil = r.At.Add(m.rules.keepEnded)
+		records, err = store.RevokeSubject(ctx, r)
+		if errors.Is(err, ErrUnreadable) {
+			unreadable, err = err, nil
+		}
 		return err
 	})
 	if err != nil {
 		for _, rec := range listed {
-			m.endLater(rec, Event{Kind: EventRevoked}, o.reason)
+			m.endLater(rec, ending{event: Event{Kind: EventRevoked}, reason: o.reason})
 		}
 		return 0, err
 	}
@@ -152,9 +168,22 @@ func (m *Manager) revokeAtOnce(
 	}
 	now := m.now()
 	// The store leaves alone what has expired.
-	expired := slices.DeleteFunc(listed, func(r Record) bool { return r.live(now) })
+	expired := slices.DeleteFunc(listed, func(r Record) bool { return m.rules.live(r, now) })
 	n, err := m.revokeAll(ctx, expired, o.reason)
+	if unreadable != nil && err == nil {
+		err = unavailable("ending all sessions of the subject", unreadable)
+	}
 	return len(records) + n, err
+}
+
+// Session returns a session by its ID, also one that has ended, while the store has a record of it. It is
+// [ErrNotFound] otherwise.
+func (m *Manager) Session(ctx context.Context, sessionID string) (Session, error) {
+	rec, err := m.load(ctx, sessionID)
+	if err != nil {
+		return Session{}, err
+	}
+	return rec.Session(), nil
 }
 
 // Sessions returns the subject's live sessions, newest login first.
@@ -170,28 +199,41 @@ func (m *Manager) Sessions(ctx context.Context, subject string) ([]Session, erro
 	return sessions, nil
 }
 
-// list returns the subject's live records, oldest login first.
+// list returns the subject's live records, oldest login first. A record that cannot be read is told and
+// left out.
 func (m *Manager) list(ctx context.Context, subject string) ([]Record, error) {
-	records, err := m.listed(ctx, subject)
+	records, unreadable, err := m.listed(ctx, subject)
 	if err != nil {
 		return nil, err
 	}
+	if unreadable != nil {
+		m.emit(ctx, Event{Kind: EventUnreadable, Err: unreadable})
+	}
 	now := m.now()
-	records = slices.DeleteFunc(records, func(r Record) bool { return !r.live(now) })
-	slices.SortStableFunc(records, func(a, b Record) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	records = slices.DeleteFunc(records, func(r Record) bool { return !m.rules.live(r, now) })
+	slices.SortStableFunc(records, func(a, b Record) int {
+		return a.CreatedAt.Compare(b.CreatedAt)
+	})
 	return records, nil
 }
 
-// listed returns the subject's records.
-func (m *Manager) listed(ctx context.Context, subject string) ([]Record, error) {
+// listed returns the subject's records, and which could not be read.
+func (m *Manager) listed(
+	ctx context.Context, subject string,
+) (records []Record, unreadable, err error) {
+	const doing = "listing the subject's sessions"
 	if err := ctx.Err(); err != nil {
-		return nil, unavailable("listing the subject's sessions", err)
+		return nil, nil, unavailable(doing, err)
 	}
-	records, err := m.store.List(ctx, subject)
+	records, err = m.store.List(ctx, subject)
+	if errors.Is(err, ErrUnreadable) {
+		unreadable, err = err, nil
+	}
 	if err != nil {
-		return nil, unavailable("listing the subject's sessions", err)
+		return nil, nil, unavailable(doing, err)
 	}
-	return records, nil
+	records = slices.DeleteFunc(records, func(r Record) bool { return !m.signer.cfg.isOurs(r.Issuer) })
+	return records, unreadable, nil
 }
 
 // revoke ends a session, tells the host, and reports whether it was this call that ended it. If it fails
@@ -234,7 +276,7 @@ func (m *Manager) end(
 			m.foundEnded(ctx, rec)
 			return rec, false, nil
 		}
-		rec = rec.revoke(m.now(), reason)
+		rec = m.rules.revoke(rec, m.now(), reason)
 		rec.WriteID = writeID
 		if lastErr = m.store.Swap(ctx, rec); lastErr == nil {
 			m.deny(rec.ID, rec.RevokedAt)

@@ -247,3 +247,59 @@ func TestKeep_isForRevokeSubjectOnly(t *testing.T) {
 	w.requireLive(there)
 	w.requireDead(elsewhere)
 }
+
+func TestSession_isFoundWhileThereIsARecord(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start(tokensession.WithAttributes(map[string]string{"device": "phone"}))
+	got, err := w.m.Session(ctx, tokens.Session.ID)
+	require.NoError(t, err)
+	require.Equal(t, tokens.Session, got)
+
+	require.NoError(t, w.m.Revoke(ctx, tokens.Session.ID, tokensession.Because("theft")))
+	got, err = w.m.Session(ctx, tokens.Session.ID)
+	require.NoError(t, err)
+	require.EqualValues(t, "theft", got.RevokeReason)
+
+	for _, id := range []string{"", "no session id", strings.Repeat("A", 22)} {
+		_, err = w.m.Session(ctx, id)
+		require.ErrorIs(t, err, tokensession.ErrNotFound)
+	}
+	w.store.Down(testkit.Load)
+	_, err = w.m.Session(ctx, tokens.Session.ID)
+	requireUnavailableFor(t, err, testkit.ErrDown)
+}
+
+// An ended session's record goes as soon as nothing needs it, however long the session would have lasted.
+func TestKeepEnded_recordsOfEndedSessionsGo(t *testing.T) {
+	for name, end := range map[string]func(w *world, tokens tokensession.Tokens){
+		"Revoke": func(w *world, tokens tokensession.Tokens) {
+			require.NoError(t, w.m.Revoke(ctx, tokens.Session.ID))
+		},
+		"RevokeSubject at one stroke": func(w *world, _ tokensession.Tokens) {
+			w.m = w.manager(w.memory, tokensession.Config{KeepEnded: 2 * time.Hour}, w.events)
+			_, err := w.m.RevokeSubject(ctx, "alice")
+			require.NoError(t, err)
+		},
+		"reuse": func(w *world, tokens tokensession.Tokens) {
+			w.refresh(w.refresh(tokens.RefreshToken).RefreshToken)
+			requireReused(t, w.refreshError(tokens.RefreshToken), 0, 2)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tokensession.Config{KeepEnded: 2 * time.Hour})
+			tokens := w.start()
+			end(w, tokens)
+			w.clock.Advance(2*time.Hour - micro)
+			_, err := w.memory.Sweep(ctx, w.clock.Now(), 100)
+			require.NoError(t, err)
+			_, err = w.m.Session(ctx, tokens.Session.ID)
+			require.NoError(t, err, "it is told for two hours")
+			w.clock.Advance(micro)
+			n, err := w.memory.Sweep(ctx, w.clock.Now(), 100)
+			require.NoError(t, err)
+			require.NotZero(t, n)
+			_, err = w.m.Session(ctx, tokens.Session.ID)
+			require.ErrorIs(t, err, tokensession.ErrNotFound)
+		})
+	}
+}

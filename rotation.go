@@ -39,9 +39,10 @@ const (
 	raced                    // no verdict: the session went on by two generations meanwhile
 )
 
-// rules are the periods that a decision depends on. Zero turns grace or recovery off.
+// rules are the periods that a decision depends on. Zero turns grace or recovery off, and a zero
+// maxLifetime is none. A session that was ended is kept for keepEnded.
 type rules struct {
-	refreshTTL, grace, recovery time.Duration
+	refreshTTL, maxLifetime, grace, recovery, keepEnded time.Duration
 }
 
 // A presentation is all that a Manager knows about one presentation of a refresh token, beside the
@@ -96,7 +97,7 @@ func (r rules) decide(rec Record, p presentation) outcome {
 		at = sooner(at, rec.RotatedAt)
 	}
 	what := r.judge(rec, p.generation, at, p.now)
-	if p.denied && rec.live(p.at) {
+	if p.denied && r.live(rec, p.at) {
 		if what == reused && !p.good {
 			return reused
 		}
@@ -136,7 +137,7 @@ func (r rules) judge(rec Record, n uint64, at, now time.Time) outcome {
 	switch {
 	case !rec.RevokedAt.IsZero():
 		return revoked
-	case !at.Before(rec.ExpiresAt):
+	case !at.Before(r.end(rec)):
 		return expired
 	case n == rec.Generation:
 		return rotated
@@ -160,8 +161,10 @@ func (r rules) judge(rec Record, n uint64, at, now time.Time) outcome {
 // possible never slides. A renewal leaves the generations as they are, so that a successor that a
 // recovery has displaced cannot come back.
 //
-// RotatedAt and ConsumedAt are always now. The idle end is counted from the last rotation if that
-// is later, so that a clock that was put back shortens no session.
+// RotatedAt and ConsumedAt are always now. If the last rotation is later than now, because the clock was
+// put back, the idle end is counted from it, so that this shortens no session.
+//
+// The session's own periods, as they were chosen at login, count, or these rules' if they are shorter.
 func (r rules) next(what outcome, rec Record, n uint64, now time.Time) Record {
 	switch what {
 	case rotated, healed:
@@ -173,10 +176,41 @@ func (r rules) next(what outcome, rec Record, n uint64, now time.Time) Record {
 	default:
 		return rec
 	}
-	rec.ExpiresAt = earlier(later(now, rec.RotatedAt).Add(r.refreshTTL), rec.MaxExpiresAt)
+	idle := r.refreshTTL
+	if rec.IdleTTL > 0 {
+		idle = min(idle, rec.IdleTTL)
+	}
+	rec.ExpiresAt = earlier(later(now, rec.RotatedAt).Add(idle), r.absoluteEnd(rec))
 	rec.RotatedAt = now
-	rec.Version++
-	return rec
+	return rec.replacing()
+}
+
+// replacing returns the record as the one to be written in its own place.
+func (r Record) replacing() Record {
+	r.Replaces = r.WriteID
+	r.Version++
+	return r
+}
+
+// absoluteEnd returns when a session ends whatever happens, or the zero time. MaxExpiresAt was written at
+// login and never changes. A shorter lifetime of these rules holds at once.
+func (r rules) absoluteEnd(rec Record) time.Time {
+	if r.maxLifetime <= 0 {
+		return rec.MaxExpiresAt
+	}
+	return earlier(rec.CreatedAt.Add(r.maxLifetime), rec.MaxExpiresAt)
+}
+
+// end returns when a session ends unless it is refreshed. That is ExpiresAt, unless these rules are
+// shorter than those that it was written under. Then it is as much earlier as the idle time is shorter.
+// But it is not earlier than the idle time after the last rotation: ExpiresAt may have been cut to the
+// absolute end, or been written under these rules.
+func (r rules) end(rec Record) time.Time {
+	end := rec.ExpiresAt
+	if excess := rec.IdleTTL - r.refreshTTL; excess > 0 {
+		end = sooner(end, later(end.Add(-excess), rec.RotatedAt.Add(r.refreshTTL)))
+	}
+	return earlier(end, r.absoluteEnd(rec))
 }
 
 // late reports whether a write took so long that most of the grace period was over before the
@@ -185,17 +219,25 @@ func (r rules) late(rec Record, now time.Time) bool {
 	return r.grace > 0 && now.Sub(rec.RotatedAt) > r.grace/2
 }
 
-// revoke returns the record as revoked. No other function sets RevokedAt, and none clears it. It is
-// not before the last refresh, even if the clock was put back, because access tokens are refused
-// from then on for as long as they live.
-func (r Record) revoke(now time.Time, reason Reason) Record {
-	r.RevokedAt, r.RevokeReason = later(now, r.RotatedAt), reason
-	r.Version++
-	return r
+// revoke returns the record as revoked, and as expired when nothing needs it any more.
+func (r rules) revoke(rec Record, now time.Time, reason Reason) Record {
+	rec = rec.revoke(now, reason)
+	rec.ExpiresAt = sooner(rec.ExpiresAt, rec.RevokedAt.Add(r.keepEnded))
+	return rec
 }
 
-// live reports whether the session's tokens may be used.
-func (r Record) live(now time.Time) bool { return r.RevokedAt.IsZero() && now.Before(r.ExpiresAt) }
+// revoke returns the record as revoked. No other function sets RevokedAt, and none clears it. It is not
+// before the last refresh, even if the clock was put back, because access tokens are refused from then on
+// for as long as they live.
+func (r Record) revoke(now time.Time, reason Reason) Record {
+	r.RevokedAt, r.RevokeReason = later(now, r.RotatedAt), reason
+	return r.replacing()
+}
+
+// live reports whether a session's tokens may be used.
+func (r rules) live(rec Record, now time.Time) bool {
+	return rec.RevokedAt.IsZero() && now.Before(r.end(rec))
+}
 
 // within reports whether a period that began at from is on, and not yet over at now.
 func within(now, from time.Time, period time.Duration) bool {

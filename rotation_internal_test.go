@@ -17,7 +17,8 @@ func at(d time.Duration) time.Time { return decisionTime.Add(d) }
 // decisionRecord was at generation 5 after 4 was used at decisionTime.
 func decisionRecord() Record {
 	return Record{
-		ID: "session", Version: 9, WriteID: "write", Subject: "alice", Key: make([]byte, 32),
+		ID: "session", Version: 9, WriteID: "write", Issuer: "us", Subject: "alice", Key: make([]byte, 32),
+		IdleTTL:    7 * 24 * time.Hour,
 		Attributes: map[string]string{"device": "phone"},
 		Generation: 5, Predecessor: 4, AuthTime: at(-24 * time.Hour), CreatedAt: at(-24 * time.Hour),
 		ConsumedAt: decisionTime, RotatedAt: decisionTime,
@@ -245,7 +246,7 @@ func TestDecide_neverBreaksAPromise(t *testing.T) {
 					require.Equal(t, revoked, what, "a revocation is never undone: %+v", p)
 				case judged == expired && !p.good:
 					require.Equal(t, expired, what, "a session that is over stays over: %+v", p)
-				case p.denied && rec.live(p.at):
+				case p.denied && r.live(rec, p.at):
 					require.Contains(t, []outcome{unrevoked, reused}, what, "what is known to be revoked gets no tokens: %+v", p)
 				case judged != reused:
 					require.NotEqual(t, reused, what, "what is known never makes an honest token a stolen one: %+v", p)
@@ -292,6 +293,7 @@ func TestNext_renewalLeavesTheGenerationsAlone(t *testing.T) {
 	rec := decisionRecord()
 	next := r.next(renewed, rec, 4, at(time.Minute))
 	want := plain(rec)
+	want.Replaces = rec.WriteID
 	want.Version, want.RotatedAt, want.ExpiresAt = rec.Version+1, at(time.Minute), at(7*24*time.Hour+time.Minute)
 	require.Equal(t, want, plain(next))
 }
@@ -334,7 +336,7 @@ func wantNext(r rules, rec Record, what outcome, n uint64, now time.Time) plain 
 	default:
 		return want
 	}
-	want.Version++
+	want.Version, want.Replaces = rec.Version+1, rec.WriteID
 	want.ExpiresAt = now.Add(r.refreshTTL)
 	if now.Before(rec.RotatedAt) {
 		want.ExpiresAt = rec.RotatedAt.Add(r.refreshTTL)
@@ -384,7 +386,7 @@ func TestLate(t *testing.T) {
 func TestRevoke_changesNothingElse(t *testing.T) {
 	rec := decisionRecord()
 	want := plain(rec)
-	want.Version++
+	want.Version, want.Replaces = rec.Version+1, rec.WriteID
 	want.RevokedAt, want.RevokeReason = at(time.Minute), ReasonReuse
 	require.Equal(t, want, plain(rec.revoke(at(time.Minute), ReasonReuse)))
 	want.RevokedAt = decisionTime

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
 // The table of decisions itself is in rotation_internal_test.go. Here are stories told by it,
@@ -173,10 +174,154 @@ func TestRefresh_endsAnIdleSessionToTheMicrosecond(t *testing.T) {
 			tokens = w.refresh(tokens.RefreshToken)
 		}
 		w.clock.Advance(ttl)
+		before, told := w.record(tokens.Session.ID), len(w.events.All())
+		require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrExpired)
+		after := w.record(tokens.Session.ID)
+		require.Equal(t, before.Version+1, after.Version, "the store has confirmed it with a write")
+		after.Version, after.WriteID = before.Version, before.WriteID
+		require.Equal(t, before, after, "which changes nothing")
+		require.Empty(t, w.events.All()[told:], "the host was told")
+	}
+}
+
+// A record that has expired may be old news: of a replica, or of a node that is no longer the master.
+// Until the store has taken a write of it, that is no verdict.
+func TestRefresh_ofAnExpiredRecordIsConfirmed(t *testing.T) {
+	for name, c := range map[string]struct {
+		swap testkit.Step
+		want error
+	}{
+		"the store takes the write":           {testkit.Apply, tokensession.ErrExpired},
+		"the store is not the master":         {testkit.LoseRequest, tokensession.ErrUnavailable},
+		"the record is another on the master": {testkit.Refuse(tokensession.ErrConflict), tokensession.ErrUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tokensession.Config{})
+			tokens := w.start()
+			w.clock.Advance(week)
+			w.store.Always(testkit.Swap, c.swap)
+			require.ErrorIs(t, w.refreshError(tokens.RefreshToken), c.want)
+			w.store.Clear()
+		})
+	}
+	t.Run("after the absolute end there is nothing to confirm", func(t *testing.T) {
+		w := newWorld(t, tokensession.Config{})
+		tokens := w.start()
+		w.clock.Advance(30 * 24 * time.Hour)
 		w.unchanged(tokens.Session.ID, func() {
 			require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrExpired)
 		})
+	})
+	t.Run("it was refreshed meanwhile", func(t *testing.T) {
+		w := newWorld(t, tokensession.Config{})
+		tokens := w.start()
+		stale := w.record(tokens.Session.ID)
+		w.clock.Advance(week - time.Hour)
+		w.refresh(tokens.RefreshToken)
+		w.clock.Advance(time.Hour)
+		w.store.On(testkit.Load, testkit.Apply, func(r *testkit.Request) { r.Record = stale })
+		// The grace period of the refresh is over, but the session is not.
+		requireReused(t, w.refreshError(tokens.RefreshToken), 0, 1)
+	})
+}
+
+// A shorter Config holds at once, also for sessions that are idle; a longer one is for new logins.
+func TestRefresh_usesTheShorterOfTheSessionsPeriodsAndConfigs(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, tokensession.Config{})
+	shorter := w.other(tokensession.Config{RefreshTTL: time.Hour, MaxLifetime: 24 * time.Hour})
+	longer := w.other(tokensession.Config{RefreshTTL: 2 * week, MaxLifetime: tokensession.Unlimited})
+
+	idle := w.start()
+	w.clock.Advance(time.Hour)
+	_, err := shorter.Refresh(ctx, idle.RefreshToken)
+	require.ErrorIs(t, err, tokensession.ErrExpired)
+	got, err := longer.Refresh(ctx, idle.RefreshToken)
+	require.NoError(t, err)
+	require.Equal(t, w.clock.Now().Add(week).Truncate(micro), got.RefreshExpiresAt, "as at login")
+
+	old := w.start()
+	for range 23 {
+		w.clock.Advance(time.Hour - micro)
+		old, err = shorter.Refresh(ctx, old.RefreshToken)
+		require.NoError(t, err)
+		require.False(t, old.AccessExpiresAt.After(old.RefreshExpiresAt), "the access token outlives the session")
 	}
+	w.clock.Advance(time.Hour)
+	_, err = shorter.Refresh(ctx, old.RefreshToken)
+	require.ErrorIs(t, err, tokensession.ErrExpired, "the absolute end")
+	_, err = longer.Refresh(ctx, old.RefreshToken)
+	require.ErrorIs(t, err, tokensession.ErrExpired, "it ended as the last refresh said")
+}
+
+// Near its absolute end a session's idle end was cut. A shorter RefreshTTL must not shorten it twice.
+func TestRefresh_doesNotShortenASessionTwiceNearItsEnd(t *testing.T) {
+	w := newWorld(t, tokensession.Config{RefreshTTL: 20 * 24 * time.Hour})
+	tokens := w.start()
+	w.clock.Advance(19 * 24 * time.Hour)
+	tokens = w.refresh(tokens.RefreshToken) // until the 30th day, not the 39th
+	shorter := w.other(tokensession.Config{RefreshTTL: 24 * time.Hour})
+	w.clock.Advance(24*time.Hour - micro)
+	_, err := shorter.Refresh(context.Background(), tokens.RefreshToken)
+	require.NoError(t, err)
+}
+
+// A session is of one issuer. Another application on the same store cannot use it, list it or end it.
+func TestIssuer_sessionsOfOthersAreNotOurs(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	access := accessConfig
+	access.Issuer = "https://other.example"
+	m := func(access tokensession.AccessConfig) *tokensession.Manager {
+		key, err := tokensession.GenerateKey()
+		require.NoError(t, err)
+		signer, err := tokensession.NewAccessSigner(key, access)
+		require.NoError(t, err)
+		return newManager(t, signer, w.memory, tokensession.Config{Now: w.clock.Now})
+	}
+	other := m(access)
+	w.unchanged(tokens.Session.ID, func() {
+		_, err := other.Refresh(ctx, tokens.RefreshToken)
+		require.ErrorIs(t, err, tokensession.ErrInvalidToken)
+		require.ErrorIs(t, other.RevokeToken(ctx, tokens.RefreshToken), tokensession.ErrInvalidToken)
+		require.ErrorIs(t, other.Revoke(ctx, tokens.Session.ID), tokensession.ErrNotFound)
+		n, err := other.RevokeSubject(ctx, "alice")
+		require.NoError(t, err)
+		require.Zero(t, n)
+		sessions, err := other.Sessions(ctx, "alice")
+		require.NoError(t, err)
+		require.Empty(t, sessions)
+	})
+	theirs, err := other.Start(ctx, "alice")
+	require.NoError(t, err)
+	_, err = w.m.RevokeSubject(ctx, "alice")
+	require.NoError(t, err)
+	_, err = other.Refresh(ctx, theirs.RefreshToken)
+	require.NoError(t, err)
+}
+
+// The issuer's URL is corrected: nobody is logged out.
+func TestFormerIssuers_sessionsGoOn(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	key, err := tokensession.GenerateKey()
+	require.NoError(t, err)
+	access := accessConfig
+	access.Issuer, access.FormerIssuers = "https://login.example", []string{accessConfig.Issuer}
+	signer, err := tokensession.NewAccessSigner(key, access)
+	require.NoError(t, err)
+	m := newManager(t, signer, w.memory, tokensession.Config{Now: w.clock.Now})
+	next, err := m.Refresh(ctx, tokens.RefreshToken)
+	require.NoError(t, err)
+	got, err := m.Verify(next.AccessToken)
+	require.NoError(t, err)
+	require.Equal(t, "https://login.example", got.Issuer)
+	require.Equal(t, accessConfig.Issuer, w.record(tokens.Session.ID).Issuer, "its name is bound and stays")
+	n, err := m.RevokeSubject(ctx, "alice")
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
 }
 
 // R4: ASVS 7.3.2. R14: NIST SP 800-63B-4, AAL1 and AAL2.

@@ -8,14 +8,7 @@ import (
 )
 
 const (
-	feedInterval = time.Second
-	feedTimeout  = 5 * time.Second
-	feedOverlap  = time.Minute // for commits that were late, and instances' clocks
-	clockSkew    = time.Minute
-
-	// A commit may be later and a clock more wrong than feedOverlap; such a revocation is found
-	// after this.
-	readAllInterval = time.Minute
+	clockSkew = time.Minute
 
 	sweepInterval = time.Minute
 	sweepTimeout  = 30 * time.Second // of a batch
@@ -31,7 +24,8 @@ const (
 // revocation by another instance does not reach this one's access tokens.
 //
 // A feed that cannot be read is an event, not an error. Verify goes on with what it knows, and a
-// host that would rather fail uses [Manager.VerifyLive].
+// host that would rather fail uses [Manager.VerifyLive]. Just after the start of a process that is
+// nothing, also if it is the only one: see [Manager.Healthy].
 func (m *Manager) Run(ctx context.Context) error {
 	feed, hasFeed := ability[RevocationFeed](m.store)
 	sweeper, sweeps := ability[Sweeper](m.store)
@@ -47,52 +41,10 @@ func (m *Manager) Run(ctx context.Context) error {
 	if hasFeed {
 		m.follow(ctx, feed)
 	} else {
-		m.emit(ctx, Event{Kind: EventFeedStale, Err: fmt.Errorf("the store (%T) has no RevocationFeed", m.store)})
+		err := fmt.Errorf("the store (%T) has no RevocationFeed", m.store)
+		m.emit(ctx, Event{Kind: EventFeedStale, Err: err})
 	}
 	<-ctx.Done()
-	return nil
-}
-
-// follow reads the feed every feedInterval: what is new, and every readAllInterval all that can
-// matter.
-func (m *Manager) follow(ctx context.Context, store RevocationFeed) {
-	var read, readAll time.Time // when the feed was last read, and when as far back as matters
-	stale := false
-	every(ctx, feedInterval, func() {
-		now := m.now()
-		since := read.Add(-feedOverlap)
-		all := now.Sub(readAll) >= readAllInterval || now.Before(readAll) // the clock was put back
-		if all {
-			since = now.Add(-m.denyPeriod())
-		}
-		err := m.pull(ctx, store, since)
-		switch {
-		case err != nil && ctx.Err() == nil && !stale:
-			stale = true
-			m.emit(ctx, Event{Kind: EventFeedStale, Since: read, Err: err})
-		case err == nil && stale:
-			stale = false
-			m.emit(ctx, Event{Kind: EventFeedFresh, Since: read})
-		}
-		if err == nil {
-			read = now
-			if all {
-				readAll = now
-			}
-		}
-	})
-}
-
-func (m *Manager) pull(ctx context.Context, store RevocationFeed, since time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, feedTimeout)
-	defer cancel()
-	revocations, err := store.RevokedSince(ctx, since)
-	if err != nil {
-		return fmt.Errorf("reading the revocation feed: %w", err)
-	}
-	for _, r := range revocations {
-		m.deny(r.SessionID, r.At)
-	}
 	return nil
 }
 

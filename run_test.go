@@ -28,17 +28,27 @@ type pair struct {
 // inBubble gives a test a pair.
 func inBubble(t *testing.T, f func(t *testing.T, p *pair)) {
 	t.Helper()
+	inBubbleWith(t, accessConfig, f)
+}
+
+func inBubbleWith(
+	t *testing.T, access tokensession.AccessConfig, f func(t *testing.T, p *pair),
+) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		p := &pair{memory: tokensession.NewMemoryStore(), told: &testkit.Events{}}
 		p.store = testkit.Hook(t, p.memory)
 		p.store.Always(testkit.Sweep, testkit.Apply, func(r *testkit.Request) {
 			p.sweeps = append(p.sweeps, r.Swept)
 		})
-		signer := testSigner(t)
+		signer, err := tokensession.NewAccessSigner(testKeyFor("EdDSA").key, access)
+		require.NoError(t, err)
 		p.one = newManager(t, signer, p.memory, tokensession.Config{})
 		p.two = newManager(t, signer, p.store.Store(), tokensession.Config{OnEvent: p.told.Add})
 		stop := runs(t, p.two)
 		synctest.Wait()
+		require.Equal(t, []tokensession.EventKind{tokensession.EventFeedFresh}, p.told.TakeKinds(),
+			"told when the first look came through")
 		f(t, p)
 		stop()
 	})
@@ -88,9 +98,9 @@ func TestRun_revocationElsewhereReachesVerifyWithinASecondWithoutReads(t *testin
 			_, err = p.two.Verify(tokens.AccessToken)
 			require.NoError(t, err)
 		}
-		require.InDelta(t, 9, p.store.Count(testkit.RevokedSince), 2,
+		require.InDelta(t, 9, p.store.Count(testkit.Revocations), 2,
 			"times the feed was read in 8.5 seconds")
-		require.Subset(t, []testkit.Call{testkit.RevokedSince, testkit.Sweep}, p.store.Took(),
+		require.Subset(t, []testkit.Call{testkit.Revocations, testkit.Sweep}, p.store.Took(),
 			"Verify read the store")
 	})
 }
@@ -130,14 +140,19 @@ func TestRun_knowsWhatWasRevokedBeforeItBegan(t *testing.T) {
 	})
 }
 
-// A transaction that set At long before it was committed, or an instance whose clock is behind.
+// A transaction that set At long before it was committed, or an instance whose clock is behind by as
+// much as the leeway allows for.
 func TestRun_findsACommitThatCameLate(t *testing.T) {
-	for name, c := range map[string]struct{ late, within time.Duration }{
-		"within the overlap": {59 * time.Second, time.Second},
-		"far later":          {10 * time.Minute, time.Minute},
+	for name, c := range map[string]struct{ leeway, late, within time.Duration }{
+		"within the overlap":                  {0, 5 * time.Second, time.Second},
+		"by a clock that is behind":           {time.Minute, 65 * time.Second, time.Second},
+		"by a clock that is very much behind": {5 * time.Minute, 305 * time.Second, time.Second},
+		"far later":                           {0, 10 * time.Minute, time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, p *pair) {
+			access := accessConfig
+			access.Leeway = c.leeway
+			inBubbleWith(t, access, func(t *testing.T, p *pair) {
 				tokens, err := p.one.Start(t.Context(), "alice")
 				require.NoError(t, err)
 				passes(11 * time.Minute)
@@ -145,7 +160,7 @@ func TestRun_findsACommitThatCameLate(t *testing.T) {
 				require.NoError(t, err)
 				late := tokensession.Revocation{SessionID: tokens.Session.ID,
 					At: time.Now().Add(-c.late)}
-				p.store.Always(testkit.RevokedSince, testkit.Apply, func(r *testkit.Request) {
+				p.store.Always(testkit.Revocations, testkit.Apply, func(r *testkit.Request) {
 					if !late.At.Before(r.Time) {
 						r.Revocations = append(r.Revocations, late)
 					}
@@ -163,7 +178,7 @@ func TestRun_readsAllWhenTheClockWasPutBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var last time.Time // since when the feed was asked
 		store := testkit.Hook(t, tokensession.NewMemoryStore())
-		store.Always(testkit.RevokedSince, func(r *testkit.Request) { last = r.Time })
+		store.Always(testkit.Revocations, func(r *testkit.Request) { last = r.Time })
 		var back atomic.Int64
 		m := newManager(t, testSigner(t), store.Store(), tokensession.Config{
 			Now: func() time.Time { return time.Now().Add(-time.Duration(back.Load())) },
@@ -181,7 +196,7 @@ func TestRun_tellsOnceSinceWhenTheFeedIsStaleAndThatItIsFreshAgain(t *testing.T)
 	for name, breaks := range map[string]func(*testkit.HookedStore){
 		"down": func(store *testkit.HookedStore) { store.Down() },
 		"hangs": func(store *testkit.HookedStore) {
-			store.Always(testkit.RevokedSince, testkit.Hang)
+			store.Always(testkit.Revocations, testkit.Hang)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -362,11 +377,11 @@ func TestRun_returnsWhenNothingUsesTheStoreAnyMore(t *testing.T) {
 func TestRun_aShutdownIsNoOutageOfTheFeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, told := testkit.Hook(t, tokensession.NewMemoryStore()), &testkit.Events{}
-		store.Always(testkit.RevokedSince, testkit.Hang)
+		store.Always(testkit.Revocations, testkit.Hang)
 		m := newManager(t, testSigner(t), store.Store(), tokensession.Config{OnEvent: told.Add})
 		stop := runs(t, m)
 		synctest.Wait()
-		require.Equal(t, 1, store.Count(testkit.RevokedSince))
+		require.Equal(t, 1, store.Count(testkit.Revocations))
 		stop()
 		require.Empty(t, told.All())
 	})

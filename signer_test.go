@@ -76,7 +76,8 @@ func TestRotate_publishesThenSignsThenRetires(t *testing.T) {
 	require.NoError(t, err, "the last token lives out its time")
 	b.clock.Set(signFrom.Add(ttl + leeway - time.Microsecond))
 	require.Equal(t, []string{k1.key.ID(), k2.key.ID()}, kids(t, b.signer.JWKS()))
-	foreverYoung := k1.forge(k1.header(), claimsWith(`"exp":9999999999`))
+	foreverYoung := k1.forge(k1.header(), claimsWith(`"exp":9999999999`,
+		fmt.Sprintf(`"iat":%d`, signFrom.Unix()))) // a Manager accepts none that is older than its AccessTTL
 	_, err = b.manager.Verify(foreverYoung)
 	require.NoError(t, err)
 

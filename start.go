@@ -64,8 +64,8 @@ func (o startOptions) check(subject string, now time.Time) error {
 func (m *Manager) newRecord(h handle, subject string, o startOptions, now time.Time) Record {
 	rec := Record{
 		ID: h.sessionID(), Version: 1, WriteID: m.newWriteID(),
-		Subject: subject, ClientID: o.clientID, Key: randomBytes(32),
-		AuthTime: now, CreatedAt: now, RotatedAt: now,
+		Issuer: m.signer.cfg.Issuer, Subject: subject, ClientID: o.clientID, Key: randomBytes(32),
+		AuthTime: now, CreatedAt: now, RotatedAt: now, IdleTTL: m.cfg.RefreshTTL,
 	}
 	if o.authTime != nil {
 		rec.AuthTime = toMicro(*o.authTime)

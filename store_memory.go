@@ -5,7 +5,6 @@ import (
 	"context"
 	"hash/maphash"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,14 +20,11 @@ const (
 
 	// dropsPerLock bounds how long a sweep keeps others from a shard.
 	dropsPerLock = 256
-
-	// feedPeriod is how long the contract wants a revocation to be told.
-	feedPeriod = 24 * time.Hour
 )
 
 // A MemoryStore is a [RefreshStore] in the memory of one process: for tests, and for servers that
-// may log everybody out when they restart. It is a [Sweeper], a [RevocationFeed] and a
-// [SubjectRevoker] too.
+// may log everybody out when they restart. It is a [Sweeper], a [RevocationFeed], a
+// [RevocationNotifier] and a [SubjectRevoker] too.
 //
 // It has neither a goroutine nor a clock. The time it goes by is that of the write at hand: the
 // record's RotatedAt, or its RevokedAt if that is later. Each write drops a few records that have
@@ -42,10 +38,11 @@ type MemoryStore struct {
 }
 
 var (
-	_ RefreshStore   = (*MemoryStore)(nil)
-	_ Sweeper        = (*MemoryStore)(nil)
-	_ RevocationFeed = (*MemoryStore)(nil)
-	_ SubjectRevoker = (*MemoryStore)(nil)
+	_ RefreshStore       = (*MemoryStore)(nil)
+	_ Sweeper            = (*MemoryStore)(nil)
+	_ RevocationFeed     = (*MemoryStore)(nil)
+	_ RevocationNotifier = (*MemoryStore)(nil)
+	_ SubjectRevoker     = (*MemoryStore)(nil)
 )
 
 // NewMemoryStore returns an empty store.
@@ -111,7 +108,7 @@ func (s *MemoryStore) create(rec Record, data string) error {
 	e.set(rec, data)
 	e.due = e.expires
 	heap.Push(&sh.queue, e)
-	s.feed.add(e, rec)
+	s.feed.add(e, rec, 0)
 	return nil
 }
 
@@ -162,7 +159,7 @@ func (s *MemoryStore) swap(next Record, data string) error {
 		return ErrNotFound
 	case e.writtenBy(next):
 		return nil
-	case e.version != next.Version-1 || e.revoked:
+	case e.version != next.Version-1 || e.revoked || writeIDOf(e.data) != next.Replaces:
 		return ErrConflict
 	}
 	s.replace(sh, e, next, data)
@@ -176,12 +173,17 @@ func (s *MemoryStore) replace(sh *memoryShard, e *memoryEntry, next Record, data
 		e.subject = strings.Clone(next.Subject)
 		s.link(e)
 	}
+	var epochBefore uint64
+	if next.Epoch != 0 { // rarely, so that nothing has to be kept for it
+		before, _ := decodeRecord(e.data)
+		epochBefore = before.Epoch
+	}
 	e.set(next, data)
 	if e.expires < e.due {
 		e.due = e.expires
 		heap.Fix(&sh.queue, int(e.pos))
 	}
-	s.feed.add(e, next)
+	s.feed.add(e, next, epochBefore)
 }
 
 // List implements [RefreshStore]. It leaves out what is revoked.
@@ -222,22 +224,14 @@ func (s *MemoryStore) Sweep(ctx context.Context, now time.Time, limit int) (int,
 	return dropped, nil
 }
 
-// RevokedSince implements [RevocationFeed].
-func (s *MemoryStore) RevokedSince(ctx context.Context, since time.Time) ([]Revocation, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	return s.feed.since(clampedMicros(since)), nil
-}
-
 // RevokeSubject implements [SubjectRevoker].
-func (s *MemoryStore) RevokeSubject(ctx context.Context, subject string, keep []string, at time.Time, reason Reason, writeID string) ([]Record, error) {
+func (s *MemoryStore) RevokeSubject(ctx context.Context, r SubjectRevocation) ([]Record, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	var revoked []Record
-	for _, id := range s.ids(subject) {
-		rec, ok, err := s.revoke(id, slices.Contains(keep, id), at, reason, writeID)
+	for _, id := range s.ids(r.Subject) {
+		rec, ok, err := s.revoke(id, r)
 		if err != nil {
 			return nil, err
 		}
@@ -252,7 +246,7 @@ func (s *MemoryStore) RevokeSubject(ctx context.Context, subject string, keep []
 
 // revoke revokes one record unless it is kept, expired or revoked, and reports whether that was
 // done, now or before, by the write writeID.
-func (s *MemoryStore) revoke(id string, keep bool, at time.Time, reason Reason, writeID string) (Record, bool, error) {
+func (s *MemoryStore) revoke(id string, r SubjectRevocation) (Record, bool, error) {
 	sh := s.shard(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -262,13 +256,14 @@ func (s *MemoryStore) revoke(id string, keep bool, at time.Time, reason Reason, 
 	}
 	rec, err := decodeRecord(e.data)
 	if err != nil || e.revoked {
-		return rec, e.revoked && rec.WriteID == writeID, err
+		return rec, e.revoked && rec.WriteID == r.WriteID, err
 	}
-	if keep || !rec.ExpiresAt.After(at) {
+	if slices.Contains(r.Keep, id) || !slices.Contains(r.Issuers, rec.Issuer) || !rec.ExpiresAt.After(r.At) {
 		return Record{}, false, nil
 	}
-	rec = rec.revoke(at, reason)
-	rec.WriteID = writeID
+	rec = rec.revoke(r.At, r.Reason)
+	rec.WriteID = r.WriteID
+	rec.ExpiresAt = earlier(rec.ExpiresAt, r.KeepUntil)
 	data, err := encode(rec)
 	if err != nil {
 		return Record{}, false, err
@@ -325,8 +320,7 @@ func (e *memoryEntry) writtenBy(rec Record) bool {
 	if e.version != rec.Version {
 		return false
 	}
-	held, err := decodeRecord(e.data)
-	return err == nil && held.WriteID == rec.WriteID
+	return writeIDOf(e.data) == rec.WriteID
 }
 
 // memorySubjects is the index of the subjects that fall to it.
@@ -414,61 +408,6 @@ func (q *expiryQueue) Pop() any {
 	(*q)[last] = nil
 	*q = (*q)[:last]
 	return e
-}
-
-// A memoryFeed lists the revocations by time.
-type memoryFeed struct {
-	mu     sync.Mutex
-	log    []memoryRevocation // in ascending order of at
-	tidied int                // how many were left when it was last tidied
-}
-
-type memoryRevocation struct {
-	id          string
-	at, expires int64
-}
-
-// add lists rec, which e holds now, if it is revoked. A revoked record is written no more, so that
-// it is added once and its expiry is final.
-func (f *memoryFeed) add(e *memoryEntry, rec Record) {
-	if !e.revoked {
-		return
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if now := writeTime(rec); !now.IsZero() {
-		f.tidy(clampedMicros(now))
-	}
-	at := clampedMicros(rec.RevokedAt)
-	f.log = slices.Insert(f.log, f.after(at+1), memoryRevocation{e.id, at, e.expires})
-}
-
-// after returns the index of the first revocation at or after a time.
-func (f *memoryFeed) after(at int64) int {
-	return sort.Search(len(f.log), func(i int) bool { return f.log[i].at >= at })
-}
-
-// since returns the revocations at or after a time.
-func (f *memoryFeed) since(at int64) []Revocation {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	late := f.log[f.after(at):]
-	out := make([]Revocation, len(late))
-	for i, r := range late {
-		out[i] = Revocation{SessionID: r.id, At: fromMicros(r.at)}
-	}
-	return out
-}
-
-// tidy drops, each time the log has doubled, what need not be told any longer.
-func (f *memoryFeed) tidy(now int64) {
-	if len(f.log) < 2*f.tidied+64 {
-		return
-	}
-	f.log = slices.Clip(slices.DeleteFunc(f.log, func(r memoryRevocation) bool {
-		return r.expires <= now || r.at <= now-feedPeriod.Microseconds()
-	}))
-	f.tidied = len(f.log)
 }
 
 // writeTime is the time that a record was written, or the zero time if the record does not tell:

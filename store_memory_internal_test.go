@@ -11,7 +11,7 @@ import (
 func TestMemoryStore_listsTheOthersWhileOneIsBeingDropped(t *testing.T) {
 	store := NewMemoryStore()
 	for _, id := range []string{"going", "staying"} {
-		rec := Record{ID: id, Version: 1, Subject: "alice", CreatedAt: decisionTime, ExpiresAt: decisionTime.Add(time.Hour)}
+		rec := Record{ID: id, Version: 1, Issuer: "us", Subject: "alice", CreatedAt: decisionTime, ExpiresAt: decisionTime.Add(time.Hour)}
 		require.NoError(t, store.Create(t.Context(), rec))
 	}
 	delete(store.shard("going").byID, "going")
@@ -19,7 +19,9 @@ func TestMemoryStore_listsTheOthersWhileOneIsBeingDropped(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, records, 1)
 	require.Equal(t, "staying", records[0].ID)
-	revoked, err := store.RevokeSubject(t.Context(), "alice", nil, decisionTime, ReasonRevoked, "write")
+	revoked, err := store.RevokeSubject(t.Context(), SubjectRevocation{
+		Subject: "alice", Issuers: []string{"us"}, At: decisionTime, Reason: ReasonRevoked, WriteID: "write",
+	})
 	require.NoError(t, err)
 	require.Len(t, revoked, 1)
 }

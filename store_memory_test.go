@@ -34,6 +34,7 @@ func TestMemoryStore_dropsExpiredRecordsOnLaterWrites(t *testing.T) {
 			rec := memoryRecord("refreshed", "bob", epoch, 2*time.Hour)
 			mustCreate(t, store, rec)
 			for n := range writes {
+				rec.Replaces = rec.WriteID
 				rec.Version, rec.WriteID, rec.RotatedAt = uint64(n+2), fmt.Sprint(n), later
 				if err := store.Swap(t.Context(), rec); err != nil {
 					t.Fatal(err)
@@ -44,7 +45,7 @@ func TestMemoryStore_dropsExpiredRecordsOnLaterWrites(t *testing.T) {
 			for n := range writes {
 				mustCreate(t, store, memoryRecord(fmt.Sprint("revoked ", n), "bob", epoch, 2*time.Hour))
 			}
-			if _, err := store.RevokeSubject(t.Context(), "bob", nil, later, tokensession.ReasonRevoked, "revoking"); err != nil {
+			if _, err := store.RevokeSubject(t.Context(), memoryRevocation("bob", later, "revoking")); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -92,7 +93,7 @@ func TestMemoryStore_doesNotGoByCreatedAt(t *testing.T) {
 	if _, err := store.Load(t.Context(), "live"); err != nil {
 		t.Errorf("the record that lives: %v", err)
 	}
-	revocations, err := store.RevokedSince(t.Context(), epoch)
+	revocations, err := toldSince(t, store, epoch)
 	if err != nil || len(revocations) != 101 {
 		t.Errorf("%d revocations, %v; want 101", len(revocations), err)
 	}
@@ -103,6 +104,7 @@ func TestMemoryStore_keepsWhatSwapProlonged(t *testing.T) {
 	store := tokensession.NewMemoryStore()
 	rec := memoryRecord("prolonged", "alice", epoch, time.Hour)
 	mustCreate(t, store, rec)
+	rec.Replaces = rec.WriteID
 	rec.Version, rec.WriteID = 2, "second"
 	rec.RotatedAt, rec.ExpiresAt = epoch.Add(30*time.Minute), epoch.Add(90*time.Minute)
 	if err := store.Swap(ctx, rec); err != nil {
@@ -131,6 +133,7 @@ func TestMemoryStore_sweepsWhatSwapShortened(t *testing.T) {
 	store := tokensession.NewMemoryStore()
 	rec := memoryRecord("shortened", "alice", epoch, time.Hour)
 	mustCreate(t, store, rec)
+	rec.Replaces = rec.WriteID
 	rec.Version, rec.WriteID, rec.ExpiresAt = 2, "second", epoch.Add(time.Minute)
 	if err := store.Swap(ctx, rec); err != nil {
 		t.Fatal(err)
@@ -152,6 +155,7 @@ func TestMemoryStore_sweepsExactlyWhatSwapShortened(t *testing.T) {
 	rand.Shuffle(records, func(i, j int) { all[i], all[j] = all[j], all[i] })
 	shortened, kept := all[:records/2], all[records/2:]
 	for _, rec := range shortened {
+		rec.Replaces = rec.WriteID
 		rec.Version, rec.WriteID, rec.ExpiresAt = 2, "second", epoch.Add(time.Duration(1+rand.IntN(3000))*time.Second)
 		if err := store.Swap(t.Context(), rec); err != nil {
 			t.Fatal(err)
@@ -173,8 +177,8 @@ func TestMemoryStore_tellsOfARecordThatWasRevokedWhenItWasCreated(t *testing.T) 
 	rec := memoryRecord("revoked", "alice", epoch, time.Hour)
 	rec.RevokedAt, rec.RevokeReason = epoch.Add(time.Minute), tokensession.ReasonLogout
 	mustCreate(t, store, rec)
-	if told, err := store.RevokedSince(t.Context(), rec.RevokedAt); err != nil || len(told) != 1 || told[0].SessionID != rec.ID {
-		t.Errorf("RevokedSince: %v, %v; want one", told, err)
+	if told, err := toldSince(t, store, rec.RevokedAt); err != nil || len(told) != 1 || told[0].SessionID != rec.ID {
+		t.Errorf("Revocations: %v, %v; want one", told, err)
 	}
 }
 
@@ -182,7 +186,7 @@ func TestMemoryStore_cutsTimeOfRevocationToMicroseconds(t *testing.T) {
 	store := tokensession.NewMemoryStore()
 	mustCreate(t, store, memoryRecord("one", "alice", epoch, time.Hour))
 	at := epoch.Add(1999 * time.Nanosecond)
-	recs, err := store.RevokeSubject(t.Context(), "alice", nil, at, tokensession.ReasonRevoked, "second")
+	recs, err := store.RevokeSubject(t.Context(), memoryRevocation("alice", at, "second"))
 	want := epoch.Add(time.Microsecond)
 	if err != nil || len(recs) != 1 || recs[0].RevokedAt != want {
 		t.Fatalf("RevokeSubject: %v, %v; want RevokedAt %v", recs, err, want)
@@ -190,8 +194,8 @@ func TestMemoryStore_cutsTimeOfRevocationToMicroseconds(t *testing.T) {
 	if rec, err := store.Load(t.Context(), "one"); err != nil || rec.RevokedAt != want {
 		t.Errorf("Load: RevokedAt %v, %v; want %v", rec.RevokedAt, err, want)
 	}
-	if told, err := store.RevokedSince(t.Context(), want); err != nil || len(told) != 1 || told[0].At != want {
-		t.Errorf("RevokedSince: %v, %v; want one at %v", told, err, want)
+	if told, err := toldSince(t, store, want); err != nil || len(told) != 1 || told[0].At != want {
+		t.Errorf("Revocations: %v, %v; want one at %v", told, err, want)
 	}
 }
 
@@ -205,6 +209,7 @@ func TestMemoryStore_movesRecordToItsNewSubject(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		rec.Replaces = rec.WriteID
 		rec.Version, rec.Subject = 2, "bob"
 		if err := store.Swap(context.Background(), rec); err != nil {
 			t.Fatal(err)
@@ -244,6 +249,7 @@ func TestMemoryStore_forgetsRevocationsOfExpiredRecordsAndOfOldDays(t *testing.T
 				at := epoch.Add(time.Duration(n) * every)
 				rec := memoryRecord(fmt.Sprint(n), "alice", at, c.ttl)
 				mustCreate(t, store, rec)
+				rec.Replaces = rec.WriteID
 				rec.Version, rec.WriteID, rec.RevokedAt = 2, "revoked", at.Add(time.Second)
 				if err := store.Swap(ctx, rec); err != nil {
 					t.Fatal(err)
@@ -252,7 +258,7 @@ func TestMemoryStore_forgetsRevocationsOfExpiredRecordsAndOfOldDays(t *testing.T
 					continue
 				}
 				live := min(n+1, int(c.told/every))
-				held, err := store.RevokedSince(ctx, time.Time{})
+				held, err := toldSince(t, store, time.Time{})
 				if err != nil || len(held) < live || len(held) > 2*live+64 {
 					t.Fatalf("after %d revocations, %d of which are to be told, it holds %d (%v)", n+1, live, len(held), err)
 				}
@@ -266,12 +272,13 @@ func TestMemoryStore_forgetsRevocationsOfExpiredRecordsAndOfOldDays(t *testing.T
 func TestMemoryStore_doesNotGoByARevocationsTimeThatWasMoved(t *testing.T) {
 	for name, revoke := range map[string]func(*tokensession.MemoryStore, tokensession.Record) error{
 		"Swap": func(store *tokensession.MemoryStore, rec tokensession.Record) error {
+			rec.Replaces = rec.WriteID
 			rec.Version, rec.WriteID = 2, "revoking"
 			rec.RevokedAt, rec.RevokeReason = rec.RotatedAt, tokensession.ReasonRevoked
 			return store.Swap(t.Context(), rec)
 		},
 		"RevokeSubject": func(store *tokensession.MemoryStore, rec tokensession.Record) error {
-			_, err := store.RevokeSubject(t.Context(), rec.Subject, nil, epoch, tokensession.ReasonRevoked, "revoking")
+			_, err := store.RevokeSubject(t.Context(), memoryRevocation(rec.Subject, epoch, "revoking"))
 			return err
 		},
 	} {
@@ -301,7 +308,9 @@ func TestMemoryStore_listsNoRevokedRecords(t *testing.T) {
 	for n := range 3 {
 		mustCreate(t, store, memoryRecord(fmt.Sprint(n), "alice", epoch, time.Hour))
 	}
-	if _, err := store.RevokeSubject(t.Context(), "alice", []string{"1"}, epoch, tokensession.ReasonRevoked, "write"); err != nil {
+	order := memoryRevocation("alice", epoch, "write")
+	order.Keep = []string{"1"}
+	if _, err := store.RevokeSubject(t.Context(), order); err != nil {
 		t.Fatal(err)
 	}
 	if got := listedIDs(t, store, "alice"); len(got) != 1 || got[0] != "1" {
@@ -336,7 +345,7 @@ func TestMemoryStore_keepsItsIndexThroughParallelUse(t *testing.T) {
 					_ = store.Create(ctx, memoryRecord(fmt.Sprint(rng.IntN(500)), subject, now, time.Duration(rng.IntN(600))*time.Second))
 				case 3, 4:
 					if rec, err := store.Load(ctx, fmt.Sprint(rng.IntN(500))); err == nil {
-						rec.Version++
+						rec.Version, rec.Replaces = rec.Version+1, rec.WriteID
 						rec.RotatedAt, rec.ExpiresAt = now, now.Add(10*time.Minute)
 						_ = store.Swap(ctx, rec)
 					}
@@ -346,8 +355,8 @@ func TestMemoryStore_keepsItsIndexThroughParallelUse(t *testing.T) {
 					if n%40 != 0 {
 						continue // else few are left that live
 					}
-					_, _ = store.RevokeSubject(ctx, subject, nil, now, tokensession.ReasonRevoked, fmt.Sprint(worker, n))
-					_, _ = store.RevokedSince(ctx, now.Add(-time.Minute))
+					_, _ = store.RevokeSubject(ctx, memoryRevocation(subject, now, fmt.Sprint(worker, n)))
+					_, _ = toldSince(t, store, now.Add(-time.Minute))
 				case 7:
 					_, _ = store.Sweep(ctx, now.Add(-time.Minute), 20)
 				}
@@ -384,8 +393,28 @@ func TestMemoryStore_keepsItsIndexThroughParallelUse(t *testing.T) {
 }
 
 func memoryRecord(id, subject string, at time.Time, ttl time.Duration) tokensession.Record {
-	return tokensession.Record{ID: id, Version: 1, WriteID: "write of " + id, Subject: subject, Key: make([]byte, 32),
+	return tokensession.Record{ID: id, Version: 1, WriteID: "write of " + id,
+		Issuer: "us", Subject: subject, IdleTTL: ttl, Key: make([]byte, 32),
 		AuthTime: at, CreatedAt: at, RotatedAt: at, ExpiresAt: at.Add(ttl)}
+}
+
+func memoryRevocation(subject string, at time.Time, writeID string) tokensession.SubjectRevocation {
+	return tokensession.SubjectRevocation{
+		Subject: subject, Issuers: []string{"us"},
+		At: at, Reason: tokensession.ReasonRevoked, WriteID: writeID,
+	}
+}
+
+// toldSince is the feed, as one list.
+func toldSince(
+	t *testing.T, store tokensession.RevocationFeed, since time.Time,
+) (told []tokensession.Revocation, err error) {
+	t.Helper()
+	err = store.Revocations(context.Background(), since, func(page []tokensession.Revocation) error {
+		told = append(told, page...)
+		return nil
+	})
+	return told, err
 }
 
 func mustCreate(t *testing.T, store tokensession.RefreshStore, rec tokensession.Record) {
@@ -421,7 +450,8 @@ func benchRecord(n int, attributes map[string]string) tokensession.Record {
 	copy(key, fmt.Sprintf("key of session %d", n))
 	return tokensession.Record{
 		ID: fmt.Sprintf("%022d", n), Version: 1, WriteID: fmt.Sprintf("W%021d", n),
-		Subject: fmt.Sprintf("user-%011d", n), Attributes: attributes, Key: key,
+		Issuer: "https://auth.example", Subject: fmt.Sprintf("user-%011d", n), Attributes: attributes, Key: key,
+		IdleTTL:  7 * 24 * time.Hour,
 		AuthTime: now, CreatedAt: now, RotatedAt: now,
 		ExpiresAt: now.Add(7 * 24 * time.Hour), MaxExpiresAt: now.Add(30 * 24 * time.Hour),
 	}
@@ -449,6 +479,7 @@ func BenchmarkMemoryStore_refresh(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
+				rec.Replaces = rec.WriteID
 				rec.Version++
 				rec.Predecessor, rec.Generation = rec.Generation, rec.Generation+1
 				rec.RotatedAt = rec.RotatedAt.Add(15 * time.Minute)

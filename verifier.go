@@ -63,17 +63,9 @@ type verifiedToken struct {
 	access Access
 	key    *ringKey
 
-	expires, notBefore int64 // in microseconds, before leeway
+	session sessionKey // of access.SessionID, for the deny list
 
-	// boxedSessionID is access.SessionID as the deny list takes it, which is a sync.Map. To make an
-	// interface of a string costs an allocation. Here it is made once for a token, instead of at
-	// each request that brings the token.
-	boxedSessionID any
-}
-
-// isDenied reports whether the token's session is on the deny list.
-func (t *verifiedToken) isDenied(list *timedSet, now time.Time) bool {
-	return list.has(t.boxedSessionID, now)
+	issued, expires, notBefore int64 // in microseconds, before leeway
 }
 
 // verify returns what the token says if it may be used now. The checks come in this order:
@@ -200,7 +192,7 @@ func (v *verifier) readClaims(payload []byte) (*verifiedToken, error) {
 	switch {
 	case r.Err() != nil:
 		return nil, r.Err()
-	case a.Issuer != v.cfg.Issuer:
+	case !v.cfg.isOurs(a.Issuer):
 		return nil, errors.New("another issuer")
 	}
 	a.IssuedAt, a.ExpiresAt = time.Unix(issued, 0).UTC(), time.Unix(expires, 0).UTC()
@@ -208,8 +200,8 @@ func (v *verifier) readClaims(payload []byte) (*verifiedToken, error) {
 		a.AuthTime = time.Unix(auth, 0).UTC()
 	}
 	return &verifiedToken{
-		access: a, boxedSessionID: a.SessionID,
-		expires: expires * 1e6, notBefore: max(issued, notBefore) * 1e6,
+		access: a, session: keyOf(a.SessionID),
+		issued: issued * 1e6, expires: expires * 1e6, notBefore: max(issued, notBefore) * 1e6,
 	}, nil
 }
 

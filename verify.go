@@ -21,9 +21,17 @@ func (m *Manager) Verify(accessToken string) (Access, error) {
 	return m.unlessDenied(checked, now)
 }
 
+// unlessDenied makes the checks that are this Manager's own: the signer may be shared with others, and
+// its cache knows no Manager. See acceptancePeriod for why a token can expire before its exp.
 func (m *Manager) unlessDenied(checked *verifiedToken, now time.Time) (Access, error) {
-	if checked.isDenied(&m.denied, now) {
+	switch denied := m.denied.find(checked.session, now); {
+	case now.UnixMicro() >= checked.issued+m.acceptancePeriod().Microseconds():
+		return Access{}, fmt.Errorf("%w: access token: made more than AccessTTL ago", ErrExpired)
+	case denied == forGood:
 		return Access{}, fmt.Errorf("%w: session %s", ErrRevoked, checked.access.SessionID)
+	case denied == refused:
+		return Access{}, fmt.Errorf("%w: session %s: the store cannot read since when",
+			ErrRevoked, checked.access.SessionID)
 	}
 	return checked.access, nil
 }
@@ -64,7 +72,7 @@ func (m *Manager) unlessOver(ctx context.Context, access Access) (Access, error)
 	case !rec.RevokedAt.IsZero():
 		m.foundEnded(ctx, rec)
 		return Access{}, &RevokedError{rec.ID, rec.RevokeReason}
-	case !rec.live(m.now()):
+	case !m.rules.live(rec, m.now()):
 		return Access{}, fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
 	}
 	return access, nil

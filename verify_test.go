@@ -35,6 +35,7 @@ func TestVerifyLive_inEveryState(t *testing.T) {
 		// which the token outlives, if it was shortened by hand
 		"session expired": {func(w *world, tokens tokensession.Tokens) {
 			rec := w.record(tokens.Session.ID)
+			rec.Replaces = rec.WriteID
 			rec.Version, rec.WriteID, rec.ExpiresAt = 2, "another", w.clock.Now().Add(time.Second)
 			require.NoError(w.t, w.memory.Swap(ctx, rec))
 			w.clock.Advance(time.Second)

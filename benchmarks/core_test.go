@@ -12,6 +12,8 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"hash"
 	"runtime"
@@ -86,19 +88,38 @@ func BenchmarkVerify_hitParallel(b *testing.B) {
 	})
 }
 
-// BenchmarkVerify_hitDenyList looks up sessions beside 100,000 revoked ones.
+// BenchmarkVerify_hitDenyList looks up a session beside so many revoked ones. The heap that these take
+// in the Manager is reported, too.
 func BenchmarkVerify_hitDenyList(b *testing.B) {
-	m := newManager(b, must(tokensession.GenerateKey()), tokensession.AccessConfig{})
-	for range 100_000 {
-		check(b, m.Revoke(ctx, start(b, m).Session.ID))
+	for _, denied := range []int{0, 100_000, 1_000_000} {
+		b.Run(fmt.Sprintf("denied=%d", denied), func(b *testing.B) {
+			m := newManager(b, must(tokensession.GenerateKey()), tokensession.AccessConfig{})
+			before := heap()
+			for range denied {
+				// No store has this session, and it is denied all the same.
+				if err := m.Revoke(ctx, randomID()); !errors.Is(err, tokensession.ErrNotFound) {
+					b.Fatal(err)
+				}
+			}
+			bytes := float64(heap()-before) / float64(max(denied, 1))
+			token := start(b, m).AccessToken
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := m.Verify(token); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if denied > 0 {
+				b.ReportMetric(bytes, "B/denied")
+			}
+		})
 	}
-	token := start(b, m).AccessToken
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := m.Verify(token); err != nil {
-			b.Fatal(err)
-		}
-	}
+}
+
+func randomID() string {
+	id := make([]byte, 16)
+	must(rand.Read(id))
+	return base64.RawURLEncoding.EncodeToString(id)
 }
 
 // An algorithm is a key and the raw operations on a message of the size of an access token's.

@@ -18,26 +18,31 @@ func failure(what, key string, err error) error {
 	return fmt.Errorf("redisstore: %s (key %s): %w", what, key, err)
 }
 
+// damaged wraps an error that wraps [tokensession.ErrUnreadable].
 func damaged(key string, err error) error {
-	return fmt.Errorf("redisstore: key %s is not a session as this package writes it: %w: "+
+	return fmt.Errorf("redisstore: key %s is not a session as this version writes it: %w: "+
 		"find out who else writes under this prefix; deleting the key ends the session", key, err)
 }
 
 // unusable reports a script's answer that is no verdict.
 func unusable(key, status string) error {
-	if status == statusDamaged {
-		return damaged(key, errors.New("fields are missing"))
+	switch status {
+	case statusDamaged:
+		return damaged(key, unreadable("fields are missing"))
+	case statusOtherFormat:
+		return damaged(key, unreadable("it is of another format"))
 	}
 	return fmt.Errorf("redisstore: key %s: unexpected answer %q of a script", key, status)
 }
 
-// advice says what to do about an error reply, by the code it starts with. In a script's error, older servers put the
-// code after their own words.
+// advice says what to do about an error reply, by the code it starts with. In a script's error,
+// older servers put the code after their own words.
 var advice = []struct{ code, text string }{
 	{"READONLY", "the server is a read-only replica: the client has to connect to the master, " +
 		"through Sentinel or a Cluster client where masters change"},
 	{"NOAUTH", "the server asks for a password: set Username and Password in the client's options"},
-	// How a server refuses a command of more than ten arguments by a client that has not given a password.
+	// How a server refuses a command of more than ten arguments by a client that has not given a
+	// password.
 	{"unauthenticated", "the server asks for a password: set Username and Password in the client's options"},
 	{"WRONGPASS", "set the right Username and Password in the client's options"},
 	{"NOPERM", "the user needs more permissions: the README of redisstore has the ACL rule"},
@@ -52,6 +57,12 @@ var advice = []struct{ code, text string }{
 	{"CROSSSLOT", "the server wants keys in one slot though each command has only one: is a proxy between?"},
 	{"unknown command", "the server is no Redis 6.2 or later, or a command was renamed or forbidden there"},
 }
+
+// isWrongType reports whether another program has put something under a session's key.
+func isWrongType(err error) bool { return err != nil && strings.Contains(err.Error(), "WRONGTYPE") }
+
+// foreign makes the error of a key of another type one of a record that cannot be read.
+func foreign(err error) error { return unreadable("%w: %s", err, adviceOn(err)) }
 
 func adviceOn(err error) string {
 	var reply redis.Error

@@ -3,8 +3,6 @@ package redisstore
 import (
 	"context"
 	"errors"
-	"hash/fnv"
-	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -14,135 +12,209 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// The feed names the sessions that are revoked, or were about to be: it is written first, and the write of the session
-// may then have failed, or have lost to a refresh. So nothing in it is told before the session itself was seen to be
-// revoked. That is for ever, and is remembered.
+// The feed names the sessions that are revoked or outdated, or were about to be: it is written
+// first, and the write of the session may then have failed, or have lost to a refresh. So nothing
+// in it is told before the session itself was looked at.
 
-// feedParts is into how many keys the feed is divided, so that the servers of a Cluster share it.
-const feedParts = 8
+const (
+	// feedKept is the 24 hours of the contract, and an hour for clocks that differ.
+	feedKept = 25 * time.Hour
 
-// feedKept is the 24 hours of the contract, and an hour for clocks that differ.
-const feedKept = 25 * time.Hour
+	// feedPage is how many entries of the feed are read at once.
+	feedPage = 1000
 
-// confirmed remembers what the last call of RevokedSince saw to be revoked. The next call's since is usually a little
-// later, so what it does not meet again is forgotten.
-type confirmed struct {
+	// mostTold bounds the memory of told. It is for looks that follow each other closely.
+	mostTold = 100_000
+)
+
+// told remembers which sessions the last call of Revocations told as revoked, so that the next one,
+// whose since is usually a little later, need not look at them again: a revocation is for ever.
+// What the next call does not meet is forgotten.
+type told struct {
 	mu sync.Mutex
-	at map[string]time.Time
+	at map[string]time.Time // no call changes a map once it is here
 }
 
-func (s *Store) announce(ctx context.Context, rec tokensession.Record) error {
-	key := s.feedKey(feedPart(rec.ID))
-	err := announceScript.Run(ctx, s.client, []string{key}, rec.ID, rec.RevokedAt.UnixMicro(), feedKept.Microseconds()).Err()
+func (s *Store) announce(ctx context.Context, id string, at time.Time) error {
+	key := s.feedKey()
+	err := announceScript.Run(ctx, s.client, []string{key}, id, at.UnixMicro(), feedKept.Microseconds()).Err()
 	if err != nil {
-		return failure("announce the revocation of session "+rec.ID, key, err)
+		return failure("announce the revocation of session "+id, key, err)
 	}
 	return nil
 }
 
-// RevokedSince implements [tokensession.RevocationFeed]. A session revoked longer ago than since may be told too, where
-// somebody tried to revoke it again.
-func (s *Store) RevokedSince(ctx context.Context, since time.Time) ([]tokensession.Revocation, error) {
+// Revocations implements [tokensession.RevocationFeed]. A session revoked longer ago than since may
+// be told too, where somebody tried to revoke it again.
+func (s *Store) Revocations(
+	ctx context.Context, since time.Time, page func([]tokensession.Revocation) error,
+) error {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return err
 	}
-	ids, err := s.announcedSince(ctx, since)
-	if err != nil {
-		return nil, err
+	s.told.mu.Lock()
+	look := look{store: s, known: s.told.at, met: make(map[string]time.Time)}
+	s.told.mu.Unlock()
+	from := strconv.FormatInt(since.UnixMicro(), 10)
+	for from != "" {
+		ids, next, err := s.announcedFrom(ctx, from)
+		if err != nil {
+			return err
+		}
+		list, err := look.at(ctx, ids)
+		if err != nil {
+			return err
+		}
+		if len(list) > 0 {
+			if err := page(list); err != nil {
+				return err
+			}
+		}
+		from = next
 	}
-	s.confirmed.mu.Lock()
-	known := s.confirmed.at
-	s.confirmed.mu.Unlock()
+	s.told.mu.Lock()
+	s.told.at = look.met
+	s.told.mu.Unlock()
+	return errors.Join(look.unreadable...)
+}
 
-	revoked := make(map[string]time.Time, len(ids))
+// announcedFrom returns a page of the feed, in ascending order, and where the next one begins. So
+// an entry that is announced again meanwhile, and moves up, is met there.
+//
+// A page begins at a time, not after so many entries: those at the front may be dropped meanwhile.
+// All entries of one time have to be in one page then, so the last time of a full page is left to
+// the next one, or read alone if it is the only one.
+func (s *Store) announcedFrom(ctx context.Context, from string) (ids []string, next string, err error) {
+	entries, err := s.announced(ctx, from, "+inf", feedPage)
+	if err != nil {
+		return nil, "", err
+	}
+	if n := len(entries); n == feedPage {
+		last := entries[n-1].Score
+		next = strconv.FormatFloat(last, 'f', -1, 64)
+		if entries[0].Score == last {
+			entries, err = s.announced(ctx, next, next, -1)
+			next = "(" + next
+		}
+		for n := len(entries); next[0] != '(' && entries[n-1].Score == last; n = len(entries) {
+			entries = entries[:n-1]
+		}
+	}
+	for _, e := range entries {
+		id, _ := e.Member.(string)
+		ids = append(ids, id)
+	}
+	return ids, next, err
+}
+
+func (s *Store) announced(ctx context.Context, from, to string, limit int64) ([]redis.Z, error) {
+	key := s.feedKey()
+	entries, err := s.client.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
+		Key: key, ByScore: true, Start: from, Stop: to, Count: limit,
+	}).Result()
+	if err != nil {
+		return nil, failure("read the revocation feed", key, err)
+	}
+	return entries, nil
+}
+
+// A look is a call of Revocations under way.
+type look struct {
+	store      *Store
+	known, met map[string]time.Time // when sessions were revoked
+	unreadable []error
+}
+
+// at returns what is to be told of the sessions.
+func (l *look) at(ctx context.Context, ids []string) ([]tokensession.Revocation, error) {
+	list := make([]tokensession.Revocation, 0, len(ids))
 	var unknown []string
 	for _, id := range ids {
-		if at, ok := known[id]; ok {
-			revoked[id] = at
+		if at, ok := l.known[id]; ok {
+			list = l.tell(list, tokensession.Revocation{SessionID: id, At: at})
 		} else {
 			unknown = append(unknown, id)
 		}
 	}
 	for batch := range slices.Chunk(unknown, batchSize) {
-		found, err := s.revokedAmong(ctx, batch)
-		if err != nil {
+		var err error
+		if list, err = l.ask(ctx, batch, list); err != nil {
 			return nil, err
 		}
-		maps.Copy(revoked, found)
-	}
-	s.confirmed.mu.Lock()
-	s.confirmed.at = revoked // no call changes a map once it is here
-	s.confirmed.mu.Unlock()
-
-	list := make([]tokensession.Revocation, 0, len(revoked))
-	for id, at := range revoked {
-		list = append(list, tokensession.Revocation{SessionID: id, At: at})
 	}
 	return list, nil
 }
 
-// announcedSince returns the ids in the feed.
-func (s *Store) announcedSince(ctx context.Context, since time.Time) ([]string, error) {
-	var cmds [feedParts]*redis.StringSliceCmd
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for part := range feedParts {
-			cmds[part] = p.ZRangeArgs(ctx, redis.ZRangeArgs{
-				Key: s.feedKey(part), ByScore: true, Start: strconv.FormatInt(since.UnixMicro(), 10), Stop: "+inf",
-			})
-		}
-		return nil
-	})
-	var ids []string
-	for part, cmd := range cmds {
-		some, cmdErr := cmd.Result()
-		if cmdErr != nil {
-			return nil, failure("read the revocation feed", s.feedKey(part), cmdErr)
-		}
-		ids = append(ids, some...)
-	}
-	if err != nil {
-		return nil, failure("read the revocation feed", s.prefix+":revoked:*", err)
-	}
-	return ids, nil
-}
-
-// revokedAmong returns those of the sessions that are revoked, with the time. One that is gone has expired.
-func (s *Store) revokedAmong(ctx context.Context, ids []string) (map[string]time.Time, error) {
-	cmds := make([]*redis.StringCmd, len(ids))
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+// ask looks at the sessions and appends what is to be told of them.
+func (l *look) ask(
+	ctx context.Context, ids []string, list []tokensession.Revocation,
+) ([]tokensession.Revocation, error) {
+	cmds := make([]*redis.SliceCmd, len(ids))
+	err := l.store.pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids {
-			cmds[i] = p.HGet(ctx, s.sessionKey(id), fieldRevokedAt)
+			cmds[i] = p.HMGet(ctx, l.store.sessionKey(id), fieldRevokedAt, fieldOutdated, fieldData, fieldVersion)
 		}
 		return nil
 	})
-	revoked := make(map[string]time.Time, len(ids))
+	if err != nil {
+		return nil, failure("load sessions", l.store.sessionKey("*"), err)
+	}
 	for i, cmd := range cmds {
-		key := s.sessionKey(ids[i])
-		text, cmdErr := cmd.Result()
-		if errors.Is(cmdErr, redis.Nil) {
+		key := l.store.sessionKey(ids[i])
+		values, err := cmd.Result()
+		if err == nil && values == nil {
+			err = errNotCarriedOut
+		}
+		if isWrongType(err) {
+			l.unreadable = append(l.unreadable, damaged(key, foreign(err)))
 			continue
 		}
-		if cmdErr != nil {
-			return nil, failure("load session", key, cmdErr)
+		if err != nil {
+			return nil, failure("load session", key, err)
 		}
-		at, parseErr := parseTime(text)
-		if parseErr != nil {
-			return nil, damaged(key, parseErr)
-		}
-		if !at.IsZero() {
-			revoked[ids[i]] = at
+		r, ok, err := revocationOf(ids[i], values)
+		if err != nil {
+			l.unreadable = append(l.unreadable, damaged(key, err))
+		} else if ok {
+			list = l.tell(list, r)
 		}
 	}
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, failure("load sessions", s.sessionKey("*"), err)
+	return list, nil
+}
+
+// tell appends a revocation, and remembers it for the next call. It does not remember an outdating,
+// because the session may be outdated once more, or be revoked; nor a revocation that an operator
+// wrote wrongly, and may put right.
+func (l *look) tell(list []tokensession.Revocation, r tokensession.Revocation) []tokensession.Revocation {
+	if r.Epoch == 0 && !r.At.IsZero() && len(l.met) < mostTold {
+		l.met[r.SessionID] = r.At
 	}
-	return revoked, nil
+	return append(list, r)
 }
 
-func feedPart(id string) int {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(id))
-	return int(h.Sum32() % feedParts)
+// revocationOf returns what is to be told of a session: nothing if it is gone, or lives and is not
+// outdated. It is called with the values of the fields revoked_at, outdated, 0 and version.
+func revocationOf(id string, values []any) (r tokensession.Revocation, ok bool, err error) {
+	revokedAt, isRevoked := values[0].(string)
+	outdated, isOutdated := values[1].(string)
+	first, hasData := values[2].(string)
+	if !isRevoked && !isOutdated && !hasData && values[3] == nil {
+		return r, false, nil
+	}
+	if err := checkFormat(first); err != nil {
+		return r, false, err
+	}
+	r.SessionID = id
+	switch {
+	case isRevoked:
+		// An error leaves the zero time: it was revoked at a time that cannot be read.
+		r.At, _ = parseTime(revokedAt)
+	case isOutdated:
+		r.Epoch, r.At, err = parseOutdated(outdated)
+	default:
+		return r, false, nil
+	}
+	return r, err == nil, err
 }
 
-func (s *Store) feedKey(part int) string { return s.prefix + ":revoked:" + strconv.Itoa(part) }
+func (s *Store) feedKey() string { return s.prefix + ":revoked" }

@@ -2,9 +2,10 @@ package redisstore
 
 import (
 	"context"
+	"errors"
+	"math/bits"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -12,32 +13,63 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// The index of a subject names its sessions, each with the time until when it is listed. The session has that time too,
-// and by when the entry is to be renewed in any case, as indexed: so a refresh knows without a look at the index whether
-// to write the entry first.
+// The index of a subject names its sessions, each with the time until when it is listed. No refresh
+// looks at it. Instead each session's data begins with a mark of two bytes, that of the record for
+// which the entry was written. The entry is listed for long enough for every record that has the
+// same mark. So a refresh that leaves the mark as it is needs no other write, and one that changes
+// it writes the entry first.
 //
-// No reader drops an entry because its session is not there: the Create that wrote it may be about to write the
-// session. Entries go when their time is over.
+// The mark changes when time has passed and when the time that the session has left changes much.
+// The first also brings back an entry which a failover lost.
+//
+// No reader drops an entry because its session is not there: the Create that wrote it may be about
+// to write the session. Entries go when their time is over.
 
-// maxAhead bounds how much longer than its session an entry of the index is listed, and how seldom a session that is
-// refreshed all the time renews its entry: that is what brings back an entry which a failover lost.
-const maxAhead = 24 * time.Hour
+// longestBucket bounds how seldom a session that is refreshed all the time renews its entry, unless
+// it may live for more than 128 times as long without a refresh.
+const longestBucket = 24 * time.Hour
 
-// An entry of the index is for a session; its times are in Unix milliseconds.
-type entry struct {
-	until   int64 // when it is no longer listed
-	renewBy int64 // the first refresh after this writes it anew, even if it is listed for long enough
+// A mark says in which piece of time a record was written, its bucket, and about how long the
+// session has to live from then on, its class. The classes are the lifetimes in milliseconds
+// rounded up to three significant bits. A bucket is as long as a quarter of that, and at most a
+// day. Of its number the last byte is enough, because a session that is not refreshed for 256
+// buckets is over.
+type mark struct{ class, bucket byte }
+
+func markOf(rec tokensession.Record) mark {
+	class, lifetime := classOf(rec)
+	return mark{class, byte(bucketOf(rec, lifetime))}
 }
 
-// entryOf returns the entry that is due for a record: it is listed somewhat longer than the record is kept, so that few
-// refreshes have to renew it.
-func (s *Store) entryOf(rec tokensession.Record) entry {
-	ahead := min(max(0, rec.ExpiresAt.Sub(writeTime(rec))/4), maxAhead)
-	until := rec.ExpiresAt.Add(ahead)
-	if !rec.MaxExpiresAt.IsZero() && until.After(rec.MaxExpiresAt) {
-		until = rec.MaxExpiresAt
+// listedUntil returns until when the record's entry is listed, in Unix milliseconds: the latest
+// time that Redis can drop a record with the same mark.
+func (s *Store) listedUntil(rec tokensession.Record) int64 {
+	_, lifetime := classOf(rec)
+	ends := (bucketOf(rec, lifetime)+1)*bucketSize(lifetime) + lifetime
+	return max(s.dropAt(time.UnixMilli(ends)), s.dropAt(rec.ExpiresAt))
+}
+
+func classOf(rec tokensession.Record) (class byte, lifetime int64) {
+	ms := uint64(max(0, ceilMilli(rec.ExpiresAt)-writeTime(rec).UnixMilli()))
+	if ms < 8 {
+		return byte(ms), int64(ms)
 	}
-	return entry{max(s.dropAt(until), s.dropAt(rec.ExpiresAt)), writeTime(rec).Add(ahead).UnixMilli()}
+	shift := bits.Len64(ms) - 3
+	top := (ms + 1<<shift - 1) >> shift // 4 to 8
+	return byte(4*shift) + byte(top), int64(top << shift)
+}
+
+func bucketSize(lifetime int64) int64 {
+	return max(1, lifetime/128, min(lifetime/4, longestBucket.Milliseconds()))
+}
+
+func bucketOf(rec tokensession.Record, lifetime int64) int64 {
+	size, at := bucketSize(lifetime), writeTime(rec).UnixMilli()
+	bucket := at / size
+	if at%size < 0 { // before 1970
+		bucket--
+	}
+	return bucket
 }
 
 // writeTime is when a record was created or refreshed.
@@ -48,101 +80,188 @@ func writeTime(rec tokensession.Record) time.Time {
 	return rec.RotatedAt
 }
 
-// String is the entry as its session has it.
-func (e entry) String() string {
-	return strconv.FormatInt(e.until, 10) + " " + strconv.FormatInt(e.renewBy, 10)
-}
-
-func (s *Store) index(ctx context.Context, rec tokensession.Record, e entry) error {
+// index sees to it that the subject's index lists the record.
+func (s *Store) index(ctx context.Context, rec tokensession.Record) error {
 	key := s.subjectKey(rec.Subject)
-	if err := indexScript.Run(ctx, s.client, []string{key}, rec.ID, e.until).Err(); err != nil {
+	err := indexScript.Run(ctx, s.client, []string{key}, rec.ID, s.listedUntil(rec), clock(rec)).Err()
+	if err != nil {
 		return failure("index session "+rec.ID, key, err)
 	}
 	return nil
 }
 
-// List implements [tokensession.RefreshStore]. It leaves out what has been dropped, and lists what was revoked lately.
+// List implements [tokensession.RefreshStore]. It leaves out what is revoked.
 func (s *Store) List(ctx context.Context, subject string) ([]tokensession.Record, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	key := s.subjectKey(subject)
-	ids, err := s.client.ZRange(ctx, key, 0, -1).Result()
+	var read *redis.StringSliceCmd
+	var confirmed *redis.IntCmd
+	err := s.pipelined(ctx, func(p redis.Pipeliner) error {
+		read, confirmed = p.ZRange(ctx, key, 0, -1), p.ZRem(ctx, key, "no id") // see sessionRead
+		return nil
+	})
+	ids := read.Val()
+	if err == nil {
+		err = read.Err()
+	}
+	if err == nil && len(ids) == 0 {
+		err = confirmed.Err()
+	}
+	if err == nil && ids == nil {
+		err = errNotCarriedOut
+	}
 	if err != nil {
 		return nil, failure("list sessions", key, err)
 	}
-	var recs []tokensession.Record
+	l := listing{store: s}
 	for batch := range slices.Chunk(ids, batchSize) {
-		found, err := s.loadAll(ctx, batch)
-		if err != nil {
+		if len(ids) > loadedAtOnce {
+			if batch, err = l.withoutRevoked(ctx, batch); err != nil {
+				return nil, err
+			}
+		}
+		if err := l.load(ctx, batch); err != nil {
 			return nil, err
 		}
-		recs = append(recs, found...)
 	}
+	l.unindex(ctx, key)
 	// An entry may be of a Create that failed because another subject's session has the ID.
-	recs = slices.DeleteFunc(recs, func(r tokensession.Record) bool { return r.Subject != subject })
+	recs := slices.DeleteFunc(l.recs, func(r tokensession.Record) bool { return r.Subject != subject })
 	slices.SortFunc(recs, func(a, b tokensession.Record) int {
 		if c := a.CreatedAt.Compare(b.CreatedAt); c != 0 {
 			return c
 		}
 		return strings.Compare(a.ID, b.ID)
 	})
-	s.unindexRevoked(ctx, key, recs)
-	return recs, nil
+	return recs, errors.Join(l.unreadable...)
 }
 
-// batchSize bounds a pipeline, so that a subject with very many sessions does not hold up other clients of the server.
-const batchSize = 500
+const (
+	// batchSize bounds a pipeline, so that a subject with very many sessions does not hold up other
+	// clients of the server.
+	batchSize = 500
 
-// loadAll returns those of the records that are there.
-func (s *Store) loadAll(ctx context.Context, ids []string) ([]tokensession.Record, error) {
-	cmds := make([]*redis.MapStringStringCmd, len(ids))
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	// loadedAtOnce is how many sessions are loaded without a look at revoked_at before: a round
+	// trip costs more than loading a few that are not wanted.
+	loadedAtOnce = 16
+
+	// keepIndexed is how long a revoked session stays in the index: a failover that loses the
+	// revocation finds it still listed, to be revoked again.
+	keepIndexed = time.Hour
+)
+
+// A listing is a List under way.
+type listing struct {
+	store      *Store
+	recs       []tokensession.Record // those that are not revoked
+	unreadable []error
+	revoked    []revokedID
+	newest     time.Time // of all times seen at which something was written
+}
+
+type revokedID struct {
+	id string
+	at time.Time
+}
+
+func (l *listing) sawRevoked(id string, at time.Time) {
+	l.revoked = append(l.revoked, revokedID{id, at})
+	l.saw(at)
+}
+
+func (l *listing) saw(at time.Time) {
+	if at.After(l.newest) {
+		l.newest = at
+	}
+}
+
+// withoutRevoked returns the ids but those of sessions that are revoked. One that says so in a way
+// that cannot be read is left for load to report.
+func (l *listing) withoutRevoked(ctx context.Context, ids []string) ([]string, error) {
+	cmds := make([]*redis.StringCmd, len(ids))
+	err := l.store.pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids {
-			cmds[i] = p.HGetAll(ctx, s.sessionKey(id))
+			cmds[i] = p.HGet(ctx, l.store.sessionKey(id), fieldRevokedAt)
 		}
 		return nil
 	})
-	var recs []tokensession.Record
+	if err != nil {
+		return nil, failure("load sessions", l.store.sessionKey("*"), err)
+	}
+	rest := make([]string, 0, len(ids))
 	for i, cmd := range cmds {
-		key := s.sessionKey(ids[i])
-		fields, cmdErr := cmd.Result()
-		if cmdErr != nil {
-			return nil, failure("load session", key, cmdErr)
+		text, err := cmd.Result()
+		if err != nil && !errors.Is(err, redis.Nil) && !isWrongType(err) {
+			return nil, failure("load session", l.store.sessionKey(ids[i]), err)
+		}
+		at, parseErr := parseTime(text)
+		if err != nil || parseErr != nil {
+			rest = append(rest, ids[i])
+			continue
+		}
+		l.sawRevoked(ids[i], at)
+	}
+	return rest, nil
+}
+
+// load loads those of the records that are there.
+func (l *listing) load(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	reads, err := l.store.readSessions(ctx, ids)
+	if err != nil {
+		return failure("load sessions", l.store.sessionKey("*"), err)
+	}
+	for i, read := range reads {
+		key := l.store.sessionKey(ids[i])
+		fields, err := read.result()
+		if isWrongType(err) {
+			l.unreadable = append(l.unreadable, damaged(key, foreign(err)))
+			continue
+		}
+		if err != nil {
+			return failure("load session", key, err)
 		}
 		if len(fields) == 0 {
 			continue
 		}
-		rec, decodeErr := decode(ids[i], fields)
-		if decodeErr != nil {
-			return nil, damaged(key, decodeErr)
+		rec, err := decode(ids[i], fields)
+		switch {
+		case err != nil:
+			l.unreadable = append(l.unreadable, damaged(key, err))
+		case !rec.RevokedAt.IsZero():
+			l.sawRevoked(rec.ID, rec.RevokedAt)
+		default:
+			l.recs = append(l.recs, rec)
+			l.saw(writeTime(rec))
 		}
-		recs = append(recs, rec)
 	}
-	if err != nil {
-		return nil, failure("load sessions", s.sessionKey("*"), err)
-	}
-	return recs, nil
+	return nil
 }
 
-// unindexRevoked keeps the index of a subject who logs in and out all day short. Its failure harms nobody: the entries
-// are still there for the next List.
-func (s *Store) unindexRevoked(ctx context.Context, key string, recs []tokensession.Record) {
-	var args []any
-	for _, rec := range recs {
-		if !rec.RevokedAt.IsZero() {
-			args = append(args, rec.ID, rec.RevokedAt.UnixMilli())
+// unindex keeps the index of a subject who logs in and out all day short: nobody needs revoked
+// sessions there. The clock that counts is that of the subject's last write. A failure harms
+// nobody, because the entries are still there for the next List.
+func (l *listing) unindex(ctx context.Context, key string) {
+	before := l.newest.Add(-keepIndexed)
+	var ids []any
+	for _, r := range l.revoked {
+		if r.at.Before(before) {
+			ids = append(ids, r.id)
 		}
 	}
-	for batch := range slices.Chunk(args, 2*batchSize) {
-		if unindexScript.Run(ctx, s.client, []string{key}, batch...).Err() != nil {
+	for batch := range slices.Chunk(ids, batchSize) {
+		if l.store.client.ZRem(ctx, key, batch...).Err() != nil {
 			return
 		}
 	}
 }
 
-// subjectKey escapes the subject, so that no two subjects share a key and none contains the braces that make Redis
-// Cluster put keys together.
+// subjectKey escapes the subject, so that no two subjects share a key and none contains the braces
+// that make Redis Cluster put keys together.
 func (s *Store) subjectKey(subject string) string {
 	return s.prefix + ":subject:" + url.QueryEscape(subject)
 }

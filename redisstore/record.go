@@ -1,8 +1,7 @@
 package redisstore
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -12,250 +11,202 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// The fields of a session's hash. Every one is there, empty where it has no value: a field that is missing is damage,
-// and a lost revoked_at must not read as "not revoked". Fields of other names are not read.
+// The fields of a session's hash. What an operator reads or writes is plain. All the rest is the
+// record's binary form, in the fields 0, 1, 2 …: pieces of it, because Redis keeps a hash in one
+// compact block of memory as long as no value is longer than 64 bytes. A session so takes half of
+// what a field for each of the record's fields takes.
 //
-// What changes at each refresh is in two fields, for the server's work at a write grows with their number, and in two
-// because Redis keeps a hash compactly as long as no value is longer than 64 bytes.
+// The data, which the pieces make together, is
+//
+//	2 bytes  how the subject's index lists the session: see index.go
+//	1 byte   dataFormat
+//	         the record's binary form, without what the key and the plain fields say
+//
+// The binary form begins with its own format and the write ID, so that both are in the first piece.
+// The scripts compare them there.
 const (
-	fieldFormat       = "format"
-	fieldWrite        = "write" // version and write ID
-	fieldChain        = "chain" // generation, predecessor, ConsumedAt, RotatedAt and ExpiresAt
-	fieldSubject      = "subject"
-	fieldClientID     = "client_id"
-	fieldKey          = "key"
-	fieldAuthTime     = "auth_time"
-	fieldCreatedAt    = "created_at"
-	fieldMaxExpiresAt = "max_expires_at"
-	fieldRevokedAt    = "revoked_at"
-	fieldRevokeReason = "revoke_reason"
-	fieldDigest       = "digest"  // not the record's: of the fields that a refresh leaves as they are
-	fieldIndexed      = "indexed" // not the record's: see index.go
-	attributePrefix   = "attr:"
+	fieldVersion   = "version"
+	fieldSubject   = "subject"
+	fieldRevokedAt = "revoked_at" // there only when the session is revoked
+	fieldOutdated  = "outdated"   // epoch, space, time; there only when the session has both
+	fieldData      = "0"          // the first piece
 
-	format = "1"
+	// dataFormat is the form of the hash. A later version that writes another one counts it up, and
+	// this version then reports its sessions as unreadable.
+	dataFormat = 1
+	markSize   = 2
+	dataHead   = markSize + 1 // bytes before the binary form
+
+	pieceSize = 63 // takes a byte less than 64 would
+
+	// Data that is longer is one piece. Redis then keeps the hash in its large form.
+	longestInPieces = 16 * pieceSize
 )
 
 // timeLayout is RFC 3339 in UTC, always with microseconds, so that it sorts as text.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
-// writeOf returns the field that tells one write of a record from all others: the version, and behind a space the
-// write ID, whatever that consists of.
-func writeOf(rec tokensession.Record) string {
-	return strconv.FormatUint(rec.Version, 10) + " " + rec.WriteID
+// A row is a record as the scripts write it.
+type row struct {
+	mark     mark
+	version  string
+	write    string // what the data has behind the mark, up to the end of the write ID
+	replaces string // the same of the record that a Swap replaces
+	outdated string // the field's value; empty: there is no such field
+	first    string // the first piece of the data
+	pieces   int    // of the data
+	fields   []any  // all fields but the subject, names and values in turn
 }
 
-// chainOf returns the field that says where the chain of refresh tokens is: two numbers and three times, as decimals
-// between spaces. Times are in microseconds since 1970, and the zero time is a dash.
-func chainOf(rec tokensession.Record) string {
-	b := make([]byte, 0, 64)
-	b = strconv.AppendUint(b, rec.Generation, 10)
-	b = append(b, ' ')
-	b = strconv.AppendUint(b, rec.Predecessor, 10)
-	for _, t := range [...]time.Time{rec.ConsumedAt, rec.RotatedAt, rec.ExpiresAt} {
-		b = append(b, ' ')
-		if t.IsZero() {
-			b = append(b, '-')
-		} else {
-			b = strconv.AppendInt(b, t.UnixMicro(), 10)
-		}
+// encode makes a row of a record.
+func encode(rec tokensession.Record) (row, error) {
+	r := row{mark: markOf(rec), version: strconv.FormatUint(rec.Version, 10), outdated: outdatedOf(rec)}
+	bare := rec
+	bare.ID, bare.Subject, bare.Version = "", "", 0
+	b, err := bare.AppendBinary(append(make([]byte, 0, 256), r.mark.class, r.mark.bucket, dataFormat))
+	if err != nil {
+		return row{}, fmt.Errorf("redisstore: session %s: %w", rec.ID, err)
 	}
-	return string(b)
-}
+	formats := b[markSize : dataHead+1]
+	r.write, r.replaces = writeOf(formats, rec.WriteID), writeOf(formats, rec.Replaces)
 
-// moving returns the fields that a refresh or a revocation changes, names and values in turn, ready to be a script's
-// arguments. A refresh leaves out what is empty before and after it.
-func moving(rec tokensession.Record) []any {
-	fields := []any{fieldWrite, writeOf(rec), fieldChain, chainOf(rec)}
-	if rec.RevokedAt.IsZero() && rec.RevokeReason == "" {
-		return fields
+	data, size := string(b), pieceSize
+	if len(data) > longestInPieces {
+		size = len(data)
 	}
-	return append(fields, fieldRevokedAt, formatTime(rec.RevokedAt), fieldRevokeReason, string(rec.RevokeReason))
-}
-
-// digest returns 128 bits that stand for the fields that are not moving, as base64url.
-func digest(rec tokensession.Record) string {
-	rec.Version, rec.WriteID = 0, ""
-	rec.Generation, rec.Predecessor = 0, 0
-	rec.ConsumedAt, rec.RotatedAt, rec.ExpiresAt = time.Time{}, time.Time{}, time.Time{}
-	rec.RevokedAt, rec.RevokeReason = time.Time{}, ""
-	b, _ := rec.AppendBinary(make([]byte, 0, 512)) // its times were checked
-	sum := sha256.Sum256(b)
-	return base64.RawURLEncoding.EncodeToString(sum[:16])
-}
-
-// everything returns the fields that make a whole hash.
-func everything(rec tokensession.Record, e entry) []any {
-	fields := []any{
-		fieldFormat, format,
-		fieldWrite, writeOf(rec),
-		fieldChain, chainOf(rec),
-		fieldSubject, rec.Subject,
-		fieldClientID, rec.ClientID,
-		fieldKey, string(rec.Key),
-		fieldAuthTime, formatTime(rec.AuthTime),
-		fieldCreatedAt, formatTime(rec.CreatedAt),
-		fieldMaxExpiresAt, formatTime(rec.MaxExpiresAt),
-		fieldRevokedAt, formatTime(rec.RevokedAt),
-		fieldRevokeReason, string(rec.RevokeReason),
-		fieldDigest, digest(rec),
-		fieldIndexed, e.String(),
+	r.first = data[:min(size, len(data))]
+	if markSize+len(r.write) > len(r.first) {
+		return row{}, fmt.Errorf("redisstore: session %s: its WriteID has %d bytes, which is too long",
+			rec.ID, len(rec.WriteID))
 	}
-	for name, value := range rec.Attributes {
-		fields = append(fields, attributePrefix+name, value)
+	r.fields = append(make([]any, 0, 20), fieldVersion, r.version)
+	if !rec.RevokedAt.IsZero() {
+		r.fields = append(r.fields, fieldRevokedAt, rec.RevokedAt.UTC().Format(timeLayout))
 	}
-	return fields
+	if r.outdated != "" {
+		r.fields = append(r.fields, fieldOutdated, r.outdated)
+	}
+	for ; data != ""; r.pieces++ {
+		n := min(size, len(data))
+		r.fields = append(r.fields, strconv.Itoa(r.pieces), data[:n])
+		data = data[n:]
+	}
+	return r, nil
 }
 
-// checkTimes returns an error if a time of the record is in no year that timeLayout can write.
-func checkTimes(rec tokensession.Record) error {
-	for _, f := range [...]struct {
-		name string
-		time time.Time
-	}{
-		{"AuthTime", rec.AuthTime},
-		{"CreatedAt", rec.CreatedAt},
-		{"ConsumedAt", rec.ConsumedAt},
-		{"RotatedAt", rec.RotatedAt},
-		{"ExpiresAt", rec.ExpiresAt},
-		{"MaxExpiresAt", rec.MaxExpiresAt},
-		{"RevokedAt", rec.RevokedAt},
-	} {
-		if year := f.time.UTC().Year(); year < 1 || year > 9999 {
-			return fmt.Errorf("redisstore: session %s: %s is %v, outside the years 1 to 9999", rec.ID, f.name, f.time)
-		}
-	}
-	return nil
+// writeOf returns what the data of a write with this ID has behind the mark.
+func writeOf(formats []byte, writeID string) string {
+	b := binary.AppendUvarint(append(make([]byte, 0, 32), formats...), uint64(len(writeID)))
+	return string(append(b, writeID...))
 }
 
-// decode makes a record of the hash that everything made.
+func outdatedOf(rec tokensession.Record) string {
+	if rec.Epoch == 0 || rec.OutdatedAt.IsZero() {
+		return ""
+	}
+	return strconv.FormatUint(rec.Epoch, 10) + " " + rec.OutdatedAt.UTC().Format(timeLayout)
+}
+
+// decode makes a record of the hash that encode made. The error says what is wrong, and wraps
+// [tokensession.ErrUnreadable].
 func decode(id string, fields map[string]string) (tokensession.Record, error) {
-	d := decoder{fields: fields}
-	if f := d.text(fieldFormat); d.err == nil && f != format {
-		return tokensession.Record{}, fmt.Errorf("format is %q, and this version reads %q", f, format)
+	data, err := dataOf(fields)
+	if err != nil {
+		return tokensession.Record{}, err
 	}
-	rec := tokensession.Record{
-		ID:           id,
-		Subject:      d.text(fieldSubject),
-		ClientID:     d.text(fieldClientID),
-		AuthTime:     d.time(fieldAuthTime),
-		CreatedAt:    d.time(fieldCreatedAt),
-		MaxExpiresAt: d.time(fieldMaxExpiresAt),
-		RevokedAt:    d.time(fieldRevokedAt),
-		RevokeReason: tokensession.Reason(d.text(fieldRevokeReason)),
+	var rec tokensession.Record
+	if err := rec.UnmarshalBinary(data); err != nil {
+		return tokensession.Record{}, fmt.Errorf("%w: %w", tokensession.ErrUnreadable, err)
 	}
-	d.write(&rec)
-	d.chain(&rec)
-	if key := d.text(fieldKey); key != "" {
-		rec.Key = []byte(key)
+	version := fields[fieldVersion]
+	if rec.Version, err = parseUint(version); err != nil {
+		return tokensession.Record{}, unreadable("%s is %q, not a number of 64 bits", fieldVersion, version)
 	}
-	for name, value := range fields {
-		if attribute, ok := strings.CutPrefix(name, attributePrefix); ok {
-			if rec.Attributes == nil {
-				rec.Attributes = make(map[string]string)
-			}
-			rec.Attributes[attribute] = value
-		}
+	subject, ok := fields[fieldSubject]
+	if !ok {
+		return tokensession.Record{}, unreadable("%s is missing", fieldSubject)
 	}
-	if d.err != nil {
-		return tokensession.Record{}, d.err
+	rec.ID, rec.Subject = id, subject
+	switch revokedAt, ok := fields[fieldRevokedAt]; {
+	case ok:
+		return revokedAs(rec, revokedAt)
+	case !rec.RevokedAt.IsZero(): // it must not read as "not revoked"
+		return tokensession.Record{}, unreadable("%s is missing", fieldRevokedAt)
 	}
 	return rec, nil
 }
 
-// A decoder takes values out of a hash, and keeps the first error.
-type decoder struct {
-	fields map[string]string
-	err    error
-}
-
-func (d *decoder) text(name string) string {
-	value, ok := d.fields[name]
-	if !ok {
-		d.fail(name, errors.New("is missing"))
-	}
-	return value
-}
-
-func (d *decoder) write(rec *tokensession.Record) {
-	text := d.text(fieldWrite)
-	version, writeID, found := strings.Cut(text, " ")
-	n, err := parseUint(version)
-	if err != nil || !found {
-		d.fail(fieldWrite, fmt.Errorf("is %q, not a number of 64 bits and a write ID", text))
-	}
-	rec.Version, rec.WriteID = n, writeID
-}
-
-func (d *decoder) chain(rec *tokensession.Record) {
-	text := d.text(fieldChain)
-	rest := text
-	next := func() string {
-		var part string
-		part, rest, _ = strings.Cut(rest, " ")
-		return part
-	}
-	var errs [5]error
-	rec.Generation, errs[0] = parseUint(next())
-	rec.Predecessor, errs[1] = parseUint(next())
-	rec.ConsumedAt, errs[2] = parseMicros(next())
-	rec.RotatedAt, errs[3] = parseMicros(next())
-	rec.ExpiresAt, errs[4] = parseMicros(rest)
-	if err := errors.Join(errs[:]...); err != nil {
-		d.fail(fieldChain, fmt.Errorf("is %q, not two numbers of 64 bits and three times in microseconds", text))
-	}
-}
-
-func (d *decoder) time(name string) time.Time {
-	t, err := parseTime(d.text(name))
+// revokedAs gives the record the time in the plain field. If the data does not say it, an operator
+// has written it.
+func revokedAs(rec tokensession.Record, text string) (tokensession.Record, error) {
+	at, err := parseTime(text)
 	if err != nil {
-		d.fail(name, err)
+		return tokensession.Record{}, fmt.Errorf("%s: %w", fieldRevokedAt, err)
 	}
-	return t
+	if rec.RevokedAt.IsZero() {
+		rec.RevokeReason = tokensession.ReasonRevoked
+	}
+	rec.RevokedAt = at
+	return rec, nil
 }
 
-func (d *decoder) fail(name string, err error) {
-	if d.err == nil {
-		d.err = fmt.Errorf("field %s %w", name, err)
+// dataOf puts the pieces together and returns the record's binary form.
+func dataOf(fields map[string]string) ([]byte, error) {
+	if err := checkFormat(fields[fieldData]); err != nil {
+		return nil, err
+	}
+	data := make([]byte, 0, 256)
+	for i := 0; ; i++ {
+		piece, ok := fields[strconv.Itoa(i)]
+		if !ok {
+			return data[dataHead:], nil
+		}
+		data = append(data, piece...)
 	}
 }
 
-func formatTime(t time.Time) string {
-	if t.IsZero() {
-		return ""
+// checkFormat returns an error unless the first piece of the data is one that this version can
+// read.
+func checkFormat(first string) error {
+	switch {
+	case len(first) < dataHead:
+		return unreadable("field %s is missing or too short", fieldData)
+	case first[markSize] != dataFormat:
+		return unreadable("it is of format %d, and this version reads %d", first[markSize], dataFormat)
 	}
-	return t.UTC().Format(timeLayout)
+	return nil
 }
 
+func unreadable(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{tokensession.ErrUnreadable}, args...)...)
+}
+
+// parseTime reads a time in the form of RFC 3339, which operators may write in other ways than
+// encode does. It cuts it to microseconds.
 func parseTime(text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	t, err := time.Parse(timeLayout, text)
-	if err != nil || t.IsZero() || t.Year() < 1 || t.Format(timeLayout) != text {
-		return time.Time{}, fmt.Errorf("is %q, not a time of the form %s", text, timeLayout)
+	t, err := time.Parse(time.RFC3339Nano, text)
+	t = t.UTC().Truncate(time.Microsecond)
+	if err != nil || t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
+		return time.Time{}, unreadable("%q is not a time of the form %s", text, timeLayout)
 	}
 	return t, nil
 }
 
-// parseUint and parseMicros read the one way in which chainOf writes a value.
+// parseOutdated reads the field outdated.
+func parseOutdated(text string) (epoch uint64, at time.Time, err error) {
+	number, rest, _ := strings.Cut(text, " ")
+	if epoch, err = parseUint(number); err != nil || epoch == 0 {
+		return 0, time.Time{}, unreadable("%s is %q, not an epoch and a time", fieldOutdated, text)
+	}
+	at, err = parseTime(rest)
+	return epoch, at, err
+}
 
+// parseUint reads a number as encode writes it.
 func parseUint(text string) (uint64, error) {
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || len(text) > 1 && text[0] == '0' {
 		return 0, errors.New("not a number")
 	}
 	return n, nil
-}
-
-func parseMicros(text string) (time.Time, error) {
-	if text == "-" {
-		return time.Time{}, nil
-	}
-	us, err := strconv.ParseInt(text, 10, 64)
-	t := time.UnixMicro(us).UTC()
-	if err != nil || text != strconv.FormatInt(us, 10) || t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
-		return time.Time{}, errors.New("not a time")
-	}
-	return t, nil
 }

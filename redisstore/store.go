@@ -1,14 +1,16 @@
-// Package redisstore keeps tokensession's sessions in Redis 6.2 or later, or in Valkey: one server, Sentinel, or a
-// Cluster.
+// Package redisstore keeps tokensession's sessions in Redis 6.2 or later, or in Valkey: one server,
+// Sentinel, or a Cluster.
 //
 //	client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{"localhost:6379"}})
 //	store, err := redisstore.New(client, redisstore.Config{})
 //
-// Every session is a hash with fields an operator can read, which Redis drops by itself when the session has expired.
-// A refresh is one read and one write, each of a single key in one round trip.
+// Every session is a hash, which Redis drops by itself when the session has expired. A refresh is
+// one read and one write, each of a single key in one round trip. A revocation reaches other
+// instances at once, through Redis's publish and subscribe.
 //
-// Redis has to keep what it acknowledged: set appendonly yes and maxmemory-policy noeviction, and see the README for
-// what a crash or a failover can lose. [Store.Check] looks whether a server is set so.
+// Redis has to keep what it acknowledged: set appendonly yes and maxmemory-policy noeviction, with
+// replicas also min-replicas-to-write 1, and see the README for what a crash or a failover can lose.
+// [Store.Check] looks whether a server is set so.
 //
 // # Keys
 //
@@ -16,17 +18,24 @@
 //
 //	tokensession:session:<session id>   a hash, the session
 //	tokensession:subject:<subject>      a sorted set of the subject's session ids, query-escaped
-//	tokensession:revoked:<0 to 7>       sorted sets of the sessions revoked in the last 25 hours
+//	tokensession:revoked                a sorted set of the sessions revoked in the last 25 hours
 //
-// The session is the truth, the sorted sets are hints to it. A hint is written before what it hints at, so that a
-// crash between the two leaves a hint too many and never one too few; whoever reads a hint looks at the session. Every
-// key has a time to live.
+// The session is the truth, the sorted sets are hints to it. A hint is written before what it hints
+// at, so that a crash between the two leaves a hint too many and never one too few; whoever reads a
+// hint looks at the session. Every key has a time to live.
+//
+// # Clocks
+//
+// Times are those of the applications, and Redis drops keys by its own clock. Where the two differ,
+// the later one counts: nothing is dropped before its time is over by both.
 package redisstore
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,11 +45,12 @@ import (
 
 // Config of a [Store]. The zero value is the default.
 type Config struct {
-	// Prefix begins every key. Applications that share a Redis need one each. Default "tokensession".
+	// Prefix begins every key. Applications that share a Redis need one each. Default
+	// "tokensession".
 	Prefix string
 
-	// KeepExpired is how long Redis keeps a session after its end, so that a server whose clock runs ahead of the
-	// application's drops none that lives. Default 1 minute.
+	// KeepExpired is how long Redis keeps a session after its end, so that a server whose clock
+	// runs ahead of the application's drops none that lives. Default 1 minute.
 	KeepExpired time.Duration
 }
 
@@ -49,23 +59,27 @@ const (
 	defaultKeepExpired = time.Minute
 )
 
-// A Store is a [tokensession.RefreshStore] and a [tokensession.RevocationFeed]. It needs no sweeping.
+// A Store is a [tokensession.RefreshStore], a [tokensession.RevocationFeed] and a
+// [tokensession.RevocationNotifier]. It needs no sweeping.
 type Store struct {
 	client      redis.UniversalClient
 	prefix      string
 	keepExpired time.Duration
-	confirmed   confirmed
+	told        told
+	news        news
 }
 
 var (
-	_ tokensession.RefreshStore   = (*Store)(nil)
-	_ tokensession.RevocationFeed = (*Store)(nil)
+	_ tokensession.RefreshStore       = (*Store)(nil)
+	_ tokensession.RevocationFeed     = (*Store)(nil)
+	_ tokensession.RevocationNotifier = (*Store)(nil)
 )
 
-// New returns a store that uses the client, which stays the caller's to close. It sends nothing to the server.
+// New returns a store that uses the client, which stays the caller's to close. It sends nothing to
+// the server.
 //
-// A client that may read from replicas, from a client-side cache, or that is a [redis.Ring] is refused: each can
-// answer with a session as it was before the last refresh.
+// A client that may read from replicas, from a client-side cache, or that is a [redis.Ring] is
+// refused: each can answer with a session as it was before the last refresh.
 func New(client redis.UniversalClient, cfg Config) (*Store, error) {
 	if err := checkClient(client); err != nil {
 		return nil, err
@@ -73,7 +87,7 @@ func New(client redis.UniversalClient, cfg Config) (*Store, error) {
 	if cfg.KeepExpired < 0 {
 		return nil, fmt.Errorf("redisstore: Config.KeepExpired is %v; it cannot be negative", cfg.KeepExpired)
 	}
-	s := &Store{client: client, prefix: cfg.Prefix, keepExpired: cfg.KeepExpired}
+	s := &Store{client: client, prefix: cfg.Prefix, keepExpired: cfg.KeepExpired, news: newNews()}
 	if s.prefix == "" {
 		s.prefix = defaultPrefix
 	}
@@ -112,24 +126,31 @@ func checkClient(client redis.UniversalClient) error {
 
 // Create implements [tokensession.RefreshStore].
 func (s *Store) Create(ctx context.Context, rec tokensession.Record) error {
-	w, err := s.newWrite(ctx, rec)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r, err := encode(rec)
 	if err != nil {
 		return err
 	}
-	fields, err := s.indexed(ctx, rec)
-	if err != nil {
+	tells := !rec.RevokedAt.IsZero() || r.outdated != ""
+	if err := s.hint(ctx, rec, tells); err != nil {
 		return err
 	}
-	args := append([]any{writeOf(rec), w.dropAt}, fields...)
-	switch status, err := createScript.Run(ctx, s.client, []string{w.key}, args...).Text(); {
+	key := s.sessionKey(rec.ID)
+	args := append(make([]any, 0, 7+len(r.fields)),
+		r.version, r.write, s.dropAt(rec.ExpiresAt), clock(rec), s.channelOf(tells), fieldSubject, rec.Subject)
+	args = append(args, r.fields...)
+	switch status, err := createScript.Run(ctx, s.client, []string{key}, args...).Text(); {
 	case err != nil:
-		return failure("create session", w.key, err)
+		return failure("create session", key, err)
 	case status == statusOK:
+		s.publish(ctx, tells)
 		return nil
 	case status == statusExists:
 		return fmt.Errorf("redisstore: session %s: %w", rec.ID, tokensession.ErrExists)
 	default:
-		return unusable(w.key, status)
+		return unusable(key, status)
 	}
 }
 
@@ -139,7 +160,11 @@ func (s *Store) Load(ctx context.Context, id string) (tokensession.Record, error
 		return tokensession.Record{}, err
 	}
 	key := s.sessionKey(id)
-	fields, err := s.client.HGetAll(ctx, key).Result()
+	reads, err := s.readSessions(ctx, []string{id})
+	if err != nil {
+		return tokensession.Record{}, failure("load session", key, err)
+	}
+	fields, err := reads[0].result()
 	if err != nil {
 		return tokensession.Record{}, failure("load session", key, err)
 	}
@@ -153,77 +178,156 @@ func (s *Store) Load(ctx context.Context, id string) (tokensession.Record, error
 	return rec, nil
 }
 
-// Swap implements [tokensession.RefreshStore].
+// A sessionRead is the read of a session's hash, and what confirms that there is none.
+//
+// "There is none" ends a login, and a read alone cannot say it. A master that was cut off, and has
+// a successor by now, answers reads from what it remembers, and knows nothing of the logins since.
+// So the read is followed by a write: HDEL of a field that nobody has. It changes nothing, is not
+// replicated, and takes no memory, so that it works where memory is short. A server that may not
+// write refuses it: with READONLY on a replica, with NOREPLICAS on a master that has lost its
+// replicas and that min-replicas-to-write tells to ask for them. If the session is there, the
+// result of the write does not matter.
+//
+// Both go in one pipeline, and so to one server, which carries them out without a pause. With a
+// write that goes its own way, there would be no proof: where a client is led from an old master to
+// its successor, some of its connections still go to the old one. The write could succeed on the
+// new master after the old one has answered the read, and another read after it could meet the old
+// one again.
+//
+// Every read has its write, not only those that find nothing, because this costs no round trip and
+// next to no time. So a forged token costs no more than any other.
+type sessionRead struct {
+	fields    *redis.MapStringStringCmd
+	confirmed *redis.IntCmd
+}
+
+// readSessions reads sessions in one round trip.
+func (s *Store) readSessions(ctx context.Context, ids []string) ([]sessionRead, error) {
+	reads := make([]sessionRead, len(ids))
+	err := s.pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, id := range ids {
+			key := s.sessionKey(id)
+			reads[i] = sessionRead{p.HGetAll(ctx, key), p.HDel(ctx, key, "no field")}
+		}
+		return nil
+	})
+	return reads, err
+}
+
+// result returns the session's fields, or none if it is confirmed that there is no session.
+func (r sessionRead) result() (map[string]string, error) {
+	fields, err := r.fields.Result()
+	if err == nil && len(fields) == 0 {
+		err = r.confirmed.Err()
+	}
+	if err == nil && fields == nil {
+		err = errNotCarriedOut
+	}
+	return fields, err
+}
+
+// errNotCarriedOut is for a command that has neither an error nor a result. An empty result is not
+// nil.
+var errNotCarriedOut = errors.New("the command was not carried out")
+
+// pipelined sends commands in one round trip. It returns an error only if no command has one of its
+// own: where go-redis cannot even greet the server, say because the password is wrong, it leaves
+// the commands as they were, and they would look like commands with an empty result.
+func (s *Store) pipelined(ctx context.Context, commands func(redis.Pipeliner) error) error {
+	cmds, err := s.client.Pipelined(ctx, commands)
+	if err == nil || slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.Err() != nil }) {
+		return nil
+	}
+	return err
+}
+
+// Swap implements [tokensession.RefreshStore]. The script confirms that there is no session, as
+// Load does.
+//
+// A refresh needs neither the subject's index nor the feed, and the script knows from the record
+// when it does. Then the store writes what is needed there, and runs the script again.
 func (s *Store) Swap(ctx context.Context, next tokensession.Record) error {
-	w, err := s.newWrite(ctx, next)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r, err := encode(next)
 	if err != nil {
 		return err
 	}
-	status, err := s.swap(ctx, next, w, digest(next), moving(next))
-	if err == nil && status == statusIncomplete {
-		var fields []any
-		if fields, err = s.indexed(ctx, next); err != nil {
+	ends := !next.RevokedAt.IsZero()
+	if ends { // it has to be in the feed in any case
+		if err := s.announce(ctx, next.ID, next.RevokedAt); err != nil {
 			return err
 		}
-		status, err = s.swap(ctx, next, w, "", fields)
 	}
+	status, err := s.swap(ctx, next, r, ends, "")
+	tells := ends
+	if err == nil && status == statusIncomplete {
+		tells = ends || r.outdated != ""
+		if err := s.hint(ctx, next, tells); err != nil {
+			return err
+		}
+		status, err = s.swap(ctx, next, r, tells, "1")
+	}
+	key := s.sessionKey(next.ID)
 	switch {
 	case err != nil:
-		return failure("swap session", w.key, err)
+		return failure("swap session", key, err)
 	case status == statusOK:
+		s.publish(ctx, tells)
 		return nil
 	case status == statusConflict:
 		return fmt.Errorf("redisstore: session %s: %w", next.ID, tokensession.ErrConflict)
 	case status == statusNotFound:
 		return fmt.Errorf("redisstore: session %s: %w", next.ID, tokensession.ErrNotFound)
 	default:
-		return unusable(w.key, status)
+		return unusable(key, status)
 	}
 }
 
-// swap sends the fields, and the digest of those that are not among them.
-func (s *Store) swap(ctx context.Context, next tokensession.Record, w write, digest string, fields []any) (string, error) {
-	args := make([]any, 0, 5+len(fields))
-	args = append(args, strconv.FormatUint(next.Version-1, 10)+" ", writeOf(next), w.dropAt, digest, writeTime(next).UnixMilli())
-	return swapScript.Run(ctx, s.client, []string{w.key}, append(args, fields...)...).Text()
+func (s *Store) swap(
+	ctx context.Context, next tokensession.Record, r row, publish bool, complete string,
+) (string, error) {
+	before := strconv.FormatUint(next.Version-1, 10)
+	args := make([]any, 0, 12+len(r.fields))
+	args = append(args, before, r.replaces, r.version, r.write, s.dropAt(next.ExpiresAt), clock(next),
+		complete, s.channelOf(publish), next.Subject, r.outdated, r.first, strconv.Itoa(r.pieces))
+	return swapScript.Run(ctx, s.client, []string{s.sessionKey(next.ID)}, append(args, r.fields...)...).Text()
 }
 
-// A write says where a record goes, and when Redis drops it.
-type write struct {
-	key    string
-	dropAt int64
-}
-
-// newWrite checks a record that is to be written, and puts a revocation into the feed, which has to know of it first.
-func (s *Store) newWrite(ctx context.Context, rec tokensession.Record) (write, error) {
-	if err := ctx.Err(); err != nil {
-		return write{}, err
-	}
-	if err := checkTimes(rec); err != nil {
-		return write{}, err
-	}
-	if !rec.RevokedAt.IsZero() {
-		if err := s.announce(ctx, rec); err != nil {
-			return write{}, err
+// hint writes what hints at a record that is about to be written: its entry in the subject's index,
+// and in the feed if it is revoked or outdated.
+func (s *Store) hint(ctx context.Context, rec tokensession.Record, feed bool) error {
+	if feed {
+		at := rec.RevokedAt
+		if at.IsZero() {
+			at = rec.OutdatedAt
+		}
+		if err := s.announce(ctx, rec.ID, at); err != nil {
+			return err
 		}
 	}
-	return write{key: s.sessionKey(rec.ID), dropAt: s.dropAt(rec.ExpiresAt)}, nil
+	return s.index(ctx, rec)
 }
 
-// indexed sees to it that the subject's index lists the record for somewhat longer than Redis keeps it, and returns
-// the fields of the record that may be written then.
-func (s *Store) indexed(ctx context.Context, rec tokensession.Record) ([]any, error) {
-	e := s.entryOf(rec)
-	if err := s.index(ctx, rec, e); err != nil {
-		return nil, err
+// dropAt returns when Redis drops a record that expires at t, in Unix milliseconds: rounded up, so
+// never too early, and never the zero or negative number that some versions refuse.
+func (s *Store) dropAt(t time.Time) int64 { return max(1, ceilMilli(t.Add(s.keepExpired))) }
+
+func ceilMilli(t time.Time) int64 { return t.Add(time.Millisecond - time.Nanosecond).UnixMilli() }
+
+// clock returns what the application's clock said when it made the record, as far as the record
+// tells, in Unix milliseconds. A record that does not tell counts as made by a clock that is ahead
+// of all others, so that no script takes Redis's clock for one that is ahead.
+func clock(rec tokensession.Record) int64 {
+	at := writeTime(rec)
+	if rec.RevokedAt.After(at) {
+		at = rec.RevokedAt
 	}
-	return everything(rec, e), nil
-}
-
-// dropAt returns when Redis drops a record that expires at t, in Unix milliseconds: rounded up, so never too early,
-// and never the zero or negative number that some versions refuse.
-func (s *Store) dropAt(t time.Time) int64 {
-	return max(1, t.Add(s.keepExpired+time.Millisecond-time.Nanosecond).UnixMilli())
+	if at.IsZero() {
+		return math.MaxInt32 * 1_000_000
+	}
+	return at.UnixMilli()
 }
 
 func (s *Store) sessionKey(id string) string { return s.prefix + ":session:" + id }

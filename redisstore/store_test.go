@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -82,33 +83,88 @@ func TestDropAt_isNeverBeforeTheEnd(t *testing.T) {
 	}
 }
 
-func TestEntryOf_isListedNoShorterThanTheRecordIsKept(t *testing.T) {
+// Whatever record has the same mark as the one for which an entry was written, the entry is listed for
+// longer than Redis keeps that record.
+func TestMark_coversEveryRecordThatHasIt(t *testing.T) {
 	s := newStore(t, Config{})
+	random := rand.New(rand.NewPCG(1, 2))
+	lifetimes := []time.Duration{0, time.Millisecond, 7 * time.Millisecond, 9 * time.Millisecond, time.Second, 3 * time.Second,
+		time.Hour, 24 * time.Hour, 7 * 24 * time.Hour, 365 * 24 * time.Hour, 100 * 365 * 24 * time.Hour}
+	same := 0
+	for _, lifetime := range lifetimes {
+		for range 2000 {
+			first := tokensession.Record{RotatedAt: created.Add(time.Duration(random.Int64N(1 << 50)))}
+			first.ExpiresAt = first.RotatedAt.Add(lifetime)
+			until := s.listedUntil(first)
+			next := first
+			next.RotatedAt = first.RotatedAt.Add(time.Duration(random.Int64N(int64(lifetime) + 1e6)))
+			next.ExpiresAt = next.RotatedAt.Add(lifetime + time.Duration(random.Int64N(int64(lifetime)/2+1)) - lifetime/4)
+			for _, rec := range []tokensession.Record{first, next} {
+				if markOf(rec) != markOf(first) {
+					continue
+				}
+				same++
+				if until < s.dropAt(rec.ExpiresAt) {
+					t.Fatalf("an entry until %v, written for %v to %v, does not cover %v to %v", time.UnixMilli(until).UTC(),
+						first.RotatedAt, first.ExpiresAt, rec.RotatedAt, rec.ExpiresAt)
+				}
+			}
+			most := first.ExpiresAt.Add(lifetime/2 + 2*time.Millisecond + s.keepExpired)
+			if lifetime > 96*time.Hour {
+				most = first.ExpiresAt.Add(lifetime/4 + max(24*time.Hour, lifetime/100) + 2*time.Millisecond + s.keepExpired)
+			}
+			if time.UnixMilli(until).After(most) {
+				t.Fatalf("an entry for %v is listed until %v, %v too long", lifetime, time.UnixMilli(until), time.UnixMilli(until).Sub(most))
+			}
+		}
+	}
+	if same < 2050*len(lifetimes) {
+		t.Errorf("only %d records had the same mark: nothing was shown", same)
+	}
+}
+
+func TestMark_changesWithTimeAndLifetime(t *testing.T) {
 	day := 24 * time.Hour
-	tests := map[string]struct {
+	rec := tokensession.Record{RotatedAt: created, ExpiresAt: created.Add(7 * day)}
+	for name, change := range map[string]func(*tokensession.Record){
+		"a day later":      func(r *tokensession.Record) { r.RotatedAt, r.ExpiresAt = created.Add(day), created.Add(8*day) },
+		"twice as long":    func(r *tokensession.Record) { r.ExpiresAt = created.Add(14 * day) },
+		"half as long":     func(r *tokensession.Record) { r.ExpiresAt = created.Add(7 * day / 2) },
+		"an absolute end":  func(r *tokensession.Record) { r.RotatedAt = created.Add(2 * day) },
+		"expired long ago": func(r *tokensession.Record) { r.ExpiresAt = created.Add(-day) },
+		"before 1970": func(r *tokensession.Record) {
+			r.RotatedAt = time.Unix(-1, 0)
+			r.ExpiresAt = r.RotatedAt.Add(7 * day)
+		},
+	} {
+		other := rec
+		change(&other)
+		if markOf(other) == markOf(rec) {
+			t.Errorf("%s: the same mark", name)
+		}
+	}
+	never := tokensession.Record{CreatedAt: created, ExpiresAt: rec.ExpiresAt}
+	if markOf(never) != markOf(rec) {
+		t.Error("a record that was never refreshed counts from its creation")
+	}
+}
+
+func TestClock_isThatOfTheWrite(t *testing.T) {
+	for name, test := range map[string]struct {
 		rec  tokensession.Record
 		want time.Time
 	}{
-		"a day ahead":             {tokensession.Record{RotatedAt: created, ExpiresAt: created.Add(7 * day)}, created.Add(8 * day)},
-		"a quarter ahead":         {tokensession.Record{RotatedAt: created, ExpiresAt: created.Add(time.Hour)}, created.Add(75 * time.Minute)},
-		"not beyond its last end": {tokensession.Record{RotatedAt: created, ExpiresAt: created.Add(7 * day), MaxExpiresAt: created.Add(7*day + 1)}, created.Add(7*day + 1)},
-		"last end before its end": {tokensession.Record{RotatedAt: created, ExpiresAt: created.Add(7 * day), MaxExpiresAt: created}, created.Add(7 * day)},
-		"expired when rotated":    {tokensession.Record{RotatedAt: created, ExpiresAt: created.Add(-day)}, created.Add(-day)},
-		"never rotated":           {tokensession.Record{CreatedAt: created, ExpiresAt: created.Add(time.Hour)}, created.Add(75 * time.Minute)},
-		"no times but its end":    {tokensession.Record{ExpiresAt: created}, created.Add(day)},
+		"created":                   {tokensession.Record{CreatedAt: created}, created},
+		"refreshed":                 {tokensession.Record{CreatedAt: created, RotatedAt: created.Add(time.Hour)}, created.Add(time.Hour)},
+		"revoked":                   {tokensession.Record{RotatedAt: created, RevokedAt: created.Add(time.Hour)}, created.Add(time.Hour)},
+		"revoked by a clock behind": {tokensession.Record{RotatedAt: created, RevokedAt: created.Add(-time.Hour)}, created},
+	} {
+		if got := clock(test.rec); got != test.want.UnixMilli() {
+			t.Errorf("%s: %v, want %v", name, time.UnixMilli(got).UTC(), test.want)
+		}
 	}
-	for name, test := range tests {
-		e := s.entryOf(test.rec)
-		got := e.until
-		if got != s.dropAt(test.want) {
-			t.Errorf("%s: until %v, want %v", name, time.UnixMilli(got).UTC(), test.want)
-		}
-		if got < s.dropAt(test.rec.ExpiresAt) {
-			t.Errorf("%s: ends before its record", name)
-		}
-		if renewIn := e.renewBy - writeTime(test.rec).UnixMilli(); renewIn < 0 || renewIn > day.Milliseconds() {
-			t.Errorf("%s: renewed %d ms after it was written", name, renewIn)
-		}
+	if got := time.UnixMilli(clock(tokensession.Record{})); got.Year() < 9999 {
+		t.Errorf("a record without times was made at %v: Redis's clock would count as ahead", got)
 	}
 }
 
@@ -177,10 +233,10 @@ func TestStore_returnsTheErrorOfAContextThatHasEnded(t *testing.T) {
 	cancel()
 	_, loadErr := s.Load(ctx, "x")
 	_, listErr := s.List(ctx, "x")
-	_, feedErr := s.RevokedSince(ctx, created)
+	feedErr := s.Revocations(ctx, created, func([]tokensession.Revocation) error { return nil })
 	for name, err := range map[string]error{
 		"Create": s.Create(ctx, fullRecord()), "Swap": s.Swap(ctx, fullRecord()),
-		"Load": loadErr, "List": listErr, "RevokedSince": feedErr,
+		"Load": loadErr, "List": listErr, "Revocations": feedErr, "Notified": s.Notified(ctx),
 	} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", name, err)

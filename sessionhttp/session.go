@@ -1,9 +1,9 @@
 package sessionhttp
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 
 	"github.com/seed67bc9b7f/tokensession"
 )
@@ -21,14 +21,15 @@ func (h *Handlers) Session(w http.ResponseWriter, r *http.Request) {
 		h.refuseAccess(w, r, requirement{}, err)
 		return
 	}
-	sessions, err := h.m.Sessions(r.Context(), access.Subject)
-	i := slices.IndexFunc(sessions, func(s tokensession.Session) bool { return s.ID == access.SessionID })
+	session, err := h.m.Session(r.Context(), access.SessionID)
 	switch {
+	case errors.Is(err, tokensession.ErrNotFound),
+		err == nil && !(session.RevokedAt.IsZero() && h.m.Now().Before(session.ExpiresAt)):
+		err = fmt.Errorf("%w: session %s is over", tokensession.ErrRevoked, access.SessionID)
+		h.refuseAccess(w, r, requirement{}, err)
 	case err != nil:
 		h.refuseAccess(w, r, requirement{}, err)
-	case i < 0:
-		h.refuseAccess(w, r, requirement{}, fmt.Errorf("%w: session %s is over", tokensession.ErrRevoked, access.SessionID))
 	default:
-		writeJSON(w, http.StatusOK, h.describe(sessions[i], access.ExpiresAt, access.Scope))
+		writeJSON(w, http.StatusOK, h.describe(session, access.ExpiresAt, access.Scope))
 	}
 }

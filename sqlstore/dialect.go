@@ -2,13 +2,11 @@ package sqlstore
 
 import (
 	"database/sql"
-	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // A Dialect is the SQL that a server speaks.
@@ -52,8 +50,8 @@ var drivers = map[string]Dialect{
 	"github.com/ncruces/go-sqlite3/driver": SQLite,
 }
 
-// checkDriver refuses a pool whose driver is known to speak another dialect. Some statements of one dialect run on
-// another server too, and would write what cannot be read.
+// checkDriver refuses a pool whose driver is known to speak another dialect. Some statements of one
+// dialect run on another server too, and would write what cannot be read.
 func (d Dialect) checkDriver(db *sql.DB) error {
 	t := reflect.TypeOf(db.Driver())
 	if t == nil {
@@ -68,7 +66,8 @@ func (d Dialect) checkDriver(db *sql.DB) error {
 	return nil
 }
 
-// rebind writes the placeholders ? of a statement as the dialect has them. No statement has a ? of another meaning.
+// rebind writes the placeholders ? of a statement as the dialect has them. No statement has a ? of
+// another meaning.
 func (d Dialect) rebind(statement string) string {
 	if d != PostgreSQL {
 		return statement
@@ -85,74 +84,6 @@ func (d Dialect) rebind(statement string) string {
 	return b.String()
 }
 
-// timeLayout is how times are written as text: in MySQL, whose driver would write and read them in whatever zone the
-// DSN says, and in SQLite, which has no type for them. PostgreSQL's drivers agree on what an instant is.
-func (d Dialect) timeLayout() string {
-	switch d {
-	case MySQL:
-		return "2006-01-02 15:04:05.000000"
-	case SQLite:
-		return "2006-01-02T15:04:05.000000Z"
-	}
-	return ""
-}
-
-// timeArg returns t as an argument of a statement, NULL for the zero time.
-func (d Dialect) timeArg(t time.Time) (any, error) {
-	t = t.UTC().Truncate(time.Microsecond)
-	if t.IsZero() {
-		return nil, nil
-	}
-	if t.Year() < 1 || t.Year() > 9999 {
-		return nil, fmt.Errorf("time %v: must be in the years 1 to 9999", t)
-	}
-	if d == PostgreSQL {
-		return t, nil
-	}
-	return t.Format(d.timeLayout()), nil
-}
-
-// A timeColumn scans what timeArg wrote.
-type timeColumn struct {
-	dialect Dialect
-	dest    *time.Time
-}
-
-// Scan implements [sql.Scanner].
-func (c timeColumn) Scan(value any) error {
-	var text string
-	switch v := value.(type) {
-	case nil:
-		*c.dest = time.Time{}
-		return nil
-	case time.Time:
-		if c.dialect == MySQL {
-			return errors.New("the driver returned a time where the statement asks for text")
-		}
-		// Of SQLite's drivers, some make a time of any text that looks like one.
-		*c.dest = v.UTC()
-		return nil
-	case string:
-		text = v
-	case []byte:
-		text = string(v)
-	default:
-		return fmt.Errorf("a time came as %T", value)
-	}
-	if c.dialect == PostgreSQL {
-		return fmt.Errorf("a time came as text: %q", text)
-	}
-	t, err := time.Parse(c.dialect.timeLayout(), text)
-	if err != nil {
-		return fmt.Errorf("a time in an unknown form: %w", err)
-	}
-	if t.IsZero() || t.Year() < 1 { // the one means "not set", and the other could not be written again
-		return fmt.Errorf("a time that was not written here: %q", text)
-	}
-	*c.dest = t.UTC()
-	return nil
-}
-
 // A tableName is the name of the sessions' table, taken apart. The zero value is invalid.
 type tableName struct {
 	dialect Dialect
@@ -163,7 +94,8 @@ type tableName struct {
 const (
 	defaultTable = "token_sessions"
 
-	// The longest name that leaves room for the names of indexes within PostgreSQL's 63 bytes, beyond which it would cut.
+	// The longest name that leaves room for the names of indexes within PostgreSQL's 63 bytes,
+	// beyond which it would cut.
 	maxTableName = 48
 )
 
@@ -181,7 +113,8 @@ func parseTable(d Dialect, table string) (tableName, error) {
 	case qualified && d == SQLite:
 		return tableName{}, fmt.Errorf("%q: a table of SQLite cannot have a schema", table)
 	case qualified && !identifier.MatchString(schema), !identifier.MatchString(name):
-		return tableName{}, fmt.Errorf("%q: must be ASCII letters, digits and underscores, not beginning with a digit, and may be preceded by a schema and a dot", table)
+		return tableName{}, fmt.Errorf("%q: must be ASCII letters, digits and underscores, not beginning with a digit, "+
+			"and may be preceded by a schema and a dot", table)
 	case len(name) > maxTableName, len(schema) > maxTableName:
 		return tableName{}, fmt.Errorf("%q: a name cannot be longer than %d bytes", table, maxTableName)
 	}
@@ -195,7 +128,8 @@ func (t tableName) quoteMark() string {
 	return `"`
 }
 
-// quoted returns the name of the table, or of another thing that begins with it, as statements have it.
+// quoted returns the name of the table, or of another thing that begins with it, as statements have
+// it.
 func (t tableName) quoted(suffix string) string {
 	q := t.quoteMark()
 	if t.schema == "" {

@@ -18,9 +18,10 @@ import (
 //go:embed migrations
 var migrationFiles embed.FS
 
-// Migrations returns the migrations of a dialect, for hosts that have a migration tool of their own. Each is a file as
-// golang-migrate names them, 000001_….up.sql, which goose reads too; none has a way down, which would log everyone out.
-// They create the table token_sessions; see [Schema] for another name.
+// Migrations returns the migrations of a dialect, for hosts that have a migration tool of their
+// own. Each is a file as golang-migrate names them, 000001_….up.sql, which goose reads too. None
+// has a way down, which would log everyone out. They create the table token_sessions. [Schema] has
+// another name.
 //
 //	migrations, err := sqlstore.Migrations(sqlstore.PostgreSQL)
 //	provider, err := goose.NewProvider(goose.DialectPostgres, db, migrations) // goose
@@ -32,8 +33,9 @@ func Migrations(d Dialect) (fs.FS, error) {
 	return fs.Sub(migrationFiles, d.folder())
 }
 
-// Schema returns the statements that create the table of this name, and an empty name's default, in an empty database:
-// all migrations, one after the other. [Store.Migrate] runs the same, and knows if they were applied by hand.
+// Schema returns the statements that create the table of this name in an empty database: all
+// migrations, one after the other. An empty name is that of the default. [Store.Migrate] runs the
+// same, and knows if they were applied by hand.
 func Schema(d Dialect, table string) (string, error) {
 	if err := d.check(); err != nil {
 		return "", fmt.Errorf("sqlstore: Schema: dialect %w", err)
@@ -54,21 +56,22 @@ func Schema(d Dialect, table string) (string, error) {
 	return b.String(), nil
 }
 
-// Migrate creates the table, or brings it up to date. It may be called at each start, by several instances at once: one
-// does the work and the others wait for it. When nothing is to be done it only reads. The account needs the right to
-// create tables the first time only.
+// Migrate creates the table, or brings it up to date. It may be called at each start, by several
+// instances at once: one does the work, in a lock, and the others wait for it. When nothing is to
+// be done it only reads. The account needs the right to create tables the first time only.
 //
-// It does not create again a table that was dropped while the other one, which says what was applied, is there: whoever
-// restores the table would be in its way. The error says what to do.
+// It does not create again a table that was dropped while the other one, which says what was
+// applied, is there, because whoever restores the table would be in its way. The error says what to
+// do. It is an error too if a later version has changed the table so much that this one does not
+// understand it.
 func (s *Store) Migrate(ctx context.Context) error {
 	migrations, err := migrationsOf(s.table)
 	if err != nil {
 		return err
 	}
-	latest := migrations[len(migrations)-1].version
 	return s.do(ctx, "migrate", func() error {
-		if version, err := s.version(ctx, s.db); err == nil && version >= latest {
-			return s.checkTable(ctx, s.db)
+		if version, oldest, err := s.version(ctx, s.db); err == nil && version >= schemaVersion {
+			return errors.Join(newerThan(oldest), s.checkTable(ctx, s.db))
 		}
 		conn, err := s.db.Conn(ctx)
 		if err != nil {
@@ -79,14 +82,14 @@ func (s *Store) Migrate(ctx context.Context) error {
 	})
 }
 
-// apply runs the migrations that were not applied yet. The first statement of the first one, which creates the table
-// that says which were, does nothing if it is there.
+// apply runs the migrations that were not applied yet. The first statement of the first one creates
+// the table that says which were. It does nothing if that is there.
 func (s *Store) apply(ctx context.Context, conn *sql.Conn, migrations []migration) error {
 	if _, err := conn.ExecContext(ctx, migrations[0].statements[0]); err != nil {
 		return err
 	}
-	version, err := s.version(ctx, conn)
-	if err != nil {
+	version, oldest, err := s.version(ctx, conn)
+	if err := errors.Join(err, newerThan(oldest)); err != nil {
 		return err
 	}
 	for _, m := range migrations {
@@ -107,8 +110,9 @@ type queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// checkTable returns an error unless the table is there, with the columns of this version, once all migrations are said
-// to have been applied: it may have been dropped since, or have been another one's.
+// checkTable returns an error unless the table is there, with the columns of this version. It is
+// called when all migrations are said to have been applied: the table may have been dropped since,
+// or have been another one's.
 func (s *Store) checkTable(ctx context.Context, q queryer) error {
 	rows, err := q.QueryContext(ctx, s.probe)
 	if err == nil {
@@ -123,10 +127,17 @@ func (s *Store) checkTable(ctx context.Context, q queryer) error {
 // errDropped is that the table is not there although it was created.
 var errDropped = errors.New("the table was dropped")
 
-// version returns the version of the schema as it is in the database.
-func (s *Store) version(ctx context.Context, q queryer) (version int, err error) {
-	err = q.QueryRowContext(ctx, s.schemaVersion).Scan(&version)
-	return version, err
+// schemaVersion is the version of the newest migration. A later one that older programs do not
+// understand says so in the column oldest, with its own version. Then they neither migrate nor call
+// a session unknown. One that older programs understand leaves oldest as it is, and gives the rows
+// that they would misread a format of its own: these rows they leave alone.
+const schemaVersion = 1
+
+// version returns the version of the schema as it is in the database, and the oldest that
+// understands it.
+func (s *Store) version(ctx context.Context, q queryer) (version int, oldest int64, err error) {
+	err = q.QueryRowContext(ctx, s.installed).Scan(&version, &oldest)
+	return version, oldest, err
 }
 
 // locked runs f while no other instance migrates the same table.
@@ -151,8 +162,8 @@ func (s *Store) locked(ctx context.Context, conn *sql.Conn, f func() error) erro
 // releaseTimeout bounds the wait for a server that does not answer any more.
 const releaseTimeout = 30 * time.Second
 
-// release runs the statement that gives the lock back, also when ctx has ended. A connection that may still have it does
-// not go back to the pool.
+// release runs the statement that gives the lock back, also when ctx has ended. A connection that
+// may still have it does not go back to the pool.
 func (s *Store) release(ctx context.Context, conn *sql.Conn, statement string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
@@ -194,13 +205,18 @@ func (d Dialect) lock(table tableName) migrationLock {
 	case PostgreSQL:
 		// In READ COMMITTED what another instance did is seen once the lock was waited for.
 		return migrationLock{
-			begin:  []string{"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", "SELECT pg_advisory_xact_lock(" + strconv.FormatInt(key, 10) + ")"},
+			begin: []string{
+				"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+				"SELECT pg_advisory_xact_lock(" + strconv.FormatInt(key, 10) + ")",
+			},
 			commit: "COMMIT", undo: "ROLLBACK",
 		}
 	case MySQL:
-		// Its statements that create something commit, so a lock cannot belong to a transaction; and it is the whole server's.
-		// A lock's name has 64 characters at most. MySQL has had no MD5 since 9.6, unless a component is installed.
-		name := "CONCAT('tokensession ', LEFT(SHA2(CONCAT(COALESCE(DATABASE(), ''), ' " + strconv.FormatInt(key, 10) + "'), 256), 32))"
+		// Its statements that create something commit, so a lock cannot belong to a transaction,
+		// and it is the whole server's. A lock's name has 64 characters at most. MySQL has had no
+		// MD5 since 9.6, unless a component is installed.
+		name := "CONCAT('tokensession ', LEFT(SHA2(CONCAT(COALESCE(DATABASE(), ''), ' " +
+			strconv.FormatInt(key, 10) + "'), 256), 32))"
 		release := "SELECT RELEASE_LOCK(" + name + ")"
 		return migrationLock{wait: "SELECT GET_LOCK(" + name + ", 10)", commit: release, undo: release}
 	}
@@ -215,8 +231,8 @@ type migration struct {
 
 func (d Dialect) folder() string { return "migrations/" + strings.ToLower(d.String()) }
 
-// tableNames are what a migration names after the table, and what goes before an index's name: PostgreSQL has the
-// schema of an index from its table, and does not want it repeated.
+// tableNames are what a migration names after the table, and what goes before an index's name:
+// PostgreSQL has the schema of an index from its table, and does not want it repeated.
 var tableNames = regexp.MustCompile("(INDEX )?[\"`]" + defaultTable + "(_[a-z]+)?[\"`]")
 
 // migrationsOf returns the migrations for the table, in their order.
@@ -254,8 +270,8 @@ func (t tableName) rename(text string) string {
 	})
 }
 
-// splitStatements takes a migration apart. Its statements end with a semicolon at the end of a line, and have none in a
-// string; drivers run one at a time.
+// splitStatements takes a migration apart, because drivers run one statement at a time. Its
+// statements end with a semicolon at the end of a line, and have none in a string.
 func splitStatements(text string) []string {
 	text = strings.TrimPrefix(text, "-- +goose Up\n")
 	var statements []string

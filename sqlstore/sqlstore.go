@@ -1,5 +1,6 @@
-// Package sqlstore keeps tokensession's sessions in a database that the host runs already: PostgreSQL, MySQL, MariaDB or
-// SQLite. The host opens the pool with a driver of its choice; this module brings none.
+// Package sqlstore keeps tokensession's sessions in a database that the host runs already:
+// PostgreSQL, MySQL, MariaDB or SQLite. The host opens the pool with a driver of its choice. This
+// module brings none.
 //
 //	db, err := sql.Open("pgx", "postgres://…")
 //	…
@@ -8,11 +9,14 @@
 //	if err := store.Migrate(ctx); err != nil { … } // or apply the SQL of Schema
 //	m, err := tokensession.New(signer, store, tokensession.Config{})
 //
-// A session is one row with plain columns, for ever: a refresh is one SELECT by primary key and one conditional UPDATE.
-// Each write is a statement of its own, so that nothing is held between them. The README says what a crash or a failover
-// of each server can lose, and which settings prevent it.
+// A session is one row with plain columns, for ever. A refresh is one SELECT by primary key and one
+// conditional UPDATE. Each write is a statement of its own, so that nothing is held between them.
+// The README says what a crash or a failover of each server can lose, and which settings prevent
+// it.
 //
-// The store must read what it wrote: give it the primary, never a read replica.
+// The store must read what it wrote: give it the primary, never a read replica. Before it says that
+// there is no session, it asks again in a way that a replica, or a pooler that mixes up statements,
+// does not answer. So such a mistake is an error and not a logout.
 package sqlstore
 
 import (
@@ -28,21 +32,29 @@ import (
 
 // Config holds what can be chosen of a [Store]. The zero value is the default.
 type Config struct {
-	// Table is the sessions' table, token_sessions if empty: ASCII letters, digits and underscores, at most 48, and not
-	// beginning with a digit. It is quoted, so its case counts and it may be a reserved word. In PostgreSQL it may be
-	// preceded by a schema and a dot, in MySQL by a database and a dot. Migrate does not create these. A second table
-	// beside it, with the suffix _schema, says which migrations were applied.
+	// Table is the sessions' table, token_sessions if empty: ASCII letters, digits and underscores,
+	// at most 48, and not beginning with a digit. It is quoted, so its case counts and it may be a
+	// reserved word. In PostgreSQL it may be preceded by a schema and a dot, in MySQL by a database
+	// and a dot. Migrate does not create these. A second table beside it, with the suffix _schema,
+	// says which migrations were applied.
 	Table string
+
+	// Now is the clock with which Check compares the server's. Default: time.Now.
+	Now func() time.Time
 }
 
-// A Store keeps sessions in a table. It is safe for concurrent use by any number of goroutines, and any number of
-// processes may have one on the same table. Make it with [New].
+// A Store keeps sessions in a table. It is safe for concurrent use by any number of goroutines, and
+// any number of processes may have one on the same table. Make it with [New].
 type Store struct {
 	db      *sql.DB
 	dialect Dialect
 	table   tableName
+	now     func() time.Time
 
 	*queries
+	sending sending
+
+	byID, bySubject confirmer
 }
 
 var (
@@ -52,8 +64,8 @@ var (
 	_ tokensession.SubjectRevoker = (*Store)(nil)
 )
 
-// New returns a store on the database that db is a pool of. It does not connect. The pool remains the host's, who closes
-// it after the last use of the store.
+// New returns a store on the database that db is a pool of. It does not connect. The pool remains
+// the host's, who closes it after the last use of the store.
 func New(db *sql.DB, dialect Dialect, cfg Config) (*Store, error) {
 	if db == nil {
 		return nil, errors.New("sqlstore: New: db is nil")
@@ -68,7 +80,17 @@ func New(db *sql.DB, dialect Dialect, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: New: Config.Table %w", err)
 	}
-	return &Store{db: db, dialect: dialect, table: table, queries: newQueries(table)}, nil
+	s := &Store{db: db, dialect: dialect, table: table, now: cfg.Now, queries: newQueries(table)}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.byID.ask = func(ctx context.Context, keys []string) (map[string][]row, error) {
+		return s.ask(ctx, s.confirmIDs, keys)
+	}
+	s.bySubject.ask = func(ctx context.Context, keys []string) (map[string][]row, error) {
+		return s.ask(ctx, s.confirmSubjects, keys)
+	}
+	return s, nil
 }
 
 // Create implements [tokensession.RefreshStore].
@@ -82,16 +104,20 @@ func (s *Store) Create(ctx context.Context, rec tokensession.Record) error {
 		return fmt.Errorf("sqlstore: create session: %w", err)
 	}
 	return s.do(ctx, "create session", func() error {
-		_, err := s.exec(ctx, &s.create, append([]any{sweepAt}, args...)...)
-		if err == nil {
+		n, err := s.exec(ctx, &s.create, append([]any{sweepAt}, args...)...)
+		switch {
+		case err == nil && n == 1:
 			return nil
+		case err == nil:
+			err = fmt.Errorf("%w: %d rows were added", errOtherAnswer, n)
 		}
-		// Whatever the error, a row with this ID says why, and no driver's error has to be understood.
+		// Whatever the error, a row with this ID says why, and no driver's error has to be
+		// understood.
 		stored, found, stateErr := s.storedState(ctx, rec.ID)
 		switch {
 		case stateErr != nil || !found:
 			return err
-		case stored == stateOf(rec):
+		case stored.of(rec):
 			return nil
 		}
 		return fmt.Errorf("%w: session %q", tokensession.ErrExists, rec.ID)
@@ -100,14 +126,28 @@ func (s *Store) Create(ctx context.Context, rec tokensession.Record) error {
 
 // Load implements [tokensession.RefreshStore].
 func (s *Store) Load(ctx context.Context, id string) (tokensession.Record, error) {
-	records, err := s.records(ctx, "load session", &s.load, id)
+	const doing = "load session"
+	if err := ctx.Err(); err != nil {
+		return tokensession.Record{}, fmt.Errorf("sqlstore: %s: %w", doing, err)
+	}
+	if checkText(id, maxID) != nil { // no record can have it
+		return tokensession.Record{}, notFound(id)
+	}
+	rows, err := s.rows(ctx, doing, &s.load, id)
 	if err != nil {
 		return tokensession.Record{}, err
 	}
-	if len(records) == 0 {
-		return tokensession.Record{}, fmt.Errorf("sqlstore: %w: session %q", tokensession.ErrNotFound, id)
+	if len(rows) == 0 {
+		return s.confirmedRecord(ctx, id)
 	}
-	return records[0], nil
+	switch r := rows[0]; {
+	case r.rec.ID != id || len(rows) > 1:
+		return tokensession.Record{}, s.explain(ctx, doing, otherSession(r.rec.ID))
+	case r.err != nil:
+		return tokensession.Record{}, fmt.Errorf("sqlstore: %s: %w", doing, r.err)
+	default:
+		return r.rec, nil
+	}
 }
 
 // Swap implements [tokensession.RefreshStore].
@@ -120,30 +160,72 @@ func (s *Store) Swap(ctx context.Context, next tokensession.Record) error {
 	if err != nil {
 		return fmt.Errorf("sqlstore: swap session: %w", err)
 	}
-	args = slices.Concat([]any{sweepAt}, args[1:], []any{next.ID, int64(next.Version) - 1})
-	return s.do(ctx, "swap session", func() error {
-		if n, err := s.exec(ctx, &s.swap, args...); err != nil || n == 1 {
-			return err
-		}
-		stored, found, err := s.storedState(ctx, next.ID)
-		switch {
-		case err != nil:
-			return err
-		case !found:
-			return fmt.Errorf("%w: session %q", tokensession.ErrNotFound, next.ID)
-		case stored == stateOf(next):
-			return nil // the driver sent it twice, for the first reply was lost
-		}
-		return fmt.Errorf("%w: session %q: version %d is stored, or it is revoked; %d was to be replaced",
-			tokensession.ErrConflict, next.ID, stored.version, next.Version-1)
+	args = slices.Concat([]any{sweepAt}, args[1:],
+		[]any{next.ID, int64(next.Version) - 1, next.Replaces})
+	if n, err := s.change(ctx, "swap session", &s.swap, args...); err != nil || n == 1 {
+		return err
+	}
+	return s.whyNotSwapped(ctx, next)
+}
+
+// whyNotSwapped returns why no row was replaced by next. It is a verdict only if the row says so,
+// or something has confirmed that there is none.
+func (s *Store) whyNotSwapped(ctx context.Context, next tokensession.Record) error {
+	const doing = "swap session"
+	var stored state
+	var found bool
+	err := s.do(ctx, doing, func() (err error) {
+		stored, found, err = s.storedState(ctx, next.ID)
+		return err
 	})
+	if err != nil {
+		return err
+	}
+	if !found {
+		rec, err := s.confirmedRecord(ctx, next.ID)
+		if err != nil {
+			return err
+		}
+		stored = state{rec.Version, rec.WriteID, !rec.RevokedAt.IsZero()}
+	}
+	switch {
+	case stored.of(next):
+		return nil // the driver sent it twice, because the first reply was lost
+	case stored == state{next.Version - 1, next.Replaces, false}:
+		return s.explain(ctx, doing,
+			fmt.Errorf("%w: the row is as it has to be, and was not changed", errOtherAnswer))
+	}
+	return fmt.Errorf("sqlstore: %w: session %q: version %d of another write is stored, or it is "+
+		"revoked; version %d was to be replaced",
+		tokensession.ErrConflict, next.ID, stored.version, next.Version-1)
 }
 
 // List implements [tokensession.RefreshStore]. It leaves out what is revoked.
 func (s *Store) List(ctx context.Context, subject string) ([]tokensession.Record, error) {
-	records, err := s.records(ctx, "list sessions", &s.list, subject)
-	sortByAge(records)
-	return records, err
+	const doing = "list sessions"
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("sqlstore: %s: %w", doing, err)
+	}
+	if checkText(subject, maxText) != nil {
+		return nil, nil // no record can have it
+	}
+	rows, err := s.rows(ctx, doing, &s.list, subject)
+	if err == nil && len(rows) == 0 {
+		rows, err = s.bySubject.rows(ctx, subject)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		if r.err == nil && r.rec.Subject != subject {
+			return nil, s.explain(ctx, doing, otherSession(r.rec.ID))
+		}
+	}
+	recs, err := records(rows)
+	if err != nil {
+		err = fmt.Errorf("sqlstore: %s: %w", doing, err)
+	}
+	return recs, err
 }
 
 // Sweep implements [tokensession.Sweeper].
@@ -167,75 +249,24 @@ func (s *Store) Sweep(ctx context.Context, now time.Time, limit int) (int, error
 	return dropped, nil
 }
 
-// RevokedSince implements [tokensession.RevocationFeed].
-func (s *Store) RevokedSince(ctx context.Context, since time.Time) ([]tokensession.Revocation, error) {
-	at, err := s.dialect.instantArg(since)
-	if err != nil {
-		return nil, fmt.Errorf("sqlstore: read revocations: %w", err)
-	}
-	var revocations []tokensession.Revocation
-	err = s.do(ctx, "read revocations", func() error {
-		rows, err := s.query(ctx, &s.revokedSince, at)
-		if err != nil {
-			return err
-		}
-		revocations, err = s.dialect.scanRevocations(rows)
-		return err
-	})
-	return revocations, err
-}
-
-// RevokeSubject implements [tokensession.SubjectRevoker]: in one statement, and one more that reads what it did.
-func (s *Store) RevokeSubject(ctx context.Context, subject string, keep []string, at time.Time, reason tokensession.Reason, writeID string) ([]tokensession.Record, error) {
-	const doing = "revoke a subject's sessions"
-	if err := checkRevocation(at, reason, writeID); err != nil {
-		return nil, fmt.Errorf("sqlstore: %s: %w", doing, err)
-	}
-	if checkText(subject, maxText) != nil {
-		return nil, nil // no record can have it
-	}
-	when, err := s.dialect.timeArg(at)
-	if err != nil {
-		return nil, fmt.Errorf("sqlstore: %s: %w", doing, err)
-	}
-	text, args := s.revokeSubject, []any{when, when, string(reason), writeID, subject, when}
-	keep = slices.DeleteFunc(slices.Clone(keep), func(id string) bool { return checkText(id, maxID) != nil }) // as above
-	for i, id := range keep {
-		text += []string{" AND id NOT IN (?", ", ?"}[min(i, 1)]
-		args = append(args, id)
-	}
-	if len(keep) > 0 {
-		text += ")"
-	}
-	if err := s.do(ctx, doing, func() error { return s.execMany(ctx, s.dialect.rebind(text), args) }); err != nil {
-		return nil, err
-	}
-	records, err := s.records(ctx, doing, &s.revokedBy, subject, writeID)
-	sortByAge(records)
-	return records, err
-}
-
-// records returns the records that a statement selects by keys. There is none where a key is nothing that could be stored.
-func (s *Store) records(ctx context.Context, doing string, st *statement, keys ...any) ([]tokensession.Record, error) {
-	var records []tokensession.Record
+// rows returns the sessions that a statement selects.
+func (s *Store) rows(ctx context.Context, doing string, st *statement, args ...any) ([]row, error) {
+	var found []row
 	err := s.do(ctx, doing, func() error {
-		for _, key := range keys {
-			if checkText(key.(string), maxText) != nil {
-				return nil
-			}
-		}
-		rows, err := s.query(ctx, st, keys...)
+		rows, err := s.query(ctx, st, args...)
 		if err != nil {
 			return err
 		}
-		records, err = s.dialect.scanRecords(rows)
+		found, err = s.dialect.scanRows(rows)
 		return err
 	})
-	return records, err
+	return found, err
 }
 
 // change runs a statement and returns the number of rows it changed.
-func (s *Store) change(ctx context.Context, doing string, st *statement, args ...any) (n int, err error) {
+func (s *Store) change(
+	ctx context.Context, doing string, st *statement, args ...any,
+) (n int, err error) {
 	err = s.do(ctx, doing, func() error {
 		n, err = s.exec(ctx, st, args...)
 		return err
@@ -247,9 +278,13 @@ func (s *Store) change(ctx context.Context, doing string, st *statement, args ..
 type state struct {
 	version uint64
 	writeID string
+	revoked bool
 }
 
-func stateOf(rec tokensession.Record) state { return state{rec.Version, rec.WriteID} }
+// of reports whether it is the state that the write rec leaves.
+func (s state) of(rec tokensession.Record) bool {
+	return s.version == rec.Version && s.writeID == rec.WriteID
+}
 
 func (s *Store) storedState(ctx context.Context, id string) (stored state, found bool, err error) {
 	rows, err := s.query(ctx, &s.state, id)
@@ -258,9 +293,19 @@ func (s *Store) storedState(ctx context.Context, id string) (stored state, found
 	}
 	defer rows.Close()
 	for rows.Next() {
-		if err := rows.Scan(&stored.version, &stored.writeID); err != nil {
+		var storedID string
+		var revoked int64
+		var format sql.NullInt64
+		err := rows.Scan(&storedID, &stored.version, &stored.writeID, &revoked, &format)
+		switch {
+		case err != nil:
 			return state{}, false, err
+		case storedID != id:
+			return state{}, false, otherSession(storedID)
+		case format.Valid:
+			return state{}, false, unreadable(id, newerFormat(format.Int64))
 		}
+		stored.revoked = revoked != 0
 		found = true
 	}
 	return stored, found, rows.Err()

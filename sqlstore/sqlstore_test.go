@@ -212,7 +212,7 @@ func TestMigrations_areNamedAsToolsExpect(t *testing.T) {
 			if err != nil || !strings.HasPrefix(string(text), "-- +goose Up\n") || strings.Contains(string(text), "+goose Down") {
 				t.Errorf("%v: %s does not begin with goose's annotation, or has a way down", d, entry.Name())
 			}
-			if last := fmt.Sprintf("(version) VALUES (%d);\n", i+1); !strings.HasSuffix(string(text), last) {
+			if last := fmt.Sprintf("(version, oldest) VALUES (%d, 1);\n", i+1); !strings.HasSuffix(string(text), last) {
 				t.Errorf("%v: %s does not end with the record of its version", d, entry.Name())
 			}
 		}

@@ -10,10 +10,11 @@ import (
 	"testing"
 )
 
-// A scriptedDB is a database that does nothing but write down what it is told, and say which version its schema has.
+// A scriptedDB is a database that does nothing but write down what it is told, and say which
+// version its schema has, and the oldest that understands it.
 type scriptedDB struct {
-	version int64
-	told    []string
+	version, oldest int64
+	told            []string
 }
 
 func (db *scriptedDB) Connect(context.Context) (driver.Conn, error) { return scriptedConn{db}, nil }
@@ -32,21 +33,24 @@ func (c scriptedConn) ExecContext(_ context.Context, query string, _ []driver.Na
 
 func (c scriptedConn) QueryContext(_ context.Context, query string, _ []driver.NamedValue) (driver.Rows, error) {
 	if strings.Contains(query, "MAX(version)") {
-		return &scriptedRows{[]int64{c.db.version}}, nil
+		return &scriptedRows{[]int64{c.db.version}, c.db.oldest}, nil
 	}
 	return &scriptedRows{}, nil
 }
 
-type scriptedRows struct{ left []int64 }
+type scriptedRows struct {
+	left   []int64
+	oldest int64
+}
 
-func (r *scriptedRows) Columns() []string { return []string{"version"} }
+func (r *scriptedRows) Columns() []string { return []string{"version", "oldest"} }
 func (r *scriptedRows) Close() error      { return nil }
 
 func (r *scriptedRows) Next(dest []driver.Value) error {
 	if len(r.left) == 0 {
 		return io.EOF
 	}
-	dest[0], r.left = r.left[0], r.left[1:]
+	dest[0], dest[1], r.left = r.left[0], r.oldest, r.left[1:]
 	return nil
 }
 
@@ -59,8 +63,8 @@ func TestNew_takesAConnectorWithoutDriver(t *testing.T) {
 	}
 }
 
-// So far there is one migration. Those to come are applied from where the database is, in their order, while the lock is
-// held.
+// So far there is one migration. Those to come are applied from where the database is, in their
+// order, while the lock is held.
 func TestMigrate_appliesWhatIsMissingInsideTheLock(t *testing.T) {
 	migrations := []migration{{1, []string{"create versions", "create sessions"}}, {2, []string{"add a", "say 2"}}, {3, []string{"add b", "say 3"}}}
 	for version, want := range map[int64][]string{
@@ -86,5 +90,35 @@ func TestMigrate_appliesWhatIsMissingInsideTheLock(t *testing.T) {
 			t.Errorf("from %d: told %q, want %q", version, scripted.told, want)
 		}
 		_ = conn.Close()
+	}
+}
+
+// Of a table that a later version has changed so much that this one does not understand it, nothing
+// is said and nothing is changed.
+func TestMigrate_refusesATableThatItDoesNotUnderstand(t *testing.T) {
+	for oldest, want := range map[int64]bool{schemaVersion: true, schemaVersion + 1: false} {
+		scripted := &scriptedDB{version: schemaVersion + 1, oldest: oldest}
+		db := sql.OpenDB(scripted)
+		defer db.Close()
+		store, err := New(db, PostgreSQL, Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = store.Migrate(t.Context())
+		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "upgrade this program") {
+			t.Errorf("oldest %d: %v", oldest, err)
+		}
+		if len(scripted.told) > 0 {
+			t.Errorf("oldest %d: told %q", oldest, scripted.told)
+		}
+	}
+}
+
+func TestSchemaVersion_isThatOfTheNewestMigration(t *testing.T) {
+	for _, d := range dialects {
+		migrations := mustMigrations(t, d)
+		if last := migrations[len(migrations)-1].version; last != schemaVersion {
+			t.Errorf("%v: the newest migration is %d, schemaVersion %d", d, last, schemaVersion)
+		}
 	}
 }

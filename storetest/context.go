@@ -59,10 +59,21 @@ var contextCases = []testCase{
 			c.wantStored(rec, "after Sweep with a context that had ended")
 		},
 	}, {
-		"Context/ended before RevokedSince", contextReason,
+		"Context/ended before Revocations", contextReason,
 		func(c *check) {
 			feed := c.feed()
-			c.wantContextErrors("RevokedSince", func(ctx context.Context) error { _, err := feed.RevokedSince(ctx, c.now); return err })
+			c.wantContextErrors("Revocations", func(ctx context.Context) error {
+				return feed.Revocations(ctx, c.now, func([]tokensession.Revocation) error { return nil })
+			})
+		},
+	}, {
+		"Context/ended before Notified", contextReason,
+		func(c *check) {
+			notifier, writer := c.notifier()
+			c.quiet(notifier)
+			writer.swap(revoked(writer.created("alice"), c.now, tokensession.ReasonLogout))
+			c.wantContextErrors("Notified", notifier.Notified)
+			c.wantNotified(notifier, "after calls with contexts that had ended")
 		},
 	}, {
 		"Context/ended before RevokeSubject", contextReason,
@@ -70,7 +81,10 @@ var contextCases = []testCase{
 			revoker := c.subjectRevoker()
 			rec := c.created("alice")
 			c.wantContextErrors("RevokeSubject", func(ctx context.Context) error {
-				_, err := revoker.RevokeSubject(ctx, "alice", nil, c.now, subjectReason, newID())
+				_, err := revoker.RevokeSubject(ctx, tokensession.SubjectRevocation{
+					Subject: "alice", Issuers: []string{issuer},
+					At: c.now, Reason: subjectReason, WriteID: newID(),
+				})
 				return err
 			})
 			c.wantStored(rec, "after RevokeSubject with a context that had ended")
@@ -78,7 +92,11 @@ var contextCases = []testCase{
 	},
 }
 
-// wantContextErrors fails unless call returns the error of a context that was cancelled, and of one that ran out of time.
+// verdicts are the errors that a store must not return if it could not tell.
+var verdicts = []error{tokensession.ErrNotFound, tokensession.ErrExists, tokensession.ErrConflict}
+
+// wantContextErrors fails unless call returns the error of a context that was cancelled, and of one
+// that ran out of time.
 func (c *check) wantContextErrors(name string, call func(context.Context) error) {
 	c.t.Helper()
 	cancelled, cancel := context.WithCancel(c.ctx)
@@ -90,7 +108,7 @@ func (c *check) wantContextErrors(name string, call func(context.Context) error)
 		if !errors.Is(err, ctx.Err()) {
 			c.errorf("%s with a context that had ended: error %v, want %v", name, err, ctx.Err())
 		}
-		for _, verdict := range []error{tokensession.ErrNotFound, tokensession.ErrExists, tokensession.ErrConflict} {
+		for _, verdict := range verdicts {
 			if errors.Is(err, verdict) {
 				c.errorf("%s with a context that had ended gave the verdict %v", name, err)
 			}

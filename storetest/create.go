@@ -14,6 +14,9 @@ var createCases = []testCase{
 		func(c *check) {
 			rec := c.created("alice")
 			c.wantStored(rec, "after Create")
+			rec = c.newRecord("alice")
+			fullLogin(&rec)
+			c.wantStored(c.create(rec), "after Create of a record with every field of a login")
 		},
 	}, {
 		"Create/leaves an existing record as it is",
@@ -80,7 +83,8 @@ func createOneWinner(c *check) {
 	}
 }
 
-// winner returns the index of the only nil among errs, or fails and returns -1. The others have to be losing.
+// winner returns the index of the only nil among errs, or fails and returns -1. All others have to
+// be losing.
 func (c *check) winner(errs []error, losing error) int {
 	c.t.Helper()
 	winners := []int{}

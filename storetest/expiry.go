@@ -118,12 +118,19 @@ func (c *check) wantLiveListed(subject string, live ...tokensession.Record) {
 
 func (c *check) wantStoredOrMissing(want tokensession.Record, when string) {
 	c.t.Helper()
-	if _, err := c.store.Load(c.ctx, want.ID); !errors.Is(err, tokensession.ErrNotFound) {
-		c.wantStored(want, when)
+	got, err := c.store.Load(c.ctx, want.ID)
+	if errors.Is(err, tokensession.ErrNotFound) {
+		return
+	}
+	if err != nil {
+		c.errorf("Load %s: %v", when, err)
+	} else if d := diff(got, want); d != "" {
+		c.errorf("Load %s: %s", when, d)
 	}
 }
 
-// expiryNotEarly watches records in real time until they have expired. What comes too late it does not mind.
+// expiryNotEarly watches records in real time until they have expired. Records that go too late are
+// the subject of other cases.
 func expiryNotEarly(c *check) {
 	start := time.Now().UTC().Truncate(time.Microsecond)
 	mortal := map[string]tokensession.Record{}

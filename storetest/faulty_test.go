@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,14 +18,22 @@ import (
 type faultyStore struct {
 	fault fault
 
-	mu      sync.Mutex
-	recs    map[string]held
-	serial  int
-	writes  map[string]bool // the WriteIDs seen
-	feed    []tokensession.Revocation
-	told    time.Time           // the latest revocation told
-	pause   chan struct{}       // two writers meet in it between a check and its write
-	refused map[string][]string // the subjects that Create indexed before it refused
+	// company says that the case makes calls at once, so that a fault that needs two of them may wait
+	// for the second one. Elsewhere such a wait would have no end.
+	company bool
+
+	mu        sync.Mutex
+	recs      map[string]held
+	serial    int
+	writes    map[string]bool // the WriteIDs seen
+	feed      []tokensession.Revocation
+	told      time.Time           // the latest revocation told
+	subjects  map[string]string   // of each record; it is here for speed only
+	refused   map[string][]string // the subjects that Create indexed before it refused
+	first     bool                // the first one of two callers came to meet
+	came      map[milestone]chan struct{}
+	news      chan struct{} // holds an element if Notified was not called since the last news
+	listening int           // the calls of Notified that are waiting
 }
 
 type fault string
@@ -40,8 +49,14 @@ type held struct {
 var errPlain = errors.New("something went wrong")
 
 func newFaultyStore(f fault) *faultyStore {
-	return &faultyStore{fault: f, recs: map[string]held{}, writes: map[string]bool{}, pause: make(chan struct{}),
-		refused: map[string][]string{}}
+	came := map[milestone]chan struct{}{}
+	for _, m := range []milestone{secondCame, readDone, writeDone, refusalDone, lookDone} {
+		came[m] = make(chan struct{})
+	}
+	return &faultyStore{
+		fault: f, recs: map[string]held{}, subjects: map[string]string{}, writes: map[string]bool{},
+		refused: map[string][]string{}, came: came, news: make(chan struct{}, 1),
+	}
 }
 
 func (s *faultyStore) has(f fault) bool { return s.fault == f }
@@ -56,17 +71,59 @@ func (s *faultyStore) ended(ctx context.Context, method string) error {
 	return ctx.Err()
 }
 
-// meet gives another writer the chance to pass the same check. The store is unlocked meanwhile.
-func (s *faultyStore) meet() (met bool) {
+// A milestone is what one caller waits for and another one reaches.
+type milestone string
+
+const (
+	secondCame  milestone = "a second caller has made the same check"
+	readDone    milestone = "what is to be written over has been read"
+	writeDone   milestone = "a write was made after that"
+	refusalDone milestone = "a write was refused"
+	lookDone    milestone = "somebody has looked at the feed"
+)
+
+// longWait bounds a wait for another caller. A fault shows however busy the machine is, because the
+// case makes that call. Only a case that does not would use up the time.
+const longWait = time.Minute
+
+// reach says that a milestone has been reached. The store has to be locked.
+func (s *faultyStore) reach(m milestone) {
+	select {
+	case <-s.came[m]:
+	default:
+		close(s.came[m])
+	}
+}
+
+// await waits until another caller reaches the milestone, with the store unlocked, and reports
+// whether it had to. The fault shows once, because nobody waits after that.
+func (s *faultyStore) await(m milestone) (waited bool) {
+	select {
+	case <-s.came[m]:
+		return false
+	default:
+	}
+	if !s.company {
+		return false
+	}
 	s.mu.Unlock()
 	defer s.mu.Lock()
 	select {
-	case s.pause <- struct{}{}:
-	case <-s.pause:
-	case <-time.After(5 * time.Millisecond):
+	case <-s.came[m]:
+		return true
+	case <-time.After(longWait):
 		return false
 	}
-	return true
+}
+
+// meet makes the first caller wait until a second one has passed the same check.
+func (s *faultyStore) meet() {
+	if s.first {
+		s.reach(secondCame)
+		return
+	}
+	s.first = true
+	s.await(secondCame)
 }
 
 func (s *faultyStore) Create(ctx context.Context, rec tokensession.Record) error {
@@ -102,6 +159,10 @@ func (s *faultyStore) Create(ctx context.Context, rec tokensession.Record) error
 	}
 	s.serial++
 	first := s.stored(rec)
+	if s.has("Create keeps Replaces") {
+		first.Replaces = rec.Replaces
+	}
+	s.subjects[s.id(rec.ID)] = first.Subject
 	s.recs[s.id(rec.ID)] = held{Record: first, serial: s.serial, first: first, before: first}
 	return nil
 }
@@ -134,10 +195,10 @@ func (s *faultyStore) Swap(ctx context.Context, next tokensession.Record) error 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.has("feed tells what was only tried") {
-		s.tell(next)
-	}
 	h, ok := s.recs[s.id(next.ID)]
+	if s.has("feed tells what was only tried") {
+		s.tell(h.Record, next)
+	}
 	if !ok && !s.has("Swap creates") {
 		if s.has("Swap says conflict for what is unknown") {
 			return tokensession.ErrConflict
@@ -147,8 +208,12 @@ func (s *faultyStore) Swap(ctx context.Context, next tokensession.Record) error 
 	if err, done := s.checkSwap(h, next); done {
 		return err
 	}
-	if s.has("Swap checks, then writes") {
+	switch s.fault {
+	case "Swap checks, then writes":
 		s.meet()
+	case "Sweep checks, then drops", "RevokeSubject reads, then writes":
+		s.await(readDone)
+		defer s.reach(writeDone)
 	}
 	s.writes[next.WriteID] = true
 	if s.has("Swap revokes the subject's other sessions too") && !next.RevokedAt.IsZero() {
@@ -160,7 +225,7 @@ func (s *faultyStore) Swap(ctx context.Context, next tokensession.Record) error 
 		}
 	}
 	s.put(h, s.swapped(h, next))
-	if s.has("Swap acknowledges neither of two at once") && s.meet() {
+	if s.has("Swap acknowledges neither of two at once") && s.await(refusalDone) {
 		return tokensession.ErrConflict
 	}
 	return nil
@@ -182,10 +247,8 @@ func (s *faultyStore) checkSwap(h held, next tokensession.Record) (err error, do
 		s.recs[h.ID] = h
 		return nil, true
 	}
-	if h.Version != next.Version-1 {
-		if s.has("Swap acknowledges neither of two at once") {
-			s.meet()
-		}
+	if h.Version != next.Version-1 || !s.sameWrite(h, next) {
+		s.reach(refusalDone)
 		if s.has("Swap returns nil on a conflict") {
 			return nil, true
 		}
@@ -198,8 +261,24 @@ func (s *faultyStore) checkSwap(h held, next tokensession.Record) (err error, do
 	return nil, false
 }
 
+// sameWrite reports whether next was made from what the store holds.
+func (s *faultyStore) sameWrite(h held, next tokensession.Record) bool {
+	switch {
+	case s.has("Swap goes by the version alone"),
+		s.has("Swap goes by the version alone in a revocation") && !next.RevokedAt.IsZero(),
+		s.has("Swap takes no Replaces for any") && next.Replaces == "",
+		s.has("Swap folds the case of WriteIDs") && strings.EqualFold(h.WriteID, next.Replaces),
+		s.has("Swap compares the beginning of WriteIDs") && next.Replaces != "" &&
+			(strings.HasPrefix(h.WriteID, next.Replaces) || strings.HasPrefix(next.Replaces, h.WriteID)),
+		s.has("Swap takes the WriteID before") && next.Replaces == h.before.WriteID:
+		return true
+	}
+	return h.WriteID == next.Replaces
+}
+
 // swapped returns what a Swap stores.
 func (s *faultyStore) swapped(h held, next tokensession.Record) tokensession.Record {
+	replaces := next.Replaces
 	next = s.stored(next)
 	switch s.fault {
 	case "Swap leaves Predecessor behind":
@@ -224,13 +303,55 @@ func (s *faultyStore) swapped(h held, next tokensession.Record) tokensession.Rec
 		if next.ClientID == "" {
 			next.ClientID = h.ClientID
 		}
+	case "Swap keeps Replaces":
+		next.Replaces = replaces
+	default:
+		s.leaveBehind(h, &next)
 	}
 	return next
 }
 
+// leaveBehind has the faults of a store that does not write every field of a login.
+func (s *faultyStore) leaveBehind(h held, next *tokensession.Record) {
+	switch s.fault {
+	case "Swap leaves Issuer behind":
+		next.Issuer = h.Issuer
+	case "Swap leaves IdleTTL behind":
+		next.IdleTTL = h.IdleTTL
+	case "Swap keeps Actor if there is none":
+		next.Actor = cmp.Or(next.Actor, h.Actor)
+	case "Swap keeps AuthMethods if there are none":
+		if next.AuthMethods == nil {
+			next.AuthMethods = h.AuthMethods
+		}
+	case "Swap adds to AuthMethods":
+		methods := slices.Concat(h.AuthMethods, next.AuthMethods)
+		slices.Sort(methods)
+		next.AuthMethods = slices.Compact(methods)
+	case "Swap keeps AuthContext if there is none":
+		next.AuthContext = cmp.Or(next.AuthContext, h.AuthContext)
+	case "Swap keeps KeyThumbprint if there is none":
+		next.KeyThumbprint = cmp.Or(next.KeyThumbprint, h.KeyThumbprint)
+	case "Swap lowers no Epoch":
+		next.Epoch = max(next.Epoch, h.Epoch)
+	case "Swap keeps OutdatedAt if there is none":
+		if next.OutdatedAt.IsZero() {
+			next.OutdatedAt = h.OutdatedAt
+		}
+	case "Swap keeps Transient":
+		next.Transient = next.Transient || h.Transient
+	}
+}
+
 func (s *faultyStore) put(h held, next tokensession.Record) {
-	if (h.RevokedAt.IsZero() && !next.RevokedAt.IsZero() || s.has("feed tells every write")) && !s.has("feed tells what was only tried") {
-		s.tell(next)
+	if s.has("Notified tells before the feed has it") {
+		s.notify(h.Record, next)
+		s.await(lookDone)
+	} else {
+		defer s.notify(h.Record, next)
+	}
+	if !s.has("feed tells what was only tried") {
+		s.tell(h.Record, next)
 	}
 	if s.has("revocation deletes") && !next.RevokedAt.IsZero() {
 		delete(s.recs, next.ID)
@@ -240,29 +361,66 @@ func (s *faultyStore) put(h held, next tokensession.Record) {
 		s.dropIndex(next.Subject)
 	}
 	h.before, h.Record, h.swapped = h.Record, next, true
+	s.subjects[s.id(next.ID)] = next.Subject
 	s.recs[s.id(next.ID)] = h
 }
 
-func (s *faultyStore) tell(rec tokensession.Record) {
+// entry returns what the feed has to tell of a write.
+func (s *faultyStore) entry(before, next tokensession.Record) (r tokensession.Revocation, ok bool) {
+	r.SessionID = next.ID
 	switch {
-	case rec.RevokedAt.IsZero() && !s.has("feed tells every write"):
+	case before.RevokedAt.IsZero() && !next.RevokedAt.IsZero():
+		r.At = next.RevokedAt
+		if s.has("feed tells an outdated session's revocation as an outdating") {
+			r.Epoch = next.Epoch
+		}
+	case next.Epoch > before.Epoch && !s.has("feed tells no outdating"):
+		r.At, r.Epoch = next.OutdatedAt, next.Epoch
+		switch s.fault {
+		case "feed tells an outdating as a revocation":
+			r.Epoch = 0
+		case "feed tells the epoch before":
+			r.Epoch--
+		case "feed tells an outdating at the time of the last refresh":
+			r.At = next.RotatedAt
+		}
+	case next.Epoch != 0 && s.has("feed tells an outdating anew at each refresh"):
+		r.At, r.Epoch = next.RotatedAt, next.Epoch
+	case next.Epoch != 0 && s.has("feed takes a refresh of an outdated session for a revocation"),
+		s.has("feed tells every write"):
+		r.At = next.RotatedAt
+	default:
+		return r, false
+	}
+	return r, true
+}
+
+func (s *faultyStore) tell(before, next tokensession.Record) {
+	if s.has("feed forgets an outdating at the next write") {
+		s.feed = slices.DeleteFunc(s.feed, func(r tokensession.Revocation) bool {
+			return r.SessionID == next.ID
+		})
+	}
+	r, ok := s.entry(before, next)
+	if !ok {
 		return
-	case s.has("feed cuts times to seconds"):
-		rec.RevokedAt = rec.RevokedAt.Truncate(time.Second)
-	case s.has("feed keeps one an instant"):
-		s.feed = slices.DeleteFunc(s.feed, func(r tokensession.Revocation) bool { return r.At.Equal(rec.RevokedAt) })
-	case s.has("feed keeps a hundred") && len(s.feed) == 100:
-		s.feed = s.feed[1:]
-	case s.has("feed loses one of two at once"):
+	}
+	switch s.fault {
+	case "feed cuts times to seconds":
+		r.At = r.At.Truncate(time.Second)
+	case "feed keeps one an instant":
+		s.feed = slices.DeleteFunc(s.feed, func(other tokensession.Revocation) bool {
+			return other.At.Equal(r.At)
+		})
+	case "feed keeps a hundred":
+		s.feed = s.feed[max(0, len(s.feed)-99):]
+	case "feed loses one of two at once":
 		feed := slices.Clip(s.feed)
 		s.meet()
-		s.feed = append(feed, tokensession.Revocation{SessionID: rec.ID, At: rec.RevokedAt})
+		s.feed = append(feed, r)
 		return
 	}
-	if s.has("feed tells every write") && rec.RevokedAt.IsZero() {
-		rec.RevokedAt = rec.RotatedAt
-	}
-	s.feed = append(s.feed, tokensession.Revocation{SessionID: rec.ID, At: rec.RevokedAt})
+	s.feed = append(s.feed, r)
 }
 
 func (s *faultyStore) List(ctx context.Context, subject string) ([]tokensession.Record, error) {
@@ -272,8 +430,16 @@ func (s *faultyStore) List(ctx context.Context, subject string) ([]tokensession.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var found []held
-	for _, h := range s.recs {
-		if s.sameSubject(h.Subject, subject) && h.serial != 0 && !s.gone(h) || slices.Contains(s.refused[subject], h.ID) {
+	for id, of := range s.subjects {
+		if !s.sameSubject(of, subject) {
+			continue
+		}
+		if h, ok := s.recs[id]; ok && h.serial != 0 && !s.gone(h) {
+			found = append(found, h)
+		}
+	}
+	for _, id := range s.refused[subject] {
+		if h := s.recs[s.id(id)]; h.Subject != subject {
 			found = append(found, h)
 		}
 	}
@@ -355,8 +521,9 @@ func (s *faultyStore) Sweep(ctx context.Context, now time.Time, limit int) (int,
 			ids = append(ids, id)
 		}
 	}
-	if s.has("Sweep checks, then drops") && len(ids) > 0 {
-		s.meet()
+	if s.has("Sweep checks, then drops") {
+		s.reach(readDone)
+		s.await(writeDone)
 	}
 	for _, id := range ids {
 		delete(s.recs, id)
@@ -367,10 +534,49 @@ func (s *faultyStore) Sweep(ctx context.Context, now time.Time, limit int) (int,
 	return len(ids), nil
 }
 
-func (s *faultyStore) RevokedSince(ctx context.Context, since time.Time) ([]tokensession.Revocation, error) {
-	if err := s.ended(ctx, "RevokedSince"); err != nil {
-		return nil, err
+// pageSize is small, so that most cases see several pages.
+const pageSize = 50
+
+func (s *faultyStore) Revocations(
+	ctx context.Context, since time.Time, page func([]tokensession.Revocation) error,
+) error {
+	if err := s.ended(ctx, "Revocations"); err != nil {
+		return err
 	}
+	told := s.revocations(since)
+	size := pageSize
+	if s.has("feed gives all in one page") {
+		size = max(1, len(told))
+	}
+	buffer := make([]tokensession.Revocation, size) // each page overwrites the one before
+	for len(told) > 0 {
+		n := copy(buffer, told)
+		if err := page(buffer[:n]); err != nil {
+			switch s.fault {
+			case "feed goes on after an error of page":
+			case "feed takes an error of page for the end":
+				return nil
+			case "feed says another error than page":
+				return errPlain
+			default:
+				return err
+			}
+		}
+		last := told[n-1].At
+		told = told[n:]
+		if s.has("feed goes on after the time of a page's last") {
+			told = slices.DeleteFunc(told, func(r tokensession.Revocation) bool { return !r.At.After(last) })
+		}
+	}
+	clear(buffer)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reach(lookDone)
+	return nil
+}
+
+// revocations returns what the feed tells.
+func (s *faultyStore) revocations(since time.Time) []tokensession.Revocation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []tokensession.Revocation
@@ -396,11 +602,71 @@ func (s *faultyStore) RevokedSince(ctx context.Context, since time.Time) ([]toke
 			out[i].At = out[i].At.In(time.FixedZone("here", 3600))
 		}
 	}
+	if s.has("feed has no more than five thousand") {
+		out = out[:min(len(out), 5000)]
+	}
 	s.told = latest
-	return out, nil
+	slices.SortStableFunc(out, func(a, b tokensession.Revocation) int { return a.At.Compare(b.At) })
+	return out
 }
 
-func (s *faultyStore) RevokeSubject(ctx context.Context, subject string, keep []string, at time.Time, reason tokensession.Reason, writeID string) ([]tokensession.Record, error) {
+// notify says that there may be news in the feed.
+func (s *faultyStore) notify(before, next tokensession.Record) {
+	revoked, outdated := before.RevokedAt.IsZero() && !next.RevokedAt.IsZero(), next.Epoch > before.Epoch
+	switch {
+	case !revoked && !outdated,
+		s.has("Notified does not tell of outdatings") && outdated,
+		s.has("Notified does not tell of RevokeSubject") && next.RevokeReason == subjectReason,
+		s.has("Notified forgets what comes between two calls") && s.listening == 0:
+		return
+	}
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+}
+
+func (s *faultyStore) Notified(ctx context.Context) error {
+	if err := s.ended(ctx, "Notified"); err != nil {
+		return err
+	}
+	select {
+	case <-s.news:
+		return nil
+	default:
+	}
+	if s.has("Notified never waits") {
+		return nil
+	}
+	s.listen(1)
+	defer s.listen(-1)
+	news := s.news
+	if s.has("Notified looks once") {
+		news = nil
+	}
+	select {
+	case <-news:
+		return nil
+	case <-ctx.Done():
+	}
+	switch s.fault {
+	case "Notified takes its context's end for news":
+		return nil
+	case "Notified says another error than its context":
+		return errPlain
+	}
+	return ctx.Err()
+}
+
+func (s *faultyStore) listen(change int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listening += change
+}
+
+func (s *faultyStore) RevokeSubject(
+	ctx context.Context, r tokensession.SubjectRevocation,
+) ([]tokensession.Record, error) {
 	if err := s.ended(ctx, "RevokeSubject"); err != nil {
 		return nil, err
 	}
@@ -408,7 +674,7 @@ func (s *faultyStore) RevokeSubject(ctx context.Context, subject string, keep []
 	defer s.mu.Unlock()
 	var mine []held
 	for _, h := range s.recs {
-		if h.Subject == subject || s.has("RevokeSubject folds case") && strings.EqualFold(h.Subject, subject) {
+		if h.Subject == r.Subject || s.has("RevokeSubject folds case") && strings.EqualFold(h.Subject, r.Subject) {
 			mine = append(mine, h)
 		}
 	}
@@ -416,18 +682,19 @@ func (s *faultyStore) RevokeSubject(ctx context.Context, subject string, keep []
 		return nil, tokensession.ErrNotFound
 	}
 	if s.has("RevokeSubject reads, then writes") {
-		s.meet()
+		s.reach(readDone)
+		s.await(writeDone)
 	}
 	var out []tokensession.Record
 	for _, h := range mine {
 		if !h.RevokedAt.IsZero() && !s.has("RevokeSubject rewrites revocations") {
-			if h.WriteID == writeID && !s.has("RevokeSubject returns nothing when repeated") ||
+			if h.WriteID == r.WriteID && !s.has("RevokeSubject returns nothing when repeated") ||
 				s.has("RevokeSubject returns what others revoked") {
 				out = append(out, s.given(h.Record))
 			}
 			continue
 		}
-		if s.spared(h, keep, at) {
+		if !s.ofIssuers(h, r.Issuers) || s.spared(h, r.Keep, r.At) {
 			continue
 		}
 		next := clone(h.Record)
@@ -435,8 +702,12 @@ func (s *faultyStore) RevokeSubject(ctx context.Context, subject string, keep []
 		if s.has("RevokeSubject does not count versions") {
 			next.Version--
 		}
-		next.WriteID, next.RevokedAt, next.RevokeReason = writeID, at, reason
-		if at.Before(h.RotatedAt) && !s.has("RevokeSubject goes by its own time") {
+		next.WriteID, next.RevokedAt, next.RevokeReason = r.WriteID, r.At, r.Reason
+		if !r.KeepUntil.IsZero() && (r.KeepUntil.Before(h.ExpiresAt) || s.has("RevokeSubject prolongs")) &&
+			!s.has("RevokeSubject keeps for ever") {
+			next.ExpiresAt = r.KeepUntil
+		}
+		if r.At.Before(h.RotatedAt) && !s.has("RevokeSubject goes by its own time") {
 			next.RevokedAt = h.RotatedAt
 		}
 		if s.has("RevokeSubject is not told by the feed") {
@@ -451,6 +722,24 @@ func (s *faultyStore) RevokeSubject(ctx context.Context, subject string, keep []
 		out = append(out, s.given(next))
 	}
 	return out, nil
+}
+
+// ofIssuers reports whether the session is of one of the issuers.
+func (s *faultyStore) ofIssuers(h held, issuers []string) bool {
+	if len(issuers) > 0 && s.has("RevokeSubject goes by the first issuer") {
+		issuers = issuers[:1]
+	}
+	return slices.ContainsFunc(issuers, func(issuer string) bool {
+		switch s.fault {
+		case "RevokeSubject ignores issuers":
+			return true
+		case "RevokeSubject folds the case of issuers":
+			return strings.EqualFold(issuer, h.Issuer)
+		case "RevokeSubject takes issuers for prefixes":
+			return strings.HasPrefix(h.Issuer, issuer)
+		}
+		return issuer == h.Issuer
+	})
 }
 
 func (s *faultyStore) spared(h held, keep []string, at time.Time) bool {
@@ -483,6 +772,9 @@ func (s *faultyStore) id(id string) string {
 }
 
 func (s *faultyStore) sameSubject(a, b string) bool {
+	if a == b || !strings.HasPrefix(string(s.fault), "subjects ") {
+		return a == b
+	}
 	switch s.fault {
 	case "subjects fold case":
 		return strings.EqualFold(a, b)
@@ -531,10 +823,16 @@ func (s *faultyStore) gone(h held) bool {
 
 // stored returns a record as the store keeps it.
 func (s *faultyStore) stored(rec tokensession.Record) tokensession.Record {
+	methods := rec.AuthMethods
 	if !s.has("shares memory with writers") {
 		rec = clone(rec)
 	}
+	if s.has("shares methods with writers") {
+		rec.AuthMethods = methods
+	}
+	rec.Replaces = ""
 	changeTimes(&rec, func(t time.Time) time.Time { return s.storedTime(t) })
+	s.storeLogin(&rec)
 	switch s.fault {
 	case "keys are text":
 		rec.Key = []byte(strings.ToValidUTF8(string(rec.Key), "?"))
@@ -576,6 +874,70 @@ func (s *faultyStore) stored(rec tokensession.Record) tokensession.Record {
 	return rec
 }
 
+// storeLogin has the faults of a store that keeps a field of a login as something that it is not.
+func (s *faultyStore) storeLogin(rec *tokensession.Record) {
+	switch s.fault {
+	case "issuers lose their last slash":
+		rec.Issuer = strings.TrimSuffix(rec.Issuer, "/")
+	case "issuers fold case":
+		rec.Issuer = strings.ToLower(rec.Issuer)
+	case "drops actors":
+		rec.Actor = ""
+	case "actors lose spaces":
+		rec.Actor = strings.TrimSpace(rec.Actor)
+	case "contexts lose spaces":
+		rec.AuthContext = strings.TrimSpace(rec.AuthContext)
+	case "no context is level 0":
+		rec.AuthContext = cmp.Or(rec.AuthContext, "0")
+	case "drops methods":
+		rec.AuthMethods = nil
+	case "no methods are an empty list":
+		if rec.AuthMethods == nil {
+			rec.AuthMethods = []string{}
+		}
+	case "methods are a text with commas":
+		if rec.AuthMethods != nil {
+			rec.AuthMethods = strings.Split(strings.Join(rec.AuthMethods, ","), ",")
+		}
+	case "methods are a text with spaces":
+		if rec.AuthMethods != nil {
+			rec.AuthMethods = strings.Fields(strings.Join(rec.AuthMethods, " "))
+		}
+	case "methods are sorted":
+		slices.Sort(rec.AuthMethods)
+	case "methods are a set":
+		var methods []string
+		for _, m := range rec.AuthMethods {
+			if !slices.Contains(methods, m) {
+				methods = append(methods, m)
+			}
+		}
+		rec.AuthMethods = methods
+	case "thumbprints have 40 characters":
+		rec.KeyThumbprint = rec.KeyThumbprint[:min(len(rec.KeyThumbprint), 40)]
+	case "thumbprints fold case":
+		rec.KeyThumbprint = strings.ToLower(rec.KeyThumbprint)
+	case "epochs are floating":
+		rec.Epoch = uint64(float64(rec.Epoch))
+	case "epochs have 32 bits":
+		rec.Epoch = uint64(uint32(rec.Epoch))
+	case "outdated for as long as there is an epoch":
+		if rec.Epoch == 0 {
+			rec.OutdatedAt = time.Time{}
+		}
+	case "OutdatedAt in seconds":
+		rec.OutdatedAt = rec.OutdatedAt.Truncate(time.Second)
+	case "idle times in seconds":
+		rec.IdleTTL = rec.IdleTTL.Truncate(time.Second)
+	case "idle times in 32 bits of seconds":
+		rec.IdleTTL = time.Duration(int32(rec.IdleTTL/time.Second))*time.Second + rec.IdleTTL%time.Second
+	case "drops Transient":
+		rec.Transient = false
+	case "all sessions are transient":
+		rec.Transient = true
+	}
+}
+
 func (s *faultyStore) storedTime(t time.Time) time.Time {
 	if t.IsZero() {
 		if s.has("zero times are 1970") {
@@ -606,8 +968,12 @@ func (s *faultyStore) storedTime(t time.Time) time.Time {
 
 // given returns a record as the store hands it out.
 func (s *faultyStore) given(rec tokensession.Record) tokensession.Record {
+	methods := rec.AuthMethods
 	if !s.has("shares memory with readers") {
 		rec = clone(rec)
+	}
+	if s.has("shares methods with readers") {
+		rec.AuthMethods = methods
 	}
 	if s.has("times are local") {
 		changeTimes(&rec, func(t time.Time) time.Time { return t.In(berlin) })
@@ -616,7 +982,10 @@ func (s *faultyStore) given(rec tokensession.Record) tokensession.Record {
 }
 
 func changeTimes(rec *tokensession.Record, change func(time.Time) time.Time) {
-	for _, t := range []*time.Time{&rec.AuthTime, &rec.CreatedAt, &rec.ConsumedAt, &rec.RotatedAt, &rec.ExpiresAt, &rec.MaxExpiresAt, &rec.RevokedAt} {
+	for _, t := range []*time.Time{
+		&rec.AuthTime, &rec.OutdatedAt, &rec.CreatedAt, &rec.ConsumedAt, &rec.RotatedAt, &rec.ExpiresAt,
+		&rec.MaxExpiresAt, &rec.RevokedAt,
+	} {
 		*t = change(*t)
 	}
 }

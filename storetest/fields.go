@@ -132,7 +132,8 @@ var fieldCases = []testCase{
 	},
 }
 
-// roundTrip writes a record, changed by change, by Create and by Swap, and reads it by Load and by List.
+// roundTrip writes a record, changed by change, by Create and by Swap, and reads it by Load and by
+// List.
 func (c *check) roundTrip(change func(*tokensession.Record)) {
 	c.t.Helper()
 	rec := c.newRecord("round trip " + newID())
@@ -150,7 +151,8 @@ func (c *check) roundTrip(change func(*tokensession.Record)) {
 	c.wantListed(next.Subject, []tokensession.Record{next})
 }
 
-// hostileAttributes are within what a Manager lets pass: 32 of them, 4096 bytes, no control characters in names.
+// hostileAttributes are within what a Manager lets pass: 32 of them, 4096 bytes, no control
+// characters in names.
 func hostileAttributes() map[string]string {
 	m := map[string]string{
 		"empty":                "",
@@ -189,11 +191,15 @@ func fieldsIsolated(c *check) {
 		for name := range rec.Attributes {
 			rec.Attributes[name] = "spoiled"
 		}
+		for i := range rec.AuthMethods {
+			rec.AuthMethods[i] = "spoiled"
+		}
 		for i := range rec.Key {
 			rec.Key[i] ^= 0xff
 		}
 	}
 	rec := c.newRecord("alice")
+	rec.AuthMethods = []string{"otp", "pwd"}
 
 	given := clone(rec)
 	if err := c.store.Create(c.ctx, given); err != nil {

@@ -24,22 +24,25 @@ func newID() string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
+const issuer = "https://auth.example"
+
 // newRecord returns a session that has just begun.
 func (c *check) newRecord(subject string) tokensession.Record {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
 	return tokensession.Record{
 		ID: newID(), Version: 1, WriteID: newID(),
-		Subject: subject, ClientID: "web", Attributes: map[string]string{"device": "Firefox on Linux", "ip": "203.0.113.7"},
-		Key: key, AuthTime: c.now.Add(-time.Minute), CreatedAt: c.now, RotatedAt: c.now,
+		Issuer: issuer, Subject: subject, ClientID: "web", IdleTTL: 7 * day,
+		Attributes: map[string]string{"device": "Firefox on Linux", "ip": "203.0.113.7"},
+		Key:        key, AuthTime: c.now.Add(-time.Minute), CreatedAt: c.now, RotatedAt: c.now,
 		ExpiresAt: c.now.Add(7 * day), MaxExpiresAt: c.now.Add(30 * day),
 	}
 }
 
-// rotated returns what a refresh writes over rec.
+// rotated returns the record that a refresh writes over rec.
 func rotated(rec tokensession.Record) tokensession.Record {
 	next := clone(rec)
-	next.Version, next.WriteID = rec.Version+1, newID()
+	next.Version, next.WriteID, next.Replaces = rec.Version+1, newID(), rec.WriteID
 	next.Predecessor, next.Generation = rec.Generation, rec.Generation+1
 	next.RotatedAt = rec.RotatedAt.Add(time.Second)
 	next.ConsumedAt = next.RotatedAt
@@ -47,16 +50,25 @@ func rotated(rec tokensession.Record) tokensession.Record {
 	return next
 }
 
-// revoked returns what a revocation writes over rec.
+// revoked returns the record that a revocation writes over rec.
 func revoked(rec tokensession.Record, at time.Time, reason tokensession.Reason) tokensession.Record {
 	next := clone(rec)
-	next.Version, next.WriteID = rec.Version+1, newID()
+	next.Version, next.WriteID, next.Replaces = rec.Version+1, newID(), rec.WriteID
 	next.RevokedAt, next.RevokeReason = at, reason
+	return next
+}
+
+// outdated returns the record that is written over rec to outdate its access tokens.
+func outdated(rec tokensession.Record, at time.Time) tokensession.Record {
+	next := clone(rec)
+	next.Version, next.WriteID, next.Replaces = rec.Version+1, newID(), rec.WriteID
+	next.Epoch, next.OutdatedAt = rec.Epoch+1, at
 	return next
 }
 
 func clone(rec tokensession.Record) tokensession.Record {
 	rec.Attributes, rec.Key = maps.Clone(rec.Attributes), slices.Clone(rec.Key)
+	rec.AuthMethods = slices.Clone(rec.AuthMethods)
 	return rec
 }
 
@@ -129,7 +141,8 @@ func (c *check) wantError(err, want error, what string) {
 	}
 }
 
-// wantListed fails unless the subject's list has each of live, as it is here, and nothing besides but others.
+// wantListed fails unless the subject's list has each of live, as it is here. It may have others
+// too, and no record besides.
 func (c *check) wantListed(subject string, live []tokensession.Record, others ...tokensession.Record) {
 	c.t.Helper()
 	got := c.list(subject)
@@ -155,9 +168,11 @@ func indexOf(recs []tokensession.Record, id string) int {
 	return slices.IndexFunc(recs, func(r tokensession.Record) bool { return r.ID == id })
 }
 
-// diff says in which fields two records differ, and where a time is not in UTC.
+// diff says in which fields two records differ, and where a time is not in UTC. Replaces is not
+// stored.
 func diff(got, want tokensession.Record) string {
 	var out []string
+	want.Replaces = ""
 	g, w := reflect.ValueOf(got), reflect.ValueOf(want)
 	for i := range g.NumField() {
 		name := g.Type().Field(i).Name

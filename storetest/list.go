@@ -101,8 +101,8 @@ func listOldestFirst(c *check) {
 	}
 }
 
-// hostileSubjects are subjects that databases, patterns, and foldings of case or accents take for one another. A
-// Manager lets all of them pass: it refuses control characters.
+// hostileSubjects are subjects that databases, patterns, and foldings of case or accents take for
+// one another. A Manager lets all of them pass: it refuses control characters.
 func hostileSubjects() []string {
 	subjects := []string{
 		"alice", "Alice", "ALICE", "alice ", " alice", "alice  ", "alice\u00a0",

@@ -1,5 +1,5 @@
-// Package storetest is the contract of [tokensession.RefreshStore] in executable form. Who writes a store runs it in a
-// test of the store's own:
+// Package storetest is the contract of [tokensession.RefreshStore] in executable form. Run it in a
+// test of your store:
 //
 //	func TestStore(t *testing.T) {
 //		storetest.Run(t, func(t *testing.T) tokensession.RefreshStore {
@@ -7,10 +7,16 @@
 //		})
 //	}
 //
-// Each rule of the contract that can be tried from outside is a subtest with a name, and each failure says what goes
-// wrong for a user's sessions where the rule is broken. A few subtests start many goroutines: run them with -race. Not
-// tried is what a store does while its server fails: that it calls no failure [tokensession.ErrNotFound] is for tests of
-// its own.
+// Each rule of the contract that can be tried from outside is a subtest. Its name says the rule,
+// and its failures say how breaking the rule harms a user's sessions. Run the subtests with -race
+// too, because some start many goroutines.
+//
+// [Run] is for every store. Run [RunShared] too if several processes use the records,
+// [RunElsewhere] if the database is in several places, and [RunExpiry] if the store drops expired
+// records by itself.
+//
+// One rule needs tests of your own: when the server fails, the store must not take that for
+// [tokensession.ErrNotFound], or for another verdict.
 package storetest
 
 import (
@@ -23,22 +29,27 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// Run runs every case over a store of its own, which newStore makes. For a store whose records are in a database that
-// several processes use, run [RunShared] too, and for one that drops expired records by itself, [RunExpiry]. The store has to be empty and the server behind
-// it undisturbed: what the contract allows a store that could not tell is a failure here. The subtests are not parallel,
-// so that newStore may empty the same database again and again; what has to be closed is for t.Cleanup.
+// Run runs every case over a store of its own, which newStore makes. The store has to be empty, and
+// nothing may disturb the server behind it: an error that the contract allows when the store could
+// not tell is a failure here. The subtests are not parallel, so that newStore may empty the same
+// database again and again. Close the store in t.Cleanup.
 //
-// Cases for [tokensession.Sweeper], [tokensession.RevocationFeed] and [tokensession.SubjectRevoker] are skipped, and
-// say so, where the store is none. Times are real ones, for a server may expire records by its own clock: it must agree
-// with this machine's. All cases together wait for about two seconds.
+// Cases for [tokensession.Sweeper], [tokensession.RevocationFeed],
+// [tokensession.RevocationNotifier] and [tokensession.SubjectRevoker] are skipped, and say so, if
+// the store does not implement it.
+//
+// Times are real ones, because a server may expire records by its own clock. That clock has to
+// agree with this machine's. All cases together wait for about two seconds, and for three more if
+// the store is a RevocationNotifier. One case makes ten thousand sessions if the store is a
+// RevocationFeed.
 func Run(t *testing.T, newStore func(t *testing.T) tokensession.RefreshStore) {
 	t.Helper()
 	run(t, allCases(), newStore)
 }
 
-// RunShared is Run over stores on the same records, as different processes have them: newStores makes at least two on
-// one empty database. Each call of a case goes to the next one, so that what a store knows by itself, of a cache or
-// behind a mutex, shows.
+// RunShared is Run over stores on the same records, as different processes have them. NewStores
+// makes at least two stores on one empty database. Each call of a case goes to the next store. That
+// shows if a store relies on something that the others do not see, such as a cache or a mutex.
 func RunShared(t *testing.T, newStores func(t *testing.T) []tokensession.RefreshStore) {
 	t.Helper()
 	run(t, allCases(), func(t *testing.T) tokensession.RefreshStore {
@@ -50,8 +61,9 @@ func RunShared(t *testing.T, newStores func(t *testing.T) []tokensession.Refresh
 	})
 }
 
-// RunExpiry runs the cases for stores that drop expired records by themselves and are no [tokensession.Sweeper]: a record
-// has to be gone when it has been expired for as long as within. It waits for about as long.
+// RunExpiry runs the cases for stores that drop expired records by themselves and are no
+// [tokensession.Sweeper]. A record has to be gone when it has been expired for as long as within.
+// The cases wait for about as long.
 func RunExpiry(t *testing.T, within time.Duration, newStore func(t *testing.T) tokensession.RefreshStore) {
 	t.Helper()
 	run(t, []testCase{expiresByItself(within)}, newStore)
@@ -69,16 +81,17 @@ func run(t *testing.T, cases []testCase, newStore func(t *testing.T) tokensessio
 // A testCase is one rule of the contract. It is run over a store of its own.
 type testCase struct {
 	name   string
-	reason string // why the rule matters, for who broke it
+	reason string // why the rule matters; each failure says so
 	run    func(*check)
 }
 
 func allCases() []testCase {
-	return slices.Concat(createCases, loadCases, swapCases, fieldCases, listCases, expiryCases, sweepCases,
-		feedCases, subjectRevokerCases, contextCases)
+	return slices.Concat(createCases, loadCases, swapCases, fieldCases, loginCases, listCases,
+		expiryCases, sweepCases, feedCases, notifiedCases, subjectRevokerCases, contextCases)
 }
 
-// tb is the part of *testing.T that cases use, so that this package's tests can see a case fail without failing.
+// tb is the part of *testing.T that cases use, so that this package's tests can see a case fail
+// without failing.
 type tb interface {
 	Helper()
 	Context() context.Context
@@ -89,11 +102,12 @@ type tb interface {
 
 // A check is one run of a case.
 type check struct {
-	t      tb
-	ctx    context.Context
-	store  tokensession.RefreshStore
-	reason string
-	now    time.Time // when it began, with a fraction that shows cut to milliseconds
+	t         tb
+	ctx       context.Context
+	store     tokensession.RefreshStore
+	elsewhere tokensession.RefreshStore // of RunElsewhere
+	reason    string
+	now       time.Time // when it began, with a fraction that shows cut to milliseconds
 }
 
 func newCheck(t tb, store tokensession.RefreshStore, reason string) *check {
@@ -124,13 +138,18 @@ func (c *check) subjectRevoker() tokensession.SubjectRevoker {
 
 func optional[T any](c *check, name string) T {
 	c.t.Helper()
-	store := c.store
+	able, ok := ability[T](c.store)
+	if !ok {
+		c.t.Skipf("the store is no tokensession.%s", name)
+	}
+	return able
+}
+
+// ability finds an optional ability of a store, or of the next one of several.
+func ability[T any](store tokensession.RefreshStore) (T, bool) {
 	if several, ok := store.(*shared); ok {
 		store = several.next()
 	}
 	able, ok := store.(T)
-	if !ok {
-		c.t.Skipf("%T is no tokensession.%s", store, name)
-	}
-	return able
+	return able, ok
 }

@@ -65,11 +65,18 @@ func (r *recorder) Skipf(string, ...any) {
 
 // record runs a case on a goroutine of its own, which Fatalf and Skipf end.
 func record(t *testing.T, tc testCase, store tokensession.RefreshStore) *recorder {
+	return recordElsewhere(t, tc, store, nil)
+}
+
+// recordElsewhere is record for a case of RunElsewhere.
+func recordElsewhere(t *testing.T, tc testCase, master, elsewhere tokensession.RefreshStore) *recorder {
 	r := &recorder{t: t, outcome: passed}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		tc.run(newCheck(r, store, tc.reason))
+		c := newCheck(r, master, tc.reason)
+		c.elsewhere = elsewhere
+		tc.run(c)
 	}()
 	<-done
 	return r

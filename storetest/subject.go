@@ -2,12 +2,35 @@ package storetest
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
 )
 
 var subjectRevokerCases = []testCase{
+	{
+		"RevokeSubject/keeps what it ended until it is told to",
+		"records of ended sessions would stay for months, or go before other instances have heard of them",
+		func(c *check) {
+			revoker := c.subjectRevoker()
+			long, short := c.created("alice"), c.newRecord("alice")
+			short.ExpiresAt = c.now.Add(time.Hour)
+			c.create(short)
+			recs, err := revoker.RevokeSubject(c.ctx, tokensession.SubjectRevocation{
+				Subject: "alice", Issuers: []string{issuer}, At: c.now, Reason: subjectReason,
+				WriteID: newID(), KeepUntil: c.now.Add(day),
+			})
+			if err != nil || len(recs) != 2 {
+				c.errorf("RevokeSubject: %d records, %v, want 2", len(recs), err)
+			}
+			for id, want := range map[string]time.Time{long.ID: c.now.Add(day), short.ID: short.ExpiresAt} {
+				if got := c.load(id).ExpiresAt; !got.Equal(want) {
+					c.errorf("ExpiresAt is %v after RevokeSubject, want %v", got, want)
+				}
+			}
+		},
+	},
 	{
 		"RevokeSubject/revokes every live record of the subject",
 		"a session that is missed survives the password change that should end it",
@@ -44,6 +67,26 @@ var subjectRevokerCases = []testCase{
 		"RevokeSubject/tells subjects and kept IDs apart by every byte",
 		"one user's password change would log another one out",
 		revokeSubjectExact,
+	}, {
+		"RevokeSubject/leaves other issuers' sessions alone",
+		"two services that share a store would end each other's sessions",
+		revokeSubjectOfIssuer,
+	}, {
+		"RevokeSubject/revokes the sessions of every issuer named",
+		"a session that began before the issuer was renamed would survive the password change",
+		func(c *check) {
+			revoker := c.subjectRevoker()
+			names := []string{issuer, "https://old.example", "https://older.example"}
+			var mine []tokensession.Record
+			for _, name := range append(names, names...) {
+				rec := c.newRecord("alice")
+				rec.Issuer = name
+				mine = append(mine, c.create(rec))
+			}
+			r := subjectRevocation("alice", c.now)
+			r.Issuers = append(names, "https://unknown.example")
+			c.wantRevoked(c.revoke(revoker, r), mine, r.At, r.WriteID)
+		},
 	}, {
 		"RevokeSubject/leaves revoked and expired records as they are",
 		"when and why a session ended would be told wrongly, and expired sessions counted as ended",
@@ -180,13 +223,57 @@ func revokeSubjectBesideSwap(c *check) {
 	}
 }
 
+// revokeSubjectOfIssuer ends the sessions of one issuer after the other. Their names differ by a
+// byte.
+func revokeSubjectOfIssuer(c *check) {
+	revoker := c.subjectRevoker()
+	names := []string{issuer, issuer + "/", strings.ToUpper(issuer), issuer[:len(issuer)-1]}
+	// Those of them that differ by case, spaces, accents and patterns are enough.
+	names = append(names, hostileSubjects()[:26]...)
+	records := make([]tokensession.Record, len(names))
+	for i, name := range names {
+		records[i] = c.newRecord("alice")
+		records[i].Issuer = name
+		c.create(records[i])
+	}
+	r := subjectRevocation("alice", c.now)
+	r.Issuers = []string{"https://unknown.example", "https://auth%"}
+	c.wantRevoked(c.revoke(revoker, r), []tokensession.Record{}, r.At, r.WriteID)
+	for i, name := range names {
+		r := subjectRevocation("alice", c.now)
+		r.Issuers = []string{name}
+		c.wantRevoked(c.revoke(revoker, r), records[i:i+1], r.At, r.WriteID)
+		if i+1 < len(names) {
+			c.wantStored(records[i+1], fmt.Sprintf("of issuer %q after RevokeSubject for %q", names[i+1], name))
+		}
+	}
+}
+
 const subjectReason = tokensession.ReasonSubjectRevoked
 
-func (c *check) revokeSubject(revoker tokensession.SubjectRevoker, subject string, keep []string, at time.Time, writeID string) []tokensession.Record {
+// subjectRevocation returns an order to end the subject's sessions, by a write of its own.
+func subjectRevocation(subject string, at time.Time) tokensession.SubjectRevocation {
+	return tokensession.SubjectRevocation{
+		Subject: subject, Issuers: []string{issuer}, At: at, Reason: subjectReason, WriteID: newID(),
+	}
+}
+
+func (c *check) revokeSubject(
+	revoker tokensession.SubjectRevoker, subject string, keep []string, at time.Time, writeID string,
+) []tokensession.Record {
 	c.t.Helper()
-	recs, err := revoker.RevokeSubject(c.ctx, subject, keep, at, subjectReason, writeID)
+	r := subjectRevocation(subject, at)
+	r.Keep, r.WriteID = keep, writeID
+	return c.revoke(revoker, r)
+}
+
+func (c *check) revoke(
+	revoker tokensession.SubjectRevoker, r tokensession.SubjectRevocation,
+) []tokensession.Record {
+	c.t.Helper()
+	recs, err := revoker.RevokeSubject(c.ctx, r)
 	if err != nil {
-		c.errorf("RevokeSubject(%q): %v", subject, err)
+		c.errorf("RevokeSubject(%q) of issuers %q: %v", r.Subject, r.Issuers, err)
 	}
 	return recs
 }
@@ -201,7 +288,8 @@ func subjectRevoked(rec tokensession.Record, at time.Time, writeID string) token
 	return rec
 }
 
-// wantRevoked fails unless got is what was revoked, as it is stored now, and before as it was.
+// wantRevoked fails unless got are the records that RevokeSubject had to revoke, as they are stored
+// now. Before are the same ones as they were.
 func (c *check) wantRevoked(got, before []tokensession.Record, at time.Time, writeID string) {
 	c.t.Helper()
 	c.wantIDs(got, before...)

@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
@@ -31,6 +32,10 @@ var swapCases = []testCase{
 		"Swap/refuses any version but the next",
 		"a write made from an old read would bring a consumed token back, or undo a revocation",
 		swapRefusesVersions,
+	}, {
+		"Swap/refuses the right version of another write",
+		"after a failover that lost writes, a write from before it would undo those made since",
+		swapRefusesOtherWrites,
 	}, {
 		"Swap/says ErrNotFound of an unknown ID and creates nothing",
 		"a refresh that runs while its session is dropped would bring the session back",
@@ -118,6 +123,41 @@ func swapRefusesVersions(c *check) {
 	c.wantStored(rec, "after the refused ones")
 	rec = c.swap(rotated(rec))
 	c.wantStored(rec, "after the right one")
+}
+
+func swapRefusesOtherWrites(c *check) {
+	first := c.newRecord("alice")
+	first.WriteID = "write-id_of-22-letters"
+	c.create(first)
+	second := rotated(first)
+	second.WriteID = "Write-ID_of-22-letters"
+	c.swap(second)
+	others := map[string]string{
+		"that it never had":            newID(),
+		"of the version before":        first.WriteID,
+		"of other case":                strings.ToLower(second.WriteID),
+		"that is longer":               second.WriteID + "s",
+		"that is shorter":              second.WriteID[:21],
+		"that is empty":                "",
+		"that is a pattern":            "%",
+		"that has a space at the end":  second.WriteID + " ",
+		"that is the one to be stored": "the next",
+	}
+	for which, writeID := range others {
+		for name, next := range map[string]tokensession.Record{
+			"refresh":    rotated(second),
+			"revocation": revoked(second, c.now, tokensession.ReasonReuse),
+		} {
+			next.Replaces = writeID
+			if writeID == "the next" {
+				next.Replaces = next.WriteID
+			}
+			what := fmt.Sprintf("Swap by a %s that replaces a WriteID %s", name, which)
+			c.wantError(c.store.Swap(c.ctx, next), tokensession.ErrConflict, what)
+			c.wantStored(second, "after "+what)
+		}
+	}
+	c.swap(revoked(c.swap(rotated(second)), c.now, tokensession.ReasonLogout))
 }
 
 func swapOneWinner(c *check) {

@@ -9,7 +9,7 @@ import (
 func TestRaces_endAsPromised(t *testing.T) {
 	type row map[string]outcome
 	want := map[string]row{
-		"tokensession": {
+		"tokensession-no-recovery": {
 			"parallel":    {answered: 32, live: 1, honest: true},
 			"retry":       {live: 1, honest: true},
 			"late-retry":  {}, // the reply was dropped for longer than the grace period
@@ -17,7 +17,7 @@ func TestRaces_endAsPromised(t *testing.T) {
 			"fork":        {},
 			"thief-first": {},
 		},
-		"tokensession-recovery": {
+		"tokensession": {
 			// The consumed token works in place of its successor, never beside it: that makes two when each is tried alone.
 			"parallel":    {answered: 32, live: 2, honest: true},
 			"retry":       {live: 2, honest: true},

@@ -20,7 +20,7 @@ const (
 	Swap          Call = "Swap"
 	List          Call = "List"
 	Sweep         Call = "Sweep"
-	RevokedSince  Call = "RevokedSince"
+	Revocations   Call = "Revocations"
 	RevokeSubject Call = "RevokeSubject"
 	Any           Call = "any"
 )
@@ -37,9 +37,9 @@ type Request struct {
 	// Of List and RevokeSubject it has the Subject only.
 	Record tokensession.Record
 
-	Time        time.Time                 // of Sweep, RevokedSince and RevokeSubject
+	Time        time.Time                 // of Sweep, Revocations and RevokeSubject
 	Records     []tokensession.Record     // the answer of List and RevokeSubject
-	Revocations []tokensession.Revocation // the answer of RevokedSince
+	Revocations []tokensession.Revocation // the answer of Revocations
 	Swept       int                       // the answer of Sweep
 
 	ctx      context.Context

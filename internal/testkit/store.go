@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -278,18 +279,22 @@ type hookedFeed struct {
 	inner tokensession.RevocationFeed
 }
 
-func (h hookedFeed) RevokedSince(
-	ctx context.Context, since time.Time,
-) ([]tokensession.Revocation, error) {
-	r := &Request{Call: RevokedSince, Time: since}
-	err := h.s.do(ctx, r, func(r *Request) (err error) {
-		r.Revocations, err = h.inner.RevokedSince(ctx, r.Time)
-		return err
+func (h hookedFeed) Revocations(
+	ctx context.Context, since time.Time, page func([]tokensession.Revocation) error,
+) error {
+	r := &Request{Call: Revocations, Time: since}
+	err := h.s.do(ctx, r, func(r *Request) error {
+		return h.inner.Revocations(ctx, r.Time, func(some []tokensession.Revocation) error {
+			r.Revocations = append(r.Revocations, some...)
+			return nil
+		})
 	})
-	if err != nil {
-		return nil, err
+	if len(r.Revocations) > 0 && (err == nil || errors.Is(err, tokensession.ErrUnreadable)) {
+		if err := page(r.Revocations); err != nil {
+			return err
+		}
 	}
-	return r.Revocations, nil
+	return err
 }
 
 type hookedRevoker struct {
@@ -298,14 +303,14 @@ type hookedRevoker struct {
 }
 
 func (h hookedRevoker) RevokeSubject(
-	ctx context.Context, subject string, keep []string, at time.Time,
-	reason tokensession.Reason, writeID string,
+	ctx context.Context, order tokensession.SubjectRevocation,
 ) ([]tokensession.Record, error) {
 	r := &Request{
-		Call: RevokeSubject, Time: at, Record: tokensession.Record{Subject: subject},
+		Call: RevokeSubject, Time: order.At, Record: tokensession.Record{Subject: order.Subject},
 	}
 	err := h.s.do(ctx, r, func(r *Request) (err error) {
-		r.Records, err = h.inner.RevokeSubject(ctx, r.Record.Subject, keep, r.Time, reason, writeID)
+		order.Subject, order.At = r.Record.Subject, r.Time
+		r.Records, err = h.inner.RevokeSubject(ctx, order)
 		return err
 	})
 	if err != nil {

@@ -28,7 +28,10 @@ func record(id string) tokensession.Record {
 
 func swap(store tokensession.RefreshStore, version uint64) error {
 	rec := record("a")
-	rec.Version, rec.WriteID = version, fmt.Sprint("write ", version)
+	rec.Version, rec.WriteID, rec.Replaces = version, fmt.Sprint("write ", version), "write"
+	if version > 2 {
+		rec.Replaces = fmt.Sprint("write ", version-1)
+	}
 	return store.Swap(ctx, rec)
 }
 
@@ -290,15 +293,17 @@ func TestStore_hasTheAbilitiesOfTheStoreInsideAndNoOthers(t *testing.T) {
 		f, ok := store.(tokensession.RevocationFeed)
 		require.Equal(t, i&2 != 0, ok, i)
 		if ok {
-			_, err := f.RevokedSince(ctx, testkit.Began)
+			err := f.Revocations(ctx, testkit.Began, func([]tokensession.Revocation) error { return nil })
 			require.NoError(t, err)
-			want = append(want, testkit.RevokedSince)
+			want = append(want, testkit.Revocations)
 		}
 		v, ok := store.(tokensession.SubjectRevoker)
 		require.Equal(t, i&4 != 0, ok, i)
 		if ok {
-			_, err := v.RevokeSubject(ctx, "alice", nil, testkit.Began, tokensession.ReasonRevoked,
-				"w")
+			_, err := v.RevokeSubject(ctx, tokensession.SubjectRevocation{
+				Subject: "alice", Issuers: []string{"us"}, At: testkit.Began,
+				Reason: tokensession.ReasonRevoked, WriteID: "w",
+			})
 			require.NoError(t, err)
 			want = append(want, testkit.RevokeSubject)
 		}
@@ -352,7 +357,7 @@ func TestInEveryOrder_findsALostUpdate(t *testing.T) {
 			play.Actor(fmt.Sprint(name), func(ctx context.Context) {
 				rec, err := store.Load(ctx, "a")
 				require.NoError(t, err)
-				rec.Version, rec.WriteID = rec.Version+1, fmt.Sprint(name)
+				rec.Version, rec.WriteID, rec.Replaces = rec.Version+1, fmt.Sprint(name), rec.WriteID
 				if err := store.Swap(ctx, rec); !errors.Is(err, tokensession.ErrConflict) {
 					require.NoError(t, err)
 				}

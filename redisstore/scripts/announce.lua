@@ -1,6 +1,8 @@
--- Notes in the feed that a session is about to be revoked, and drops what is older than the feed has to tell.
+-- Notes in the feed that a session is about to be revoked or outdated, and drops what is older than
+-- the feed has to tell.
 --
--- KEYS[1] a part of the feed: a sorted set of session ids by the time of their revocation, Unix microseconds
+-- KEYS[1] the feed: a sorted set of session ids by the time of their revocation, by the applications'
+--         clocks, Unix microseconds
 -- ARGV[1] the session id
 -- ARGV[2] the time of the revocation; a later one that is noted already stays as it is
 -- ARGV[3] for how long the feed tells of a revocation, microseconds
@@ -10,7 +12,9 @@ local now = time[1] * 1000000 + time[2]
 local keep = tonumber(ARGV[3])
 
 redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', now - keep))
+-- Old is what is old by both clocks. By the server's clock alone, a server that is ahead by a day
+-- would drop each revocation as soon as it is noted.
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', math.min(now, ARGV[2]) - keep))
 
 -- An instance whose clock runs ahead notes a time to come: the feed keeps that for as long again.
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')

@@ -3,9 +3,12 @@ package proof_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -32,10 +35,10 @@ func redisCalls(t *testing.T, store *redisstore.Store, rec tokensession.Record) 
 	t.Helper()
 	_, loadErr := store.Load(t.Context(), rec.ID)
 	_, listErr := store.List(t.Context(), rec.Subject)
-	_, feedErr := store.RevokedSince(t.Context(), rec.CreatedAt)
+	_, feedErr := redisToldOr(t, store, rec.CreatedAt)
 	return map[string]error{
 		"Create": store.Create(t.Context(), newRedisRecord(rec.Subject)), "Swap": store.Swap(t.Context(), redisRotated(rec)),
-		"revoking Swap": store.Swap(t.Context(), redisRevoked(rec)), "Load": loadErr, "List": listErr, "RevokedSince": feedErr,
+		"revoking Swap": store.Swap(t.Context(), redisRevoked(rec)), "Load": loadErr, "List": listErr, "Revocations": feedErr,
 	}
 }
 
@@ -93,9 +96,9 @@ func TestRedisErrors_passwordAndPermission(t *testing.T) {
 	}
 }
 
-// The permissions that the README names are enough.
-func TestRedisErrors_permissionsOfTheREADMESuffice(t *testing.T) {
-	server := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "everysec"})
+// redisUserOfTheREADME makes the user with the permissions that the README names, on each server.
+func redisUserOfTheREADME(t *testing.T, servers ...*servers.Redis) (user, password string) {
+	t.Helper()
 	rules, err := os.ReadFile("../../redisstore/README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -109,20 +112,125 @@ func TestRedisErrors_permissionsOfTheREADMESuffice(t *testing.T) {
 	for _, arg := range strings.Fields(line) {
 		args = append(args, arg)
 	}
-	if err := server.Client(nil).Do(t.Context(), args...).Err(); err != nil {
-		t.Fatal(err)
+	for _, server := range servers {
+		if err := server.Client(nil).Do(t.Context(), args...).Err(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	user, password := args[2].(string), strings.TrimPrefix(args[4].(string), ">")
-	store, _ := redisStore(t, server.Client(&redis.Options{Username: user, Password: password}), redisstore.Config{Prefix: "tokensession"})
+	return args[2].(string), strings.TrimPrefix(args[4].(string), ">")
+}
+
+// redisUseEverything makes each call that a Manager makes of a store.
+func redisUseEverything(t *testing.T, store *redisstore.Store) {
+	t.Helper()
+	redisNotified(t, store, "a new connection")
 	rec := redisCreate(t, store, newRedisRecord("alice"))
-	rec = redisSwap(t, store, redisRotated(rec))
+	next := redisRotated(rec)
+	next.Epoch, next.OutdatedAt = 1, next.RotatedAt
+	rec = redisSwap(t, store, next)
+	redisNotified(t, store, "access tokens outdated")
+	if got := redisListed(t, store, "alice"); !slices.Contains(got, rec.ID) {
+		t.Errorf("List: %v", got)
+	}
+	next = redisRotated(rec)
+	next.Attributes = nil // has fewer fields
+	rec = redisSwap(t, store, next)
 	rec = redisSwap(t, store, redisRevoked(rec))
-	redisListed(t, store, "alice")
+	redisNotified(t, store, "a revocation")
+	for range 20 { // more than are loaded at once
+		old := newRedisRecord("alice")
+		old.CreatedAt = old.CreatedAt.Add(-3 * time.Hour)
+		old.RotatedAt, old.RevokedAt = old.CreatedAt, old.CreatedAt
+		redisCreate(t, store, old)
+	}
+	redisCreate(t, store, newRedisRecord("alice"))
+	redisListed(t, store, "alice") // and takes those of long ago out of the index
 	if _, ok := redisTold(t, store, rec.RevokedAt)[rec.ID]; !ok {
 		t.Error("not told")
 	}
+	if _, err := store.Load(t.Context(), rec.ID); err != nil {
+		t.Errorf("Load: %v", err)
+	}
+	unknown := newRedisRecord("nobody")
+	if _, err := store.Load(t.Context(), unknown.ID); !errors.Is(err, tokensession.ErrNotFound) {
+		t.Errorf("Load: %v, want ErrNotFound", err)
+	}
+	if err := store.Swap(t.Context(), redisRotated(unknown)); !errors.Is(err, tokensession.ErrNotFound) {
+		t.Errorf("Swap: %v, want ErrNotFound", err)
+	}
+	if got := redisListed(t, store, "nobody"); len(got) != 0 {
+		t.Errorf("List: %v", got)
+	}
 	if err := store.Check(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// The permissions that the README names are enough.
+func TestRedisErrors_permissionsOfTheREADMESuffice(t *testing.T) {
+	for kind, binary := range map[string]string{"Redis": "", "Valkey": servers.ValkeyServer(t)} {
+		t.Run(kind, func(t *testing.T) {
+			server := servers.StartRedis(t, servers.RedisOptions{Binary: binary, AppendFsync: "everysec"})
+			user, password := redisUserOfTheREADME(t, server)
+			client := server.Client(&redis.Options{Username: user, Password: password, DB: 1, ClientName: "sessions"})
+			store, _ := redisStore(t, client, redisstore.Config{Prefix: "tokensession"})
+			redisUseEverything(t, store)
+			redisRefusedNothing(t, server)
+		})
+	}
+}
+
+// Also in a Cluster, while a slot is on its way from one node to another.
+func TestRedisErrors_permissionsOfTheREADMESufficeInACluster(t *testing.T) {
+	cluster := servers.StartRedisCluster(t, servers.RedisOptions{AppendFsync: "everysec"})
+	user, password := redisUserOfTheREADME(t, cluster.Nodes...)
+	client := cluster.Client(&redis.ClusterOptions{Username: user, Password: password, ClientName: "sessions"})
+	store, _ := redisStore(t, client, redisstore.Config{Prefix: "tokensession"})
+	redisUseEverything(t, store)
+
+	rec := redisCreate(t, store, newRedisRecord("bob"))
+	var moves []*servers.SlotMove
+	unknown := redisID()
+	for _, key := range []string{"session:" + rec.ID, "session:" + unknown, "subject:alice", "subject:nobody", "subject:carol"} {
+		moves = append(moves, cluster.StartSlotMove("tokensession:"+key))
+	}
+	rec = redisSwap(t, store, redisRotated(rec)) // still on the old node
+	shorter := redisRotated(rec)
+	shorter.Attributes = nil
+	rec = redisSwap(t, store, shorter)
+	if _, err := store.Load(t.Context(), unknown); !errors.Is(err, tokensession.ErrNotFound) {
+		t.Errorf("Load where the new node has to be asked: %v, want ErrNotFound", err)
+	}
+	if got := redisListed(t, store, "nobody"); len(got) != 0 {
+		t.Errorf("List where the new node has to be asked: %v", got)
+	}
+	redisCreate(t, store, newRedisRecord("carol")) // its index begins on the new node
+	redisUseEverything(t, store)
+	for _, move := range moves {
+		move.Finish()
+	}
+	if got, err := store.Load(t.Context(), rec.ID); err != nil || got.Version != rec.Version {
+		t.Errorf("Load after the slot has moved: %v, %v", got, err)
+	}
+	redisUseEverything(t, store)
+	redisRefusedNothing(t, cluster.Nodes...)
+}
+
+// redisRefusedNothing fails the test if a server's log of refused commands has any.
+func redisRefusedNothing(t *testing.T, servers ...*servers.Redis) {
+	t.Helper()
+	for _, server := range servers {
+		log, err := server.Client(nil).Do(t.Context(), "ACL", "LOG").Slice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range log {
+			// go-redis tells its name and asks for a feature of newer servers, and minds no refusal.
+			said := fmt.Sprint(entry)
+			if !strings.Contains(said, "client|setinfo") && !strings.Contains(said, "client|maint") {
+				t.Errorf("%s refused: %v", server.Addr, said)
+			}
+		}
 	}
 }
 
@@ -192,48 +300,78 @@ func TestRedisErrors_slotsNotServed(t *testing.T) {
 	redisCouldNotTell(t, "Swap", store.Swap(t.Context(), redisRotated(rec)), "CLUSTER INFO")
 }
 
+// What nobody can read is an error that is no verdict, and stays as it is. It hides no other session.
 func TestRedisErrors_damagedSession(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
 	store, prefix := redisStore(t, client, redisstore.Config{})
 	ctx := t.Context()
+	set := func(args ...any) func(string) error {
+		return func(key string) error { return client.HSet(ctx, key, args...).Err() }
+	}
+	del := func(field string) func(string) error {
+		return func(key string) error { return client.HDel(ctx, key, field).Err() }
+	}
+	first := func(change func([]byte) []byte) func(string) error {
+		return func(key string) error {
+			data, err := client.HGet(ctx, key, "0").Bytes()
+			return errors.Join(err, client.HSet(ctx, key, "0", change(data)).Err())
+		}
+	}
 	for name, damage := range map[string]struct {
-		run         func(key string) error
-		says        string
-		writesStill bool // the script looks only at what it compares
+		run    func(key string) error
+		says   string
+		writes string // what a write says; empty: the script looks only at what it compares, and writes
 	}{
-		"no key field":  {func(key string) error { return client.HDel(ctx, key, "key").Err() }, "field key is missing", true},
-		"no revoked_at": {func(key string) error { return client.HDel(ctx, key, "revoked_at").Err() }, "another program", false},
-		"no write":      {func(key string) error { return client.HDel(ctx, key, "write").Err() }, "missing", false},
-		"bad time":      {func(key string) error { return client.HSet(ctx, key, "created_at", "soon").Err() }, "soon", true},
+		"no subject":       {del("subject"), "subject is missing", "missing"},
+		"no version":       {del("version"), "version is", "missing"},
+		"no data":          {del("0"), "field 0 is missing", "missing"},
+		"data cut off":     {del("1"), "damaged", ""},
+		"bad version":      {set("version", "1.5"), "1.5", "conflict"},
+		"bad revoked_at":   {set("revoked_at", "yes"), "yes", "conflict"},
+		"empty revoked_at": {set("revoked_at", ""), "revoked_at", "conflict"},
 		"another hash": {func(key string) error {
 			return errors.Join(client.Del(ctx, key).Err(), client.HSet(ctx, key, "a", "b").Err())
-		}, "missing", false},
-		"a string": {func(key string) error { return client.Set(ctx, key, "v", 0).Err() }, "another program", false},
+		}, "missing", "missing"},
+		"a string": {func(key string) error { return client.Set(ctx, key, "v", 0).Err() }, "another program", "another program"},
+		// What a later version may write.
+		"next format":         {first(func(b []byte) []byte { b[2]++; return b }), "format 2", "another format"},
+		"next record":         {first(func(b []byte) []byte { b[3]++; return b }), "format", "another format"},
+		"next format, longer": {first(func(b []byte) []byte { return append([]byte{0, 0, 2}, b...) }), "format 2", "another format"},
 	} {
+		sound := redisCreate(t, store, newRedisRecord(name))
 		rec := redisCreate(t, store, newRedisRecord(name))
-		if err := damage.run(prefix + ":session:" + rec.ID); err != nil {
+		key := prefix + ":session:" + rec.ID
+		if err := damage.run(key); err != nil {
 			t.Fatal(err)
 		}
-		says := damage.says
-		if name == "no revoked_at" {
-			says = "revoked_at is missing"
-		}
+		before := client.Dump(ctx, key).Val()
 		_, err := store.Load(ctx, rec.ID)
-		redisCouldNotTell(t, name+": Load", err, says)
-		_, err = store.List(ctx, name)
-		redisCouldNotTell(t, name+": List", err, says)
-		if damage.writesStill {
+		redisCouldNotTell(t, name+": Load", err, damage.says)
+		recs, err := store.List(ctx, name)
+		redisCouldNotTell(t, name+": List", err, damage.says)
+		if !errors.Is(err, tokensession.ErrUnreadable) || len(recs) != 1 || recs[0].ID != sound.ID {
+			t.Errorf("%s: List: %v, %v; want the sound one, and ErrUnreadable", name, recs, err)
+		}
+		if damage.writes == "" {
 			continue
 		}
-		says = "missing"
-		if name == "a string" {
-			says = "another program"
+		for write, next := range map[string]tokensession.Record{"refresh": redisRotated(rec), "revocation": redisRevoked(rec)} {
+			err := store.Swap(ctx, next)
+			if damage.writes == "conflict" { // it is not the record that was read
+				if !errors.Is(err, tokensession.ErrConflict) {
+					t.Errorf("%s: %s: %v, want ErrConflict", name, write, err)
+				}
+				continue
+			}
+			redisCouldNotTell(t, name+": "+write, err, damage.writes)
 		}
-		redisCouldNotTell(t, name+": Swap", store.Swap(ctx, redisRotated(rec)), says)
-		if name != "no revoked_at" {
+		if damage.writes != "conflict" {
 			other := rec
 			other.WriteID = redisID()
-			redisCouldNotTell(t, name+": Create", store.Create(ctx, other), says)
+			redisCouldNotTell(t, name+": Create", store.Create(ctx, other), damage.writes)
+		}
+		if after := client.Dump(ctx, key).Val(); after != before {
+			t.Errorf("%s: what could not be read was changed", name)
 		}
 	}
 }
@@ -242,7 +380,7 @@ func TestRedisErrors_anothersKeys(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
 	store, prefix := redisStore(t, client, redisstore.Config{})
 	rec := redisCreate(t, store, newRedisRecord("alice"))
-	for _, key := range []string{"subject:bob", "revoked:0", "revoked:1", "revoked:2", "revoked:3", "revoked:4", "revoked:5", "revoked:6", "revoked:7"} {
+	for _, key := range []string{"subject:bob", "revoked"} {
 		if err := client.Set(t.Context(), prefix+":"+key, "v", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -250,26 +388,66 @@ func TestRedisErrors_anothersKeys(t *testing.T) {
 	_, err := store.List(t.Context(), "bob")
 	redisCouldNotTell(t, "List", err, "Config.Prefix")
 	redisCouldNotTell(t, "Create", store.Create(t.Context(), newRedisRecord("bob")), "Config.Prefix")
-	_, err = store.RevokedSince(t.Context(), rec.CreatedAt)
-	redisCouldNotTell(t, "RevokedSince", err, "Config.Prefix")
+	_, err = redisToldOr(t, store, rec.CreatedAt)
+	redisCouldNotTell(t, "Revocations", err, "Config.Prefix")
 	redisCouldNotTell(t, "revoking Swap", store.Swap(t.Context(), redisRevoked(rec)), "Config.Prefix")
 	if got, err := store.Load(t.Context(), rec.ID); err != nil || !got.RevokedAt.IsZero() {
 		t.Errorf("a revocation that the feed does not know was written: %v, %v", got, err)
 	}
 }
 
-// A revocation that somebody wrote by hand, wrongly, is reported and not read as one or the other.
-func TestRedisErrors_feedOfADamagedSession(t *testing.T) {
+// One record that cannot be read hides none of the others in the feed.
+func TestRedisErrors_feedOfDamagedSessions(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
 	store, prefix := redisStore(t, client, redisstore.Config{})
-	rec := redisCreate(t, store, newRedisRecord("alice"))
-	end := redisRevoked(rec)
-	redisSwap(t, store, end)
-	if err := client.HSet(t.Context(), prefix+":session:"+rec.ID, "revoked_at", "yes").Err(); err != nil {
+	ctx := t.Context()
+	revoke := func(at time.Time) string {
+		end := redisRevoked(redisCreate(t, store, newRedisRecord("alice")))
+		end.RevokedAt = at
+		return redisSwap(t, store, end).ID
+	}
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	yes, empty, later, foreign, cut := revoke(now), revoke(now), revoke(now), revoke(now), revoke(now)
+	sound := []string{revoke(now.Add(-time.Second)), revoke(now), revoke(now.Add(time.Second))}
+	key := func(id string) string { return prefix + ":session:" + id }
+	data, err := client.HGet(ctx, key(later), "0").Bytes()
+	if err != nil {
 		t.Fatal(err)
 	}
-	_, err := store.RevokedSince(t.Context(), end.RevokedAt)
-	redisCouldNotTell(t, "RevokedSince", err, rec.ID)
+	data[2]++
+	for _, err := range []error{
+		client.HSet(ctx, key(yes), "revoked_at", "yes").Err(),
+		client.HSet(ctx, key(empty), "revoked_at", "").Err(),
+		client.HSet(ctx, key(later), "0", data).Err(),
+		client.Set(ctx, key(foreign), "v", 0).Err(),
+		client.HDel(ctx, key(cut), "0").Err(),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // what the first call remembers changes nothing
+		told, err := redisToldOr(t, store, now.Add(-time.Minute))
+		for _, id := range []string{later, foreign, cut} {
+			redisCouldNotTell(t, "Revocations", err, id)
+			if _, ok := told[id]; ok {
+				t.Errorf("%s cannot be read and is told", id)
+			}
+		}
+		if !errors.Is(err, tokensession.ErrUnreadable) || strings.Contains(err.Error(), yes) || strings.Contains(err.Error(), empty) {
+			t.Errorf("Revocations: %v, want ErrUnreadable of the three only", err)
+		}
+		for _, id := range []string{yes, empty} {
+			if at, ok := told[id]; !ok || !at.IsZero() {
+				t.Errorf("revoked at a time that cannot be read, and told %v at %v", ok, at)
+			}
+		}
+		for _, id := range sound {
+			if at, ok := told[id]; !ok || at.IsZero() {
+				t.Errorf("a sound revocation is told: %v, at %v", ok, at)
+			}
+		}
+	}
 }
 
 func TestRedisErrors_contextEndsDuringACall(t *testing.T) {

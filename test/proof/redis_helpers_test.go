@@ -78,6 +78,14 @@ func redisManager(t *testing.T, store tokensession.RefreshStore, cfg tokensessio
 	if err != nil {
 		t.Fatal(err)
 	}
+	return redisManagerOf(t, key, store, cfg)
+}
+
+// redisManagerOf returns one of several instances that share a key.
+func redisManagerOf(
+	t *testing.T, key tokensession.Key, store tokensession.RefreshStore, cfg tokensession.Config,
+) *tokensession.Manager {
+	t.Helper()
 	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{
 		Issuer: "https://auth.example", Audience: []string{"https://api.example"},
 	})
@@ -103,7 +111,8 @@ func newRedisRecord(subject string) tokensession.Record {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
 	return tokensession.Record{
-		ID: redisID(), Version: 1, WriteID: redisID(), Subject: subject, Key: key,
+		ID: redisID(), Version: 1, WriteID: redisID(), Issuer: "https://auth.example", Subject: subject, Key: key,
+		IdleTTL:    7 * 24 * time.Hour,
 		Attributes: map[string]string{"ip": "192.0.2.1", "device": "Firefox on Linux"},
 		AuthTime:   now, CreatedAt: now, RotatedAt: now,
 		ExpiresAt: now.Add(7 * 24 * time.Hour), MaxExpiresAt: now.Add(30 * 24 * time.Hour),
@@ -115,7 +124,7 @@ func redisRotated(rec tokensession.Record) tokensession.Record {
 	lifetime := rec.ExpiresAt.Sub(rec.RotatedAt)
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	rec.Version++
-	rec.WriteID = redisID()
+	rec.WriteID, rec.Replaces = redisID(), rec.WriteID
 	rec.Predecessor, rec.Generation = rec.Generation, rec.Generation+1
 	rec.ConsumedAt, rec.RotatedAt = now, now
 	rec.ExpiresAt = now.Add(lifetime)
@@ -125,7 +134,7 @@ func redisRotated(rec tokensession.Record) tokensession.Record {
 // redisRevoked returns what a Manager swaps in at a logout.
 func redisRevoked(rec tokensession.Record) tokensession.Record {
 	rec.Version++
-	rec.WriteID = redisID()
+	rec.WriteID, rec.Replaces = redisID(), rec.WriteID
 	rec.RevokedAt = time.Now().UTC().Truncate(time.Microsecond)
 	rec.RevokeReason = tokensession.ReasonLogout
 	return rec
@@ -164,15 +173,51 @@ func redisListed(t *testing.T, store tokensession.RefreshStore, subject string) 
 // redisTold returns what the feed tells.
 func redisTold(t *testing.T, feed tokensession.RevocationFeed, since time.Time) map[string]time.Time {
 	t.Helper()
-	list, err := feed.RevokedSince(t.Context(), since)
+	at, err := redisToldOr(t, feed, since)
 	if err != nil {
-		t.Fatalf("RevokedSince: %v", err)
-	}
-	at := make(map[string]time.Time)
-	for _, r := range list {
-		at[r.SessionID] = r.At
+		t.Fatalf("Revocations: %v", err)
 	}
 	return at
+}
+
+// redisToldOr returns what the feed tells, also beside an error.
+func redisToldOr(t *testing.T, feed tokensession.RevocationFeed, since time.Time) (map[string]time.Time, error) {
+	t.Helper()
+	at := make(map[string]time.Time)
+	err := feed.Revocations(t.Context(), since, func(page []tokensession.Revocation) error {
+		for _, r := range page {
+			at[r.SessionID] = r.At
+		}
+		return nil
+	})
+	return at, err
+}
+
+// redisStored returns what a store is to return of a record that was written.
+func redisStored(rec tokensession.Record) tokensession.Record {
+	rec.Replaces = ""
+	return rec
+}
+
+// redisMasters returns a client of each master.
+func redisMasters(t *testing.T, client redis.UniversalClient) []*redis.Client {
+	t.Helper()
+	cluster, ok := client.(*redis.ClusterClient)
+	if !ok {
+		return []*redis.Client{client.(*redis.Client)}
+	}
+	var mu sync.Mutex
+	var masters []*redis.Client
+	err := cluster.ForEachMaster(t.Context(), func(_ context.Context, master *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		masters = append(masters, redisClient(t, master.Options().Addr, nil))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return masters
 }
 
 // redisKeys returns the keys with the prefix on every master.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ func managerWith(t testing.TB, store tokensession.RefreshStore, cfg tokensession
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: "https://issuer.example", Audience: []string{"api"}})
+	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: sqlIssuer, Audience: []string{"api"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,28 +72,59 @@ func managerWith(t testing.TB, store tokensession.RefreshStore, cfg tokensession
 // storeCalls are all calls of a store, each with a record that it would take.
 func storeCalls(store *sqlstore.Store) map[string]func(context.Context) error {
 	rec := sqlRecord("alice")
-	next := rec
-	next.Version = 2
+	next := swapped(rec)
 	return map[string]func(context.Context) error{
-		"Create":       func(ctx context.Context) error { return store.Create(ctx, rec) },
-		"Load":         func(ctx context.Context) error { _, err := store.Load(ctx, rec.ID); return err },
-		"Swap":         func(ctx context.Context) error { return store.Swap(ctx, next) },
-		"List":         func(ctx context.Context) error { _, err := store.List(ctx, "alice"); return err },
-		"Sweep":        func(ctx context.Context) error { _, err := store.Sweep(ctx, time.Now(), 10); return err },
-		"RevokedSince": func(ctx context.Context) error { _, err := store.RevokedSince(ctx, time.Now()); return err },
+		"Create": func(ctx context.Context) error { return store.Create(ctx, rec) },
+		"Load":   func(ctx context.Context) error { _, err := store.Load(ctx, rec.ID); return err },
+		"Swap":   func(ctx context.Context) error { return store.Swap(ctx, next) },
+		"List":   func(ctx context.Context) error { _, err := store.List(ctx, "alice"); return err },
+		"Sweep":  func(ctx context.Context) error { _, err := store.Sweep(ctx, time.Now(), 10); return err },
+		"Revocations": func(ctx context.Context) error {
+			_, err := revocations(ctx, store, time.Now())
+			return err
+		},
 		"RevokeSubject": func(ctx context.Context) error {
-			_, err := store.RevokeSubject(ctx, "alice", nil, time.Now(), tokensession.ReasonRevoked, "write")
+			_, err := store.RevokeSubject(ctx, ofSubject("alice", time.Now()))
 			return err
 		},
 	}
 }
 
-var sqlWrites = []string{"Create", "Swap", "Sweep", "RevokeSubject"}
+// swapped returns the next write of a record.
+func swapped(rec tokensession.Record) tokensession.Record {
+	rec.Version, rec.WriteID, rec.Replaces = rec.Version+1, randomSQLID(), rec.WriteID
+	return rec
+}
+
+const sqlIssuer = "https://issuer.example"
+
+// ofSubject returns a revocation of all sessions of a subject.
+func ofSubject(subject string, at time.Time, keep ...string) tokensession.SubjectRevocation {
+	return tokensession.SubjectRevocation{
+		Subject: subject, Issuers: []string{sqlIssuer}, Keep: keep, At: at,
+		Reason: tokensession.ReasonRevoked, WriteID: randomSQLID(),
+	}
+}
+
+// revocations returns all that the feed tells.
+func revocations(ctx context.Context, store *sqlstore.Store, since time.Time) ([]tokensession.Revocation, error) {
+	var all []tokensession.Revocation
+	err := store.Revocations(ctx, since, func(page []tokensession.Revocation) error {
+		all = append(all, page...)
+		return nil
+	})
+	return all, err
+}
+
+// sqlVerdicts are the calls that fail on a server that is read-only: those that write, and those
+// that would say of an empty answer that there is nothing.
+var sqlVerdicts = []string{"Create", "Load", "Swap", "List", "Sweep", "RevokeSubject"}
 
 func sqlRecord(subject string) tokensession.Record {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	return tokensession.Record{
-		ID: randomSQLID(), Version: 1, WriteID: randomSQLID(), Subject: subject, Key: make([]byte, 32),
+		ID: randomSQLID(), Version: 1, WriteID: randomSQLID(), Issuer: sqlIssuer, Subject: subject, Key: make([]byte, 32),
+		IdleTTL:  time.Hour,
 		AuthTime: now, CreatedAt: now, RotatedAt: now, ExpiresAt: now.Add(time.Hour),
 	}
 }
@@ -147,13 +179,11 @@ func TestSQLStore_readOnlyServerNamesThePrimary(t *testing.T) {
 		if err := store.Migrate(t.Context()); err != nil {
 			t.Errorf("Migrate with nothing to do: %v", err)
 		}
-		for _, name := range sqlWrites {
+		for _, name := range sqlVerdicts {
 			wantRemedy(t, name, storeCalls(store)[name](t.Context()), "the server is read-only: open the pool on the primary")
 		}
 		wantUnavailable(t, store, "the server is read-only")
-		if _, err := store.Load(t.Context(), randomSQLID()); !errors.Is(err, tokensession.ErrNotFound) {
-			t.Errorf("Load from a read-only server: %v, want ErrNotFound", err)
-		}
+		wantRemedy(t, "Check", store.Check(t.Context()), "the server is read-only")
 	})
 }
 
@@ -213,6 +243,13 @@ func TestSQLStore_refusesWhatItCouldNotGiveBack(t *testing.T) {
 		"long subject":       {func(r *tokensession.Record) { r.Subject = tooLong }, "Subject of 256 bytes: cannot be longer than 255"},
 		"long client":        {func(r *tokensession.Record) { r.ClientID = tooLong }, "ClientID of 256 bytes: cannot be longer than 255"},
 		"long reason":        {func(r *tokensession.Record) { r.RevokeReason = tokensession.Reason(tooLong) }, "RevokeReason of 256 bytes"},
+		"long issuer":        {func(r *tokensession.Record) { r.Issuer = strings.Repeat("x", 1025) }, "Issuer of 1025 bytes: cannot be longer than 1024"},
+		"long actor":         {func(r *tokensession.Record) { r.Actor = tooLong }, "Actor of 256 bytes"},
+		"long context":       {func(r *tokensession.Record) { r.AuthContext = tooLong }, "AuthContext of 256 bytes"},
+		"long thumbprint":    {func(r *tokensession.Record) { r.KeyThumbprint = tooLong }, "KeyThumbprint of 256 bytes"},
+		"method no UTF-8":    {func(r *tokensession.Record) { r.AuthMethods = []string{"\xff"} }, "AuthMethods \"\\xff\": not valid UTF-8"},
+		"epoch":              {func(r *tokensession.Record) { r.Epoch = math.MaxUint64 }, "Epoch 18446744073709551615: cannot be greater"},
+		"idle time":          {func(r *tokensession.Record) { r.IdleTTL = -1 }, "IdleTTL -1ns: cannot be negative"},
 		"long key":           {func(r *tokensession.Record) { r.Key = []byte(tooLong) }, "Key of 256 bytes: cannot be longer than 255"},
 		"NUL":                {func(r *tokensession.Record) { r.Subject = "a\x00b" }, "has a NUL"},
 		"no UTF-8":           {func(r *tokensession.Record) { r.Subject = "a\xff" }, "not valid UTF-8"},
@@ -227,12 +264,11 @@ func TestSQLStore_refusesWhatItCouldNotGiveBack(t *testing.T) {
 			if err := store.Create(t.Context(), stored); err != nil {
 				t.Fatal(err)
 			}
-			created, swapped := sqlRecord("alice"), stored
-			swapped.Version, swapped.WriteID = 2, randomSQLID()
+			created, next := sqlRecord("alice"), swapped(stored)
 			tc.change(&created)
-			tc.change(&swapped)
+			tc.change(&next)
 			wantRemedy(t, "Create of "+name, store.Create(t.Context(), created), tc.says)
-			wantRemedy(t, "Swap of "+name, store.Swap(t.Context(), swapped), tc.says)
+			wantRemedy(t, "Swap of "+name, store.Swap(t.Context(), next), tc.says)
 			if got, err := store.Load(t.Context(), stored.ID); err != nil || got.WriteID != stored.WriteID {
 				t.Errorf("%s: after the refused Swap: %v, %v", name, got, err)
 			}
@@ -249,15 +285,17 @@ func TestSQLStore_keepsTheLongestItTakes(t *testing.T) {
 		longest := strings.Repeat("ü", 127) + "x"
 		rec := sqlRecord(longest)
 		rec.ClientID, rec.RevokeReason = longest, tokensession.Reason(longest)
+		rec.Issuer, rec.Actor, rec.AuthContext, rec.KeyThumbprint = strings.Repeat("ü", 512), longest, longest, longest
+		rec.AuthMethods, rec.Epoch, rec.OutdatedAt = []string{longest, "pwd", ""}, math.MaxInt64, rec.CreatedAt
+		rec.IdleTTL, rec.Transient = math.MaxInt64/1000*1000, true
 		rec.Attributes = map[string]string{"control": strings.Repeat("\x01", 4096), "a": strings.Repeat("ü", 2000)}
 		rec.Generation, rec.Predecessor = math.MaxInt64, math.MaxInt64-1
 		if err := store.Create(t.Context(), rec); err != nil {
 			t.Fatal(err)
 		}
 		got, err := store.List(t.Context(), longest)
-		if err != nil || len(got) != 1 || got[0].Subject != longest || got[0].ClientID != longest ||
-			got[0].Attributes["control"] != rec.Attributes["control"] || got[0].Generation != math.MaxInt64 {
-			t.Errorf("%v, %v; want what was written", got, err)
+		if err != nil || len(got) != 1 || !reflect.DeepEqual(got[0], rec) {
+			t.Errorf("%#v, %v; want what was written", got, err)
 		}
 	})
 }

@@ -105,7 +105,8 @@ func TestSQLStore_callsTakeTheStatementsTheREADMENames(t *testing.T) {
 	if err := store.Create(ctx, moved); err != nil {
 		t.Fatal(err)
 	}
-	moved.Version, moved.ExpiresAt = 2, moved.ExpiresAt.Add(time.Hour)
+	moved = swapped(moved)
+	moved.ExpiresAt = moved.ExpiresAt.Add(time.Hour)
 	if err := store.Swap(ctx, moved); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +124,11 @@ func TestSQLStore_callsTakeTheStatementsTheREADMENames(t *testing.T) {
 		{"Revoke", func() error { return m.Revoke(ctx, tokens.Session.ID) }, 2},
 		{"another login", login, 1},
 		{"RevokeSubject", func() error { _, err := m.RevokeSubject(ctx, "alice"); return err }, 5},
-		{"the feed", func() error { _, err := store.RevokedSince(ctx, now); return err }, 1},
+		{"RevokeSubject with nothing to end", func() error { _, err := m.RevokeSubject(ctx, "nobody"); return err }, 2 + 5},
+		{"a list", func() error { _, err := store.List(ctx, "bob"); return err }, 1},
+		{"an empty list", func() error { _, err := store.List(ctx, "nobody"); return err }, 2},
+		{"an unknown session", func() error { _, _ = store.Load(ctx, randomSQLID()); return nil }, 2},
+		{"the feed", func() error { _, err := revocations(ctx, store, now); return err }, 1},
 		{"another login", login, 1},
 		{"a login that ends another one for MaxSessions", func() error { _, err := one.Start(ctx, "alice"); return err }, 3 + 2},
 		{"Sweep with nothing due", func() error { return sweep(0, 10) }, 2},
@@ -197,7 +202,7 @@ func TestSQLStore_refreshesDoNotGrowTheTable(t *testing.T) {
 				before = countSQL(t, db, size)
 			}
 			for i, rec := range records {
-				rec.Version, rec.WriteID = rec.Version+1, randomSQLID()
+				rec = swapped(rec)
 				rec.Predecessor, rec.Generation = rec.Generation, rec.Generation+1
 				rec.RotatedAt = rec.RotatedAt.Add(time.Minute)
 				rec.ConsumedAt, rec.ExpiresAt = rec.RotatedAt, rec.RotatedAt.Add(time.Hour)
@@ -216,4 +221,36 @@ func TestSQLStore_refreshesDoNotGrowTheTable(t *testing.T) {
 			t.Errorf("grew from %d to %d bytes", before, after)
 		}
 	})
+}
+
+// What a session takes on PostgreSQL, with the indexes. What it does not have takes nothing.
+func TestSQLStore_aSessionTakesLittleRoom(t *testing.T) {
+	const sessions = 2000
+	server := sqlServers[0]
+	db := server.open(t, server.database(t))
+	store := server.migrated(t, db, "")
+	records := make([]tokensession.Record, sessions)
+	for i := range records {
+		records[i] = sqlRecord(fmt.Sprint("user ", i))
+		records[i].Attributes = map[string]string{
+			"user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+		}
+		if err := store.Create(t.Context(), records[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, rec := range records {
+		next := swapped(rec)
+		next.Predecessor, next.Generation = 0, 1
+		next.ConsumedAt, next.RotatedAt = rec.RotatedAt.Add(time.Minute), rec.RotatedAt.Add(time.Minute)
+		next.ExpiresAt = next.RotatedAt.Add(time.Hour)
+		if err := store.Swap(t.Context(), next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bytes := countSQL(t, db, "SELECT pg_relation_size('token_sessions') + pg_indexes_size('token_sessions')") / sessions
+	t.Logf("%d bytes a session", bytes)
+	if bytes > 700 {
+		t.Errorf("%d bytes a session, want at most 700", bytes)
+	}
 }

@@ -86,9 +86,9 @@ func (s notingStmt) QueryContext(ctx context.Context, args []driver.NamedValue) 
 func TestSQLStore_indexesAreUsed(t *testing.T) {
 	explains := map[sqlstore.Dialect]string{sqlstore.PostgreSQL: "EXPLAIN ", sqlstore.MySQL: "EXPLAIN FORMAT=TRADITIONAL ", sqlstore.SQLite: "EXPLAIN QUERY PLAN "}
 	names := map[sqlstore.Dialect]map[string]string{
-		sqlstore.PostgreSQL: {"id": "token_sessions_pkey", "subject": "token_sessions_subject", "sweep": "token_sessions_sweep", "revoked": "token_sessions_revoked"},
-		sqlstore.MySQL:      {"id": "PRIMARY", "subject": "by_subject", "sweep": "by_sweep", "revoked": "by_revoked"},
-		sqlstore.SQLite:     {"id": "sqlite_autoindex_token_sessions_1", "subject": "token_sessions_subject", "sweep": "token_sessions_sweep", "revoked": "token_sessions_revoked"},
+		sqlstore.PostgreSQL: {"id": "token_sessions_pkey", "subject": "token_sessions_subject", "sweep": "token_sessions_sweep", "revoked": "token_sessions_revoked", "outdated": "token_sessions_outdated"},
+		sqlstore.MySQL:      {"id": "PRIMARY", "subject": "by_subject", "sweep": "by_sweep", "revoked": "by_revoked", "outdated": "by_outdated"},
+		sqlstore.SQLite:     {"id": "sqlite_autoindex_token_sessions_1", "subject": "token_sessions_subject", "sweep": "token_sessions_sweep", "revoked": "token_sessions_revoked", "outdated": "token_sessions_outdated"},
 	}
 	onEachSQLServer(t, func(t *testing.T, server sqlServer, dsn string) {
 		db := server.open(t, dsn)
@@ -109,8 +109,7 @@ func TestSQLStore_indexesAreUsed(t *testing.T) {
 		if err := store.Create(t.Context(), rec); err != nil {
 			t.Fatal(err)
 		}
-		next := rec
-		next.Version = 2
+		next := swapped(rec)
 		conflict := rec
 		conflict.Version = 5
 		for _, call := range []struct {
@@ -121,9 +120,12 @@ func TestSQLStore_indexesAreUsed(t *testing.T) {
 			{"Load", "id", 1, func() error { _, err := store.Load(t.Context(), rec.ID); return err }},
 			{"Swap", "id", 1, func() error { return store.Swap(t.Context(), next) }},
 			{"Swap that conflicts", "id", 2, func() error { _ = store.Swap(t.Context(), conflict); return nil }},
+			{"Load of what is unknown", "id", 2, func() error { _, _ = store.Load(t.Context(), randomSQLID()); return nil }},
+			{"List of nobody", "subject", 2, func() error { _, err := store.List(t.Context(), "nobody"); return err }},
 			{"List", "subject", 1, func() error { return storeCalls(store)["List"](t.Context()) }},
 			{"RevokeSubject", "subject", 2, func() error { return storeCalls(store)["RevokeSubject"](t.Context()) }},
-			{"RevokedSince", "revoked", 1, func() error { return storeCalls(store)["RevokedSince"](t.Context()) }},
+			{"Revocations", "outdated", 1, func() error { return storeCalls(store)["Revocations"](t.Context()) }},
+			{"Revocations", "revoked", 1, func() error { return storeCalls(store)["Revocations"](t.Context()) }},
 			{"Sweep", "sweep", 2, func() error { _, err := store.Sweep(t.Context(), time.Now(), 10); return err }},
 		} {
 			noter.take()
@@ -135,7 +137,16 @@ func TestSQLStore_indexesAreUsed(t *testing.T) {
 				t.Errorf("%s: only %d statements were seen", call.name, len(noted))
 			}
 			for _, s := range noted {
+				if strings.HasPrefix(s.text, "UPDATE") && strings.Contains(s.text, "_schema") {
+					continue // by which SQLite proves that it may write
+				}
 				plan := planOf(t, db, explains[server.dialect]+s.text, s.args)
+				if strings.Contains(plan, "after reading const tables") {
+					continue // MySQL has looked for the row by its primary key already, and found none
+				}
+				if strings.Contains(plan, "index_merge") {
+					t.Errorf("%s merges indexes, and so reads and locks others' rows:\n%s\n%s", call.name, s.text, plan)
+				}
 				if !strings.Contains(plan, names[server.dialect][call.index]) {
 					t.Errorf("%s does not use the index on %s:\n%s\n%s", call.name, call.index, s.text, plan)
 				}
@@ -144,7 +155,8 @@ func TestSQLStore_indexesAreUsed(t *testing.T) {
 	})
 }
 
-// planOf returns what the server says of how it runs a statement, without the indexes that MySQL considered.
+// planOf returns what the server says of how it runs a statement, without the indexes that MySQL
+// considered.
 func planOf(t *testing.T, db *sql.DB, explain string, args []any) string {
 	t.Helper()
 	rows, err := db.QueryContext(t.Context(), explain, args...)

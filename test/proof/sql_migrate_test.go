@@ -41,22 +41,22 @@ func usesItsTable(t *testing.T, store *sqlstore.Store) {
 			t.Fatal(err)
 		}
 	}
-	next := records[0]
-	next.Version, next.WriteID, next.ExpiresAt = 2, randomSQLID(), next.ExpiresAt.Add(24*time.Hour)
+	next := swapped(records[0])
+	next.ExpiresAt = next.ExpiresAt.Add(24 * time.Hour)
 	if err := store.Swap(t.Context(), next); err != nil {
 		t.Errorf("Swap: %v", err)
 	}
-	keep := []string{records[0].ID, records[1].ID}
-	if revoked, err := store.RevokeSubject(t.Context(), "bob", keep, now, tokensession.ReasonRevoked, randomSQLID()); err != nil || len(revoked) != 1 {
+	if revoked, err := store.RevokeSubject(t.Context(), ofSubject("bob", now, records[0].ID, records[1].ID)); err != nil || len(revoked) != 1 {
 		t.Errorf("RevokeSubject: %v, %v, want one", revoked, err)
 	}
-	if told, err := store.RevokedSince(t.Context(), now); err != nil || len(told) != 1 || told[0].SessionID != records[2].ID {
-		t.Errorf("RevokedSince: %v, %v, want %s", told, err, records[2].ID)
+	if told, err := revocations(t.Context(), store, now); err != nil || len(told) != 1 || told[0].SessionID != records[2].ID {
+		t.Errorf("Revocations: %v, %v, want %s", told, err, records[2].ID)
 	}
 	if left, err := store.List(t.Context(), "bob"); err != nil || len(left) != 2 {
 		t.Errorf("List: %v, %v, want two", left, err)
 	}
-	// Two of bob's and the one of keepsASession have expired; one was refreshed, which is to be moved.
+	// Two of bob's and the one of keepsASession have expired; one was refreshed, which is to be
+	// moved.
 	if n, err := store.Sweep(t.Context(), now.Add(2*time.Hour), 10); err != nil || n != 3 {
 		t.Errorf("Sweep dropped %d, %v, want 3", n, err)
 	}
@@ -146,7 +146,8 @@ func TestMigrate_finishesWhatACrashLeft(t *testing.T) {
 		db := server.open(t, dsn)
 		server.migrated(t, db, "")
 		if server.dialect == sqlstore.MySQL {
-			// Its statements that create something cannot be undone: all may be there but the last row.
+			// Its statements that create something cannot be undone: all may be there but the last
+			// row.
 			execSQL(t, db, "DELETE FROM token_sessions_schema")
 		} else {
 			execSQL(t, db, "DROP TABLE token_sessions")
@@ -162,7 +163,8 @@ func TestMigrate_finishesWhatACrashLeft(t *testing.T) {
 }
 
 func TestMigrate_endsWithItsContextAndGivesTheLockBack(t *testing.T) {
-	// What another connection does so that Migrate has to wait when it holds its lock, and how that ends.
+	// What another connection does so that Migrate has to wait when it holds its lock, and how that
+	// ends.
 	hold := map[sqlstore.Dialect][2]string{
 		sqlstore.PostgreSQL: {"BEGIN; CREATE TABLE token_sessions (id integer)", "ROLLBACK"},
 		sqlstore.MySQL:      {"LOCK TABLES token_sessions WRITE", "UNLOCK TABLES"},
@@ -256,8 +258,8 @@ func TestSQLStore_quotesTheNameOfItsTable(t *testing.T) {
 			usesItsTable(t, server.migrated(t, server.open(t, cfg.FormatDSN()), name))
 		}
 		if server.dialect == sqlstore.PostgreSQL {
-			if n := countSQL(t, db, "SELECT COUNT(*) FROM pg_indexes WHERE schemaname='auth'"); n != 10 {
-				t.Errorf("%d indexes in the schema of two tables, want 10", n)
+			if n := countSQL(t, db, "SELECT COUNT(*) FROM pg_indexes WHERE schemaname='auth'"); n != 12 {
+				t.Errorf("%d indexes in the schema of two tables, want 12", n)
 			}
 		}
 	})

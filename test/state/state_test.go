@@ -84,6 +84,15 @@ func must(t *rapid.T, err error) {
 	}
 }
 
+// finish ends a session that lives. Its record is kept for a day and an hour, which is the default of
+// KeepEnded.
+func (s *session) finish(now time.Time) {
+	s.revoked = true
+	if kept := now.Add(25 * time.Hour); kept.Before(s.expires) {
+		s.expires = kept
+	}
+}
+
 func (s *session) over(now time.Time) bool { return s.revoked || !now.Before(s.expires) }
 
 // revoke ends the session.
@@ -91,7 +100,7 @@ func (s *session) revoke(now time.Time) {
 	if s.over(now) {
 		s.closed = true
 	} else {
-		s.revoked = true
+		s.finish(now)
 	}
 }
 
@@ -144,7 +153,7 @@ func (s *model) Start(t *rapid.T) {
 	s.handedOut(t, x, tokens)
 	if live := s.of(subject); s.cfg.MaxSessions > 0 && len(live) > s.cfg.MaxSessions {
 		for _, oldest := range live[:len(live)-s.cfg.MaxSessions] {
-			oldest.revoked = true
+			oldest.finish(s.now)
 		}
 	}
 }
@@ -178,7 +187,7 @@ func (s *model) Refresh(t *rapid.T) {
 		s.rotated(t, x, tokens)
 	default:
 		wants(t, err, tokensession.ErrReused)
-		x.revoked = true
+		x.finish(s.now)
 	}
 }
 

@@ -299,7 +299,7 @@ func TestShort_changesThePaceOfASessionButNotItsEnd(t *testing.T) {
 	v.open("/?short")
 	v.logIn()
 	v.open("/")
-	v.lives(life{600, 600, 600}, "POST", "/auth/token")
+	v.lives(life{120, 120, 600}, "POST", "/auth/token") // its periods were chosen at login, and are the shorter ones
 }
 
 func TestShort_isAFlagToo(t *testing.T) {

@@ -235,14 +235,18 @@ func (s *flakyStore) List(ctx context.Context, subject string) ([]tokensession.R
 	return around(s, func(store *sqlstore.Store) ([]tokensession.Record, error) { return store.List(ctx, subject) })
 }
 
-func (s *flakyStore) RevokeSubject(ctx context.Context, subject string, keep []string, at time.Time, reason tokensession.Reason, writeID string) ([]tokensession.Record, error) {
+func (s *flakyStore) RevokeSubject(
+	ctx context.Context, r tokensession.SubjectRevocation,
+) ([]tokensession.Record, error) {
 	return around(s, func(store *sqlstore.Store) ([]tokensession.Record, error) {
-		return store.RevokeSubject(ctx, subject, keep, at, reason, writeID)
+		return store.RevokeSubject(ctx, r)
 	})
 }
 
-func (s *flakyStore) RevokedSince(ctx context.Context, since time.Time) ([]tokensession.Revocation, error) {
-	return around(s, func(store *sqlstore.Store) ([]tokensession.Revocation, error) { return store.RevokedSince(ctx, since) })
+func (s *flakyStore) Revocations(
+	ctx context.Context, since time.Time, page func([]tokensession.Revocation) error,
+) error {
+	return s.around(func(store *sqlstore.Store) error { return store.Revocations(ctx, since, page) })
 }
 
 func (s *flakyStore) Sweep(ctx context.Context, now time.Time, limit int) (int, error) {

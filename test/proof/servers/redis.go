@@ -34,6 +34,9 @@ type RedisOptions struct {
 
 	// Args are further arguments: "--maxmemory", "10mb".
 	Args []string
+
+	// ClockAhead is by how much the server's clock is ahead of this machine's, in whole seconds.
+	ClockAhead time.Duration
 }
 
 // A Redis is a Redis or Valkey server that belongs to one test.
@@ -56,6 +59,7 @@ func StartRedis(tb testing.TB, opts RedisOptions) *Redis {
 	folder := NewFolder(tb, "redis")
 	r := &Redis{Addr: localAddr(port), tb: tb, opts: opts}
 	r.Process = Start(tb, Spec{
+		Env:  clockAhead(tb, opts.ClockAhead),
 		Name: "redis-" + strconv.Itoa(port), Path: redisBinary(tb, opts), Folder: folder,
 		Args: append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", folder.Path, "--save", "",
 			"--appendonly", appendOnly, "--appendfsync", cmp.Or(opts.AppendFsync, "no"),

@@ -72,3 +72,52 @@ func (c *RedisCluster) Client(opts *redis.ClusterOptions) *redis.ClusterClient {
 	c.tb.Cleanup(func() { _ = client.Close() })
 	return client
 }
+
+// A SlotMove is a slot of a Cluster on its way from one node to another, with the keys that it holds still on
+// the old one.
+type SlotMove struct {
+	From, To *Redis
+
+	cluster *RedisCluster
+	slot    int64
+	ids     [2]string // of From and To
+}
+
+// StartSlotMove begins to move the slot of a key to another node. Until Finish, the old node sends who asks for a key that
+// it has not, or no longer has, to the new one with ASK.
+func (c *RedisCluster) StartSlotMove(key string) *SlotMove {
+	c.tb.Helper()
+	m := &SlotMove{cluster: c, slot: c.Nodes[0].do("CLUSTER", "KEYSLOT", key).(int64)}
+	i := int(m.slot) * clusterNodes / clusterSlots
+	for !(int64(i*clusterSlots/clusterNodes) <= m.slot && m.slot < int64((i+1)*clusterSlots/clusterNodes)) {
+		i++
+	}
+	m.From, m.To = c.Nodes[i], c.Nodes[(i+1)%clusterNodes]
+	m.ids = [2]string{fmt.Sprint(m.From.do("CLUSTER", "MYID")), fmt.Sprint(m.To.do("CLUSTER", "MYID"))}
+	m.To.do("CLUSTER", "SETSLOT", m.slot, "IMPORTING", m.ids[0])
+	m.From.do("CLUSTER", "SETSLOT", m.slot, "MIGRATING", m.ids[1])
+	return m
+}
+
+// Finish moves what is in the slot, and tells all nodes.
+func (m *SlotMove) Finish() {
+	m.cluster.tb.Helper()
+	for {
+		keys, _ := m.From.do("CLUSTER", "GETKEYSINSLOT", m.slot, 100).([]any)
+		if len(keys) == 0 {
+			break
+		}
+		for _, key := range keys {
+			m.From.do("MIGRATE", "127.0.0.1", m.To.port(), key, 0, 5000)
+		}
+	}
+	for _, node := range append([]*Redis{m.To, m.From}, m.cluster.Nodes...) {
+		node.do("CLUSTER", "SETSLOT", m.slot, "NODE", m.ids[1])
+	}
+}
+
+// MoveSlot moves the slot of a key to another node.
+func (c *RedisCluster) MoveSlot(key string) {
+	c.tb.Helper()
+	c.StartSlotMove(key).Finish()
+}
