@@ -65,6 +65,7 @@ printf '%-34s %-32s %10s %8s\n' "" breaks states seconds
 
 alone=(-DCALLS=4 -DTICKS=4 -DFAILURES=2)
 stalls=(-DCALLS=3 -DTICKS=4 -DFAILURES=1 -DSTALLS=2)
+gone=(-DCALLS=3 -DTICKS=4 -DSTALLS=1 -DHANGUPS=2)
 lands=(-DCALLS=3 -DTICKS=3 -DFAILURES=2 -DLANDS=1)
 touched=(-DCALLS=3 -DTICKS=4 -DFAILURES=1 -DTOUCHES=1)
 instances=(-DCALLS=3 -DTICKS=4 -DFAILURES=1 -DINSTANCES=2)
@@ -78,6 +79,8 @@ thief_stalls=(-DTHEFTS=2 -DTABS=1 -DCALLS=2 -DTICKS=4 -DSTALLS=1)
 thief_instances=(-DTHEFTS=1 -DTABS=1 -DCALLS=2 -DTICKS=3 -DFAILURES=1 -DINSTANCES=2)
 thief_failover=(-DTHEFTS=2 -DTABS=1 -DCALLS=2 -DTICKS=4 -DLOSSES=1)
 thief_recovery=(-DTHEFTS=2 -DTABS=1 -DCALLS=2 -DTICKS=5 -DRECOVERY=3)
+thief_gone=(-DTHEFTS=2 -DTABS=1 -DCALLS=2 -DTICKS=3 -DSTALLS=1 -DHANGUPS=1)
+thief_slow_recovery=(-DTHEFTS=1 -DTABS=1 -DCALLS=1 -DTICKS=5 -DSTALLS=1 -DRECOVERY=3 -DINSTANCES=2)
 thief_strict=(-DTHEFTS=2 -DTABS=1 -DCALLS=2 -DTICKS=2 -DGRACE=0 -DFAILURES=1)
 logout=(-DLOGOUTS=1 -DCALLS=2 -DTICKS=2 -DFAILURES=1 -DLOSSES=1 -DDEPTH=2)
 logout_instances=(-DLOGOUTS=1 -DTABS=1 -DCALLS=3 -DTICKS=2 -DFAILURES=1 -DLOSSES=1 -DINSTANCES=2)
@@ -85,6 +88,7 @@ logout_thief=(-DLOGOUTS=1 -DTHEFTS=1 -DCALLS=2 -DTICKS=2 -DLOSSES=1)
 
 run "scene: alone" none "${alone[@]}"
 run "scene: stalls" none "${stalls[@]}"
+run "scene: callers gone" none "${gone[@]}"
 run "scene: writes land late" none "${lands[@]}"
 run "scene: touched" none "${touched[@]}"
 run "scene: two instances" none "${instances[@]}"
@@ -98,6 +102,8 @@ run "scene: thief, stalls" none "${thief_stalls[@]}"
 run "scene: thief, two instances" none "${thief_instances[@]}"
 run "scene: thief, failover" none "${thief_failover[@]}"
 run "scene: thief, recovery" none "${thief_recovery[@]}"
+run "scene: thief, callers gone" none "${thief_gone[@]}"
+run "scene: thief, slow recovery" none "${thief_slow_recovery[@]}"
 run "scene: thief, strict" none "${thief_strict[@]}"
 run "scene: logout" none "${logout[@]}"
 run "scene: logout, two instances" none "${logout_instances[@]}"
@@ -118,13 +124,17 @@ run "fault: newer is reuse" honest_client_stays_in -DF_NO_HEAL "${failover[@]}"
 run "fault: heal revives" revocation_is_terminal -DF_HEAL_REVIVES "${logout[@]}"
 run "fault: no unrevoked row" known_revocation_is_made_again -DF_NO_DENY "${logout[@]}"
 run "fault: no running row" honest_client_stays_in -DF_NO_RUNNING "${stalls[@]}"
+run "fault: running is replayed" honest_client_stays_in -DF_RUNNING_REPLAYED "${alone[@]}"
 run "fault: no recovered row" honest_client_stays_in -DF_NO_RECOVER "${alone[@]}"
 run "fault: no renewal of a late write" honest_client_stays_in -DF_NO_LATE "${stalls[@]}"
+run "fault: renewal conflict ignored" one_live_successor -DF_RENEWAL_CONFLICT "${thief_slow_recovery[@]}"
 run "fault: verdict kept over attempts" honest_client_stays_in -DF_NOT_AFRESH "${stalls[@]}"
 run "fault: gives up without a doubt" honest_client_stays_in -DF_GIVES_UP_SILENTLY "${alone[@]}"
 run "fault: doubt never settled" thief_is_caught -DF_DOUBT_STAYS "${thief_failures[@]}"
 run "fault: running calls never leave" thief_is_caught -DF_NEVER_LEAVES "${thief[@]}"
 run "fault: name lost by another write" honest_client_stays_in -DF_NAME_LOST "${touched[@]}"
+run "fault: caller gone is delivered" honest_client_stays_in -DF_GONE_IS_DELIVERED "${gone[@]}"
+run "fault: equal step made afresh" honest_client_stays_in -DF_STEP_AFRESH "${lands[@]}"
 run "fault: a conflict denies" honest_client_stays_in -DF_CONFLICT_DENIES "${stalls[@]}"
 
 run "limit: tries again too late" honest_client_stays_in -DL_LATE "${alone[@]}"

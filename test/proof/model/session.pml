@@ -35,6 +35,12 @@
 #ifndef STALLS
 #define STALLS 0     /* calls of the store that take long */
 #endif
+#ifndef HANGUPS
+#define HANGUPS 0    /* callers that have gone away when their tokens are there */
+#endif
+#ifndef REFUSALS
+#define REFUSALS 0   /* 1: the authorizer can fail, which counts as a failure of the store */
+#endif
 #ifndef LANDS
 #define LANDS 0      /* 1: a write that failed can land later */
 #endif
@@ -114,7 +120,7 @@ byte kept;               /* how many of these there are */
 #if LANDS > 0
 Record afloat;           /* with the Version that it is to have; 0: there is none */
 #endif
-byte losses = LOSSES, failures = FAILURES, stalls = STALLS, touches = TOUCHES;
+byte losses = LOSSES, failures = FAILURES, stalls = STALLS, touches = TOUCHES, hangups = HANGUPS;
 
 /* The Managers' memories: the deny list, and the deliveries. A generation of 0 means none. */
 typedef Generations { byte first, last };
@@ -125,6 +131,9 @@ bit delivered[HOLDERS];        /* somebody else has got that */
 #ifdef F_DOUBT_STAYS
 Generations stays[INSTANCES];
 #endif
+#ifdef F_GONE_IS_DELIVERED
+byte missed;                   /* the generation that a caller who has gone away did not receive */
+#endif
 #ifdef F_NEVER_LEAVES
 byte stayed[INSTANCES];
 #endif
@@ -134,6 +143,7 @@ byte calls, thefts;
 byte jar, jarSince;
 byte underWay[TABS];     /* one more than the token of a request that no instance has seen yet; 0: none */
 byte instanceOf[HOLDERS];
+bit replayedMeanwhile;   /* a tab was to get the successor of a running call, within the grace */
 bit busy[HOLDERS];       /* a request goes on, from when it is sent until its reply arrives or is lost */
 bit stolen;
 byte held;               /* a bit for each generation that the thief has */
@@ -175,16 +185,21 @@ bit ended;               /* somebody was told that the session is over */
 #define TABS_IDLE (!ANY_TAB(BUSY))
 #define THIEF_IDLE (!busy[THIEF])
 
+#ifdef F_GONE_IS_DELIVERED
+#define DOUBTED_BY(i) (stored.name == (i) + 1 && stored.generation != 0 && \
+	(HAS(doubt[i], stored.generation) || missed == stored.generation))
+#else
 #define DOUBTED_BY(i) (stored.name == (i) + 1 && HAS(doubt[i], stored.generation))
+#endif
 #define SENT_BY(who) HAS(running[who], stored.generation)
 
 /*
  * Where a claim about the thief makes an exception: the live generation's token may be given again,
- * because its call is still running or had to give up. A tab that is under way can still become such a
- * call, if the store can fail or stall.
+ * because its call is still running, or nobody received it. A tab that is under way can still become
+ * such a call, or renew, if the store can fail or stall.
  */
 #define IS_SENT (ANY_TAB(SENT_BY) || SENT_BY(THIEF) || \
-	(FAILURES + STALLS > 0 && TABS > 1 && !TABS_IDLE))
+	(FAILURES + STALLS + HANGUPS > 0 && !TABS_IDLE))
 #define MAY_BE_GIVEN_AGAIN (!stored.revoked && (IS_SENT || ANY_INSTANCE(DOUBTED_BY)))
 #ifdef L_RUNNING
 #define IS_SHUT (!ANY_INSTANCE(DOUBTED_BY))
@@ -272,17 +287,22 @@ bit ended;               /* somebody was told that the session is over */
  * record" in README.md.
  */
 #if !HONEST_ONLY || defined(L_END_LOST)
-#define END_MAY_GET_LOST true
+#define NO_VOID_END true
 #else
-#define END_MAY_GET_LOST (stored.version == version)
+#ifdef F_VOID_DENIES
+#define NO_VOID_END (sent != END_SENT || stored.version < endedAs || stored.revoked)
+#else
+#define NO_VOID_END (endedAs == 0 || stored.version < endedAs || stored.revoked)
 #endif
-
+#endif
 #if !HONEST_ONLY || GRACE == 0 || defined(L_LATE_REPLAY)
-#define MAY_GIVE_UP true
+#define NO_REPLAY true
+#define NOTES_REPLAYS 0
 #else
-#define OTHER_TAB_BUSY (TABS > 1 && busy[TABS - 1 - me])
-#define MAY_GIVE_UP (now < stored.rotatedAt + GRACE || !SENT_BY(me) || !(delivered[me] || OTHER_TAB_BUSY))
+#define NO_REPLAY (!replayedMeanwhile || now < stored.rotatedAt + GRACE || !SENT_BY(me))
+#define NOTES_REPLAYS 1
 #endif
+#define MAY_GIVE_UP (NO_VOID_END && NO_REPLAY)
 
 #if HONEST_ONLY && GRACE > 0 && INSTANCES > 1 && !defined(L_OTHER_INSTANCE)
 #define GOES_TO(i) (me == THIEF || token >= stored.generation || now < stored.rotatedAt + GRACE || \
@@ -295,15 +315,13 @@ bit ended;               /* somebody was told that the session is over */
 /* ---- deliveries.go ---- */
 
 inline send() {
+	delivered[me] = delivered[me] && generation <= running[me].last;
 	running[me].first = (running[me].first == 0 || generation < running[me].first -> \
 		generation : running[me].first);
 	running[me].last = (generation > running[me].last -> generation : running[me].last)
 }
 
-inline leave() {
-#ifdef F_NEVER_LEAVES
-	stayed[instanceOf[me]] = (running[me].last > 0 -> running[me].last : stayed[instanceOf[me]]);
-#endif
+inline withdraw() {
 	running[me].first = 0; running[me].last = 0; delivered[me] = 0
 }
 
@@ -313,7 +331,10 @@ inline leave() {
 #define IS_IN_DOUBT (running[me].first != 0 && !delivered[me])
 #endif
 
-inline giveUp(i) {
+inline leave(i) {
+#ifdef F_NEVER_LEAVES
+	stayed[i] = (running[me].last > 0 -> running[me].last : stayed[i]);
+#endif
 	if
 	:: IS_IN_DOUBT ->
 		doubt[i].first = (doubt[i].first == 0 || running[me].first < doubt[i].first -> \
@@ -324,13 +345,13 @@ inline giveUp(i) {
 		; stays[i].first = running[me].first; stays[i].last = running[me].last
 #endif
 	:: else
-	fi
+	fi;
+	withdraw()
 }
 
 inline markDelivered(who, n) {
 	delivered[who] = delivered[who] ||
-		(who != me && instanceOf[who] == instanceOf[me] &&
-			running[who].first != 0 && running[who].last <= n)
+		(instanceOf[who] == instanceOf[me] && running[who].first != 0 && running[who].last <= n)
 }
 
 inline deliver(i, n) {
@@ -351,7 +372,7 @@ inline deliver(i, n) {
 /* A doubt of which no record can come back is as good as none. */
 inline forgetDoubt(i) {
 	if
-	:: losses == 0 && LANDS == 0 && doubt[i].last < stored.generation ->
+	:: losses == 0 && LANDS == 0 && (doubt[i].last < stored.generation || stored.revoked) ->
 		doubt[i].first = 0; doubt[i].last = 0
 	:: else
 	fi
@@ -416,31 +437,39 @@ inline forgetDoubts() {
 	(within(at, consumedAt, RECOVERY)   -> RECOVERED : \
 	                                       REUSED))))))
 
-#ifdef F_NO_RACE
-#define WAS_OVERTAKEN false
-#else
-#define WAS_OVERTAKEN (good && generation > reached && GRACE > 0)
-#endif
+#define overtaken (good && generation > reached && GRACE > 0)
 
-inline overtaken() {
-	if
-	:: !(WAS_OVERTAKEN) -> what = judge(presented)
-	:: else ->
-		what = judge(sooner(presented, rotatedAt));
-		what = (what == REUSED -> RACED : what)
-	fi
-}
-
-/* The rows of the table in decide, and faults that leave one out. */
 #ifdef F_NO_DENY
 #define KNOWN false
 #else
 #define KNOWN (denied[instanceOf[me]] && !revoked)
 #endif
+#ifdef F_NO_RACE
+#define IS_RACED false
+#else
+#define IS_RACED (what == REUSED && good && GRACE > 0)
+#endif
+
+inline decide() {
+	what = judge((overtaken -> sooner(presented, rotatedAt) : presented));
+	if
+	:: KNOWN -> what = (what == REUSED && !good -> REUSED : UNREVOKED)
+	:: else ->
+		byAuthor();
+		what = (IS_RACED -> RACED : what)
+	fi
+}
+
+/* The rows of byAuthor, and faults that leave one out. */
 #ifdef F_NO_RUNNING
 #define ROW_RUNNING false
 #else
 #define ROW_RUNNING (author == RUNNING && GRACE > 0 && (what == REUSED || what == RECOVERED))
+#endif
+#ifdef F_RUNNING_REPLAYED
+#define RUNNING_IS REPLAYED
+#else
+#define RUNNING_IS RENEWED
 #endif
 #define ROW_RENEW (author == UNDELIVERED && what == REPLAYED)
 #ifdef F_NO_RECOVER
@@ -449,36 +478,36 @@ inline overtaken() {
 #define ROW_RECOVER (author == UNDELIVERED && what == REUSED)
 #endif
 
-inline decide() {
-	overtaken();
+inline byAuthor() {
+	replayedMeanwhile = replayedMeanwhile || (NOTES_REPLAYS && what == REPLAYED && author == RUNNING);
 	what = \
-		(KNOWN && what != REUSED        -> UNREVOKED : \
-		(KNOWN || token != predecessor  -> what      : \
-		(ROW_RUNNING                    -> REPLAYED  : \
-		(ROW_RENEW                      -> RENEWED   : \
-		(ROW_RECOVER                    -> RECOVERED : \
-		                                   what)))))
+		(token != predecessor -> what      : \
+		(ROW_RUNNING          -> RUNNING_IS : \
+		(ROW_RENEW            -> RENEWED   : \
+		(ROW_RECOVER          -> RECOVERED : \
+		                         what))))
 }
 
-#define makesSuccessor (what == ROTATED || what == HEALED || what == RENEWED || what == RECOVERED)
+#define isGranted \
+	(what == ROTATED || what == HEALED || what == RECOVERED || what == REPLAYED || what == RENEWED)
 
-/* What the loaded record becomes, stamped now. */
+/* What the loaded record becomes, stamped with the time of the step. */
 inline next() {
 	if
 	:: what == ROTATED || what == HEALED ->
-		predecessor = token; consumedAt = now * (RECOVERY > 0); generation = token + 1
+		predecessor = token; consumedAt = stamp * (RECOVERY > 0); generation = token + 1
 	:: what == RECOVERED ->
 #ifdef F_NOT_DISPLACED
 		predecessor = generation;
 #endif
 #ifdef F_RECOVERY_SLIDES
-		consumedAt = now;
+		consumedAt = stamp;
 #endif
 		generation = generation + 1
 	:: what == RENEWED ->
 		skip
 	fi;
-	rotatedAt = now
+	rotatedAt = stamp
 }
 
 #ifdef F_NO_LATE
@@ -502,6 +531,9 @@ inline next() {
 #endif
 #endif
 #endif
+
+/* A store may take the second of two equal writes for the first, which has landed meanwhile. */
+#define IS_SAME_WRITE (stored.version == version + 1 && stored.writeID == MY_ID && !stored.revoked)
 
 /* Keeps what a failover can bring back. */
 inline push() {
@@ -586,7 +618,9 @@ inline float() {
 #endif
 
 inline returns() {
-	leave();
+	leave(instanceOf[me]);
+	replayedMeanwhile = replayedMeanwhile && (running[0].first != 0 || running[TABS - 1].first != 0);
+	denied[instanceOf[me]] = denied[instanceOf[me]] || endedAs != 0;
 	forgetWriteID(stored);
 #if LOSSES > 0
 	forgetWriteID(before[0]);
@@ -597,7 +631,8 @@ inline returns() {
 #if LANDS > 0
 	forgetWriteID(afloat);
 #endif
-	presented = 0; what = 0; sent = 0; own = 0; good = 0; reached = 0; made = 0; mayBeEnded = 0;
+	presented = 0; what = 0; good = 0; reached = 0; made = 0; endedAs = 0; renewed = 0; own = 0;
+	sent = 0; sentWhat = 0; sentVersion = 0; stamp = 0;
 	version = 0; predecessor = 0; consumedAt = 0; rotatedAt = 0; revoked = 0; name = 0
 }
 
@@ -618,20 +653,25 @@ inline over() {
 }
 
 /* The call returns ErrUnavailable. */
-inline conclude() {
-	if
-	:: made -> giveUp(instanceOf[me])
-	:: else
-	fi;
-	if
-	:: mayBeEnded -> denied[instanceOf[me]] = 1
-	:: else
-	fi;
-	returns(); done()
-}
+inline giveUp() { returns(); done() }
 
-/* The tokens are sent. Whether they arrive is another matter. */
+/* The tokens are sent. Whether they arrive is another matter. They are not if the caller has gone away. */
 inline answer() {
+	endedAs = 0;
+#if HANGUPS > 0
+	if
+	:: hangups > 0 -> hangups--;
+#ifdef F_GONE_IS_DELIVERED
+		missed = (running[me].first != 0 && !delivered[me] -> generation : missed);
+		deliver(instanceOf[me], generation);
+#endif
+		returns(); done(); goto end_idle
+	:: true
+	fi;
+#endif
+#ifdef F_GONE_IS_DELIVERED
+	missed = 0;
+#endif
 	one_live_successor = !(barred[me] & AS_DISPLACED); assert(one_live_successor);
 	thief_is_caught = !(barred[me] & AS_CAUGHT); assert(thief_is_caught);
 	thief_has_lost_for_good = !(barred[me] & AS_SHUT_OUT); assert(thief_has_lost_for_good);
@@ -647,29 +687,35 @@ inline answer() {
 	returns()
 }
 
-/* The grace period begins anew: best effort, in one step, because it may take a second at most. */
-inline renew() {
+/*
+ * A step's record is in the store: version and rotatedAt are the record's. After a slow write the grace
+ * period begins anew, in one step, because that may take a second at most.
+ */
+inline wrote() {
 	if
-	:: stored.version == version && !stored.revoked ->
-		push();
-		stored.rotatedAt = now; stored.made = now * (THEFTS > 0);
-		stored.version = version + 1; stored.writeID = 0
-	:: stored.version != version || stored.revoked
-#if !HONEST_ONLY || defined(L_RENEWAL_FAILS)
-	:: failures > 0 -> failures--
+	:: late && !renewed ->
+		renewed = 1;
+		if
+		:: stored.version == version && !stored.revoked ->
+			push();
+			stored.rotatedAt = now; stored.made = now * (THEFTS > 0);
+			stored.version = version + 1; stored.writeID = 0
+		:: stored.version != version || stored.revoked ->
+#ifdef F_RENEWAL_CONFLICT
+			one_live_successor = (losses < LOSSES || !(displaced & (1 << generation)));
+			assert(one_live_successor)
+#else
+			sent = 0; forgetAttempt(); goto again
 #endif
-	fi
-}
-
-/* A write that makes a successor was applied: version and rotatedAt are the record's. */
-inline finish() {
-	if
-	:: late -> renew()
+#if !HONEST_ONLY || defined(L_RENEWAL_FAILS)
+		:: failures > 0 -> failures--
+#endif
+		fi
 	:: else
 	fi;
-	answer()
+	answer();
+	goto reply
 }
-
 inline load() {
 	version = stored.version; generation = stored.generation; predecessor = stored.predecessor;
 	consumedAt = stored.consumedAt; rotatedAt = stored.rotatedAt; name = stored.name;
@@ -683,24 +729,33 @@ inline load() {
 #define DECIDES true
 #endif
 
+#ifdef F_STEP_AFRESH
+#define IS_EQUAL_STEP false
+#else
+#define IS_EQUAL_STEP (sent == SUCCESSOR_SENT && sentWhat == what && sentVersion == version + 1)
+#endif
+
 /* What an attempt does with the loaded record, up to the authorizer. */
 inline attempt() {
 	if
 	:: own && sent == END_SENT -> over(); goto end_idle
-	:: own && sent != END_SENT -> finish(); goto reply
+	:: own && sent != END_SENT -> wrote()
 	:: else
 	fi;
+#ifndef F_VOID_DENIES
+	endedAs = (version >= endedAs -> 0 : endedAs);
+#endif
 	what = REUSED;
 	if
 	:: DECIDES -> decide()
 	:: else
 	fi;
 	if
-	:: !good && makesSuccessor -> good = 1; reached = (generation > token -> generation : token)
+	:: !good && isGranted -> good = 1; reached = generation
 	:: else
 	fi;
 	if
-	:: what == RACED -> conclude(); goto end_idle
+	:: what == RACED -> giveUp(); goto end_idle
 	:: what == REVOKED -> denied[instanceOf[me]] = 1; verdict(); goto end_idle
 #ifdef F_REUSE_SPARES
 	:: what == REUSED -> ended = 1; verdict(); goto end_idle
@@ -708,7 +763,7 @@ inline attempt() {
 	:: else
 	fi;
 	/* Only what is still needed is kept. */
-	sent = 0; own = 0; revoked = 0; name = 0; rotatedAt = 0;
+	own = 0; revoked = 0; name = 0; rotatedAt = 0;
 	if
 	:: what == RECOVERED || what == RENEWED
 	:: what == REPLAYED -> predecessor = 0; consumedAt = 0; presented = 0; reached = 0; good = 0
@@ -717,23 +772,38 @@ inline attempt() {
 #ifndef F_HEAL_REVIVES
 	what = (what == HEALED -> ROTATED : what);
 #endif
-	what = (what == UNREVOKED -> REUSED : what)
+	what = (what == UNREVOKED -> REUSED : what);
+	/* plan: an equal step is sent again as it was. */
+	if
+	:: IS_EQUAL_STEP -> skip
+	:: else -> stamp = 0
+	fi;
+	sent = 0; sentWhat = 0; sentVersion = 0
 }
 
-/* ErrConflict. If this is all that became of its writes, none of the call's can be in the store. */
+inline forgetAttempt() {
+	what = 0; version = 0; generation = 0; predecessor = 0; consumedAt = 0; rotatedAt = 0
+}
+
+/* ErrConflict. If each write of the call met one, none can be in the store. */
 inline conflict() {
 	if
-	:: !made -> leave()
+	:: !made -> withdraw()
 	:: else
 	fi;
-	what = 0; version = 0; generation = 0; predecessor = 0; consumedAt = 0; rotatedAt = 0
+#if LOSSES == 0
+	sentWhat = 0; sentVersion = 0; stamp = 0;  /* the version never comes back */
+#endif
+	forgetAttempt()
 }
 
 proctype Holder(byte me) {
 	byte token, presented, sentAt, what, sent, reached;
 	byte version, generation, predecessor, consumedAt, rotatedAt, name;
-	bit revoked, own, good;
-	bit made, mayBeEnded;  /* a write of the call may have been applied */
+	byte sentWhat, sentVersion, stamp;  /* the step that was sent, the version of its record, and when */
+	bit revoked, own, good, renewed;
+	bit made;      /* a successor of the call may be in the store */
+	byte endedAs;  /* the version of the call's revocation that may be in the store; 0: there is none */
 
 #if THEFTS > 0
 	if
@@ -809,7 +879,7 @@ again:
 		:: else
 		fi;
 		if
-		:: failures > 0 && MAY_GIVE_UP -> failures--; conclude(); goto end_idle
+		:: failures > 0 && MAY_GIVE_UP -> failures--; giveUp(); goto end_idle
 		:: true
 		fi;
 		load();
@@ -828,6 +898,12 @@ loaded:
 	}
 decided:
 	atomic { /* Authorize and sign, and Swap. */
+#if REFUSALS > 0
+		if
+		:: failures > 0 && what != REUSED && MAY_GIVE_UP -> failures--; giveUp(); goto end_idle
+		:: true
+		fi;
+#endif
 		if
 		:: what == REPLAYED ->
 #ifdef F_GRACE_SLIDES
@@ -839,18 +915,19 @@ decided:
 			sent = END_SENT;
 			if
 			:: FITS -> revoke(); over(); goto end_idle
-			:: FITS && failures > 0 -> failures--; mayBeEnded = 1; revoke()  /* the reply is lost */
-			:: failures > 0 && END_MAY_GET_LOST -> failures--; mayBeEnded = 1  /* the request is lost */
-			:: !(FITS) ->                                                    /* ErrConflict */
+			:: FITS && failures > 0 -> failures--; endedAs = version + 1; revoke()  /* the reply is lost */
+			:: failures > 0 -> failures--; endedAs = version + 1                    /* the request is lost */
+			:: !(FITS) ->                                                           /* ErrConflict */
 #ifdef F_CONFLICT_DENIES
-				mayBeEnded = 1;
+				denied[instanceOf[me]] = 1;
 #endif
-				conflict(); goto again
+				what = 0; version = 0; goto again
 			fi;
 			goto failed
 		:: else
 		fi;
-		sent = SUCCESSOR_SENT;
+		sent = SUCCESSOR_SENT; sentWhat = what; sentVersion = version + 1;
+		stamp = (stamp == 0 -> now : stamp);
 		next();
 		send();
 #if STALLS > 0
@@ -869,10 +946,12 @@ decided:
 			:: true
 			fi;
 #endif
-			finish();
-			goto reply
+			wrote()
 		:: FITS && failures > 0 -> failures--; made = 1; apply()
 		:: failures > 0 -> failures--; made = 1; float()
+#if LANDS > 0
+		:: IS_SAME_WRITE -> version++; wrote()
+#endif
 		:: !(FITS) -> conflict(); goto again
 		fi;
 		goto failed
@@ -890,7 +969,7 @@ stalled:
 applied:
 	atomic { /* Its reply was on its way for long. */
 		if
-		:: true -> finish(); goto reply
+		:: true -> wrote()
 		:: failures > 0 -> failures--; made = 1; goto failed
 		fi
 	}
@@ -898,9 +977,9 @@ applied:
 
 failed:
 	atomic { /* It is not known whether the write was applied. */
-		what = 0; version = 0; generation = 0; predecessor = 0; consumedAt = 0; rotatedAt = 0;
+		forgetAttempt();
 		if
-		:: MAY_GIVE_UP -> conclude(); goto end_idle
+		:: MAY_GIVE_UP -> giveUp(); goto end_idle
 		:: goto again
 		fi
 	}
