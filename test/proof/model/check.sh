@@ -65,6 +65,7 @@ printf '%-34s %-32s %10s %8s\n' "" breaks states seconds
 
 alone=(-DCALLS=4 -DTICKS=4 -DFAILURES=2)
 stalls=(-DCALLS=3 -DTICKS=4 -DFAILURES=1 -DSTALLS=2)
+refusals=(-DCALLS=3 -DTICKS=3 -DFAILURES=2 -DSTALLS=2 -DREFUSALS=1)
 gone=(-DCALLS=3 -DTICKS=4 -DSTALLS=1 -DHANGUPS=2)
 lands=(-DCALLS=3 -DTICKS=3 -DFAILURES=2 -DLANDS=1)
 touched=(-DCALLS=3 -DTICKS=4 -DFAILURES=1 -DTOUCHES=1)
@@ -88,6 +89,7 @@ logout_thief=(-DLOGOUTS=1 -DTHEFTS=1 -DCALLS=2 -DTICKS=2 -DLOSSES=1)
 
 run "scene: alone" none "${alone[@]}"
 run "scene: stalls" none "${stalls[@]}"
+run "scene: authorizer fails" none "${refusals[@]}"
 run "scene: callers gone" none "${gone[@]}"
 run "scene: writes land late" none "${lands[@]}"
 run "scene: touched" none "${touched[@]}"
@@ -135,6 +137,7 @@ run "fault: running calls never leave" thief_is_caught -DF_NEVER_LEAVES "${thief
 run "fault: name lost by another write" honest_client_stays_in -DF_NAME_LOST "${touched[@]}"
 run "fault: caller gone is delivered" honest_client_stays_in -DF_GONE_IS_DELIVERED "${gone[@]}"
 run "fault: equal step made afresh" honest_client_stays_in -DF_STEP_AFRESH "${lands[@]}"
+run "fault: void revocation denies" honest_client_stays_in -DF_VOID_DENIES "${refusals[@]}"
 run "fault: a conflict denies" honest_client_stays_in -DF_CONFLICT_DENIES "${stalls[@]}"
 
 run "limit: tries again too late" honest_client_stays_in -DL_LATE "${alone[@]}"

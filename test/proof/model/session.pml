@@ -655,7 +655,7 @@ inline over() {
 /* The call returns ErrUnavailable. */
 inline giveUp() { returns(); done() }
 
-/* The tokens are sent. Whether they arrive is another matter. They are not if the caller has gone away. */
+/* The tokens are sent, unless the caller has gone away. Whether they arrive is another matter. */
 inline answer() {
 	endedAs = 0;
 #if HANGUPS > 0
