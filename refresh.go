@@ -356,6 +356,9 @@ func (r *refresh) wrote(
 	if s.verdict != nil {
 		return Tokens{}, false, s.verdict
 	}
+	if s.ends() {
+		so.ended = step{} // it has been, so nothing is left to carry out
+	}
 	if s.ends() || so.renewed || !r.rules.late(rec, r.now()) {
 		return r.finish(ctx, rec, s)
 	}

@@ -712,3 +712,27 @@ func TestRefresh_thatHasReadAnOldRecordFindsNoTheftInIt(t *testing.T) {
 	w.store.Clear()
 	w.requireLive(want)
 }
+
+// A revocation needs two attempts, because the first one's request or reply was lost. The theft is told
+// once, also when the same tokens come again and again.
+func TestReuse_thatNeedsTwoAttemptsIsToldOnce(t *testing.T) {
+	for name, lost := range map[string][]testkit.Step{
+		"request lost": {testkit.LoseRequest},
+		"reply lost":   {testkit.Apply, testkit.LoseReply},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tokensession.Config{})
+			first := w.start()
+			thief := w.refresh(first.RefreshToken)
+			w.clock.Advance(time.Minute)
+			w.events.Take()
+			w.store.On(testkit.Swap, lost...)
+			requireReused(t, w.refreshError(first.RefreshToken), 0, 1)
+			for range 2 {
+				require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrRevoked)
+				require.ErrorIs(t, w.refreshError(thief.RefreshToken), tokensession.ErrRevoked)
+			}
+			require.Equal(t, []tokensession.EventKind{tokensession.EventReused}, w.events.Kinds())
+		})
+	}
+}
