@@ -478,7 +478,7 @@ var bites = []bite{
 		"Revocations/tells for 24 hours",
 		manyRevocationsCase,
 	}},
-	{"feed has no more than five thousand", exact, []string{manyRevocationsCase}},
+	{"feed has no more than two thousand", exact, []string{manyRevocationsCase}},
 	{"feed gives all in one page", exact, []string{manyRevocationsCase}},
 	// Whether another case finds these as well depends on which of two calls comes first.
 	{"Notified forgets what comes between two calls", broad, []string{

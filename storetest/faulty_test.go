@@ -602,8 +602,8 @@ func (s *faultyStore) revocations(since time.Time) []tokensession.Revocation {
 			out[i].At = out[i].At.In(time.FixedZone("here", 3600))
 		}
 	}
-	if s.has("feed has no more than five thousand") {
-		out = out[:min(len(out), 5000)]
+	if s.has("feed has no more than two thousand") {
+		out = out[:min(len(out), 2000)]
 	}
 	s.told = latest
 	slices.SortStableFunc(out, func(a, b tokensession.Revocation) int { return a.At.Compare(b.At) })

@@ -188,7 +188,7 @@ const manyRevocationsCase = "Revocations/tells thousands in pages"
 // tellsMany makes more revocations than a page may have. Some are of one instant, which is where a
 // feed that goes on after the last time of a page loses some.
 func tellsMany(c *check) {
-	const subjects, sessions, atOneInstant, longestPage = 10, 1020, 300, 10_000
+	const subjects, sessions, atOneInstant, longestPage = 10, 310, 120, 3_000
 	feed := c.feed()
 	ended := make([][]tokensession.Record, subjects)
 	parallel(subjects, func(i int) {

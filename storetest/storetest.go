@@ -40,7 +40,7 @@ import (
 //
 // Times are real ones, because a server may expire records by its own clock. That clock has to
 // agree with this machine's. All cases together wait for about two seconds, and for three more if
-// the store is a RevocationNotifier. One case makes ten thousand sessions if the store is a
+// the store is a RevocationNotifier. One case makes three thousand sessions if the store is a
 // RevocationFeed.
 func Run(t *testing.T, newStore func(t *testing.T) tokensession.RefreshStore) {
 	t.Helper()
