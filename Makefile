@@ -1,6 +1,6 @@
 # `make` lists the targets with the text beside each.
 .DEFAULT_GOAL := help
-.PHONY: help check test vectors test-clients test-browser lint proofs soak model mutants fuzz
+.PHONY: help check test race-proofs vectors test-clients test-browser lint proofs soak model mutants fuzz
 .PHONY: coverage bench bench-feed bench-stores bench-http bench-peers servers screenshot quickstart webapp
 
 help: ## list the targets
@@ -10,9 +10,13 @@ check: ## before a commit, within two minutes: the quick linters, and the tests 
 	scripts/lint.sh quick
 	go test ./...
 
-# The stores' tests start their own servers.
-test: servers vectors ## the tests of all modules, with the race detector, on real servers
-	go test -race -timeout 30m work
+# The proofs start their own servers, and take three times as long with the race detector: make race-proofs.
+test: servers vectors ## the tests of all modules, with the race detector, and the proofs on real servers
+	go test -race -timeout 30m $$(go list work | grep -v /test/proof)
+	go test -timeout 30m ./test/proof/...
+
+race-proofs: servers ## the proofs on real servers, with the race detector
+	go test -race -timeout 60m ./test/proof/...
 
 # Their module asks for a newer Go than the workspace does.
 vectors: ## Wycheproof's test vectors for JWS and JWK

@@ -132,7 +132,7 @@ func TestSQLStore_feedEndsWithAPagesError(t *testing.T) {
 // However many were revoked, a look at the feed holds a few pages. TOKENSESSION_TEST_REVOCATIONS
 // says how many: 3000000 takes a few minutes, most of it to make them.
 func TestSQLStore_feedHoldsLittleWhateverItsSize(t *testing.T) {
-	n := 50_000
+	n := 20_000
 	if s := os.Getenv("TOKENSESSION_TEST_REVOCATIONS"); s != "" {
 		var err error
 		if n, err = strconv.Atoi(s); err != nil {
