@@ -156,6 +156,29 @@ func TestRefresh_afterAnotherTabWasAnsweredDuringASlowWriteHasAWholeGracePeriod(
 	}
 }
 
+// A write takes long. Another tab came within the grace period, and is answered when that is over, because
+// its authorizer was slow. Then the call that wrote gives up, and its client comes again at once.
+func TestRefresh_afterATabWasAnsweredLateHasAWholeGracePeriod(t *testing.T) {
+	var meanwhile func()
+	w := newWorld(t, tokensession.Config{Authorize: onceAuthorizing(&meanwhile)})
+	first := w.start()
+	var tab tokensession.Tokens
+	w.store.On(testkit.Swap,
+		testkit.Apply,
+		w.clock.Passes(6*time.Second),
+		testkit.Do(func() {
+			meanwhile = func() { w.clock.Advance(6 * time.Second) }
+			tab = w.refresh(first.RefreshToken)
+		}),
+		w.store.GoesDown(testkit.Swap, testkit.Load),
+		testkit.LoseReply,
+	)
+	requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+	w.store.Clear()
+	w.clock.Advance(time.Second)
+	require.Equal(t, tab.RefreshToken, w.refresh(first.RefreshToken).RefreshToken)
+}
+
 // A successor is in doubt, and a client recovers. Between two attempts to write that, another tab gets the
 // successor, which settles the doubt. That is no theft: the client came in time.
 func TestRefresh_isNoTheftBecauseADoubtWasSettledMeanwhile(t *testing.T) {

@@ -104,7 +104,7 @@ func (r rules) decide(rec Record, p presentation) outcome {
 		return unrevoked
 	}
 	if p.generation == rec.Predecessor {
-		what = r.byAuthor(what, p.author)
+		what = r.byAuthor(what, p.author, r.late(rec, p.now))
 	}
 	if what == reused && p.good && r.grace > 0 {
 		return raced
@@ -112,9 +112,13 @@ func (r rules) decide(rec Record, p presentation) outcome {
 	return what
 }
 
-// byAuthor is the third part of decide, for the predecessor's generation.
-func (r rules) byAuthor(what outcome, a author) outcome {
+// byAuthor is the third part of decide, for the predecessor's generation. Late says that most of the grace
+// period is over. If the call that made the live generation still runs then, a replay has to begin the
+// period anew, too: that call may have to give up, and its client would come again when it is over.
+func (r rules) byAuthor(what outcome, a author, late bool) outcome {
 	switch {
+	case a == running && what == replayed && late:
+		return renewed
 	case a == running && r.grace > 0 && (what == reused || what == recovered):
 		return renewed
 	case a == undelivered && what == replayed:
