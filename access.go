@@ -23,8 +23,8 @@ type AccessConfig struct {
 	// byte.
 	Issuer string
 
-	// FormerIssuers are names that Issuer had before, as after its URL was corrected. Their sessions go on
-	// here, and their access tokens are accepted until they expire.
+	// FormerIssuers are names that Issuer had before, as after its URL was corrected. Their
+	// sessions go on here, and their access tokens are accepted until they expire.
 	FormerIssuers []string
 
 	// Audience is the aud claim of tokens whose grant names no other. A token is accepted if its

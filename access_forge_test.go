@@ -26,7 +26,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
-// A testKey is a key with which a test can sign what it likes, with nothing but the standard library.
+// A testKey is a key with which a test can sign what it likes, with nothing but the standard
+// library.
 type testKey struct {
 	alg     string
 	key     tokensession.Key
@@ -178,8 +179,8 @@ func goodClaims() []string {
 	}
 }
 
-// claimsWith returns the good claims with some replaced, or added, by members given as name:value, or removed, by a
-// bare name.
+// claimsWith returns the good claims with some replaced, or added, by members given as name:value,
+// or removed, by a bare name.
 func claimsWith(members ...string) string {
 	claims := goodClaims()
 	for _, m := range members {
@@ -202,8 +203,8 @@ func claimsWith(members ...string) string {
 	return "{" + strings.Join(claims, ",") + "}"
 }
 
-// An accessBench has one key, and both that verify its tokens: a Manager, and, unless the key is a secret, an AccessVerifier
-// that knows its JWKS.
+// An accessBench has one key, and both that verify its tokens: a Manager, and, unless the key is a
+// secret, an AccessVerifier that knows its JWKS.
 type accessBench struct {
 	testKey
 	clock    *testkit.Clock

@@ -35,7 +35,8 @@ func TestTokenCache_isBounded(t *testing.T) {
 	}
 }
 
-// TestTokenCache_keepsAllWhileHalfFull: tokens that push each other out cost a signature check at every request.
+// TestTokenCache_keepsAllWhileHalfFull: tokens that push each other out cost a signature check at
+// every request.
 func TestTokenCache_keepsAllWhileHalfFull(t *testing.T) {
 	lost := 0
 	for range 10 {
@@ -63,7 +64,8 @@ func TestTokenCache_givesUpTheTokenThatExpiresFirst(t *testing.T) {
 	}
 }
 
-// TestTokenCache_comparesTheToken has two tokens with the same hash, which is otherwise hard to come by.
+// TestTokenCache_comparesTheToken has two tokens with the same hash, which is otherwise hard to
+// come by.
 func TestTokenCache_comparesTheToken(t *testing.T) {
 	c := newTokenCache(4)
 	v := &verifiedToken{token: "token"}
@@ -73,8 +75,8 @@ func TestTokenCache_comparesTheToken(t *testing.T) {
 	require.Nil(t, c.get("token"))
 }
 
-// TestVerify_remembersNoTokenThatWasRefused: else old tokens, of which anybody who had one has many, would push out the
-// ones in use.
+// TestVerify_remembersNoTokenThatWasRefused: else old tokens, of which anybody who had one has
+// many, would push out the ones in use.
 func TestVerify_remembersNoTokenThatWasRefused(t *testing.T) {
 	s, token, now := signerAndToken(t)
 	remembered := func() bool { return s.keys.Load().cache.get(token) != nil }

@@ -73,7 +73,8 @@ func TestVerify_looksAtTheDenyListOnAHit(t *testing.T) {
 	require.NoError(t, err, "the subject's other session")
 }
 
-// TestVerify_findsATokenOnlyByAllOfIt: the cache must not take the beginning of a token for the token.
+// TestVerify_findsATokenOnlyByAllOfIt: the cache must not take the beginning of a token for the
+// token.
 func TestVerify_findsATokenOnlyByAllOfIt(t *testing.T) {
 	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{CacheSize: 4}, tokensession.Config{})
 	for name, verify := range b.verifiers() {
@@ -90,7 +91,8 @@ func TestVerify_findsATokenOnlyByAllOfIt(t *testing.T) {
 	}
 }
 
-// TestVerify_concurrently is for the race detector: many tokens in few places, while keys are added and sessions end.
+// TestVerify_concurrently is for the race detector: many tokens in few places, while keys are added
+// and sessions end.
 func TestVerify_concurrently(t *testing.T) {
 	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{CacheSize: 8}, tokensession.Config{})
 	jwks := b.signer.JWKS()

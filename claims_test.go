@@ -116,7 +116,8 @@ func requireUnavailable(t *testing.T, err error, name, names string) {
 	require.ErrorContains(t, err, names, name)
 }
 
-// TestGrant_isCarriedAsItIs checks each claim on the way out: what went in comes back, equal and of the same type.
+// TestGrant_isCarriedAsItIs checks each claim on the way out: what went in comes back, equal and of
+// the same type.
 func TestGrant_isCarriedAsItIs(t *testing.T) {
 	type address struct {
 		City string `json:"city"`

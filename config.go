@@ -116,10 +116,11 @@ type Config struct {
 	// not get its tokens.
 	OnEvent func(context.Context, Event)
 
-	// KeepEnded is how long the record of a session that was ended is kept: 25 hours if 0. Other instances
-	// learn of a revocation from the record, so it has to be there for as long as an access token of the
-	// session could be accepted anywhere: at least AccessTTL, GracePeriod and 11 minutes for clocks that
-	// differ. Until the record goes, [Manager.Session] tells why the session was ended.
+	// KeepEnded is how long the record of a session that was ended is kept: 25 hours if 0. Other
+	// instances learn of a revocation from the record, so it has to be there for as long as an
+	// access token of the session could be accepted anywhere: at least AccessTTL, GracePeriod and
+	// 11 minutes for clocks that differ. Until the record goes, [Manager.Session] tells why the
+	// session was ended.
 	KeepEnded time.Duration
 
 	// Now is the clock; time.Now if nil, which in a bubble of testing/synctest is the bubble's.

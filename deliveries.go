@@ -9,17 +9,17 @@ import (
 // deliveries answer one question: which successors that were made in this process may nobody have
 // got yet?
 //
-// It matters because of the grace period. The period is for clients that did not hear of a successor,
-// and it is counted from the write. Two things make that unfair. A write can take longer than the whole
-// period, in a store that stalls. Then the clients that wait for it, and those that come meanwhile with
-// the same token, would look like thieves once it is done. And a reply can be lost together with the
-// connection. Then the call returns ErrUnavailable, its client is told to come again, and the outage can
-// last for hours.
+// It matters because of the grace period. The period is for clients that did not hear of a
+// successor, and it is counted from the write. Two things make that unfair. A write can take longer
+// than the whole period, in a store that stalls. Then the clients that wait for it, and those that
+// come meanwhile with the same token, would look like thieves once it is done. And a reply can be
+// lost together with the connection. Then the call returns ErrUnavailable, its client is told to
+// come again, and the outage can last for hours.
 //
-// So there are two kinds of entries. A running call has not returned, and may have sent a write. A doubt
-// remains of a call whose write may have been applied, and of which nobody received the successor: the
-// call gave up, or its caller had gone away, or the host's code panicked. As soon as anybody receives a
-// successor, everything up to its generation is settled.
+// So there are two kinds of entries. A running call has not returned, and may have sent a write. A
+// doubt remains of a call whose write may have been applied, and of which nobody received the
+// successor: the call gave up, or its caller had gone away, or the host's code panicked. As soon as
+// anybody receives a successor, everything up to its generation is settled.
 //
 // Nothing of this is needed on other instances, or after a restart. What they do not know makes
 // them stricter, never laxer.
@@ -44,14 +44,15 @@ type runningCall struct {
 	received  uint64      // the highest generation that anybody has received since it began
 }
 
-// A doubt says which generations of a session were perhaps made by calls of which nobody received them.
+// A doubt says which generations of a session were perhaps made by calls of which nobody received
+// them.
 type doubt struct {
 	made  generations
 	until time.Time // the latest end of the session that these calls wrote
 }
 
-// generations are a range of them, both ends included. The zero value is none: a successor's generation
-// is 1 or more.
+// generations are a range of them, both ends included. The zero value is none: a successor's
+// generation is 1 or more.
 type generations struct{ first, last uint64 }
 
 func (g generations) has(n uint64) bool { return n > 0 && g.first <= n && n <= g.last }
@@ -98,9 +99,9 @@ func (d *deliveries) begin(sessionID, call string) {
 	s.running = append(s.running, runningCall{writeID: call, sessionID: sessionID})
 }
 
-// look returns what is known of a session. It has to be asked before the record is loaded: a call that
-// has returned by then has written all that it had to write, and the record shows it. A call that looks
-// does not count itself, because it recognizes what it sent by the WriteID.
+// look returns what is known of a session. It has to be asked before the record is loaded: a call
+// that has returned by then has written all that it had to write, and the record shows it. A call
+// that looks does not count itself, because it recognizes what it sent by the WriteID.
 func (d *deliveries) look(sessionID, call string) snapshot {
 	s := d.lock(sessionID)
 	defer s.mu.Unlock()
@@ -133,7 +134,8 @@ func (d *deliveries) withdraw(sessionID, call string) {
 	}
 }
 
-// leave ends a call. What it has sent and nobody has received remains as a doubt, until the session ends.
+// leave ends a call. What it has sent and nobody has received remains as a doubt, until the session
+// ends.
 func (d *deliveries) leave(sessionID, call string, now time.Time) {
 	s := d.lock(sessionID)
 	defer s.mu.Unlock()

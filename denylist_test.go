@@ -144,9 +144,9 @@ func TestLogout_afterTheSessionsEndEndsTheAccessToken(t *testing.T) {
 	}
 }
 
-// Two Managers issue tokens of different lives for the same sessions: AccessTTL was changed, and not
-// every instance has the new one yet, or two applications share a signer and a store. Wherever the
-// session is revoked, and whoever forgets it first, no token of it comes back to life.
+// Two Managers issue tokens of different lives for the same sessions: AccessTTL was changed, and
+// not every instance has the new one yet, or two applications share a signer and a store. Wherever
+// the session is revoked, and whoever forgets it first, no token of it comes back to life.
 func TestAccessTTL_ofAnotherManagerBringsNoTokenOfARevokedSessionBack(t *testing.T) {
 	long := tokensession.Config{AccessTTL: time.Hour}
 	short := tokensession.Config{AccessTTL: 5 * time.Minute}

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// endings are the revocations that this process still has to carry out: it wrote them, the reply was
-// lost, and the caller may never ask again. Whoever logs out closes the page, and a thief who was found
-// does not come back to be revoked.
+// endings are the revocations that this process still has to carry out: it wrote them, the reply
+// was lost, and the caller may never ask again. Whoever logs out closes the page, and a thief who
+// was found does not come back to be revoked.
 //
 // Until it is known that such a session has ended, its access tokens are refused here, and the next
-// refresh that comes for it writes the revocation again, with the reason that it had. A theft is then
-// told as a theft, even if it is the thief who comes.
+// refresh that comes for it writes the revocation again, with the reason that it had. A theft is
+// then told as a theft, even if it is the thief who comes.
 //
 // There are none most of the time, and then nothing here takes a lock.
 type endings struct {
@@ -29,9 +29,10 @@ type ending struct {
 	reason Reason
 	until  time.Time // when the session ends by itself
 
-	// version is that of the record which was to be written, if it was a refresh that decided so. It is
-	// void once another write has made that version, because it was decided for the record before: if it
-	// was a theft, it is found again. Zero: the host has decided, and it is carried out in any case.
+	// version is that of the record which was to be written, if it was a refresh that decided so.
+	// It is void once another write has made that version, because it was decided for the record
+	// before: if it was a theft, it is found again. Zero: the host has decided, and it is carried
+	// out in any case.
 	version uint64
 }
 
@@ -101,8 +102,8 @@ func (m *Manager) endLater(rec Record, e ending) {
 	}
 }
 
-// foundEnded denies a session that the store has as ended. If that was the work of a call whose reply was
-// lost, the host is told of it now.
+// foundEnded denies a session that the store has as ended. If that was the work of a call whose
+// reply was lost, the host is told of it now.
 func (m *Manager) foundEnded(ctx context.Context, rec Record) {
 	m.deny(rec.ID, rec.RevokedAt)
 	if e, ok := m.endings.take(rec.ID); ok && e.reason == rec.RevokeReason {

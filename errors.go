@@ -70,8 +70,8 @@ var (
 	// ErrExists means that Create found a record with the same ID.
 	ErrExists = errors.New("tokensession: already exists")
 
-	// ErrUnreadable means that a store holds a record that it cannot read: it was changed by hand, or a
-	// later version has written it. It is no verdict about a session.
+	// ErrUnreadable means that a store holds a record that it cannot read: it was changed by hand,
+	// or a later version has written it. It is no verdict about a session.
 	ErrUnreadable = errors.New("tokensession: unreadable record")
 
 	// ErrConflict means that Swap found another version than the one it was to replace, or a

@@ -26,8 +26,8 @@ const (
 	// Since.
 	EventFeedStale EventKind = "feed_stale"
 
-	// EventFeedFresh: it can again. Or it can for the first time, with a zero Since: from now on the
-	// deny list is complete.
+	// EventFeedFresh: it can again. Or it can for the first time, with a zero Since: from now on
+	// the deny list is complete.
 	EventFeedFresh EventKind = "feed_fresh"
 
 	// EventFeedPolled: the store's notifications fail. Until they work again, Run looks at the feed

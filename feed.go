@@ -21,8 +21,8 @@ const (
 	maxUnreadables = 1000            // that are remembered as told
 
 	// lateCommit is how long after its At a revocation may come to be seen, between two clocks that
-	// agree. A write that was detached from its caller has so long. One that is later still is found
-	// by the next full look.
+	// agree. A write that was detached from its caller has so long. One that is later still is
+	// found by the next full look.
 	lateCommit = 5 * time.Second
 
 	// costly is when a look takes so long that there should be less of it.

@@ -270,8 +270,8 @@ func TestRun_looksSeldomWhileNotificationsWork(t *testing.T) {
 	}
 }
 
-// What came while notifications did not work is found at once when they fail, by polling then, and at
-// once again when they work.
+// What came while notifications did not work is found at once when they fail, by polling then, and
+// at once again when they work.
 func TestRun_pollsWhileNotificationsFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var works atomic.Bool

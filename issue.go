@@ -52,8 +52,8 @@ func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Tim
 	return &accessToken{token, time.Unix(expires, 0).UTC(), grant.Scope}, nil
 }
 
-// tokens returns what the client gets. The refresh token is that of the record's live generation, and
-// making it again makes the same token: so a replay needs nothing that was kept.
+// tokens returns what the client gets. The refresh token is that of the record's live generation,
+// and making it again makes the same token: so a replay needs nothing that was kept.
 func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
 	return Tokens{
 		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,

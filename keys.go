@@ -118,8 +118,8 @@ func newKey(k crypto.Signer, alg jwa.SignatureAlgorithm) (Key, error) {
 	return key, nil
 }
 
-// checkRSA is Validate, and sees to it that the private exponent belongs to the public one, which Validate
-// does only since Go 1.26. Signing would not notice: it computes with the primes.
+// checkRSA is Validate, and sees to it that the private exponent belongs to the public one, which
+// Validate does only since Go 1.26. Signing would not notice: it computes with the primes.
 func checkRSA(k *rsa.PrivateKey) error {
 	if err := k.Validate(); err != nil {
 		return err

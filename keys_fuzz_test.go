@@ -19,12 +19,12 @@ import (
 	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
-// maxFuzzedKey is the size of what the key parsers are fuzzed with: an RSA key of 4096 bits fits, and a larger one only
-// takes longer.
+// maxFuzzedKey is the size of what the key parsers are fuzzed with: an RSA key of 4096 bits fits,
+// and a larger one only takes longer.
 const maxFuzzedKey = 6 << 10
 
-// FuzzParseKeyPEM: a key that is accepted signs, and what it publishes verifies that. The text is a block of this type
-// and with this content, or, without a type, the content itself.
+// FuzzParseKeyPEM: a key that is accepted signs, and what it publishes verifies that. The text is a
+// block of this type and with this content, or, without a type, the content itself.
 func FuzzParseKeyPEM(f *testing.F) {
 	for _, seed := range []string{
 		pkcs8(edKey()), pkcs8(ecKey("ES256")), pkcs8(ecKey("ES512")), pkcs8(rsaKey("RS256")), pkcs1(rsaKey("RS256")), sec1(ecKey("ES384")), sec1(ecKey("ES512")),
@@ -81,7 +81,8 @@ func FuzzParseKeyJWK(f *testing.F) {
 	})
 }
 
-// requireKeyOrError has a key sign a token, and looks that it publishes what verifies that and nothing else.
+// requireKeyOrError has a key sign a token, and looks that it publishes what verifies that and
+// nothing else.
 func requireKeyOrError(t *testing.T, key tokensession.Key, err error, input string) {
 	if err != nil {
 		require.Zero(t, key.ID())
@@ -116,7 +117,8 @@ func requireKeyOrError(t *testing.T, key tokensession.Key, err error, input stri
 	require.NoError(t, err)
 }
 
-// requireQuotesNoSecret looks for a JWK's secret members in what an error says. A PEM is one secret as a whole.
+// requireQuotesNoSecret looks for a JWK's secret members in what an error says. A PEM is one secret
+// as a whole.
 func requireQuotesNoSecret(t *testing.T, said, input string) {
 	var members map[string]json.RawMessage
 	if json.Unmarshal([]byte(input), &members) != nil {
@@ -135,7 +137,8 @@ func requireQuotesNoSecret(t *testing.T, said, input string) {
 	}
 }
 
-// FuzzNewAccessVerifier: a set with a secret in it is refused, and a set verifies only tokens of keys that are in it.
+// FuzzNewAccessVerifier: a set with a secret in it is refused, and a set verifies only tokens of
+// keys that are in it.
 func FuzzNewAccessVerifier(f *testing.F) {
 	set := func(keys ...string) []byte { return []byte(`{"keys":[` + strings.Join(keys, ",") + `]}`) }
 	ed, ec, rs := jwkWithout(okpJWK(), "d"), jwkWithout(ecJWK(ecKey("ES256")), "d"), jwkWithout(string(rsaJWK(rsaKey("PS256"), "PS256")), "d", "p", "q", "dp", "dq", "qi")

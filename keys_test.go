@@ -144,7 +144,8 @@ func TestParseKeyPEM_refuses(t *testing.T) {
 	}
 }
 
-// requireQuotesNothing looks for any stretch of 12 characters of what was to be parsed, but for words.
+// requireQuotesNothing looks for any stretch of 12 characters of what was to be parsed, but for
+// words.
 func requireQuotesNothing(t *testing.T, err error, input, name string) {
 	t.Helper()
 	for i := 0; i+12 <= len(input); i++ {
@@ -417,7 +418,8 @@ func TestNewKey_refusesWhatCannotSignSafely(t *testing.T) {
 	}
 }
 
-// TestNewKey_thatBreaksLaterConsumesNothing: a KMS that is down, or mad, is no verdict about the session.
+// TestNewKey_thatBreaksLaterConsumesNothing: a KMS that is down, or mad, is no verdict about the
+// session.
 func TestNewKey_thatBreaksLaterConsumesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		alg    string
@@ -502,8 +504,8 @@ func TestKeyID_isTheThumbprintOfRFC7638(t *testing.T) {
 	}
 }
 
-// TestKeyID_ofCoordinatesWithLeadingZeros: RFC 7518 section 6.2.1.2 wants them as long as the field, and verifiers
-// differ over it.
+// TestKeyID_ofCoordinatesWithLeadingZeros: RFC 7518 section 6.2.1.2 wants them as long as the
+// field, and verifiers differ over it.
 func TestKeyID_ofCoordinatesWithLeadingZeros(t *testing.T) {
 	for {
 		k := mustGet(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))

@@ -47,8 +47,8 @@ func New(signer *AccessSigner, store RefreshStore, cfg Config) (*Manager, error)
 	}, nil
 }
 
-// Now returns the time by this Manager's clock. It is for code that tells clients how long something
-// lasts.
+// Now returns the time by this Manager's clock. It is for code that tells clients how long
+// something lasts.
 func (m *Manager) Now() time.Time { return m.now() }
 
 // JWKS returns what [AccessSigner.JWKS] does, at this Manager's time.

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// The binary form: recordFormat, then the fields in the order of AppendBinary. Integers, and the lengths
-// that precede strings, are unsigned varints. CreatedAt is in microseconds since the zero time, and the
-// other times are in microseconds since CreatedAt, because that takes fewer bytes. A field that most
-// sessions do not have takes no byte: a set of bits says which of them are there.
+// The binary form: recordFormat, then the fields in the order of AppendBinary. Integers, and the
+// lengths that precede strings, are unsigned varints. CreatedAt is in microseconds since the zero
+// time, and the other times are in microseconds since CreatedAt, because that takes fewer bytes. A
+// field that most sessions do not have takes no byte: a set of bits says which of them are there.
 //
-// The form is canonical: no two forms are read as the same record. The WriteID comes first, so that a
-// store can compare it without reading the rest.
+// The form is canonical: no two forms are read as the same record. The WriteID comes first, so that
+// a store can compare it without reading the rest.
 const recordFormat = 1
 
 // zeroTimeUnix is the zero time in seconds since 1970, maxMicros the last microsecond of the year
@@ -24,8 +24,8 @@ const (
 	maxMicros    = 315_537_897_600_000_000 - 1
 )
 
-// The bits that say which optional fields are there: one for each of times, then one for each of texts,
-// then these.
+// The bits that say which optional fields are there: one for each of times, then one for each of
+// texts, then these.
 const (
 	hasAttributes uint64 = 1 << (recordTimes + recordTexts + iota)
 	hasAuthMethods
@@ -50,10 +50,10 @@ func (r *Record) texts() [recordTexts]*string {
 	}
 }
 
-// MarshalBinary returns the record in a form that [Record.UnmarshalBinary] of this and any later version
-// reads. Its first byte is the form's version. It contains Key, from which, without the session's
-// handle, no token can be made. Replaces is not part of it. Times are cut to microseconds, and have to be
-// in the years 1 to 9999.
+// MarshalBinary returns the record in a form that [Record.UnmarshalBinary] of this and any later
+// version reads. Its first byte is the form's version. It contains Key, from which, without the
+// session's handle, no token can be made. Replaces is not part of it. Times are cut to
+// microseconds, and have to be in the years 1 to 9999.
 func (r Record) MarshalBinary() ([]byte, error) { return r.AppendBinary(nil) }
 
 // AppendBinary appends what [Record.MarshalBinary] returns.
@@ -175,8 +175,8 @@ func decodeRecord(data string) (Record, error) {
 // maxIdle is the longest time that a Duration can hold, in whole microseconds.
 const maxIdle = (1<<63 - 1) / time.Microsecond * time.Microsecond
 
-// optional reads the fields that are there according to bits. One that is there and empty is damage,
-// because the same record would have a second form.
+// optional reads the fields that are there according to bits. One that is there and empty is
+// damage, because the same record would have a second form.
 func (d *decoder) optional(r *Record, bits uint64) {
 	created, _ := micros(r.CreatedAt)
 	for i, t := range r.times() {

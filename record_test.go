@@ -133,7 +133,8 @@ func recordTimes(r *tokensession.Record) []*time.Time {
 	return []*time.Time{&r.AuthTime, &r.CreatedAt, &r.ConsumedAt, &r.RotatedAt, &r.ExpiresAt, &r.MaxExpiresAt, &r.RevokedAt, &r.OutdatedAt}
 }
 
-// The bytes are those of records that are stored somewhere: a later version has to read them as well.
+// The bytes are those of records that are stored somewhere: a later version has to read them as
+// well.
 func TestRecord_readsWhatEarlierVersionsWrote(t *testing.T) {
 	const version1 = "011677726974652d6f662d32322d63686172616374657273ffff03ac02ffffffffffffffffff017f80c08e87cd" +
 		"11c0b0aee3a1fec2711669642d6f662d32322d636861726163746572732d78781468747470733a2f2f61757468" +
@@ -191,8 +192,8 @@ func TestRecord_refusesWhatItDidNotWrite(t *testing.T) {
 		inputs[fmt.Sprintf("format %d", version)] = append([]byte{version}, good[1:]...)
 	}
 
-	// form is the empty record's, but for the bits that say which optional fields there are, and the fields:
-	// format, WriteID, bits, 5 numbers, 4 strings.
+	// form is the empty record's, but for the bits that say which optional fields there are, and
+	// the fields: format, WriteID, bits, 5 numbers, 4 strings.
 	form := func(bits uint64, fields string) []byte {
 		b := binary.AppendUvarint([]byte{1, 0}, bits)
 		return append(append(b, make([]byte, 9)...), fields...)

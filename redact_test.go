@@ -31,7 +31,8 @@ func secretOf(k testKey) []byte {
 	}
 }
 
-// spellings are the ways in which fmt and encoding/json write bytes, of which a stretch is enough to give them away.
+// spellings are the ways in which fmt and encoding/json write bytes, of which a stretch is enough
+// to give them away.
 func spellings(secret []byte) []string {
 	piece := secret[8:20]
 	list := strings.Trim(fmt.Sprint(piece), "[]")
@@ -62,7 +63,8 @@ func prints(v any) map[string]string {
 	return all
 }
 
-// wrapped puts a value where programs keep it. Unexported fields are the hard case: fmt cannot call methods on them.
+// wrapped puts a value where programs keep it. Unexported fields are the hard case: fmt cannot call
+// methods on them.
 func wrapped[T any](v T) map[string]any {
 	type exported struct{ V T }
 	type unexported struct{ v T }
@@ -99,8 +101,9 @@ func TestKey_neverPrintsItsSecret(t *testing.T) {
 	require.NotPanics(t, func() { prints(tokensession.Key{}) }, "the zero value")
 }
 
-// fieldsShow reports whether exported fields are printed for lack of a method call: fmt makes none on what is in an
-// unexported field, nor after %p and %w, which are mistakes that go vet finds; encoding/json writes fields.
+// fieldsShow reports whether exported fields are printed for lack of a method call: fmt makes none
+// on what is in an unexported field, nor after %p and %w, which are mistakes that go vet finds;
+// encoding/json writes fields.
 func fieldsShow(where, how string) bool {
 	return strings.Contains(where, "unexported") || strings.HasPrefix(where, "deep") || strings.HasSuffix(how, "p") || strings.HasSuffix(how, "w") ||
 		how == "slog JSON" && where != "itself" && where != "pointer"

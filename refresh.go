@@ -49,9 +49,10 @@ func (m *Manager) Refresh(
 
 // A refresh is one call of Refresh. Nothing here changes after the call has begun.
 //
-// All attempts of a call share two WriteIDs, one for the write that makes a successor and one for the
-// write that ends the session. A record with one of them is this call's work, whichever attempt wrote
-// it. They differ because a store may take two writes of one version with one WriteID for the same.
+// All attempts of a call share two WriteIDs, one for the write that makes a successor and one for
+// the write that ends the session. A record with one of them is this call's work, whichever attempt
+// wrote it. They differ because a store may take two writes of one version with one WriteID for the
+// same.
 type refresh struct {
 	*Manager
 	token     refreshToken
@@ -110,8 +111,8 @@ type attempts struct {
 	ended step // the revocation that may be in the store, or its zero value
 }
 
-// attempt loads, decides and writes once. It reports whether there has to be another attempt, which is so
-// after a conflict, and after a write of which nobody knows whether it was applied.
+// attempt loads, decides and writes once. It reports whether there has to be another attempt, which
+// is so after a conflict, and after a write of which nobody knows whether it was applied.
 func (r *refresh) attempt(ctx context.Context, so *attempts) (_ Tokens, again bool, _ error) {
 	known := r.deliveries.look(r.id, r.writeID)
 	rec, err := r.find(ctx, so.sent.ends())
@@ -233,9 +234,9 @@ func (s step) ends() bool   { return !s.record.RevokedAt.IsZero() }
 
 // plan makes a decision a step: it asks the authorizer and signs.
 //
-// If an earlier attempt came to the same decision about the same version of the record, its step is done
-// again as it was. So the authorizer is not asked twice. And whichever of the two writes is applied, the
-// record in the store is the one that this call knows.
+// If an earlier attempt came to the same decision about the same version of the record, its step is
+// done again as it was. So the authorizer is not asked twice. And whichever of the two writes is
+// applied, the record in the store is the one that this call knows.
 func (r *refresh) plan(
 	ctx context.Context, rec Record, what outcome, earlier step,
 ) (step, error) {
@@ -283,15 +284,15 @@ func (r *refresh) event(kind EventKind, rec Record) Event {
 	return Event{Kind: kind, Presented: r.token.generation, Live: rec.Generation}
 }
 
-// grantedAs are the outcomes that give the client tokens, and the events that tell of them. All but a
-// replay are written.
+// grantedAs are the outcomes that give the client tokens, and the events that tell of them. All but
+// a replay are written.
 var grantedAs = map[outcome]EventKind{
 	rotated: EventRefreshed, healed: EventHealed, recovered: EventRecovered,
 	replayed: EventReplayed, renewed: EventRefreshed,
 }
 
-// ask asks the authorizer about the session as it is, but with the attributes that it is to have, and
-// signs.
+// ask asks the authorizer about the session as it is, but with the attributes that it is to have,
+// and signs.
 func (r *refresh) ask(ctx context.Context, rec Record, what outcome) (*accessToken, error) {
 	session := rec.Session()
 	session.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
@@ -302,10 +303,10 @@ func (r *refresh) ask(ctx context.Context, rec Record, what outcome) (*accessTok
 	return r.issue(ctx, session, sessionEnd, r.presented, r.options.accessOptions)
 }
 
-// confirm is the step for a session that has expired by its record. A record can be old news: of a replica
-// that lags behind, or of a node that is no longer the master. So it is written again as it is. If that
-// succeeds, the store has said that there is nothing newer, and the session is over. After the absolute
-// end that is not necessary, because no write moves it.
+// confirm is the step for a session that has expired by its record. A record can be old news: of a
+// replica that lags behind, or of a node that is no longer the master. So it is written again as it
+// is. If that succeeds, the store has said that there is nothing newer, and the session is over.
+// After the absolute end that is not necessary, because no write moves it.
 func (r *refresh) confirm(rec Record) (step, error) {
 	err := fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
 	if end := r.rules.absoluteEnd(rec); !end.IsZero() && !r.presented.Before(end) {
@@ -323,8 +324,8 @@ func (r *refresh) end(rec Record, what outcome, event Event, reason Reason) step
 	return s
 }
 
-// write writes a step's record. A revocation is not stopped by the caller's going away. What makes a
-// successor is known to other calls from before it is sent until this call returns.
+// write writes a step's record. A revocation is not stopped by the caller's going away. What makes
+// a successor is known to other calls from before it is sent until this call returns.
 func (r *refresh) write(ctx context.Context, s step) error {
 	if s.ends() {
 		detached, cancel := detach(ctx)
@@ -343,13 +344,13 @@ const renewTimeout = time.Second
 // wrote goes on when a step's record is in the store.
 //
 // If the write took much of the grace period, the period begins anew now. A client cannot know of a
-// successor before it has got the answer, so the tabs that shared the old token need the whole period
-// from now on, also on other instances, and also if this client has gone away meanwhile.
+// successor before it has got the answer, so the tabs that shared the old token need the whole
+// period from now on, also on other instances, and also if this client has gone away meanwhile.
 //
-// That second write is best effort: if the store fails or is still slow, the client gets its answer, and
-// the period is short. But a conflict means that the record is another one by now. Another instance may
-// have taken the second tab for a client that recovers, and have displaced this successor. Then this call
-// looks again.
+// That second write is best effort: if the store fails or is still slow, the client gets its
+// answer, and the period is short. But a conflict means that the record is another one by now.
+// Another instance may have taken the second tab for a client that recovers, and have displaced
+// this successor. Then this call looks again.
 func (r *refresh) wrote(
 	ctx context.Context, rec Record, s step, so *attempts,
 ) (_ Tokens, again bool, _ error) {
@@ -390,9 +391,9 @@ func (r *refresh) finish(ctx context.Context, rec Record, s step) (Tokens, bool,
 	return r.tokens(rec, r.token.handle, s.issued), false, nil
 }
 
-// finishEnd denies the session from now on, not only from RevokedAt: while the store took long to write
-// the revocation, a replay may have made an access token that is younger than that. Whoever presented the
-// token cannot keep the host from being told, by hanging up.
+// finishEnd denies the session from now on, not only from RevokedAt: while the store took long to
+// write the revocation, a replay may have made an access token that is younger than that. Whoever
+// presented the token cannot keep the host from being told, by hanging up.
 func (r *refresh) finishEnd(ctx context.Context, rec Record, s step) error {
 	r.deny(rec.ID, later(r.now(), rec.RevokedAt))
 	r.endings.take(rec.ID)

@@ -12,12 +12,13 @@ import (
 	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
-// Stories about what a call does not know: whether a write of its own was applied, and what others did
-// meanwhile.
+// Stories about what a call does not know: whether a write of its own was applied, and what others
+// did meanwhile.
 
-// A second tab, at another instance, finds theft before the first tab's slow write is made up for. Its revocation is lost on
-// the way, and by the next look the record is another one, so that the revocation can never be applied.
-// Then the store has said that there was no theft, and nothing is left of it.
+// A second tab, at another instance, finds theft before the first tab's slow write is made up for.
+// Its revocation is lost on the way, and by the next look the record is another one, so that the
+// revocation can never be applied. Then the store has said that there was no theft, and nothing is
+// left of it.
 func TestReuse_whoseWriteCanNeverBeAppliedDeniesNothing(t *testing.T) {
 	w := newAnsweringWorld(t, tokensession.Config{})
 	other := w.manager(w.store.Store(), tokensession.Config{}, w.events)
@@ -55,9 +56,10 @@ func TestReuse_whoseWriteCanNeverBeAppliedDeniesNothing(t *testing.T) {
 	w.requireLive(want)
 }
 
-// The first attempt's write is held up for twelve seconds and seems lost. The second attempt writes again,
-// and just before that the first write lands. What the store has is the older of the two, and the grace
-// period of that is over: it begins anew, and the client is told the end that is in the store.
+// The first attempt's write is held up for twelve seconds and seems lost. The second attempt writes
+// again, and just before that the first write lands. What the store has is the older of the two,
+// and the grace period of that is over: it begins anew, and the client is told the end that is in
+// the store.
 func TestRefresh_whoseFirstWriteLandsBeforeItsSecondHasAWholeGracePeriod(t *testing.T) {
 	for mode, cfg := range map[string]tokensession.Config{
 		"no recovery": {}, "recovery": {RecoveryPeriod: time.Hour},
@@ -77,8 +79,9 @@ func TestRefresh_whoseFirstWriteLandsBeforeItsSecondHasAWholeGracePeriod(t *test
 	}
 }
 
-// A write takes twelve seconds. Just after it, another instance takes the second tab for a client that
-// recovers, and displaces the successor. The first tab must not be given what is displaced already.
+// A write takes twelve seconds. Just after it, another instance takes the second tab for a client
+// that recovers, and displaces the successor. The first tab must not be given what is displaced
+// already.
 func TestRefresh_thatWasDisplacedDuringASlowWriteGetsTheNewSuccessor(t *testing.T) {
 	cfg := tokensession.Config{RecoveryPeriod: time.Hour}
 	w := newWorld(t, cfg)
@@ -113,8 +116,8 @@ func TestRefresh_ofASessionThatIsEndedDuringASlowWriteIsRevoked(t *testing.T) {
 	require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrRevoked)
 }
 
-// A write takes long, and the client stops waiting. The write succeeds, but nobody receives the successor.
-// When the client comes again, that is no theft, however late it is.
+// A write takes long, and the client stops waiting. The write succeeds, but nobody receives the
+// successor. When the client comes again, that is no theft, however late it is.
 func TestRefresh_whoseCallerHasGoneIsDoneAgain(t *testing.T) {
 	for _, took := range []time.Duration{0, 6 * time.Second, 12 * time.Second} {
 		for _, later := range []time.Duration{5 * time.Second, time.Hour} {
@@ -131,8 +134,9 @@ func TestRefresh_whoseCallerHasGoneIsDoneAgain(t *testing.T) {
 	}
 }
 
-// A write takes long. Another tab is answered alike meanwhile, and then the call that wrote has to give up.
-// Its client was told to come again, and does so while the other tab's answer is one second old.
+// A write takes long. Another tab is answered alike meanwhile, and then the call that wrote has to
+// give up. Its client was told to come again, and does so while the other tab's answer is one
+// second old.
 func TestRefresh_afterAnotherTabWasAnsweredDuringASlowWriteHasAWholeGracePeriod(t *testing.T) {
 	for mode, cfg := range map[string]tokensession.Config{
 		"no recovery": {}, "recovery": {RecoveryPeriod: time.Hour},
@@ -156,8 +160,9 @@ func TestRefresh_afterAnotherTabWasAnsweredDuringASlowWriteHasAWholeGracePeriod(
 	}
 }
 
-// A write takes long. Another tab came within the grace period, and is answered when that is over, because
-// its authorizer was slow. Then the call that wrote gives up, and its client comes again at once.
+// A write takes long. Another tab came within the grace period, and is answered when that is over,
+// because its authorizer was slow. Then the call that wrote gives up, and its client comes again at
+// once.
 func TestRefresh_afterATabWasAnsweredLateHasAWholeGracePeriod(t *testing.T) {
 	var meanwhile func()
 	w := newWorld(t, tokensession.Config{Authorize: onceAuthorizing(&meanwhile)})
@@ -179,8 +184,8 @@ func TestRefresh_afterATabWasAnsweredLateHasAWholeGracePeriod(t *testing.T) {
 	require.Equal(t, tab.RefreshToken, w.refresh(first.RefreshToken).RefreshToken)
 }
 
-// A successor is in doubt, and a client recovers. Between two attempts to write that, another tab gets the
-// successor, which settles the doubt. That is no theft: the client came in time.
+// A successor is in doubt, and a client recovers. Between two attempts to write that, another tab
+// gets the successor, which settles the doubt. That is no theft: the client came in time.
 func TestRefresh_isNoTheftBecauseADoubtWasSettledMeanwhile(t *testing.T) {
 	var meanwhile func()
 	w := newWorld(t, tokensession.Config{Authorize: onceAuthorizing(&meanwhile)})
@@ -219,8 +224,8 @@ func TestRefresh_isNoTheftBecauseADoubtWasSettledMeanwhile(t *testing.T) {
 	w.requireLive(tab)
 }
 
-// The authorizer refuses a replay, and before that is written another tab refreshes. The authorizer allows
-// it now. There was no theft.
+// The authorizer refuses a replay, and before that is written another tab refreshes. The authorizer
+// allows it now. There was no theft.
 func TestDenied_replayWhoseWriteMeetsAConflictIsNoTheft(t *testing.T) {
 	w := newAnsweringWorld(t, tokensession.Config{})
 	first := w.start()
@@ -274,8 +279,8 @@ func TestRevoke_thatIsInDoubtIsCarriedOutHoweverLate(t *testing.T) {
 	}
 }
 
-// A theft is found, and the store is down. Then it is the thief who comes first. The host is told of a
-// theft, not of a revocation.
+// A theft is found, and the store is down. Then it is the thief who comes first. The host is told
+// of a theft, not of a revocation.
 func TestReuse_thatIsInDoubtIsToldAsATheftThoughTheThiefComesFirst(t *testing.T) {
 	for _, applied := range []bool{false, true} {
 		w := newWorld(t, tokensession.Config{})
@@ -302,8 +307,8 @@ func TestReuse_thatIsInDoubtIsToldAsATheftThoughTheThiefComesFirst(t *testing.T)
 	}
 }
 
-// A revocation of a theft takes ten minutes to be written, and meanwhile a tab is answered. The access
-// token that it got is younger than the revocation, and dies with it.
+// A revocation of a theft takes ten minutes to be written, and meanwhile a tab is answered. The
+// access token that it got is younger than the revocation, and dies with it.
 func TestReuse_thatTakesLongDeniesWhatWasAnsweredMeanwhile(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	zero := w.start()
@@ -326,8 +331,8 @@ func TestReuse_thatTakesLongDeniesWhatWasAnsweredMeanwhile(t *testing.T) {
 	}
 }
 
-// The theft was found and written, its reply is lost, and at the second look the record is gone. The
-// thief's access token dies all the same.
+// The theft was found and written, its reply is lost, and at the second look the record is gone.
+// The thief's access token dies all the same.
 func TestReuse_whoseRecordIsGoneDeniesTheThief(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	first := w.start()
@@ -621,8 +626,8 @@ func TestRevocation_thatIsSentAgainIsTheSame(t *testing.T) {
 	require.Equal(t, w.record(tokens.Session.ID).Session(), w.events.All()[0].Session)
 }
 
-// An instance whose clock is five minutes ahead made an access token. It is refused for as long as it
-// lives, by the instance that ends the session.
+// An instance whose clock is five minutes ahead made an access token. It is refused for as long as
+// it lives, by the instance that ends the session.
 func TestRevocation_deniesWhatAClockThatIsAheadHasMade(t *testing.T) {
 	const ahead = 5 * time.Minute
 	for name, end := range map[string]func(w *world, first tokensession.Tokens) error{
@@ -662,9 +667,10 @@ func TestRefresh_ofARecordWithoutAWriteIDIsDecided(t *testing.T) {
 	require.EqualValues(t, 1, w.record(tokens.Session.ID).Generation)
 }
 
-// Two tabs refresh at once. The second one is quicker and gets the successor. After that the first one's
-// write is sent, and fails without a word on whether it was applied. The successor is in no doubt, because
-// the second tab has it. Whoever comes much later with the token that both had has stolen it.
+// Two tabs refresh at once. The second one is quicker and gets the successor. After that the first
+// one's write is sent, and fails without a word on whether it was applied. The successor is in no
+// doubt, because the second tab has it. Whoever comes much later with the token that both had has
+// stolen it.
 func TestRefresh_thatGivesUpAfterItsSuccessorWasReceivedLeavesNoDoubt(t *testing.T) {
 	var meanwhile func()
 	w := newWorld(t, tokensession.Config{Authorize: onceAuthorizing(&meanwhile)})
@@ -681,10 +687,10 @@ func TestRefresh_thatGivesUpAfterItsSuccessorWasReceivedLeavesNoDoubt(t *testing
 	w.requireDead(client)
 }
 
-// Without a grace period, refreshes that race displace each other's successors. A call sends a write that
-// is not applied, another tab gets a successor, and the call sends another write, which displaces that
-// one. Its reply is lost, and the call gives up. What the other tab has got says nothing about the second
-// write.
+// Without a grace period, refreshes that race displace each other's successors. A call sends a
+// write that is not applied, another tab gets a successor, and the call sends another write, which
+// displaces that one. Its reply is lost, and the call gives up. What the other tab has got says
+// nothing about the second write.
 func TestRefresh_thatDisplacesWhatAnotherTabGotAndGivesUpIsNoTheft(t *testing.T) {
 	w := newWorld(t, tokensession.Config{
 		GracePeriod: tokensession.Strict, RecoveryPeriod: time.Hour,
@@ -701,9 +707,9 @@ func TestRefresh_thatDisplacesWhatAnotherTabGotAndGivesUpIsNoTheft(t *testing.T)
 	w.requireLive(w.refresh(first.RefreshToken))
 }
 
-// The second tab has read the session while the first one's slow write was being made up for. Its call
-// goes on when that is done, and the store goes down. The first tab's call was running when the second
-// one looked, so that there is no theft.
+// The second tab has read the session while the first one's slow write was being made up for. Its
+// call goes on when that is done, and the store goes down. The first tab's call was running when
+// the second one looked, so that there is no theft.
 func TestRefresh_thatHasReadAnOldRecordFindsNoTheftInIt(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	first := w.start()
@@ -736,8 +742,8 @@ func TestRefresh_thatHasReadAnOldRecordFindsNoTheftInIt(t *testing.T) {
 	w.requireLive(want)
 }
 
-// A revocation needs two attempts, because the first one's request or reply was lost. The theft is told
-// once, also when the same tokens come again and again.
+// A revocation needs two attempts, because the first one's request or reply was lost. The theft is
+// told once, also when the same tokens come again and again.
 func TestReuse_thatNeedsTwoAttemptsIsToldOnce(t *testing.T) {
 	for name, lost := range map[string][]testkit.Step{
 		"request lost": {testkit.LoseRequest},

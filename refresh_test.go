@@ -58,8 +58,8 @@ func TestRefresh_refusedForARevocationElsewhereEndsAccessHere(t *testing.T) {
 	require.ErrorIs(t, err, tokensession.ErrRevoked)
 }
 
-// The host's code, or the store's driver, panics after the write, and the server goes on. The client got
-// no answer, so that it comes again is no theft.
+// The host's code, or the store's driver, panics after the write, and the server goes on. The
+// client got no answer, so that it comes again is no theft.
 func TestRefresh_thatPanicsIsDoneAgain(t *testing.T) {
 	for name, panics := range map[string]func(w *world) *tokensession.Manager{
 		"the host": func(w *world) *tokensession.Manager {

@@ -11,8 +11,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
-// A theft is found, and the store ends the session, but its reply is lost. The call looks, recognizes
-// its own revocation, and tells of the theft: once, and as a theft.
+// A theft is found, and the store ends the session, but its reply is lost. The call looks,
+// recognizes its own revocation, and tells of the theft: once, and as a theft.
 func TestReuse_whoseReplyIsLostIsToldOnceAndAsATheft(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	first := w.start()
@@ -27,7 +27,8 @@ func TestReuse_whoseReplyIsLostIsToldOnceAndAsATheft(t *testing.T) {
 	w.requireDead(first, thief)
 }
 
-// The same for a session that the authorizer refuses: the host is told once, with what it said itself.
+// The same for a session that the authorizer refuses: the host is told once, with what it said
+// itself.
 func TestDenied_whoseReplyIsLostIsToldOnceAndWithTheAuthorizersWords(t *testing.T) {
 	w := newAnsweringWorld(t, tokensession.Config{})
 	tokens := w.start()
@@ -58,8 +59,8 @@ func TestReuse_whoseWriteMetAConflictDeniesNothing(t *testing.T) {
 	requireReused(t, w.refreshError(first.RefreshToken), 0, 1)
 }
 
-// The authorizer's answer is for the record that it was asked with. A refresh whose write met a conflict
-// asks again, because the session is no longer the one that was allowed.
+// The authorizer's answer is for the record that it was asked with. A refresh whose write met a
+// conflict asks again, because the session is no longer the one that was allowed.
 func TestRefresh_asksTheAuthorizerAgainOnceTheRecordHasChanged(t *testing.T) {
 	asked := 0
 	var meanwhile func()

@@ -199,8 +199,8 @@ func TestReuse_isToldThoughTheThiefHungUpAndTheReplyWasLost(t *testing.T) {
 	require.Equal(t, tokensession.ReasonReuse, rec.RevokeReason)
 }
 
-// The authorizer takes five minutes, and then another tab refreshes. Its write is much later than the
-// time when the first tab came, but not later than the clock.
+// The authorizer takes five minutes, and then another tab refreshes. Its write is much later than
+// the time when the first tab came, but not later than the clock.
 func TestRefresh_thatWaitedForMinutesGetsTheSuccessor(t *testing.T) {
 	b := newBench(t, tokensession.Config{})
 	first := b.start()
@@ -214,8 +214,8 @@ func TestRefresh_thatWaitedForMinutesGetsTheSuccessor(t *testing.T) {
 	require.Equal(t, winner.RefreshToken, loser.RefreshToken)
 }
 
-// A client comes a second before its session ends, and the first write takes two seconds and is lost.
-// The client came in time.
+// A client comes a second before its session ends, and the first write takes two seconds and is
+// lost. The client came in time.
 func TestRefresh_thatCameInTimeIsServedAfterTheEnd(t *testing.T) {
 	b := newBench(t, tokensession.Config{RefreshTTL: time.Hour})
 	first := b.start()
@@ -230,8 +230,8 @@ func TestRefresh_thatCameInTimeIsServedAfterTheEnd(t *testing.T) {
 	b.refresh(next.RefreshToken)
 }
 
-// Just before the end of a session a refresh puts that end off. The access token is of the session as
-// it is then, and lives as long as others.
+// Just before the end of a session a refresh puts that end off. The access token is of the session
+// as it is then, and lives as long as others.
 func TestRefresh_justBeforeTheEndGivesAWholeAccessToken(t *testing.T) {
 	b := newBench(t, tokensession.Config{RefreshTTL: time.Hour, AccessTTL: 15 * time.Minute})
 	first := b.start()
@@ -240,8 +240,9 @@ func TestRefresh_justBeforeTheEndGivesAWholeAccessToken(t *testing.T) {
 	require.Equal(t, b.now.Add(15*time.Minute), next.AccessExpiresAt)
 }
 
-// A Manager gives up, and its writes were all lost. Then another instance makes the same generation,
-// and somebody gets it. So the token that comes again later was consumed by somebody else.
+// A Manager gives up, and its writes were all lost. Then another instance makes the same
+// generation, and somebody gets it. So the token that comes again later was consumed by somebody
+// else.
 func TestRefresh_knowsWhatAnotherInstanceMadeFromItsOwn(t *testing.T) {
 	b := newBench(t, tokensession.Config{})
 	other, err := tokensession.New(testSigner(t), b.memory, tokensession.Config{Now: b.m.Now, RecoveryPeriod: tokensession.Strict})
@@ -258,8 +259,8 @@ func TestRefresh_knowsWhatAnotherInstanceMadeFromItsOwn(t *testing.T) {
 	require.ErrorIs(t, err, tokensession.ErrReused)
 }
 
-// A client hangs up after the write, so that its refresh is told to nobody. When it comes again, the
-// refresh is told as what it is: not as a replay, and not as one of a consumed token.
+// A client hangs up after the write, so that its refresh is told to nobody. When it comes again,
+// the refresh is told as what it is: not as a replay, and not as one of a consumed token.
 func TestRefresh_thatIsDoneAgainIsToldAsTheRefreshThatItIs(t *testing.T) {
 	b := newBench(t, tokensession.Config{})
 	first := b.start()

@@ -124,13 +124,13 @@ var base64URLAlphabet = func() (table [256]bool) {
 	return table
 }()
 
-// deriveKey makes the key of a session's refresh tokens from the host's key and the record. A nil host
-// key stands for none.
+// deriveKey makes the key of a session's refresh tokens from the host's key and the record. A nil
+// host key stands for none.
 //
-// It covers what no code ever changes of a record: whose session it is, by which issuer, for which client
-// and actor, and when it ends at the latest. Somebody who can write to the store and changes one of these
-// makes a forgery of every token of the session. Each field has its length before it, so that no two
-// records look alike.
+// It covers what no code ever changes of a record: whose session it is, by which issuer, for which
+// client and actor, and when it ends at the latest. Somebody who can write to the store and changes
+// one of these makes a forgery of every token of the session. Each field has its length before it,
+// so that no two records look alike.
 func deriveKey(hostKey []byte, rec Record) []byte {
 	if hostKey == nil {
 		return rec.Key

@@ -237,8 +237,8 @@ func TestRefreshKeys_areNeededToMakeAToken(t *testing.T) {
 	require.ErrorIs(t, err, tokensession.ErrInvalidToken)
 }
 
-// A host's key binds what no code changes of a record. Somebody who can write to the store and changes one
-// of these has no token of the session any more, and ends nothing.
+// A host's key binds what no code changes of a record. Somebody who can write to the store and
+// changes one of these has no token of the session any more, and ends nothing.
 func TestRefreshKeys_bindWhoseSessionItIs(t *testing.T) {
 	ctx := context.Background()
 	for name, change := range map[string]func(*tokensession.Record){

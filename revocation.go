@@ -33,8 +33,8 @@ func (m *Manager) Revoke(ctx context.Context, sessionID string, opts ...RevokeOp
 	return m.mustEnd(ctx, sessionID, o.reason)
 }
 
-// mustEnd is revoke for a caller who may never ask again. If the reply to the revocation is lost, so that
-// nobody knows whether it was written, it is carried out later.
+// mustEnd is revoke for a caller who may never ask again. If the reply to the revocation is lost,
+// so that nobody knows whether it was written, it is carried out later.
 func (m *Manager) mustEnd(ctx context.Context, sessionID string, reason Reason) error {
 	_, sent, err := m.revoke(ctx, sessionID, reason)
 	if err != nil && sent.ID != "" {
@@ -118,8 +118,8 @@ func (m *Manager) RevokeSubject(ctx context.Context, subject string, opts ...Rev
 	return n, err
 }
 
-// revokeAll ends one session after the other. One of which it cannot tell is ended later: if it has been
-// ended, the next call does not list it any more.
+// revokeAll ends one session after the other. One of which it cannot tell is ended later: if it has
+// been ended, the next call does not list it any more.
 func (m *Manager) revokeAll(ctx context.Context, records []Record, reason Reason) (int, error) {
 	n := 0
 	var failed error
@@ -136,8 +136,9 @@ func (m *Manager) revokeAll(ctx context.Context, records []Record, reason Reason
 	return n, failed
 }
 
-// revokeAtOnce has the store end the sessions in one call. If the store cannot tell whether it did, the
-// sessions listed before the call are those that it may have ended, so they are all ended later.
+// revokeAtOnce has the store end the sessions in one call. If the store cannot tell whether it did,
+// the sessions listed before the call are those that it may have ended, so they are all ended
+// later.
 func (m *Manager) revokeAtOnce(
 	ctx context.Context, store SubjectRevoker, subject string, o revokeOptions, listed []Record,
 ) (int, error) {
@@ -176,8 +177,8 @@ func (m *Manager) revokeAtOnce(
 	return len(records) + n, err
 }
 
-// Session returns a session by its ID, also one that has ended, while the store has a record of it. It is
-// [ErrNotFound] otherwise.
+// Session returns a session by its ID, also one that has ended, while the store has a record of it.
+// It is [ErrNotFound] otherwise.
 func (m *Manager) Session(ctx context.Context, sessionID string) (Session, error) {
 	rec, err := m.load(ctx, sessionID)
 	if err != nil {
@@ -199,8 +200,8 @@ func (m *Manager) Sessions(ctx context.Context, subject string) ([]Session, erro
 	return sessions, nil
 }
 
-// list returns the subject's live records, oldest login first. A record that cannot be read is told and
-// left out.
+// list returns the subject's live records, oldest login first. A record that cannot be read is told
+// and left out.
 func (m *Manager) list(ctx context.Context, subject string) ([]Record, error) {
 	records, unreadable, err := m.listed(ctx, subject)
 	if err != nil {
@@ -236,8 +237,8 @@ func (m *Manager) listed(
 	return records, unreadable, nil
 }
 
-// revoke ends a session, tells the host, and reports whether it was this call that ended it. If it fails
-// after a revocation was sent that may have been applied, it returns what was sent.
+// revoke ends a session, tells the host, and reports whether it was this call that ended it. If it
+// fails after a revocation was sent that may have been applied, it returns what was sent.
 func (m *Manager) revoke(
 	ctx context.Context, sessionID string, reason Reason,
 ) (ended bool, sent Record, err error) {
@@ -248,13 +249,14 @@ func (m *Manager) revoke(
 	return ended, rec, err
 }
 
-// end ends a session and returns it, and whether it was this call that ended it. With an error, it returns
-// the record of a revocation that may have been applied.
+// end ends a session and returns it, and whether it was this call that ended it. With an error, it
+// returns the record of a revocation that may have been applied.
 //
 // A session that has expired is revoked like any other. Otherwise a refresh that was presented just
 // before the session's end, and is still under way, could go through after the logout.
 //
-// Like a refresh, it looks again after a write whose reply was lost, and recognizes its own WriteID.
+// Like a refresh, it looks again after a write whose reply was lost, and recognizes its own
+// WriteID.
 func (m *Manager) end(
 	ctx context.Context, sessionID string, reason Reason,
 ) (_ Record, ended bool, _ error) {
@@ -292,9 +294,9 @@ func (m *Manager) end(
 	return sent, false, unavailable("revoking session "+sessionID, lastErr)
 }
 
-// ended denies a session that was just revoked, and tells the host. It denies from now on, not only from
-// RevokedAt: while the store took long to write the revocation, a replay may have made an access token
-// that is younger than RevokedAt.
+// ended denies a session that was just revoked, and tells the host. It denies from now on, not only
+// from RevokedAt: while the store took long to write the revocation, a replay may have made an
+// access token that is younger than RevokedAt.
 func (m *Manager) ended(ctx context.Context, rec Record) {
 	m.deny(rec.ID, later(m.now(), rec.RevokedAt))
 	m.endings.take(rec.ID)

@@ -269,7 +269,8 @@ func TestSession_isFoundWhileThereIsARecord(t *testing.T) {
 	requireUnavailableFor(t, err, testkit.ErrDown)
 }
 
-// An ended session's record goes as soon as nothing needs it, however long the session would have lasted.
+// An ended session's record goes as soon as nothing needs it, however long the session would have
+// lasted.
 func TestKeepEnded_recordsOfEndedSessionsGo(t *testing.T) {
 	for name, end := range map[string]func(w *world, tokens tokensession.Tokens){
 		"Revoke": func(w *world, tokens tokensession.Tokens) {

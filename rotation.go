@@ -18,10 +18,10 @@ import "time"
 // generation 6, which displaces 5. Should somebody else hold 5, the next use of it shows up as
 // reuse.
 //
-// A thief copies generation 4 and uses it. Now the thief holds 5, and the owner still holds 4. If the
-// owner comes back within the recovery period, the owner gets 6, and the thief's next use of 5 is
-// reuse. If the owner comes later, the owner's own 4 is reuse. If the owner refreshes first, it is the
-// same with the parts exchanged. In each case the session is revoked, and both are out.
+// A thief copies generation 4 and uses it. Now the thief holds 5, and the owner still holds 4. If
+// the owner comes back within the recovery period, the owner gets 6, and the thief's next use of 5
+// is reuse. If the owner comes later, the owner's own 4 is reuse. If the owner refreshes first, it
+// is the same with the parts exchanged. In each case the session is revoked, and both are out.
 
 // An outcome is what presenting a genuine refresh token leads to.
 type outcome uint8
@@ -59,9 +59,9 @@ type presentation struct {
 	author author // of the record's live generation
 }
 
-// An author says what this process knows about the call that made the live generation of a record, and
-// so about whether anybody has received its token. The zero value is the answer of a process that knows
-// nothing.
+// An author says what this process knows about the call that made the live generation of a record,
+// and so about whether anybody has received its token. The zero value is the answer of a process
+// that knows nothing.
 type author uint8
 
 const (
@@ -73,23 +73,23 @@ const (
 // decide says what a presentation of rec leads to. judge knows the record and the time only. Three
 // things that this process knows can change its answer.
 //
-// Good: an earlier attempt of this call found the token good. While the host's authorizer or the store
-// took long, others may have refreshed the same session, and overtaken this call. That the clock went on
-// meanwhile is no fault of the client, so the token is judged as if it had come when the last of them
-// wrote. If it is reuse even so, there is no successor any more that this client could get. That proves
-// no theft. So there is no verdict, and the client tries again. Without a grace period, losing a race
-// is reuse.
+// Good: an earlier attempt of this call found the token good. While the host's authorizer or the
+// store took long, others may have refreshed the same session, and overtaken this call. That the
+// clock went on meanwhile is no fault of the client, so the token is judged as if it had come when
+// the last of them wrote. If it is reuse even so, there is no successor any more that this client
+// could get. That proves no theft. So there is no verdict, and the client tries again. Without a
+// grace period, losing a race is reuse.
 //
-// Denied: this process can know of a revocation that the record does not have, because a failover lost
-// the write, or because the reply to it was lost. A revocation is never undone, so it is written again.
-// Reuse ends the session, too, and is the more important news.
+// Denied: this process can know of a revocation that the record does not have, because a failover
+// lost the write, or because the reply to it was lost. A revocation is never undone, so it is
+// written again. Reuse ends the session, too, and is the more important news.
 //
 // Author: perhaps nobody has received the token of the live generation. If the grace period is over
-// while the call that made it still runs, then the write took long, in a store that stalls. If that call
-// had to give up, its client was told to come again. In both cases nobody can have heard of the
-// successor before now. So this client gets it, and its grace period begins anew. But if a call gave up
-// and the period is over, another instance may have replayed the successor to somebody. Then a new one
-// displaces it, so that the use of the old one would show up as reuse.
+// while the call that made it still runs, then the write took long, in a store that stalls. If that
+// call had to give up, its client was told to come again. In both cases nobody can have heard of
+// the successor before now. So this client gets it, and its grace period begins anew. But if a call
+// gave up and the period is over, another instance may have replayed the successor to somebody.
+// Then a new one displaces it, so that the use of the old one would show up as reuse.
 func (r rules) decide(rec Record, p presentation) outcome {
 	overtaken := p.good && rec.Generation > p.reached && r.grace > 0
 	at := p.at
@@ -112,9 +112,10 @@ func (r rules) decide(rec Record, p presentation) outcome {
 	return what
 }
 
-// byAuthor is the third part of decide, for the predecessor's generation. Late says that most of the grace
-// period is over. If the call that made the live generation still runs then, a replay has to begin the
-// period anew, too: that call may have to give up, and its client would come again when it is over.
+// byAuthor is the third part of decide, for the predecessor's generation. Late says that most of
+// the grace period is over. If the call that made the live generation still runs then, a replay has
+// to begin the period anew, too: that call may have to give up, and its client would come again
+// when it is over.
 func (r rules) byAuthor(what outcome, a author, late bool) outcome {
 	switch {
 	case a == running && what == replayed && late:
@@ -130,8 +131,8 @@ func (r rules) byAuthor(what outcome, a author, late bool) outcome {
 	}
 }
 
-// judge says what presenting generation n leads to, by the record alone. The periods are measured up to
-// at, when the token came; now only shows whether another clock is ahead.
+// judge says what presenting generation n leads to, by the record alone. The periods are measured
+// up to at, when the token came; now only shows whether another clock is ahead.
 //
 // The order is by generation, never by clock: instances' clocks differ, and a clock can stand
 // still. A record that became live well after now was written by a clock that is ahead. It opens no
@@ -165,10 +166,11 @@ func (r rules) judge(rec Record, n uint64, at, now time.Time) outcome {
 // possible never slides. A renewal leaves the generations as they are, so that a successor that a
 // recovery has displaced cannot come back.
 //
-// RotatedAt and ConsumedAt are always now. If the last rotation is later than now, because the clock was
-// put back, the idle end is counted from it, so that this shortens no session.
+// RotatedAt and ConsumedAt are always now. If the last rotation is later than now, because the
+// clock was put back, the idle end is counted from it, so that this shortens no session.
 //
-// The session's own periods, as they were chosen at login, count, or these rules' if they are shorter.
+// The session's own periods, as they were chosen at login, count, or these rules' if they are
+// shorter.
 func (r rules) next(what outcome, rec Record, n uint64, now time.Time) Record {
 	switch what {
 	case rotated, healed:
@@ -196,8 +198,8 @@ func (r Record) replacing() Record {
 	return r
 }
 
-// absoluteEnd returns when a session ends whatever happens, or the zero time. MaxExpiresAt was written at
-// login and never changes. A shorter lifetime of these rules holds at once.
+// absoluteEnd returns when a session ends whatever happens, or the zero time. MaxExpiresAt was
+// written at login and never changes. A shorter lifetime of these rules holds at once.
 func (r rules) absoluteEnd(rec Record) time.Time {
 	if r.maxLifetime <= 0 {
 		return rec.MaxExpiresAt
@@ -206,9 +208,9 @@ func (r rules) absoluteEnd(rec Record) time.Time {
 }
 
 // end returns when a session ends unless it is refreshed. That is ExpiresAt, unless these rules are
-// shorter than those that it was written under. Then it is as much earlier as the idle time is shorter.
-// But it is not earlier than the idle time after the last rotation: ExpiresAt may have been cut to the
-// absolute end, or been written under these rules.
+// shorter than those that it was written under. Then it is as much earlier as the idle time is
+// shorter. But it is not earlier than the idle time after the last rotation: ExpiresAt may have
+// been cut to the absolute end, or been written under these rules.
 func (r rules) end(rec Record) time.Time {
 	end := rec.ExpiresAt
 	if excess := rec.IdleTTL - r.refreshTTL; excess > 0 {
@@ -230,9 +232,9 @@ func (r rules) revoke(rec Record, now time.Time, reason Reason) Record {
 	return rec
 }
 
-// revoke returns the record as revoked. No other function sets RevokedAt, and none clears it. It is not
-// before the last refresh, even if the clock was put back, because access tokens are refused from then on
-// for as long as they live.
+// revoke returns the record as revoked. No other function sets RevokedAt, and none clears it. It is
+// not before the last refresh, even if the clock was put back, because access tokens are refused
+// from then on for as long as they live.
 func (r Record) revoke(now time.Time, reason Reason) Record {
 	r.RevokedAt, r.RevokeReason = later(now, r.RotatedAt), reason
 	return r.replacing()

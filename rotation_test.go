@@ -184,8 +184,8 @@ func TestRefresh_endsAnIdleSessionToTheMicrosecond(t *testing.T) {
 	}
 }
 
-// A record that has expired may be old news: of a replica, or of a node that is no longer the master.
-// Until the store has taken a write of it, that is no verdict.
+// A record that has expired may be old news: of a replica, or of a node that is no longer the
+// master. Until the store has taken a write of it, that is no verdict.
 func TestRefresh_ofAnExpiredRecordIsConfirmed(t *testing.T) {
 	for name, c := range map[string]struct {
 		swap testkit.Step
@@ -254,7 +254,8 @@ func TestRefresh_usesTheShorterOfTheSessionsPeriodsAndConfigs(t *testing.T) {
 	require.ErrorIs(t, err, tokensession.ErrExpired, "it ended as the last refresh said")
 }
 
-// Near its absolute end a session's idle end was cut. A shorter RefreshTTL must not shorten it twice.
+// Near its absolute end a session's idle end was cut. A shorter RefreshTTL must not shorten it
+// twice.
 func TestRefresh_doesNotShortenASessionTwiceNearItsEnd(t *testing.T) {
 	w := newWorld(t, tokensession.Config{RefreshTTL: 20 * 24 * time.Hour})
 	tokens := w.start()
@@ -266,7 +267,8 @@ func TestRefresh_doesNotShortenASessionTwiceNearItsEnd(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A session is of one issuer. Another application on the same store cannot use it, list it or end it.
+// A session is of one issuer. Another application on the same store cannot use it, list it or end
+// it.
 func TestIssuer_sessionsOfOthersAreNotOurs(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t, tokensession.Config{})

@@ -140,8 +140,8 @@ func TestRun_knowsWhatWasRevokedBeforeItBegan(t *testing.T) {
 	})
 }
 
-// A transaction that set At long before it was committed, or an instance whose clock is behind by as
-// much as the leeway allows for.
+// A transaction that set At long before it was committed, or an instance whose clock is behind by
+// as much as the leeway allows for.
 func TestRun_findsACommitThatCameLate(t *testing.T) {
 	for name, c := range map[string]struct{ leeway, late, within time.Duration }{
 		"within the overlap":                  {0, 5 * time.Second, time.Second},

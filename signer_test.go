@@ -34,8 +34,9 @@ func kidOf(t testing.TB, token string) string {
 	return h.Kid
 }
 
-// TestRotate_publishesThenSignsThenRetires walks through a rotation: the old key signs until signFrom, and its tokens
-// live until each has expired; the new one is published before anything is signed with it.
+// TestRotate_publishesThenSignsThenRetires walks through a rotation: the old key signs until
+// signFrom, and its tokens live until each has expired; the new one is published before anything is
+// signed with it.
 func TestRotate_publishesThenSignsThenRetires(t *testing.T) {
 	const ttl, leeway = 20 * time.Minute, 3 * time.Second
 	k1, k2 := testKeyFor("EdDSA"), testKeyFor("ES256")
@@ -89,7 +90,8 @@ func TestRotate_publishesThenSignsThenRetires(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Two Managers share a signer, say one for browsers and one for machines: a key lives as long as the longer tokens.
+// Two Managers share a signer, say one for browsers and one for machines: a key lives as long as
+// the longer tokens.
 func TestRotate_keepsAKeyForTheLongestTokensItSigned(t *testing.T) {
 	for name, other := range map[string]time.Duration{"before": 2 * time.Hour, "after": time.Minute} {
 		t.Run(name, func(t *testing.T) {
@@ -112,8 +114,8 @@ func TestRotate_keepsAKeyForTheLongestTokensItSigned(t *testing.T) {
 	}
 }
 
-// TestRotate_asksNothingOfAnUnhurriedVerifier: one that fetched the JWKS before a rotation, and again at any time
-// between Rotate and signFrom, never meets a token that it cannot verify.
+// TestRotate_asksNothingOfAnUnhurriedVerifier: one that fetched the JWKS before a rotation, and
+// again at any time between Rotate and signFrom, never meets a token that it cannot verify.
 func TestRotate_asksNothingOfAnUnhurriedVerifier(t *testing.T) {
 	b := newAccessBench(t, testKeyFor("ES384"), tokensession.AccessConfig{}, tokensession.Config{})
 	keys := testKeys()
@@ -187,7 +189,8 @@ func TestRotate_refuses(t *testing.T) {
 	require.Equal(t, []string{k2.key.ID()}, kids(t, b.signer.JWKS()), "no refused call left a trace")
 }
 
-// TestRetire_atOnce is jwkset's GHSA-675f-rq2r-jw82: a key that was removed went on verifying out of a cache.
+// TestRetire_atOnce is jwkset's GHSA-675f-rq2r-jw82: a key that was removed went on verifying out
+// of a cache.
 func TestRetire_atOnce(t *testing.T) {
 	k1, k2 := testKeyFor("EdDSA"), testKeyFor("ES256")
 	b := newAccessBench(t, k1, tokensession.AccessConfig{}, tokensession.Config{})
@@ -231,7 +234,8 @@ func requireNoKey(t *testing.T, err error, kid string) {
 	require.NotErrorIs(t, err, tokensession.ErrNotFound)
 }
 
-// TestRetire_ofAKeyThatHasNotSigned leaves the times of the others as they are: verifiers may not have the one after it.
+// TestRetire_ofAKeyThatHasNotSigned leaves the times of the others as they are: verifiers may not
+// have the one after it.
 func TestRetire_ofAKeyThatHasNotSigned(t *testing.T) {
 	keys := testKeys()
 	b := newAccessBench(t, keys[0], tokensession.AccessConfig{}, tokensession.Config{})
@@ -249,8 +253,8 @@ func TestRetire_ofAKeyThatHasNotSigned(t *testing.T) {
 	require.Equal(t, []string{keys[2].key.ID()}, kids(t, b.signer.JWKS()))
 }
 
-// TestRetire_ofTheKeyThatSigns lets its successor sign at once and not the key before it, which verifiers may have
-// forgotten.
+// TestRetire_ofTheKeyThatSigns lets its successor sign at once and not the key before it, which
+// verifiers may have forgotten.
 func TestRetire_ofTheKeyThatSigns(t *testing.T) {
 	for name, since := range map[string]time.Duration{"for an hour": time.Hour, "since this moment": 0} {
 		t.Run(name, func(t *testing.T) {
@@ -270,7 +274,8 @@ func TestRetire_ofTheKeyThatSigns(t *testing.T) {
 	}
 }
 
-// TestJWKS_hasPublicMembersOnly checks the set's form: RFC 7517, RFC 7518 section 6 and RFC 8037 section 2.
+// TestJWKS_hasPublicMembersOnly checks the set's form: RFC 7517, RFC 7518 section 6 and RFC 8037
+// section 2.
 func TestJWKS_hasPublicMembersOnly(t *testing.T) {
 	members := map[string][]string{
 		"OKP": {"alg", "crv", "kid", "kty", "use", "x"}, "EC": {"alg", "crv", "kid", "kty", "use", "x", "y"}, "RSA": {"alg", "e", "kid", "kty", "n", "use"},

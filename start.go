@@ -38,7 +38,8 @@ func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption
 	if err != nil {
 		detached, cancel := detach(ctx)
 		defer cancel()
-		// The session may be there, and nobody gets its tokens. So it is ended, as far as that can be done.
+		// The session may be there, and nobody gets its tokens. So it is ended, as far as that can
+		// be done.
 		_, _, _ = m.end(detached, rec.ID, ReasonRevoked)
 		return Tokens{}, err
 	}
@@ -97,9 +98,9 @@ func (m *Manager) create(ctx context.Context, rec Record) error {
 
 // queueUp makes a record the newest of its subject, if there is a limit on the number of sessions.
 //
-// MaxSessions ends the oldest session by CreatedAt. If the clock stands still, or another instance's
-// clock runs ahead, the new login could count as the oldest and end itself. So its CreatedAt is moved
-// just past the newest one.
+// MaxSessions ends the oldest session by CreatedAt. If the clock stands still, or another
+// instance's clock runs ahead, the new login could count as the oldest and end itself. So its
+// CreatedAt is moved just past the newest one.
 func (m *Manager) queueUp(ctx context.Context, rec *Record) error {
 	if m.cfg.MaxSessions == 0 {
 		return nil
@@ -114,8 +115,8 @@ func (m *Manager) queueUp(ctx context.Context, rec *Record) error {
 	return nil
 }
 
-// makeRoom ends the oldest sessions beyond MaxSessions, and then the one that the new one replaces. The
-// replaced one comes last, because a user whose login fails should still have it.
+// makeRoom ends the oldest sessions beyond MaxSessions, and then the one that the new one replaces.
+// The replaced one comes last, because a user whose login fails should still have it.
 func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string) error {
 	if replacing == created.ID {
 		replacing = ""

@@ -10,63 +10,68 @@ import (
 )
 
 // A RefreshStore keeps one [Record] a session. [NewMemoryStore] is one; the modules redisstore and
-// sqlstore hold others. Most users never call these methods: a [Manager] does. Those who write a store
-// run [storetest] over it.
+// sqlstore hold others. Most users never call these methods: a [Manager] does. Those who write a
+// store run [storetest] over it.
 //
 // Every method MUST be safe for concurrent use, from several processes if the store is shared by
-// several. If the context has ended before the call, it MUST return the context's error, wrapped or not,
-// and change nothing.
+// several. If the context has ended before the call, it MUST return the context's error, wrapped or
+// not, and change nothing.
 //
-// Every field of a record but Replaces MUST come back as it was written, times to the microsecond and in
-// UTC. A zero time MUST come back as a zero time. Neither side may see the other's later changes to a map
-// or slice.
+// Every field of a record but Replaces MUST come back as it was written, times to the microsecond
+// and in UTC. A zero time MUST come back as a zero time. Neither side may see the other's later
+// changes to a map or slice.
 //
-// A record whose ExpiresAt has passed MAY be dropped at any time, and MUST NOT be dropped before. A record
-// that is already expired when it is written MUST be accepted; it MUST NOT then be kept for ever.
+// A record whose ExpiresAt has passed MAY be dropped at any time, and MUST NOT be dropped before. A
+// record that is already expired when it is written MUST be accepted; it MUST NOT then be kept for
+// ever.
 //
-// An error that is none of [ErrNotFound], [ErrExists] and [ErrConflict] means that the store could not
-// tell, and that a write may or may not have been applied. A store MUST NOT return one of the three when
-// it could not tell.
+// An error that is none of [ErrNotFound], [ErrExists] and [ErrConflict] means that the store could
+// not tell, and that a write may or may not have been applied. A store MUST NOT return one of the
+// three when it could not tell.
 //
 // ErrNotFound ends a login, so an empty answer is no ErrNotFound yet. A read can be empty for many
-// reasons: it went to a replica that lags behind, to a node that is no longer the master, through a pooler
-// that mixed up two clients' statements, or to a table whose rows are hidden from this role. So before
-// Load or Swap returns ErrNotFound, and before List returns no record, the store MUST have confirmed the
-// absence by something that only the current master can do, after the call began. A confirmation MAY serve
-// all calls that read before it. If it fails, the error is another one.
+// reasons: it went to a replica that lags behind, to a node that is no longer the master, through a
+// pooler that mixed up two clients' statements, or to a table whose rows are hidden from this role.
+// So before Load or Swap returns ErrNotFound, and before List returns no record, the store MUST
+// have confirmed the absence by something that only the current master can do, after the call
+// began. A confirmation MAY serve all calls that read before it. If it fails, the error is another
+// one.
 //
-// A record of a form that a later version of the store writes is no absence either: it is an error, and it
-// stays as it is. So is a record that cannot be read.
+// A record of a form that a later version of the store writes is no absence either: it is an error,
+// and it stays as it is. So is a record that cannot be read.
 //
-// A store may wrap another one, say to count its calls. It then has a method Unwrap() RefreshStore, so
-// that the optional abilities of the store inside are found: [Sweeper], [RevocationFeed],
-// [RevocationNotifier] and [SubjectRevoker]. If the wrapper has one of these itself, that is the one used.
-// A call of such an ability goes to the store inside directly, past a wrapper that does not have it.
+// A store may wrap another one, say to count its calls. It then has a method Unwrap() RefreshStore,
+// so that the optional abilities of the store inside are found: [Sweeper], [RevocationFeed],
+// [RevocationNotifier] and [SubjectRevoker]. If the wrapper has one of these itself, that is the
+// one used. A call of such an ability goes to the store inside directly, past a wrapper that does
+// not have it.
 //
 // [storetest]: https://pkg.go.dev/github.com/seed67bc9b7f/tokensession/storetest
 type RefreshStore interface {
 	// Create adds a record, whose Version is 1. If there is a record with this ID it MUST return
-	// [ErrExists] and leave that record as it is. If that record's WriteID is the one to be written, it MAY
-	// return nil instead, because the write has been applied already.
+	// [ErrExists] and leave that record as it is. If that record's WriteID is the one to be
+	// written, it MAY return nil instead, because the write has been applied already.
 	Create(ctx context.Context, rec Record) error
 
-	// Load returns the record with this ID, or a confirmed [ErrNotFound]. It MUST see every write that was
-	// acknowledged before it was called: reading from an asynchronous replica breaks sessions.
+	// Load returns the record with this ID, or a confirmed [ErrNotFound]. It MUST see every write
+	// that was acknowledged before it was called: reading from an asynchronous replica breaks
+	// sessions.
 	Load(ctx context.Context, id string) (Record, error)
 
-	// Swap replaces the record with next's ID by next, atomically. It MUST return [ErrConflict], and leave
-	// the stored record as it is, unless the stored Version is next.Version-1, the stored WriteID is
-	// next.Replaces, and the stored RevokedAt is zero. The version alone is not enough, because after a
-	// failover that lost writes, another write can have made the same one. A revocation is never undone.
+	// Swap replaces the record with next's ID by next, atomically. It MUST return [ErrConflict],
+	// and leave the stored record as it is, unless the stored Version is next.Version-1, the stored
+	// WriteID is next.Replaces, and the stored RevokedAt is zero. The version alone is not enough,
+	// because after a failover that lost writes, another write can have made the same one. A
+	// revocation is never undone.
 	//
-	// If the stored record has next's Version and WriteID, the write has been applied already, and Swap
-	// MAY return nil instead. It MUST return [ErrNotFound] if there is no such record, confirmed as for
-	// Load, and MUST NOT create one.
+	// If the stored record has next's Version and WriteID, the write has been applied already, and
+	// Swap MAY return nil instead. It MUST return [ErrNotFound] if there is no such record,
+	// confirmed as for Load, and MUST NOT create one.
 	Swap(ctx context.Context, next Record) error
 
-	// List returns the subject's records, oldest CreatedAt first. It MUST include every record that is
-	// neither expired nor revoked, and MAY include others. A subject without records is an empty list,
-	// confirmed as for Load, and no error. Subjects differ when their bytes differ.
+	// List returns the subject's records, oldest CreatedAt first. It MUST include every record that
+	// is neither expired nor revoked, and MAY include others. A subject without records is an empty
+	// list, confirmed as for Load, and no error. Subjects differ when their bytes differ.
 	//
 	// If a record cannot be read, List MUST return the others together with an error that wraps
 	// [ErrUnreadable].
@@ -88,56 +93,60 @@ func ability[T any](store RefreshStore) (T, bool) {
 	}
 }
 
-// A Sweeper is a [RefreshStore] that has to be told to drop expired records. [Manager.Run] calls it. A
-// store without it drops them by itself, or keeps them.
+// A Sweeper is a [RefreshStore] that has to be told to drop expired records. [Manager.Run] calls
+// it. A store without it drops them by itself, or keeps them.
 type Sweeper interface {
-	// Sweep drops up to limit records with ExpiresAt <= now and returns how many it dropped. It MUST NOT
-	// drop others.
+	// Sweep drops up to limit records with ExpiresAt <= now and returns how many it dropped. It
+	// MUST NOT drop others.
 	Sweep(ctx context.Context, now time.Time, limit int) (int, error)
 }
 
-// A RevocationFeed is a [RefreshStore] that can tell which sessions were revoked lately, and of which the
-// access tokens are outdated. [Manager.Run] asks it again and again, which is how a revocation reaches
-// access tokens on other instances. With a store that has no feed, an instance knows only of the
-// revocations made through it.
+// A RevocationFeed is a [RefreshStore] that can tell which sessions were revoked lately, and of
+// which the access tokens are outdated. [Manager.Run] asks it again and again, which is how a
+// revocation reaches access tokens on other instances. With a store that has no feed, an instance
+// knows only of the revocations made through it.
 type RevocationFeed interface {
-	// Revocations calls page, as often as it takes, with the revocations and outdatings whose At is since
-	// or later, in any order. It MAY give earlier ones, and one more than once. It MUST give each one from
-	// when the write that made it was acknowledged until 24 hours after At, or until the record expired.
-	// The slice is page's only until it returns. A page SHOULD hold no more than a few thousand, so that
-	// nobody has to hold all of them. An error of page ends the call, which then returns it.
+	// Revocations calls page, as often as it takes, with the revocations and outdatings whose At is
+	// since or later, in any order. It MAY give earlier ones, and one more than once. It MUST give
+	// each one from when the write that made it was acknowledged until 24 hours after At, or until
+	// the record expired. The slice is page's only until it returns. A page SHOULD hold no more
+	// than a few thousand, so that nobody has to hold all of them. An error of page ends the call,
+	// which then returns it.
 	//
-	// One record that cannot be read must not hide the others. If what cannot be read is when a session
-	// was revoked, it is given with a zero At. Any other unreadable record is left out, and when all pages
-	// have been given, Revocations MUST return an error that wraps [ErrUnreadable] and names the record.
+	// One record that cannot be read must not hide the others. If what cannot be read is when a
+	// session was revoked, it is given with a zero At. Any other unreadable record is left out, and
+	// when all pages have been given, Revocations MUST return an error that wraps [ErrUnreadable]
+	// and names the record.
 	Revocations(ctx context.Context, since time.Time, page func([]Revocation) error) error
 }
 
-// A RevocationNotifier is a [RevocationFeed] that knows when there is news. With it, [Manager.Run] looks at
-// the feed as soon as something is there, and rarely otherwise. Without it, Run asks every second.
+// A RevocationNotifier is a [RevocationFeed] that knows when there is news. With it, [Manager.Run]
+// looks at the feed as soon as something is there, and rarely otherwise. Without it, Run asks every
+// second.
 type RevocationNotifier interface {
-	// Notified returns nil as soon as there may be something new in the feed. News between two calls, and
-	// a connection made anew, MUST make the next call return at once. An error means that notifying does
-	// not work now: Run polls as if there were no notifier, and calls again later.
+	// Notified returns nil as soon as there may be something new in the feed. News between two
+	// calls, and a connection made anew, MUST make the next call return at once. An error means
+	// that notifying does not work now: Run polls as if there were no notifier, and calls again
+	// later.
 	Notified(ctx context.Context) error
 }
 
-// A Revocation says that a session was revoked, or that its older access tokens are outdated, and when, by
-// the clock of the instance that did it.
+// A Revocation says that a session was revoked, or that its older access tokens are outdated, and
+// when, by the clock of the instance that did it.
 type Revocation struct {
 	SessionID string
 	At        time.Time // zero: revoked at a time that cannot be read
 	Epoch     uint64    // 0: revoked; otherwise access tokens of earlier epochs are outdated
 }
 
-// A SubjectRevoker is a [RefreshStore] that can revoke all of a subject's sessions at one stroke. With a
-// store that is none, [Manager.RevokeSubject] lists them and swaps one after the other.
+// A SubjectRevoker is a [RefreshStore] that can revoke all of a subject's sessions at one stroke.
+// With a store that is none, [Manager.RevokeSubject] lists them and swaps one after the other.
 type SubjectRevoker interface {
-	// RevokeSubject sets RevokedAt, RevokeReason and WriteID, and counts up Version, of every record of
-	// r.Subject that is of one of r.Issuers, is not revoked, has ExpiresAt > r.At, and whose ID is not in
-	// r.Keep. RevokedAt becomes the later one of r.At and the record's RotatedAt: others deny its access
-	// tokens from then on for as long as these live. ExpiresAt becomes r.KeepUntil if that is earlier. It
-	// returns the records as they are now. Called again
+	// RevokeSubject sets RevokedAt, RevokeReason and WriteID, and counts up Version, of every
+	// record of r.Subject that is of one of r.Issuers, is not revoked, has ExpiresAt > r.At, and
+	// whose ID is not in r.Keep. RevokedAt becomes the later one of r.At and the record's
+	// RotatedAt: others deny its access tokens from then on for as long as these live. ExpiresAt
+	// becomes r.KeepUntil if that is earlier. It returns the records as they are now. Called again
 	// with the same WriteID it MUST return them again.
 	RevokeSubject(ctx context.Context, r SubjectRevocation) ([]Record, error)
 }
@@ -151,20 +160,20 @@ type SubjectRevocation struct {
 	Reason  Reason
 	WriteID string
 
-	// KeepUntil is when the ended sessions' records may be dropped, if they do not expire earlier. Zero: when
-	// they expire.
+	// KeepUntil is when the ended sessions' records may be dropped, if they do not expire earlier.
+	// Zero: when they expire.
 	KeepUntil time.Time
 }
 
-// A Record is what a [RefreshStore] keeps of a session. No token can be made from one: a refresh token
-// needs the session's handle, which is in the token only, and of which the ID is a hash.
+// A Record is what a [RefreshStore] keeps of a session. No token can be made from one: a refresh
+// token needs the session's handle, which is in the token only, and of which the ID is a hash.
 type Record struct {
 	ID      string // 22 characters of base64url, primary key
 	Version uint64 // 1 when created, one more with each write
 	WriteID string // 22 characters of base64url, another one each write
 
-	// Replaces is for Swap alone: the WriteID that the stored record has to have. It is not stored, and is
-	// empty in a record that a store returns.
+	// Replaces is for Swap alone: the WriteID that the stored record has to have. It is not stored,
+	// and is empty in a record that a store returns.
 	Replaces string
 
 	Issuer     string // of the session's access tokens

@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A record is dropped from its shard first and from the index of subjects then, and somebody may look in between.
+// A record is dropped from its shard first and from the index of subjects then, and somebody may
+// look in between.
 func TestMemoryStore_listsTheOthersWhileOneIsBeingDropped(t *testing.T) {
 	store := NewMemoryStore()
 	for _, id := range []string{"going", "staying"} {

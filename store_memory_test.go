@@ -13,10 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What every store has to do is in storetest. Here is what only MemoryStore promises: how it forgets, in which order it
-// lists, and what it costs.
+// What every store has to do is in storetest. Here is what only MemoryStore promises: how it
+// forgets, in which order it lists, and what it costs.
 
-// memoryShards is the number of writes after which every shard has had its turn to drop expired records.
+// memoryShards is the number of writes after which every shard has had its turn to drop expired
+// records.
 const memoryShards = 64
 
 var epoch = time.Date(2026, 3, 1, 9, 30, 0, 0, time.UTC)
@@ -74,8 +75,8 @@ func TestMemoryStore_dropsExpiredRecordsOnLaterWrites(t *testing.T) {
 	}
 }
 
-// A Manager with MaxSessions puts a login behind those that were made while a clock was ahead. Nobody else's session, nor
-// the word of a revocation, may go before its time for that.
+// A Manager with MaxSessions puts a login behind those that were made while a clock was ahead.
+// Nobody else's session, nor the word of a revocation, may go before its time for that.
 func TestMemoryStore_doesNotGoByCreatedAt(t *testing.T) {
 	store := tokensession.NewMemoryStore()
 	mustCreate(t, store, memoryRecord("live", "alice", epoch, time.Hour))
@@ -267,8 +268,8 @@ func TestMemoryStore_forgetsRevocationsOfExpiredRecordsAndOfOldDays(t *testing.T
 	}
 }
 
-// Sessions began while a clock was ahead, which was put right since. A Manager revokes one at the time of its last
-// refresh, which is still to come: nothing that lives may be dropped for that.
+// Sessions began while a clock was ahead, which was put right since. A Manager revokes one at the
+// time of its last refresh, which is still to come: nothing that lives may be dropped for that.
 func TestMemoryStore_doesNotGoByARevocationsTimeThatWasMoved(t *testing.T) {
 	for name, revoke := range map[string]func(*tokensession.MemoryStore, tokensession.Record) error{
 		"Swap": func(store *tokensession.MemoryStore, rec tokensession.Record) error {
@@ -329,7 +330,8 @@ func TestMemoryStore_worksInSynctestBubble(t *testing.T) {
 	})
 }
 
-// The parallel one is for the race detector. It also compares the index with the records afterwards.
+// The parallel one is for the race detector. It also compares the index with the records
+// afterwards.
 func TestMemoryStore_keepsItsIndexThroughParallelUse(t *testing.T) {
 	ctx := context.Background()
 	store := tokensession.NewMemoryStore()
@@ -443,7 +445,8 @@ var benchAttributes = []map[string]string{nil, {
 	"user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
 }}
 
-// benchRecord returns a record as a Manager would write it: the nth of many, with a subject of 16 bytes.
+// benchRecord returns a record as a Manager would write it: the nth of many, with a subject of 16
+// bytes.
 func benchRecord(n int, attributes map[string]string) tokensession.Record {
 	now := epoch.Add(time.Duration(n) * 1709 * time.Microsecond)
 	key := make([]byte, 32)
@@ -457,7 +460,8 @@ func benchRecord(n int, attributes map[string]string) tokensession.Record {
 	}
 }
 
-// BenchmarkMemoryStore_refresh does what a refresh asks of the store: a Load and a Swap, among 100,000 sessions.
+// BenchmarkMemoryStore_refresh does what a refresh asks of the store: a Load and a Swap, among
+// 100,000 sessions.
 func BenchmarkMemoryStore_refresh(b *testing.B) {
 	const sessions = 100_000
 	for _, attributes := range benchAttributes {

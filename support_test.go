@@ -101,8 +101,9 @@ func (w *world) manager(
 		cfg.Now = w.clock.Now
 	}
 	if cfg.RecoveryPeriod == 0 {
-		// Most tests are about what happens after the grace period, which recovery would forgive. So
-		// it is off here unless a test turns it on; TestRecoveryPeriod_isOnByDefault is about the default.
+		// Most tests are about what happens after the grace period, which recovery would forgive.
+		// So it is off here unless a test turns it on; TestRecoveryPeriod_isOnByDefault is about
+		// the default.
 		cfg.RecoveryPeriod = tokensession.Strict
 	}
 	cfg.OnEvent = events.Add

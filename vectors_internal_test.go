@@ -15,8 +15,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/internal/strictjson"
 )
 
-// vectorsEnv is the environment variable with the folder of Wycheproof's test vectors. They are in no requirement of this
-// module: the module in test/vectors has them, and runs this test.
+// vectorsEnv is the environment variable with the folder of Wycheproof's test vectors. They are in
+// no requirement of this module: the module in test/vectors has them, and runs this test.
 const vectorsEnv = "TOKENSESSION_VECTORS"
 
 // A vectorFile is a file of test vectors for JWS or JWK, of which both have the same form.
@@ -61,11 +61,13 @@ var vectorExceptions = map[string]map[int]string{
 // otherAlgorithms are those of keys that we refuse, so that nothing of theirs verifies.
 var otherAlgorithms = []string{"RS384", "RS512", "PS384", "PS512", "HS384", "HS512"}
 
-// TestVectors_ofWycheproof runs the vectors for JWS and JWK as far as we verify anything like them. Their payloads are no
-// claims and their headers not ours, so that none is an access token: each is refused as it stands. To see what becomes
-// of its signature, its header is let in if it is one in strict base64url with the key's alg, in the place of the one that
-// we would match; and it counts as accepted if nothing but its payload is then found wanting. So this shows how keys are
-// read, and the alphabet, the encoding, the signature's form and the signature verified; not how headers are refused.
+// TestVectors_ofWycheproof runs the vectors for JWS and JWK as far as we verify anything like them.
+// Their payloads are no claims and their headers not ours, so that none is an access token: each is
+// refused as it stands. To see what becomes of its signature, its header is let in if it is one in
+// strict base64url with the key's alg, in the place of the one that we would match; and it counts
+// as accepted if nothing but its payload is then found wanting. So this shows how keys are read,
+// and the alphabet, the encoding, the signature's form and the signature verified; not how headers
+// are refused.
 func TestVectors_ofWycheproof(t *testing.T) {
 	folder := os.Getenv(vectorsEnv)
 	if folder == "" {
@@ -136,7 +138,8 @@ func (g vectorGroup) alg() string {
 	return jwk.Alg
 }
 
-// keys returns the group's keys as a verifier reads them: the public ones if it has them, else a secret.
+// keys returns the group's keys as a verifier reads them: the public ones if it has them, else a
+// secret.
 func (g vectorGroup) keys() ([]verifyKey, error) {
 	source := g.Public
 	if source == nil {

@@ -30,8 +30,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// Every token here is signed with the right key unless the attack is about the signature, so that the check that is to
-// refuse it is reached.
+// Every token here is signed with the right key unless the attack is about the signature, so that
+// the check that is to refuse it is reached.
 
 // An attack makes a token that must be refused. One for some algorithms only names them.
 type attack struct {
@@ -43,8 +43,8 @@ type attack struct {
 // fast are algorithms to try what does not depend on the algorithm.
 var fast = []string{"EdDSA", "ES256", "HS256"}
 
-// runAttacks tries each attack with each key, on verifiers that have not seen the good token and on such that have it
-// in their cache. Whatever was refused, the good token verifies afterwards.
+// runAttacks tries each attack with each key, on verifiers that have not seen the good token and on
+// such that have it in their cache. Whatever was refused, the good token verifies afterwards.
 func runAttacks(t *testing.T, attacks []attack) {
 	for _, k := range testKeys() {
 		t.Run(k.alg, func(t *testing.T) {
@@ -663,8 +663,9 @@ func TestVerify_refusesOtherSignatures(t *testing.T) {
 	})
 }
 
-// TestVerify_acceptsTheOtherHalfOfECDSA shows why nothing is ever denied by the token's text: whoever has a token can
-// make another one of it, for what ECDSA signs is (r, s) and (r, n-s) alike.
+// TestVerify_acceptsTheOtherHalfOfECDSA shows why nothing is ever denied by the token's text:
+// whoever has a token can make another one of it, for what ECDSA signs is (r, s) and (r, n-s)
+// alike.
 func TestVerify_acceptsTheOtherHalfOfECDSA(t *testing.T) {
 	for _, alg := range []string{"ES256", "ES384", "ES512"} {
 		b := newAccessBench(t, testKeyFor(alg), tokensession.AccessConfig{}, tokensession.Config{})
@@ -732,10 +733,12 @@ func standardAlphabet(b *accessBench, i int) string {
 	}
 }
 
-// strayBitAlgs are the algorithms whose signatures leave bits unused in the last character, for the last part.
+// strayBitAlgs are the algorithms whose signatures leave bits unused in the last character, for the
+// last part.
 var strayBitAlgs = [][]string{nil, nil, {"EdDSA", "ES256", "RS256", "PS256", "HS256"}}
 
-// strayBits sets a bit that is not part of the data in the last character of one part, and signs that.
+// strayBits sets a bit that is not part of the data in the last character of one part, and signs
+// that.
 func strayBits(b *accessBench, i int) string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	claims := claimsWith()

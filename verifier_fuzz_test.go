@@ -10,7 +10,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// FuzzVerify has no key: whatever it makes of good tokens, only these are accepted. Ed25519 signatures have one form.
+// FuzzVerify has no key: whatever it makes of good tokens, only these are accepted. Ed25519
+// signatures have one form.
 func FuzzVerify(f *testing.F) {
 	b := newAccessBench(f, testKeyFor("EdDSA"), tokensession.AccessConfig{CacheSize: 64}, tokensession.Config{})
 	accepted := map[string]bool{b.good: true}
@@ -50,7 +51,8 @@ func requireKnown(t *testing.T, b *accessBench, accepted map[string]bool, token 
 	}
 }
 
-// FuzzVerifySigned has the key: whatever payload it signs, what is accepted says what encoding/json reads there.
+// FuzzVerifySigned has the key: whatever payload it signs, what is accepted says what encoding/json
+// reads there.
 func FuzzVerifySigned(f *testing.F) {
 	b := newAccessBench(f, testKeyFor("HS256"), tokensession.AccessConfig{CacheSize: -1}, tokensession.Config{})
 	f.Add(claimsWith())

@@ -13,8 +13,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
-// TestVerify_atEveryBoundaryOfTime moves the clock to either side of exp, iat and nbf, with and without the token in
-// the cache.
+// TestVerify_atEveryBoundaryOfTime moves the clock to either side of exp, iat and nbf, with and
+// without the token in the cache.
 func TestVerify_atEveryBoundaryOfTime(t *testing.T) {
 	const us = time.Microsecond
 	exp := forgeTime.Add(900 * time.Second)
@@ -71,7 +71,8 @@ func TestVerify_atEveryBoundaryOfTime(t *testing.T) {
 	}
 }
 
-// TestVerify_saysExpiredOfAuthenticTokensOnly: whoever guesses must not learn from the answer what a good guess is.
+// TestVerify_saysExpiredOfAuthenticTokensOnly: whoever guesses must not learn from the answer what
+// a good guess is.
 func TestVerify_saysExpiredOfAuthenticTokensOnly(t *testing.T) {
 	b := newAccessBench(t, testKeyFor("ES256"), tokensession.AccessConfig{}, tokensession.Config{})
 	other := keyFor(otherKeys(), "ES256")

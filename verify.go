@@ -21,8 +21,8 @@ func (m *Manager) Verify(accessToken string) (Access, error) {
 	return m.unlessDenied(checked, now)
 }
 
-// unlessDenied makes the checks that are this Manager's own: the signer may be shared with others, and
-// its cache knows no Manager. See acceptancePeriod for why a token can expire before its exp.
+// unlessDenied makes the checks that are this Manager's own: the signer may be shared with others,
+// and its cache knows no Manager. See acceptancePeriod for why a token can expire before its exp.
 func (m *Manager) unlessDenied(checked *verifiedToken, now time.Time) (Access, error) {
 	switch denied := m.denied.find(checked.session, now); {
 	case now.UnixMicro() >= checked.issued+m.acceptancePeriod().Microseconds():

@@ -1,4 +1,5 @@
-// Package benchmarks measures tokensession beside the raw operations that nothing can be faster than.
+// Package benchmarks measures tokensession beside the raw operations that nothing can be faster
+// than.
 package benchmarks
 
 import (
@@ -88,8 +89,8 @@ func BenchmarkVerify_hitParallel(b *testing.B) {
 	})
 }
 
-// BenchmarkVerify_hitDenyList looks up a session beside so many revoked ones. The heap that these take
-// in the Manager is reported, too.
+// BenchmarkVerify_hitDenyList looks up a session beside so many revoked ones. The heap that these
+// take in the Manager is reported, too.
 func BenchmarkVerify_hitDenyList(b *testing.B) {
 	for _, denied := range []int{0, 100_000, 1_000_000} {
 		b.Run(fmt.Sprintf("denied=%d", denied), func(b *testing.B) {
@@ -174,7 +175,8 @@ func must2[A, B any](a A, b B, err error) (A, B) {
 	return a, b
 }
 
-// BenchmarkVerify_miss verifies a token that the cache does not hold, beside the signature's verification alone.
+// BenchmarkVerify_miss verifies a token that the cache does not hold, beside the signature's
+// verification alone.
 func BenchmarkVerify_miss(b *testing.B) {
 	for _, a := range algorithms() {
 		m := newManager(b, a.key, tokensession.AccessConfig{CacheSize: -1})
@@ -195,7 +197,8 @@ func BenchmarkVerify_miss(b *testing.B) {
 	}
 }
 
-// BenchmarkRefresh refreshes over and over on a MemoryStore, beside one signature of an access token's length.
+// BenchmarkRefresh refreshes over and over on a MemoryStore, beside one signature of an access
+// token's length.
 func BenchmarkRefresh(b *testing.B) {
 	for _, a := range algorithms()[:2] {
 		m := newManager(b, a.key, tokensession.AccessConfig{})
@@ -212,8 +215,8 @@ func BenchmarkRefresh(b *testing.B) {
 	}
 }
 
-// beside takes turns with the raw operation and ours, and reports the median of each and their ratio. What else the
-// machine is doing hits both alike.
+// beside takes turns with the raw operation and ours, and reports the median of each and their
+// ratio. What else the machine is doing hits both alike.
 func beside(b *testing.B, raw, ours func()) {
 	b.ReportAllocs()
 	var rawTimes, ourTimes []time.Duration
@@ -237,7 +240,8 @@ func median(times []time.Duration) float64 {
 	return float64(times[len(times)/2])
 }
 
-// BenchmarkMemoryStore_bytesPerSession fills a MemoryStore with a million sessions of as many subjects.
+// BenchmarkMemoryStore_bytesPerSession fills a MemoryStore with a million sessions of as many
+// subjects.
 func BenchmarkMemoryStore_bytesPerSession(b *testing.B) {
 	const sessions = 1_000_000
 	signer, err := tokensession.NewAccessSigner(must(tokensession.NewHMACKey(make([]byte, 32))),

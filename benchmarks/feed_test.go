@@ -11,9 +11,9 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// BenchmarkFeed_million reports how long a revocation takes to be known by another Manager on the same
-// MemoryStore, beside a million others: with the store's notifications and by polling. It also reports
-// how long a Manager that starts then takes to be healthy. These are real times of one run.
+// BenchmarkFeed_million reports how long a revocation takes to be known by another Manager on the
+// same MemoryStore, beside a million others: with the store's notifications and by polling. It also
+// reports how long a Manager that starts then takes to be healthy. These are real times of one run.
 func BenchmarkFeed_million(b *testing.B) {
 	const million = 1_000_000
 	for _, within := range []time.Duration{time.Second, time.Minute, 15 * time.Minute} {

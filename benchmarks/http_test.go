@@ -20,8 +20,9 @@ import (
 
 const httpClients = 16
 
-// BenchmarkHTTP_refresh lets clients refresh over loopback HTTP, in turns with a handler on the same server that signs
-// an access token with Ed25519, writes an answer of the same size, and does nothing else.
+// BenchmarkHTTP_refresh lets clients refresh over loopback HTTP, in turns with a handler on the
+// same server that signs an access token with Ed25519, writes an answer of the same size, and does
+// nothing else.
 func BenchmarkHTTP_refresh(b *testing.B) {
 	m := newManager(b, must(tokensession.GenerateKey()), tokensession.AccessConfig{})
 	h, err := sessionhttp.New(m, sessionhttp.Config{})
@@ -94,8 +95,8 @@ func httpRefresher(client *http.Client, url, token string) func() {
 	}
 }
 
-// BenchmarkHTTP_require calls a handler that does nothing, in turns as it is and behind Require, with a token that was
-// verified before.
+// BenchmarkHTTP_require calls a handler that does nothing, in turns as it is and behind Require,
+// with a token that was verified before.
 func BenchmarkHTTP_require(b *testing.B) {
 	m := newManager(b, must(tokensession.GenerateKey()), tokensession.AccessConfig{})
 	h, err := sessionhttp.New(m, sessionhttp.Config{Cookies: true})

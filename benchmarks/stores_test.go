@@ -25,7 +25,8 @@ import (
 // The pool of both what is measured and its floor.
 const pool = 16
 
-// A rival is a store on a server, and the cheapest write that can be made there through the same driver and pool.
+// A rival is a store on a server, and the cheapest write that can be made there through the same
+// driver and pool.
 type rival struct {
 	store  tokensession.RefreshStore
 	server *servers.Process
@@ -51,8 +52,8 @@ func (s *spent) add(from, to spent) {
 	s.server += to.server - from.server
 }
 
-// BenchmarkStore_refresh runs refreshes through a Manager in turns with the floor: a prepared UPDATE of one row by its
-// primary key, or an EVALSHA that sets one key.
+// BenchmarkStore_refresh runs refreshes through a Manager in turns with the floor: a prepared
+// UPDATE of one row by its primary key, or an EVALSHA that sets one key.
 func BenchmarkStore_refresh(b *testing.B) {
 	rivals := []struct {
 		name  string
@@ -102,7 +103,8 @@ func compare(b *testing.B, r rival, clients int) {
 	b.ReportMetric(ours.rate()/floor.rate(), "throughput-ratio")
 	n, floorN := float64(len(ours.each)), float64(len(floor.each))
 	b.ReportMetric(float64(oursSpent.sent)/n, "sent/refresh")
-	// What processors do is what bounds the throughput once all are busy. It is steadier than time on a busy machine.
+	// What processors do is what bounds the throughput once all are busy. It is steadier than time
+	// on a busy machine.
 	b.ReportMetric(float64(floorSpent.client)/floorN, "floor-client-cpu-ns")
 	b.ReportMetric(float64(floorSpent.server)/floorN, "floor-server-cpu-ns")
 	b.ReportMetric(float64(oursSpent.client)/n, "refresh-client-cpu-ns")
@@ -138,8 +140,8 @@ func refresher(tb testing.TB, m *tokensession.Manager, client int) func() {
 	}
 }
 
-// countingDialer returns a dialer whose connections count what is written to them: a write is a round trip with the
-// drivers used here.
+// countingDialer returns a dialer whose connections count what is written to them: a write is a
+// round trip with the drivers used here.
 func countingDialer() (*atomic.Int64, func(ctx context.Context, network, addr string) (net.Conn, error)) {
 	sent := new(atomic.Int64)
 	return sent, func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -221,7 +223,8 @@ func redisRival(tb testing.TB, appendFsync string) rival {
 	}}
 }
 
-// BenchmarkStore_space tells what a session takes in the store after one refresh and after a hundred.
+// BenchmarkStore_space tells what a session takes in the store after one refresh and after a
+// hundred.
 func BenchmarkStore_space(b *testing.B) {
 	const sessions = 500
 	b.Run("postgres", func(b *testing.B) {
@@ -294,7 +297,8 @@ func await(tb testing.TB, done func() bool) {
 	}
 }
 
-// BenchmarkStore_sweep drops a million expired rows in the batches of Manager.Run, while clients refresh.
+// BenchmarkStore_sweep drops a million expired rows in the batches of Manager.Run, while clients
+// refresh.
 func BenchmarkStore_sweep(b *testing.B) {
 	const expired, batch, clients = 1_000_000, 1000, 4
 	db, _ := openPostgres(b, servers.StartPostgres(b, servers.PostgresOptions{Durable: true}).DSN)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Whatever is in a hash, decode does not panic, and a record that it returns can be written, and is read
-// again as it is.
+// Whatever is in a hash, decode does not panic, and a record that it returns can be written, and is
+// read again as it is.
 func FuzzDecode(f *testing.F) {
 	rec := fullRecord()
 	whole := hashOf(f, rec)

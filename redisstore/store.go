@@ -9,8 +9,8 @@
 // instances at once, through Redis's publish and subscribe.
 //
 // Redis has to keep what it acknowledged: set appendonly yes and maxmemory-policy noeviction, with
-// replicas also min-replicas-to-write 1, and see the README for what a crash or a failover can lose.
-// [Store.Check] looks whether a server is set so.
+// replicas also min-replicas-to-write 1, and see the README for what a crash or a failover can
+// lose. [Store.Check] looks whether a server is set so.
 //
 // # Keys
 //

@@ -83,8 +83,8 @@ func TestDropAt_isNeverBeforeTheEnd(t *testing.T) {
 	}
 }
 
-// Whatever record has the same mark as the one for which an entry was written, the entry is listed for
-// longer than Redis keeps that record.
+// Whatever record has the same mark as the one for which an entry was written, the entry is listed
+// for longer than Redis keeps that record.
 func TestMark_coversEveryRecordThatHasIt(t *testing.T) {
 	s := newStore(t, Config{})
 	random := rand.New(rand.NewPCG(1, 2))

@@ -12,47 +12,52 @@ import (
 	"github.com/seed67bc9b7f/tokensession/internal/attributes"
 )
 
-// A Config says how the endpoints behave. The zero value serves programs that carry their tokens themselves.
+// A Config says how the endpoints behave. The zero value serves programs that carry their tokens
+// themselves.
 type Config struct {
-	// Prefix is the path of the endpoints as clients see it: "/auth" if empty. It begins with a slash, and does not end
-	// with one.
+	// Prefix is the path of the endpoints as clients see it: "/auth" if empty. It begins with a
+	// slash, and does not end with one.
 	Prefix string
 
 	// Cookies lets browsers have their tokens in cookies. Other clients are served as without.
 	Cookies bool
 
-	// InsecureCookies makes cookies without Secure, so that they travel over plain HTTP where anybody can read them.
-	// It is for development on http://localhost, and for nothing else.
+	// InsecureCookies makes cookies without Secure, so that they travel over plain HTTP where
+	// anybody can read them. It is for development on http://localhost, and for nothing else.
 	InsecureCookies bool
 
-	// CookieSuffix ends the names of the cookies, after a hyphen. Two applications on one host need different ones, also
-	// if they are on different ports: a browser has one jar for both, and a login in one would be a logout from the other.
+	// CookieSuffix ends the names of the cookies, after a hyphen. Two applications on one host need
+	// different ones, also if they are on different ports: a browser has one jar for both, and a
+	// login in one would be a logout from the other.
 	CookieSuffix string
 
-	// CrossOrigin says which other origins may send requests that change something: none if nil. It is asked at
-	// each endpoint, at Login and Logout, and by Require where a cookie says who it is. Require shows it a request that
-	// opens a WebSocket as a POST. Browsers say of a WebSocket only its origin, which is compared with the Host header:
-	// behind a proxy that changes that, the public origin has to be added as a trusted one.
+	// CrossOrigin says which other origins may send requests that change something: none if nil. It
+	// is asked at each endpoint, at Login and Logout, and by Require where a cookie says who it is.
+	// Require shows it a request that opens a WebSocket as a POST. Browsers say of a WebSocket only
+	// its origin, which is compared with the Host header: behind a proxy that changes that, the
+	// public origin has to be added as a trusted one.
 	CrossOrigin *http.CrossOriginProtection
 
-	// Attributes returns what to remember of the device that a login or a refresh comes from, under the same names each
-	// time; see [tokensession.WithAttributes]. Values are cut to 255 bytes of valid UTF-8, and to less where the names
-	// are many, so that there is room for all; of more than 32 names, the first in the order of the alphabet count. A
-	// refresh goes without them if the session has got so many others at its login that there is no room.
+	// Attributes returns what to remember of the device that a login or a refresh comes from, under
+	// the same names each time; see [tokensession.WithAttributes]. Values are cut to 255 bytes of
+	// valid UTF-8, and to less where the names are many, so that there is room for all; of more
+	// than 32 names, the first in the order of the alphabet count. A refresh goes without them if
+	// the session has got so many others at its login that there is no room.
 	Attributes func(*http.Request) map[string]string
 
-	// AuthenticateClient checks the secret of an OAuth client (RFC 6749 section 2.3.1), which is empty where the client
-	// sent none. If it is nil, clients are public: whoever sends a secret is refused. An error means that it could
-	// not tell. Which sessions are a client's is not its matter; see [tokensession.WithClient]. A browser that refreshes
-	// with its cookie is no client: what its Authorization header has may be for a proxy.
+	// AuthenticateClient checks the secret of an OAuth client (RFC 6749 section 2.3.1), which is
+	// empty where the client sent none. If it is nil, clients are public: whoever sends a secret is
+	// refused. An error means that it could not tell. Which sessions are a client's is not its
+	// matter; see [tokensession.WithClient]. A browser that refreshes with its cookie is no client:
+	// what its Authorization header has may be for a proxy.
 	AuthenticateClient func(ctx context.Context, clientID, secret string) (bool, error)
 
-	// MayIntrospect says whether who sends the request may ask about tokens (RFC 7662), by its headers or its connection:
-	// it must not read the body. If it is nil, nobody may.
+	// MayIntrospect says whether who sends the request may ask about tokens (RFC 7662), by its
+	// headers or its connection: it must not read the body. If it is nil, nobody may.
 	MayIntrospect func(*http.Request) bool
 
-	// OnError is told why a request was refused or failed, for a log. The error contains no token. The answer never
-	// contains the error.
+	// OnError is told why a request was refused or failed, for a log. The error contains no token.
+	// The answer never contains the error.
 	OnError func(*http.Request, error)
 }
 
@@ -84,12 +89,14 @@ func (c Config) withDefaults() (Config, error) {
 // notInName reports characters that are not meant to be in a cookie's name.
 func notInName(r rune) bool { return notInPath(r) || strings.ContainsRune("._~/", r) }
 
-// notInPath reports characters that a cookie's Path or a pattern of a ServeMux could not have as they are.
+// notInPath reports characters that a cookie's Path or a pattern of a ServeMux could not have as
+// they are.
 func notInPath(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._~/", r))
 }
 
-// Handlers are the endpoints and the middleware of one Manager. Make them with [New]; they are safe for concurrent use.
+// Handlers are the endpoints and the middleware of one Manager. Make them with [New]; they are safe
+// for concurrent use.
 type Handlers struct {
 	m   *tokensession.Manager
 	cfg Config
@@ -111,9 +118,10 @@ func New(m *tokensession.Manager, cfg Config) (*Handlers, error) {
 	return h, nil
 }
 
-// Mount puts the endpoints on a mux, under Config.Prefix: token, revoke, jwks.json; introspect, if somebody may; and
-// with cookies logout, session and session.js. The mux may have patterns for everything else, like "GET /" or "/". A
-// method that RFC 9110 and RFC 5789 do not have is refused by the mux itself.
+// Mount puts the endpoints on a mux, under Config.Prefix: token, revoke, jwks.json; introspect, if
+// somebody may; and with cookies logout, session and session.js. The mux may have patterns for
+// everything else, like "GET /" or "/". A method that RFC 9110 and RFC 5789 do not have is refused
+// by the mux itself.
 func (h *Handlers) Mount(mux *http.ServeMux) {
 	h.mount(mux, "/token", h.Token)
 	h.mount(mux, "/revoke", h.Revoke)
@@ -128,8 +136,8 @@ func (h *Handlers) Mount(mux *http.ServeMux) {
 	}
 }
 
-// mount puts an endpoint on a mux for each method, those that it refuses included. A pattern without a method would be
-// in conflict with a host's "GET /".
+// mount puts an endpoint on a mux for each method, those that it refuses included. A pattern
+// without a method would be in conflict with a host's "GET /".
 func (h *Handlers) mount(mux *http.ServeMux, endpoint string, serve http.HandlerFunc) {
 	for _, method := range []string{
 		http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, // HEAD comes with GET
@@ -139,7 +147,8 @@ func (h *Handlers) mount(mux *http.ServeMux, endpoint string, serve http.Handler
 	}
 }
 
-// attributes returns what the host wants to remember of a request's device, in a form that the Manager takes.
+// attributes returns what the host wants to remember of a request's device, in a form that the
+// Manager takes.
 func (h *Handlers) attributes(r *http.Request) map[string]string {
 	if h.cfg.Attributes == nil {
 		return nil

@@ -56,7 +56,8 @@ func TestMount_putsOnlyWhatIsConfigured(t *testing.T) {
 	require.False(t, exists(full, "/auth/token"))
 }
 
-// What a single-page application has beside the endpoints: a pattern for whatever else is asked for.
+// What a single-page application has beside the endpoints: a pattern for whatever else is asked
+// for.
 func TestMount_goesWithTheHostsOtherPatterns(t *testing.T) {
 	cfg := sessionhttp.Config{Cookies: true, MayIntrospect: func(*http.Request) bool { return true }}
 	allowed := map[string]string{"token": "POST", "revoke": "POST", "introspect": "POST", "logout": "POST", "jwks.json": "GET, HEAD", "session": "GET, HEAD", "session.js": "GET, HEAD"}

@@ -172,7 +172,8 @@ func TestCookies_stayWhenTheRequestIsWrong(t *testing.T) {
 	s.requireLive(cookies[refreshCookie].Value)
 }
 
-// The browser has logged in again while a tab's refresh was under way: what comes of that must not undo the login.
+// The browser has logged in again while a tab's refresh was under way: what comes of that must not
+// undo the login.
 func TestCookies_stayWhenALoginHasEndedTheSession(t *testing.T) {
 	for name, end := range map[string]func(*site, map[string]*http.Cookie) error{
 		"by a login that replaced it": func(s *site, old map[string]*http.Cookie) error {

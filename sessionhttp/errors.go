@@ -10,16 +10,16 @@ import (
 
 // What [Handlers.Login] and [Handlers.Logout] return beside the errors of package tokensession.
 var (
-	// ErrBadRequest means that the request is not one that a client of ours sends: a logout by GET, two cookies of one
-	// name. [Status] is 400.
+	// ErrBadRequest means that the request is not one that a client of ours sends: a logout by GET,
+	// two cookies of one name. [Status] is 400.
 	ErrBadRequest = errors.New("sessionhttp: bad request")
 
 	// ErrCrossOrigin means that the request was made by a page of another origin. [Status] is 403.
 	ErrCrossOrigin = errors.New("sessionhttp: cross-origin request")
 )
 
-// An answer is what a client is told of an error: the status, and the error code of RFC 6749 section 5.2 where that has
-// one.
+// An answer is what a client is told of an error: the status, and the error code of RFC 6749
+// section 5.2 where that has one.
 type answer struct {
 	status int
 	code   string
@@ -32,7 +32,8 @@ var (
 	unavailable  = answer{http.StatusServiceUnavailable, "temporarily_unavailable"}
 )
 
-// refreshAnswer says what a refresh's error means. Only the verdicts are invalid_grant, and they look alike.
+// refreshAnswer says what a refresh's error means. Only the verdicts are invalid_grant, and they
+// look alike.
 func refreshAnswer(err error) answer {
 	switch {
 	case errors.Is(err, tokensession.ErrUnavailable):
@@ -71,11 +72,11 @@ func accessAnswer(err error) answer {
 	return refreshAnswer(err)
 }
 
-// Status returns the HTTP status for an error of [Handlers.Login], [Handlers.Logout] or a Manager, or one that
-// [Config.OnError] is told: 503 for ErrUnavailable, where a client should try again, 401 for a verdict about a token and
-// where there is none, 403 for ErrDenied, ErrCrossOrigin and a missing scope, 404 for ErrNotFound, as of a session's id
-// that Revoke does not know, 400 for ErrBadRequest and ErrInvalidScope, and 500 for what only the program can have
-// caused.
+// Status returns the HTTP status for an error of [Handlers.Login], [Handlers.Logout] or a Manager,
+// or one that [Config.OnError] is told: 503 for ErrUnavailable, where a client should try again,
+// 401 for a verdict about a token and where there is none, 403 for ErrDenied, ErrCrossOrigin and a
+// missing scope, 404 for ErrNotFound, as of a session's id that Revoke does not know, 400 for
+// ErrBadRequest and ErrInvalidScope, and 500 for what only the program can have caused.
 func Status(err error) int {
 	switch {
 	case errors.Is(err, tokensession.ErrDenied) && isVerdict(err), errors.Is(err, errScope):
@@ -90,7 +91,8 @@ func Status(err error) int {
 	return status
 }
 
-// refuse answers an error and tells the host its cause. It writes nothing of the request or the cause.
+// refuse answers an error and tells the host its cause. It writes nothing of the request or the
+// cause.
 func (h *Handlers) refuse(w http.ResponseWriter, r *http.Request, a answer, cause error) {
 	h.cfg.OnError(r, cause)
 	switch a.status {

@@ -21,8 +21,9 @@ var (
 	errTooLarge = fmt.Errorf("%w: a body of more than %d bytes", ErrBadRequest, maxBody)
 )
 
-// readForm reads the parameters of a request to an endpoint of OAuth: a POST of the same origin, or of none, with a
-// form in its body, each parameter once and none in the URL. A request with no body has no parameters.
+// readForm reads the parameters of a request to an endpoint of OAuth: a POST of the same origin, or
+// of none, with a form in its body, each parameter once and none in the URL. A request with no body
+// has no parameters.
 func (h *Handlers) readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if r.Method != http.MethodPost {
 		return nil, errNotPOST
@@ -76,8 +77,8 @@ func parseForm(w http.ResponseWriter, r *http.Request, isForm bool) (url.Values,
 	return form, nil
 }
 
-// parsedForm returns the form whose body other code has read: a middleware that calls r.FormValue. What that could not
-// parse is not in it.
+// parsedForm returns the form whose body other code has read: a middleware that calls r.FormValue.
+// What that could not parse is not in it.
 func parsedForm(r *http.Request) (url.Values, error) {
 	size := r.ContentLength
 	if size < 0 {
@@ -107,8 +108,8 @@ func (h *Handlers) refuseForm(w http.ResponseWriter, r *http.Request, err error)
 
 var errClient = errors.New("sessionhttp: client authentication failed")
 
-// client returns the OAuth client that sends the request, or "" if the request does not name one. If
-// it brings a secret, the secret has been checked.
+// client returns the OAuth client that sends the request, or "" if the request does not name one.
+// If it brings a secret, the secret has been checked.
 func (h *Handlers) client(r *http.Request, form url.Values) (string, error) {
 	id, secret, err := clientCredentials(r, form)
 	if err != nil {

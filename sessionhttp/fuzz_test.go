@@ -32,9 +32,9 @@ var (
 	mountedMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"}
 )
 
-// Whatever is sent, the answer is a documented one, and the session is as it was unless the request was a good one that
-// presented a live token. {refresh} and {access} in a request stand for the session's live tokens, which a fuzzer could
-// not make up.
+// Whatever is sent, the answer is a documented one, and the session is as it was unless the request
+// was a good one that presented a live token. {refresh} and {access} in a request stand for the
+// session's live tokens, which a fuzzer could not make up.
 func FuzzEndpoints(f *testing.F) {
 	for _, seed := range fuzzedRequests() {
 		for mode := range uint8(8) {
@@ -73,7 +73,8 @@ func FuzzEndpoints(f *testing.F) {
 	})
 }
 
-// mayChange reports whether a request is one that may change the session whose live tokens these are.
+// mayChange reports whether a request is one that may change the session whose live tokens these
+// are.
 func mayChange(r *http.Request, body string, live tokensession.Tokens) bool {
 	if !slices.Contains(changingPaths, r.URL.Path) || r.Method != http.MethodPost {
 		return false
@@ -180,8 +181,8 @@ type fuzzedSite struct {
 	events  testkit.Events
 }
 
-// newFuzzedSite makes one in one of 8 modes: with cookies or not, with OAuth clients that have secrets or not, for
-// anybody to introspect or for some.
+// newFuzzedSite makes one in one of 8 modes: with cookies or not, with OAuth clients that have
+// secrets or not, for anybody to introspect or for some.
 func newFuzzedSite(t testing.TB, mode uint8) *fuzzedSite {
 	t.Helper()
 	s := &fuzzedSite{mux: http.NewServeMux(), cookies: mode&1 != 0}
@@ -213,8 +214,8 @@ func newFuzzedSite(t testing.TB, mode uint8) *fuzzedSite {
 	return s
 }
 
-// requireDocumented requires one of the statuses that the endpoints are documented to have, and that an error is one
-// word, which says nothing of the request.
+// requireDocumented requires one of the statuses that the endpoints are documented to have, and
+// that an error is one word, which says nothing of the request.
 func (s *fuzzedSite) requireDocumented(t *testing.T, r *http.Request, w *httptest.ResponseRecorder) {
 	t.Helper()
 	statuses := []int{200, 400, 401, 403, 405, 413}

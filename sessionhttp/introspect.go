@@ -7,9 +7,10 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// Introspect is the endpoint of RFC 7662 for those that Config.MayIntrospect lets in: a POST of token, which may be for
-// any audience. It reads the store, so that the answer for a revoked session's access token is {"active":false} at once, as it is for refresh
-// tokens and for anything else. Who may not gets 401.
+// Introspect is the endpoint of RFC 7662 for those that Config.MayIntrospect lets in: a POST of
+// token, which may be for any audience. It reads the store, so that the answer for a revoked
+// session's access token is {"active":false} at once, as it is for refresh tokens and for anything
+// else. Who may not gets 401.
 func (h *Handlers) Introspect(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
 	if h.cfg.MayIntrospect == nil || !h.cfg.MayIntrospect(r) {
@@ -36,7 +37,8 @@ func (h *Handlers) Introspect(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// An introspection has the members of RFC 7662 section 2.2. Where a token is not active, it says nothing else.
+// An introspection has the members of RFC 7662 section 2.2. Where a token is not active, it says
+// nothing else.
 type introspection struct {
 	Active    bool     `json:"active"`
 	TokenType string   `json:"token_type,omitempty"`

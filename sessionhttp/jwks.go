@@ -2,8 +2,8 @@ package sessionhttp
 
 import "net/http"
 
-// JWKS publishes the keys that verify access tokens (RFC 7517): GET. Caches may keep it for 5 minutes, so rotate to a
-// key that begins to sign later than that.
+// JWKS publishes the keys that verify access tokens (RFC 7517): GET. Caches may keep it for 5
+// minutes, so rotate to a key that begins to sign later than that.
 func (h *Handlers) JWKS(w http.ResponseWriter, r *http.Request) {
 	if !h.onlyGET(w, r) {
 		return

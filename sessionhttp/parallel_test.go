@@ -19,8 +19,9 @@ import (
 // calls is how many requests a page makes at once while it is rendered on a server.
 const calls = 18
 
-// A renderer is a server that makes a page for a browser: it calls the site with the browser's cookies over loopback
-// HTTP, and refreshes where it is told that the access token has expired. Its calls know nothing of each other.
+// A renderer is a server that makes a page for a browser: it calls the site with the browser's
+// cookies over loopback HTTP, and refreshes where it is told that the access token has expired. Its
+// calls know nothing of each other.
 type renderer struct {
 	*site
 	url     string
@@ -108,7 +109,8 @@ func (p *renderer) send(method, path string, cookie *http.Cookie) (*http.Respons
 	return answer, err
 }
 
-// requireOneSuccessor requires that those calls that were answered have the same refresh token, and returns it.
+// requireOneSuccessor requires that those calls that were answered have the same refresh token, and
+// returns it.
 func (p *renderer) requireOneSuccessor(results []called) string {
 	p.t.Helper()
 	successor := ""

@@ -84,7 +84,8 @@ func TestRequire_letsInWithOneToken(t *testing.T) {
 	}
 }
 
-// webSocket returns an edit that makes a request open a WebSocket, with a cookie and an origin if they are given.
+// webSocket returns an edit that makes a request open a WebSocket, with a cookie and an origin if
+// they are given.
 func webSocket(cookie, origin string) func(*http.Request) {
 	return func(r *http.Request) {
 		r.Header.Set("Connection", "Upgrade")

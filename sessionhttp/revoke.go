@@ -8,9 +8,9 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// Revoke is the endpoint of RFC 7009: a POST of token, which is a refresh token or an access token, expired or not.
-// Its session ends. The answer is 200 and {} also for a token that is none of ours; 503 with Retry-After if the session
-// may still live. Other errors are as for [Handlers.Token].
+// Revoke is the endpoint of RFC 7009: a POST of token, which is a refresh token or an access token,
+// expired or not. Its session ends. The answer is 200 and {} also for a token that is none of ours;
+// 503 with Retry-After if the session may still live. Other errors are as for [Handlers.Token].
 func (h *Handlers) Revoke(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
 	form, err := h.readForm(w, r)

@@ -8,9 +8,10 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// Session tells a client of its session: subject, session_id, scope, and in seconds from now expires_in of the access
-// token, refresh_expires_in and, if it has one, session_ends_in. It is a GET that the access token lets in as for
-// [Handlers.Require], and reads the store once. [Handlers.Token] answers the same to a refresh with cookies.
+// Session tells a client of its session: subject, session_id, scope, and in seconds from now
+// expires_in of the access token, refresh_expires_in and, if it has one, session_ends_in. It is a
+// GET that the access token lets in as for [Handlers.Require], and reads the store once.
+// [Handlers.Token] answers the same to a refresh with cookies.
 func (h *Handlers) Session(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
 	if !h.onlyGET(w, r) {

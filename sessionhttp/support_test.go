@@ -80,7 +80,8 @@ func (s *site) manager(
 	return newManager(s.t, signer, s.store.Store(), cfg)
 }
 
-// other makes another instance, with a key of its own, which knows nothing but what is in the store.
+// other makes another instance, with a key of its own, which knows nothing but what is in the
+// store.
 func (s *site) other() *tokensession.Manager {
 	s.t.Helper()
 	return s.manager(newSigner(s.t), tokensession.Config{})

@@ -11,14 +11,16 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// Token is the endpoint that refreshes (RFC 6749 section 6): a POST of grant_type=refresh_token and refresh_token, and
-// client_id and scope if the client likes. With cookies, a POST without refresh_token takes the one in the cookie and
-// sets new cookies; its answer has no token. One that has no cookie either is invalid_grant if it has no body and no
-// Content-Type: else its token may have got lost on the way. It must be at Config.Prefix + "/token".
+// Token is the endpoint that refreshes (RFC 6749 section 6): a POST of grant_type=refresh_token and
+// refresh_token, and client_id and scope if the client likes. With cookies, a POST without
+// refresh_token takes the one in the cookie and sets new cookies; its answer has no token. One that
+// has no cookie either is invalid_grant if it has no body and no Content-Type: else its token may
+// have got lost on the way. It must be at Config.Prefix + "/token".
 //
-// The answer is 200, or 400 with one of the errors of RFC 6749 section 5.2, of which invalid_grant alone says that
-// the login is over; 401 for an OAuth client's wrong secret, 403 for a page of another origin, 405, 413 for more than
-// 16 KiB, and 503 with Retry-After where the same token should be tried again.
+// The answer is 200, or 400 with one of the errors of RFC 6749 section 5.2, of which invalid_grant
+// alone says that the login is over; 401 for an OAuth client's wrong secret, 403 for a page of
+// another origin, 405, 413 for more than 16 KiB, and 503 with Retry-After where the same token
+// should be tried again.
 func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
 	form, err := h.readForm(w, r)
@@ -50,10 +52,11 @@ func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// clears reports whether a refresh's error deletes the cookies that it came with. A verdict does, but not that the
-// session was ended by a login, or with all of the user's, as before the login that follows a change of password: that
-// may have been in this browser, and by now the cookies be the new session's. Dead ones that stay cost a refresh that
-// comes to nothing, as a browser without any sends too.
+// clears reports whether a refresh's error deletes the cookies that it came with. A verdict does,
+// but not that the session was ended by a login, or with all of the user's, as before the login
+// that follows a change of password: that may have been in this browser, and by now the cookies be
+// the new session's. Dead ones that stay cost a refresh that comes to nothing, as a browser without
+// any sends too.
 func clears(err error) bool {
 	var revoked *tokensession.RevokedError
 	if errors.As(err, &revoked) {
@@ -74,9 +77,9 @@ type refreshGrant struct {
 	options    []tokensession.RefreshOption // but for the attributes
 }
 
-// refresh leaves the attributes out if they do not fit. Beside those that the session has got from the
-// host, there may be no room for the request's. The client can do nothing about that, and must not be
-// locked out.
+// refresh leaves the attributes out if they do not fit. Beside those that the session has got from
+// the host, there may be no room for the request's. The client can do nothing about that, and must
+// not be locked out.
 func (g refreshGrant) refresh(ctx context.Context, m *tokensession.Manager) (tokensession.Tokens, error) {
 	if len(g.attributes) > 0 {
 		tokens, err := m.Refresh(ctx, g.token, append(g.options, tokensession.WithAttributes(g.attributes))...)
@@ -87,8 +90,8 @@ func (g refreshGrant) refresh(ctx context.Context, m *tokensession.Manager) (tok
 	return m.Refresh(ctx, g.token, g.options...)
 }
 
-// readGrant asks for a client's authentication only where a client presents a token: the browser of a cookie has none,
-// and what is in its Authorization header may be for a proxy.
+// readGrant asks for a client's authentication only where a client presents a token: the browser of
+// a cookie has none, and what is in its Authorization header may be for a proxy.
 func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, error) {
 	g := refreshGrant{kind: form.Get("grant_type"), token: form.Get("refresh_token")}
 	client := ""
@@ -117,8 +120,8 @@ func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, er
 	return g, nil
 }
 
-// WriteTokens answers a client that is no browser with its tokens (RFC 6749 section 5.1): what a host's own login does
-// after [tokensession.Manager.Start].
+// WriteTokens answers a client that is no browser with its tokens (RFC 6749 section 5.1): what a
+// host's own login does after [tokensession.Manager.Start].
 func (h *Handlers) WriteTokens(w http.ResponseWriter, tokens tokensession.Tokens) {
 	neverStored(w)
 	now := h.m.Now()

@@ -306,7 +306,8 @@ func TestToken_asksTheHostForAClientsSecret(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.post("/auth/token", form).StatusCode)
 }
 
-// A proxy that asks for a password passes it on: it is none of a client's, and a browser has no client.
+// A proxy that asks for a password passes it on: it is none of a client's, and a browser has no
+// client.
 func TestToken_aBrowserBehindAProxysPasswordRefreshes(t *testing.T) {
 	for name, cfg := range map[string]sessionhttp.Config{
 		"public clients": {Cookies: true},
@@ -343,7 +344,8 @@ func TestToken_aClientsTokenInACookieIsRefused(t *testing.T) {
 	require.Equal(t, []tokensession.EventKind{tokensession.EventRefreshed}, s.events.TakeKinds(), "the token was consumed before")
 }
 
-// A middleware that looks for _method or a CSRF token in the form has read the body, and the form is in the request.
+// A middleware that looks for _method or a CSRF token in the form has read the body, and the form
+// is in the request.
 func TestToken_takesAFormThatHasBeenRead(t *testing.T) {
 	for name, read := range map[string]func(*http.Request){
 		"FormValue": func(r *http.Request) { r.FormValue("_method") },
@@ -379,8 +381,8 @@ func TestToken_takesAFormThatHasBeenRead(t *testing.T) {
 	}
 }
 
-// Only a request that never had a token says that the browser has none. Where there may have been one that got lost on
-// the way, a verdict would end a login that is good.
+// Only a request that never had a token says that the browser has none. Where there may have been
+// one that got lost on the way, a verdict would end a login that is good.
 func TestToken_aBodyThatIsLostIsNoVerdict(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Cookies: true})
 	tokens, cookies := s.start(), s.login()
@@ -459,7 +461,8 @@ func TestToken_remembersNoMoreThanThereIsRoomFor(t *testing.T) {
 	}
 }
 
-// What the session was given at its login counts first, and that the request's has no room beside it is nobody's fault.
+// What the session was given at its login counts first, and that the request's has no room beside
+// it is nobody's fault.
 func TestToken_refreshesWhereThereIsNoRoomForAttributes(t *testing.T) {
 	long := strings.Repeat("x", 4000)
 	full := map[string]string{}

@@ -98,8 +98,8 @@ func (t tableName) feedPages(c feedColumn) []string {
 		") SELECT '" + c.name + "' AS kind, id, happened, epoch, format FROM walk"}
 }
 
-// laterPages returns the subqueries for the pages after the first one. PostgreSQL takes a page at once
-// there, which is faster than row by row: queryInOrder keeps it from sorting.
+// laterPages returns the subqueries for the pages after the first one. PostgreSQL takes a page at
+// once there, which is faster than row by row: queryInOrder keeps it from sorting.
 func (t tableName) laterPages(c feedColumn, pages []string) []string {
 	if t.dialect != PostgreSQL {
 		return pages
@@ -302,7 +302,8 @@ func (l *feedLook) tell(rows []feedRow) error {
 	return l.page(told)
 }
 
-// read runs a statement, of the first page or a later one, and returns its rows without the first one.
+// read runs a statement, of the first page or a later one, and returns its rows without the first
+// one.
 func (l *feedLook) read(
 	ctx context.Context, st feedStatement, later bool, args ...any,
 ) (rows []feedRow, err error) {

@@ -18,8 +18,8 @@ import (
 type faultyStore struct {
 	fault fault
 
-	// company says that the case makes calls at once, so that a fault that needs two of them may wait
-	// for the second one. Elsewhere such a wait would have no end.
+	// company says that the case makes calls at once, so that a fault that needs two of them may
+	// wait for the second one. Elsewhere such a wait would have no end.
 	company bool
 
 	mu        sync.Mutex

@@ -14,9 +14,10 @@ import (
 	"github.com/seed67bc9b7f/tokensession/test/proof/servers"
 )
 
-// BenchmarkCheck does what each request needs: from what the client sent to the user, of a thousand sessions in turn.
-// That is Verify, or for those that read the store each time: VerifyLive, and Load of a scs session with one value. The
-// defaults of scs: a session ends after 24 hours, so that a request writes nothing.
+// BenchmarkCheck does what each request needs: from what the client sent to the user, of a thousand
+// sessions in turn. That is Verify, or for those that read the store each time: VerifyLive, and
+// Load of a scs session with one value. The defaults of scs: a session ends after 24 hours, so that
+// a request writes nothing.
 func BenchmarkCheck(b *testing.B) {
 	client := servers.StartRedis(b, servers.RedisOptions{}).Client(&redis.Options{PoolSize: 16})
 	takeTurns(b, []rival{

@@ -15,9 +15,10 @@ import (
 	fositejwt "github.com/ory/fosite/token/jwt"
 )
 
-// fositePeer is the handler of ory/fosite's refresh grant on its MemoryStore, which rotates and revokes the family of a
-// token that comes twice. The HTTP request is taken as read and the client as authenticated. Defaults: access tokens
-// live an hour, refresh tokens 30 days from the last refresh.
+// fositePeer is the handler of ory/fosite's refresh grant on its MemoryStore, which rotates and
+// revokes the family of a token that comes twice. The HTTP request is taken as read and the client
+// as authenticated. Defaults: access tokens live an hour, refresh tokens 30 days from the last
+// refresh.
 type fositePeer struct {
 	handler  *oauth2.RefreshTokenGrantHandler
 	strategy oauth2.CoreStrategy
@@ -25,7 +26,8 @@ type fositePeer struct {
 	client   *fosite.DefaultClient
 }
 
-// newFosite returns one whose access tokens are JWTs or, without an algorithm, opaque, which is the default.
+// newFosite returns one whose access tokens are JWTs or, without an algorithm, opaque, which is the
+// default.
 func newFosite(a *Algorithm, atLoad func()) Refresher {
 	config := &fosite.Config{GlobalSecret: make([]byte, 32), AccessTokenIssuer: Issuer}
 	var strategy oauth2.CoreStrategy = compose.NewOAuth2HMACStrategy(config)
@@ -92,8 +94,8 @@ func (p *fositePeer) Copy() Refresher {
 
 func (p *fositePeer) Pass(time.Duration) {}
 
-// lockedFosite has one lock for each call that a refresh makes: by itself, the MemoryStore writes to a map that others
-// read, which ends the process.
+// lockedFosite has one lock for each call that a refresh makes: by itself, the MemoryStore writes
+// to a map that others read, which ends the process.
 type lockedFosite struct {
 	*storage.MemoryStore
 	mu     sync.Mutex

@@ -11,9 +11,9 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// ginPeer is what the refresh handler of appleboy/gin-jwt does on its store in memory, without the HTTP around it: look
-// the token up, make a new pair, delete the old token. Defaults: HS256, access tokens live an hour, refresh tokens 30
-// days from the last refresh.
+// ginPeer is what the refresh handler of appleboy/gin-jwt does on its store in memory, without the
+// HTTP around it: look the token up, make a new pair, delete the old token. Defaults: HS256, access
+// tokens live an hour, refresh tokens 30 days from the last refresh.
 type ginPeer struct {
 	middleware *ginjwt.GinJWTMiddleware
 	memory     *store.InMemoryRefreshTokenStore

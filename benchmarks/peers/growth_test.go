@@ -12,8 +12,9 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// BenchmarkGrowth tells what each call costs beside so many sessions on a MemoryStore, four a subject. The tokens are
-// signed with HS256, for a signature that takes longer would hide what grows.
+// BenchmarkGrowth tells what each call costs beside so many sessions on a MemoryStore, four a
+// subject. The tokens are signed with HS256, for a signature that takes longer would hide what
+// grows.
 func BenchmarkGrowth(b *testing.B) {
 	const sessionsEach = 4
 	for _, sessions := range []int{1_000, 10_000, 100_000, 1_000_000} {
@@ -51,7 +52,8 @@ func BenchmarkGrowth(b *testing.B) {
 // A sampledSession shares no memory with the store.
 type sampledSession struct{ access, refresh, id, subject string }
 
-// BenchmarkGrowth_denyList tells what Verify costs beside so many revoked sessions whose access tokens would still live.
+// BenchmarkGrowth_denyList tells what Verify costs beside so many revoked sessions whose access
+// tokens would still live.
 func BenchmarkGrowth_denyList(b *testing.B) {
 	for _, denied := range []int{0, 10, 100, 1_000, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("denied=%d", denied), func(b *testing.B) {
@@ -75,7 +77,8 @@ func BenchmarkGrowth_denyList(b *testing.B) {
 
 func subjectOf(i int) string { return fmt.Sprintf("user-%010d", i) }
 
-// each does something n times and returns the median nanoseconds of one time in turns of ten times or more.
+// each does something n times and returns the median nanoseconds of one time in turns of ten times
+// or more.
 func each(n int, do func(i int)) float64 {
 	turns := min(n/10, 1_000)
 	var times []time.Duration

@@ -1,6 +1,6 @@
-// Package peers puts tokensession beside the Go libraries that one would take instead: their cost, and what they do
-// when refreshes race, replies are lost and tokens are stolen. Its benchmarks, through the program report, make the
-// tables and the figure of the README: make bench-peers.
+// Package peers puts tokensession beside the Go libraries that one would take instead: their cost,
+// and what they do when refreshes race, replies are lost and tokens are stolen. Its benchmarks,
+// through the program report, make the tables and the figure of the README: make bench-peers.
 package peers
 
 import (
@@ -81,14 +81,16 @@ type Refresher interface {
 	Login() (refreshToken string)
 	Refresh(refreshToken string) (next string, err error)
 
-	// Copy returns another one with the same sessions, so that a token can be tried without a consequence.
+	// Copy returns another one with the same sessions, so that a token can be tried without a
+	// consequence.
 	Copy() Refresher
 
 	// Pass lets time go by, where the library has something to do with it.
 	Pass(time.Duration)
 }
 
-// newGate returns what a read of a store waits in until n have come, as if they all arrived at once from far away.
+// newGate returns what a read of a store waits in until n have come, as if they all arrived at once
+// from far away.
 func newGate(n int64) func() {
 	var arrived atomic.Int64
 	open := make(chan struct{})

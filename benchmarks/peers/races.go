@@ -7,7 +7,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// A contender is a library with a configuration. The function that it is made with is called in each read of a token.
+// A contender is a library with a configuration. The function that it is made with is called in
+// each read of a token.
 type contender struct {
 	name string
 	make func(atLoad func()) Refresher
@@ -95,7 +96,8 @@ func (st story) play(c contender) outcome {
 	return o
 }
 
-// A scene is a session with the tokens that its client and a thief have, and all that were ever given out.
+// A scene is a session with the tokens that its client and a thief have, and all that were ever
+// given out.
 type scene struct {
 	Refresher
 	honest, thief string
@@ -108,7 +110,8 @@ func (s *scene) works(token string) bool {
 	return err == nil
 }
 
-// refresh returns the next token, or the same one after an error, for whoever has it tries it again.
+// refresh returns the next token, or the same one after an error, for whoever has it tries it
+// again.
 func (s *scene) refresh(token string) (string, error) {
 	next, err := s.Refresh(token)
 	if err != nil {

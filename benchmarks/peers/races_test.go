@@ -4,8 +4,8 @@ import (
 	"testing"
 )
 
-// TestRaces_endAsPromised plays each story with tokensession. What the others do is measured elsewhere, not asserted; and
-// the race detector finds races in some of them.
+// TestRaces_endAsPromised plays each story with tokensession. What the others do is measured
+// elsewhere, not asserted; and the race detector finds races in some of them.
 func TestRaces_endAsPromised(t *testing.T) {
 	type row map[string]outcome
 	want := map[string]row{
@@ -18,7 +18,8 @@ func TestRaces_endAsPromised(t *testing.T) {
 			"thief-first": {},
 		},
 		"tokensession": {
-			// The consumed token works in place of its successor, never beside it: that makes two when each is tried alone.
+			// The consumed token works in place of its successor, never beside it: that makes two
+			// when each is tried alone.
 			"parallel":    {answered: 32, live: 2, honest: true},
 			"retry":       {live: 2, honest: true},
 			"late-retry":  {live: 2, honest: true},

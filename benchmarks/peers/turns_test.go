@@ -10,21 +10,23 @@ import (
 	"time"
 )
 
-// A rival is one of those that take turns. What it does is done by workers, each with a number of its own, over and over.
+// A rival is one of those that take turns. What it does is done by workers, each with a number of
+// its own, over and over.
 type rival struct {
 	name string
 	do   func(worker, i int)
 }
 
-// A turn is short enough to be seldom interrupted on a machine that does other things, too. The garbage collector seldom
-// runs in one, which is in favour of who allocates more.
+// A turn is short enough to be seldom interrupted on a machine that does other things, too. The
+// garbage collector seldom runs in one, which is in favour of who allocates more.
 const (
 	turn  = 500 * time.Microsecond
 	turns = 150
 )
 
-// takeTurns measures the rivals by turns, so that what else the machine is doing hits all alike, and reports the median
-// of each one's turns: nanoseconds and allocations an operation, of one worker and of one for each core.
+// takeTurns measures the rivals by turns, so that what else the machine is doing hits all alike,
+// and reports the median of each one's turns: nanoseconds and allocations an operation, of one
+// worker and of one for each core.
 func takeTurns(b *testing.B, rivals []rival) {
 	for _, workers := range slices.Compact([]int{1, runtime.GOMAXPROCS(0)}) {
 		b.Run("workers="+strconv.Itoa(workers), func(b *testing.B) {

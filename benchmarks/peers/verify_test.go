@@ -18,7 +18,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// A verifier verifies an access token's signature, issuer, audience and times, and returns its subject.
+// A verifier verifies an access token's signature, issuer, audience and times, and returns its
+// subject.
 type verifier struct {
 	name   string
 	verify func(token string) (subject string, err error)
@@ -92,7 +93,8 @@ func ourVerifier(a Algorithm, access tokensession.AccessConfig) (tokensession.Re
 	return store, must(tokensession.New(signerOf(a, access), store, tokensession.Config{}))
 }
 
-// TestVerifiers_checkTheSame shows that those that are compared all look at the signature, iss, aud, exp and iat.
+// TestVerifiers_checkTheSame shows that those that are compared all look at the signature, iss,
+// aud, exp and iat.
 func TestVerifiers_checkTheSame(t *testing.T) {
 	now := time.Now().Unix()
 	good := jwt.MapClaims{"iss": Issuer, "aud": Audience, "sub": Subject, "exp": now + 900, "iat": now, "auth_time": now, "jti": "x", "sid": "y"}
@@ -140,8 +142,8 @@ func signed(a Algorithm, header string, c jwt.MapClaims) string {
 	return message + "." + base64.RawURLEncoding.EncodeToString(must(token.Method.Sign(message, a.Private)))
 }
 
-// BenchmarkVerify verifies a thousand tokens in turn. A miss is a token that the cache does not hold, because it is too
-// small: it is looked for there and put there all the same.
+// BenchmarkVerify verifies a thousand tokens in turn. A miss is a token that the cache does not
+// hold, because it is too small: it is looked for there and put there all the same.
 func BenchmarkVerify(b *testing.B) {
 	const tokens = 1000
 	for _, a := range Algorithms() {

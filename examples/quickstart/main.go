@@ -1,5 +1,6 @@
-// Quickstart tells the story of a few sessions with real tokens: two devices, two tabs, a thief, a change of password.
-// The clock is moved by hand. It exits with an error if anything comes out differently from what it should.
+// Quickstart tells the story of a few sessions with real tokens: two devices, two tabs, a thief, a
+// change of password. The clock is moved by hand. It exits with an error if anything comes out
+// differently from what it should.
 package main
 
 import (
@@ -21,7 +22,8 @@ func main() {
 	}
 }
 
-// tell runs the story on a store and writes what happened. It returns an error if a line was not as it should be.
+// tell runs the story on a store and writes what happened. It returns an error if a line was not as
+// it should be.
 func tell(w io.Writer, store tokensession.RefreshStore) error {
 	s := &story{w: w, ctx: context.Background(), now: time.Date(2026, 1, 1, 9, 0, 0, 0, time.UTC)}
 	key, err := tokensession.GenerateKey()
@@ -112,7 +114,8 @@ func (s *story) changeOfPassword() {
 	s.laptop = laptop
 }
 
-// ends shows that a session slides by 7 days and ends after 30, and that an unused one ends after 7.
+// ends shows that a session slides by 7 days and ends after 30, and that an unused one ends after
+// 7.
 func (s *story) ends() {
 	login := s.laptop.Session.CreatedAt
 	refreshes := 0

@@ -1,6 +1,6 @@
-// Webapp is a web application with sessions that one can watch: log in, call an API, see the tokens' time run, sign
-// devices out, and replay a stolen token. Its sessions are in memory. With others in a database, it is in
-// sqlstore/examples/webapp.
+// Webapp is a web application with sessions that one can watch: log in, call an API, see the
+// tokens' time run, sign devices out, and replay a stolen token. Its sessions are in memory. With
+// others in a database, it is in sqlstore/examples/webapp.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Package attributes says which attributes of a session are taken. It is one place for the package that
-// refuses others, and for the one that cuts what a request brings so that it fits.
+// Package attributes says which attributes of a session are taken. It is one place for the package
+// that refuses others, and for the one that cuts what a request brings so that it fits.
 package attributes
 
 import (
@@ -39,8 +39,8 @@ func Check(attributes map[string]string) error {
 	return nil
 }
 
-// Fit returns attributes that Check takes if their names are such: the first ones by name, and values
-// cut to a number of bytes, or to fewer if together they are too long.
+// Fit returns attributes that Check takes if their names are such: the first ones by name, and
+// values cut to a number of bytes, or to fewer if together they are too long.
 func Fit(given map[string]string, longest int) map[string]string {
 	names := slices.Sorted(maps.Keys(given))
 	names = names[:min(len(names), maxCount)]

@@ -12,8 +12,9 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// A page of another origin sends what a page can: forms, and requests whose answers it cannot read. From localhost at
-// another port, which is another origin of the same site, SameSite lets the cookies go along; from 127.0.0.1 it does not.
+// A page of another origin sends what a page can: forms, and requests whose answers it cannot read.
+// From localhost at another port, which is another origin of the same site, SameSite lets the
+// cookies go along; from 127.0.0.1 it does not.
 func TestOtherOrigins_areRefused(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, startServer(t, false))

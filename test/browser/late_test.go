@@ -19,8 +19,8 @@ const (
 		body: new URLSearchParams({name: "bob", password: "staple my stapler"})}))).status`
 )
 
-// Refreshes that get stuck, so that the page gives up, are cancelled as soon as one is answered, or the next one or a
-// login begins. Those that are not come late.
+// Refreshes that get stuck, so that the page gives up, are cancelled as soon as one is answered, or
+// the next one or a login begins. Those that are not come late.
 func TestRefresh_thatWasGivenUpLogsNobodyOut(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -98,8 +98,8 @@ func TestRefresh_thatWasGivenUpLogsNobodyOut(t *testing.T) {
 	}
 }
 
-// The headers of an answer bring the cookies. Its body is late, and a second refresh with the new cookie, begun meanwhile,
-// must not be cancelled when it comes.
+// The headers of an answer bring the cookies. Its body is late, and a second refresh with the new
+// cookie, begun meanwhile, must not be cancelled when it comes.
 func TestRefresh_whoseBodyIsLateKeepsTheNewestCookies(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, startServer(t, false))
@@ -147,8 +147,9 @@ func TestRefresh_whoseBodyIsLateKeepsTheNewestCookies(t *testing.T) {
 	}
 }
 
-// Six streams take all of the browser's connections, so that refreshes wait in it. When there is one connection again,
-// the first of them has it, and then another stream. The second one would go out much later.
+// Six streams take all of the browser's connections, so that refreshes wait in it. When there is
+// one connection again, the first of them has it, and then another stream. The second one would go
+// out much later.
 func TestRefresh_thatWaitsForAConnectionIsSentOnce(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, startServer(t, false))
@@ -172,8 +173,8 @@ func TestRefresh_thatWaitsForAConnectionIsSentOnce(t *testing.T) {
 		case <-r.Context().Done():
 		}
 	})
-	// The seventh stream is the next in the queue behind the first refresh. A call that has given up
-	// while the machine was busy still gets the news.
+	// The seventh stream is the next in the queue behind the first refresh. A call that has given
+	// up while the machine was busy still gets the news.
 	page.eval(`globalThis.streams = await Promise.all([1, 2, 3, 4, 5, 6].map((n) => fetch("/stream/" + n)));
 		globalThis.begun = [];
 		const send = fetch;
@@ -185,7 +186,8 @@ func TestRefresh_thatWaitsForAConnectionIsSentOnce(t *testing.T) {
 		};
 		const news = new Promise((resolve) => session.addEventListener("update", resolve, {once: true}));
 		session.refresh().catch(() => news).then(() => globalThis.refreshed = true);`)
-	// The script cancels the second one if it began more than a second before the first one's answer.
+	// The script cancels the second one if it began more than a second before the first one's
+	// answer.
 	page.until(`begun.length >= 2 && Date.now() - begun.at(-1) > 1500`)
 	free <- struct{}{}
 	page.until(`globalThis.refreshed`)

@@ -35,7 +35,8 @@ type exchange struct {
 	body                 string
 }
 
-// A fault gets a request in place of the server, and answers it or not. forward is what the server would answer.
+// A fault gets a request in place of the server, and answers it or not. forward is what the server
+// would answer.
 type fault func(w http.ResponseWriter, r *http.Request, forward func() *httptest.ResponseRecorder)
 
 func startProxy(t *testing.T, s *server) *proxy {

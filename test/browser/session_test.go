@@ -366,7 +366,8 @@ func TestRefresh_ofAPageThatGoesAwayStillBringsTheCookies(t *testing.T) {
 	}
 }
 
-// A login by a form of the host, without the script, in one tab while another refreshes with the old session's cookie.
+// A login by a form of the host, without the script, in one tab while another refreshes with the
+// old session's cookie.
 func TestLogin_withoutTheScriptIsNotUndoneByARefresh(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, startServer(t, false))
@@ -488,7 +489,8 @@ func TestStolenToken_endsTheSessionInAllTabsAndNoOther(t *testing.T) {
 	}
 }
 
-// A tab that is left alone warns and then ends by itself. The times are the shortest that go with the grace period.
+// A tab that is left alone warns and then ends by itself. The times are the shortest that go with
+// the grace period.
 func TestIdleSession_warnsAndEnds(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, startServer(t, false, "-access", "11s", "-refresh", "12s"))

@@ -62,7 +62,8 @@ type tab struct {
 // open opens a page in a new tab. Its scripts may not fail.
 func (b *browser) open(url string) *tab {
 	b.t.Helper()
-	// In a window of its own, for the first one of a browser needs that, and pages behind others are throttled.
+	// In a window of its own, for the first one of a browser needs that, and pages behind others
+	// are throttled.
 	id, err := target.CreateTarget("about:blank").WithBrowserContextID(b.id).WithNewWindow(true).Do(b.executor())
 	if err != nil {
 		b.t.Fatal(err)
@@ -84,8 +85,8 @@ func (b *browser) open(url string) *tab {
 	return tab
 }
 
-// openPatient opens a page whose script waits a minute for an answer, not four seconds. So a test can
-// hold an answer back and count the requests, and needs no machine that is quick.
+// openPatient opens a page whose script waits a minute for an answer, not four seconds. So a test
+// can hold an answer back and count the requests, and needs no machine that is quick.
 func (b *browser) openPatient(url string) *tab {
 	b.t.Helper()
 	tab := b.open("about:blank")
@@ -140,8 +141,8 @@ func (tab *tab) before(script string) {
 	}))
 }
 
-// eval runs the body of an async function, in which session is the page's and UnavailableError its error, and returns
-// what that returns.
+// eval runs the body of an async function, in which session is the page's and UnavailableError its
+// error, and returns what that returns.
 func (tab *tab) eval(body string) any {
 	tab.t.Helper()
 	v, err := tab.try(body)
@@ -238,8 +239,8 @@ func (b *browser) put(c *network.Cookie, value string) {
 	}
 }
 
-// loseAccess makes the access token what it is when it has expired, without waiting for that: no good any more. The
-// script does not know.
+// loseAccess makes the access token what it is when it has expired, without waiting for that: no
+// good any more. The script does not know.
 func (b *browser) loseAccess() {
 	b.t.Helper()
 	access, _ := b.tokens()

@@ -18,7 +18,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
-// The OAuth clients that a host knows. One has an id and a secret that each encoding on their way changes.
+// The OAuth clients that a host knows. One has an id and a secret that each encoding on their way
+// changes.
 const (
 	publicClient       = "native app"
 	confidentialClient = "back:end"

@@ -1,6 +1,7 @@
-// Command clients serves the endpoints of package sessionhttp to the OAuth clients of other languages that are tested
-// against it (make test-clients), until its standard input ends. It prints its address. Each algorithm is an issuer of
-// its own: http://127.0.0.1:port/EdDSA, /ES256, /RS256.
+// Command clients serves the endpoints of package sessionhttp to the OAuth clients of other
+// languages that are tested against it (make test-clients), until its standard input ends. It
+// prints its address. Each algorithm is an issuer of its own: http://127.0.0.1:port/EdDSA, /ES256,
+// /RS256.
 package main
 
 import (

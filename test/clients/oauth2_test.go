@@ -67,7 +67,8 @@ func newSite(t *testing.T, s setting) *site {
 	return &site{host: h, t: t, proxy: proxy, url: url, setting: s}
 }
 
-// config is the client's, as it is after its program has started: it has yet to find out how to authenticate.
+// config is the client's, as it is after its program has started: it has yet to find out how to
+// authenticate.
 func (s *site) config() *oauth2.Config {
 	return &oauth2.Config{ClientID: s.id, ClientSecret: s.secret, Endpoint: oauth2.Endpoint{
 		TokenURL: s.url + "/auth/token", AuthStyle: s.style,
@@ -141,8 +142,9 @@ func TestOAuth2_refreshesFiftyTimes(t *testing.T) {
 	}
 }
 
-// Every answer is lost once, in three ways. A program that was started a moment ago sends the same refresh token twice by
-// itself with AutoDetect; later, and with the other styles, its user tries again.
+// Every answer is lost once, in three ways. A program that was started a moment ago sends the same
+// refresh token twice by itself with AutoDetect; later, and with the other styles, its user tries
+// again.
 func TestOAuth2_refreshesThroughDroppedReplies(t *testing.T) {
 	for _, setting := range settings() {
 		for _, restarts := range []bool{false, true} {
@@ -248,7 +250,8 @@ func TestOAuth2_clientIsLetIn(t *testing.T) {
 	}
 }
 
-// Whatever ended the session, the client is told so in the way that it understands. With AutoDetect it asks twice.
+// Whatever ended the session, the client is told so in the way that it understands. With AutoDetect
+// it asks twice.
 func TestOAuth2_decodesTheEndOfASession(t *testing.T) {
 	endings := []struct {
 		name string

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// A lossyProxy stands between clients and a server. It lets each request through, and drops answers as it is told to:
-// the server has done then what it was asked.
+// A lossyProxy stands between clients and a server. It lets each request through, and drops answers
+// as it is told to: the server has done then what it was asked.
 type lossyProxy struct {
 	tb     testing.TB
 	server string // its address

@@ -78,7 +78,8 @@ func TestRedisClock_wrongServerDropsWhatHasExpired(t *testing.T) {
 	}
 }
 
-// One instance whose clock is far ahead must not drop what others have noted, if Redis's clock is right.
+// One instance whose clock is far ahead must not drop what others have noted, if Redis's clock is
+// right.
 func TestRedisClock_wrongInstanceDropsNothingOfOthers(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
 	store, _ := redisStore(t, client, redisstore.Config{})

@@ -21,7 +21,8 @@ import (
 
 var errRedisCrash = errors.New("the process died")
 
-// crashBefore makes the command fail before the server sees it, and crashAfter makes it fail although the server did it.
+// crashBefore makes the command fail before the server sees it, and crashAfter makes it fail
+// although the server did it.
 func crashBefore(command string) func(string, func() error) error {
 	return func(c string, run func() error) error {
 		if c == command {
@@ -41,7 +42,8 @@ func crashAfter(command string) func(string, func() error) error {
 	}
 }
 
-// redisCrashStore returns a store whose commands the spy can make fail, and one that nothing happens to.
+// redisCrashStore returns a store whose commands the spy can make fail, and one that nothing
+// happens to.
 func redisCrashStore(t *testing.T) (store, sound *redisstore.Store, spy *redisSpy) {
 	addr := servers.RedisAddr(t)
 	client := redisClient(t, addr, nil)
@@ -97,7 +99,8 @@ func TestRedisCrash_createAfterTheSession(t *testing.T) {
 	}
 }
 
-// A List, or another login, between the two writes of a Create sees an entry without a session, and must leave it.
+// A List, or another login, between the two writes of a Create sees an entry without a session, and
+// must leave it.
 func TestRedisCrash_listDuringCreateLosesNothing(t *testing.T) {
 	store, sound, spy := redisCrashStore(t)
 	rec := newRedisRecord("alice")
@@ -194,7 +197,8 @@ func TestRedisCrash_secondRevocationDoesNotHideTheFirst(t *testing.T) {
 	}
 }
 
-// A redisLossyConn drops the reply to a command: the server has done it, and the client sees the connection end.
+// A redisLossyConn drops the reply to a command: the server has done it, and the client sees the
+// connection end.
 type redisLossyConn struct {
 	net.Conn
 	drop *atomic.Int32 // 1: the next reply is to be dropped

@@ -225,7 +225,8 @@ func redisRefusedNothing(t *testing.T, servers ...*servers.Redis) {
 			t.Fatal(err)
 		}
 		for _, entry := range log {
-			// go-redis tells its name and asks for a feature of newer servers, and minds no refusal.
+			// go-redis tells its name and asks for a feature of newer servers, and minds no
+			// refusal.
 			said := fmt.Sprint(entry)
 			if !strings.Contains(said, "client|setinfo") && !strings.Contains(said, "client|maint") {
 				t.Errorf("%s refused: %v", server.Addr, said)
@@ -300,7 +301,8 @@ func TestRedisErrors_slotsNotServed(t *testing.T) {
 	redisCouldNotTell(t, "Swap", store.Swap(t.Context(), redisRotated(rec)), "CLUSTER INFO")
 }
 
-// What nobody can read is an error that is no verdict, and stays as it is. It hides no other session.
+// What nobody can read is an error that is no verdict, and stays as it is. It hides no other
+// session.
 func TestRedisErrors_damagedSession(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
 	store, prefix := redisStore(t, client, redisstore.Config{})

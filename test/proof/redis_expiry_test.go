@@ -83,7 +83,8 @@ func TestRedisExpiry_keepsARecordUntilItsEnd(t *testing.T) {
 	}
 }
 
-// What has expired already is accepted and dropped, and does not take the subject's other sessions along.
+// What has expired already is accepted and dropped, and does not take the subject's other sessions
+// along.
 func TestRedisExpiry_acceptsWhatHasExpired(t *testing.T) {
 	redisKinds(t, func(t *testing.T, client redis.UniversalClient) {
 		store, prefix := redisStore(t, client, redisAtOnce)
@@ -112,8 +113,8 @@ func TestRedisExpiry_acceptsWhatHasExpired(t *testing.T) {
 	})
 }
 
-// A session that is refreshed for ever must never be lost from its subject's index, though the index has an end, and
-// must not cost a look at the index every time.
+// A session that is refreshed for ever must never be lost from its subject's index, though the
+// index has an end, and must not cost a look at the index every time.
 func TestRedisExpiry_slidingSessionStaysListed(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
 	store, prefix := redisStore(t, client, redisAtOnce)
@@ -152,9 +153,9 @@ func TestRedisExpiry_slidingSessionStaysListed(t *testing.T) {
 	awaitRedis(t, "the last key to go", func() bool { return len(redisKeys(t, client, prefix)) == 0 })
 }
 
-// A failover of one of a Cluster's nodes may lose an entry of the index, and not its session.
-// A failover loses the index alone. It is back when a quarter of the session's life has passed, also of one that no
-// refresh prolongs any more.
+// A failover of one of a Cluster's nodes may lose an entry of the index, and not its session. A
+// failover loses the index alone. It is back when a quarter of the session's life has passed, also
+// of one that no refresh prolongs any more.
 func TestRedisExpiry_refreshBringsALostIndexBack(t *testing.T) {
 	for name, lifetime := range map[string]time.Duration{"sliding": 2 * time.Second, "absolute": 10 * time.Second} {
 		t.Run(name, func(t *testing.T) {

@@ -13,8 +13,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/test/proof/servers"
 )
 
-// A replica is promoted, and an instance still talks to the old master, which was cut off from it. That
-// one knows nothing of the sessions that began since, and must not call them unknown.
+// A replica is promoted, and an instance still talks to the old master, which was cut off from it.
+// That one knows nothing of the sessions that began since, and must not call them unknown.
 func TestRedisFailover_oldMasterSaysNothingOfWhatItDoesNotKnow(t *testing.T) {
 	for name, binary := range map[string]string{"Redis": "", "Valkey": servers.ValkeyServer(t)} {
 		t.Run(name, func(t *testing.T) {
@@ -100,8 +100,8 @@ func TestRedisFailover_replicaSaysNothingOfWhatItDoesNotKnow(t *testing.T) {
 	}
 }
 
-// A list is made of more than one answer: the index may be on a node that is well, and a session on one
-// that is no longer the master.
+// A list is made of more than one answer: the index may be on a node that is well, and a session on
+// one that is no longer the master.
 func TestRedisFailover_listIsNoShorterForANodeThatCannotTell(t *testing.T) {
 	master := servers.StartRedis(t, servers.RedisOptions{})
 	store, prefix := redisStore(t, master.Client(nil), redisstore.Config{})
@@ -122,8 +122,8 @@ func TestRedisFailover_listIsNoShorterForANodeThatCannotTell(t *testing.T) {
 	redisCouldNotTell(t, "List", err, "min-replicas-to-write")
 }
 
-// Forged tokens must not cost more than other tokens: their absence is confirmed in the same round trip, by the command
-// that every read has.
+// Forged tokens must not cost more than other tokens: their absence is confirmed in the same round
+// trip, by the command that every read has.
 func TestRedisFailover_unknownSessionsCostWhatOthersCost(t *testing.T) {
 	redisKinds(t, func(t *testing.T, client redis.UniversalClient) {
 		store, _ := redisStore(t, client, redisstore.Config{})

@@ -116,7 +116,8 @@ func TestRedisFeed_tellsEpochs(t *testing.T) {
 	})
 }
 
-// A connection that ends is an error, because news may be lost meanwhile; the next one counts as news.
+// A connection that ends is an error, because news may be lost meanwhile; the next one counts as
+// news.
 func TestRedisNotified_survivesItsConnection(t *testing.T) {
 	redisOwnKinds(t, func(t *testing.T, client redis.UniversalClient) {
 		store, _ := redisStore(t, client, redisstore.Config{})
@@ -218,8 +219,8 @@ func TestRedisNotified_followsItsSlot(t *testing.T) {
 	redisNotified(t, store, "a revocation after the slot has moved")
 }
 
-// The feed is read in pages, of which each begins at a time. None is left out where very many sessions were revoked at
-// one time, or where they move while the feed is read.
+// The feed is read in pages, of which each begins at a time. None is left out where very many
+// sessions were revoked at one time, or where they move while the feed is read.
 func TestRedisFeed_pagesLeaveNothingOut(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
 	store, prefix := redisStore(t, client, redisstore.Config{})

@@ -10,7 +10,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/test/proof/servers"
 )
 
-// The story of redisstore's README ends well on a server that is there, and says what is wrong with one that is not.
+// The story of redisstore's README ends well on a server that is there, and says what is wrong with
+// one that is not.
 func TestRedisQuickstart_tellsItsStory(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()

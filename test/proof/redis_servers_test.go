@@ -29,8 +29,8 @@ func TestRedis_killAndStartKeepsWhatWasSynced(t *testing.T) {
 	}
 }
 
-// With the default appendfsync a server that is killed, on a machine that is not, has given all it acknowledged to the
-// kernel.
+// With the default appendfsync a server that is killed, on a machine that is not, has given all it
+// acknowledged to the kernel.
 func TestRedisStore_killedServerLosesNothingItAcknowledged(t *testing.T) {
 	server := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "everysec"})
 	client := server.Client(&redis.Options{MaxRetries: -1, DialerRetries: 1}) // a write in doubt is not sent again

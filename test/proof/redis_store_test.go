@@ -240,7 +240,8 @@ func TestRedisStore_worksAfterTheServerForgotTheScripts(t *testing.T) {
 	})
 }
 
-// A Swap that gives a session to another subject is nothing a Manager does, but the contract allows it.
+// A Swap that gives a session to another subject is nothing a Manager does, but the contract allows
+// it.
 func TestRedisStore_listsASessionUnderItsNewSubject(t *testing.T) {
 	store, _ := redisStore(t, redisClient(t, servers.RedisAddr(t), nil), redisstore.Config{})
 	rec := redisCreate(t, store, newRedisRecord("alice"))

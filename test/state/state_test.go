@@ -1,4 +1,5 @@
-// Package state plays random games with a Manager and compares it with a model that knows only the rules.
+// Package state plays random games with a Manager and compares it with a model that knows only the
+// rules.
 package state
 
 import (
@@ -84,8 +85,8 @@ func must(t *rapid.T, err error) {
 	}
 }
 
-// finish ends a session that lives. Its record is kept for a day and an hour, which is the default of
-// KeepEnded.
+// finish ends a session that lives. Its record is kept for a day and an hour, which is the default
+// of KeepEnded.
 func (s *session) finish(now time.Time) {
 	s.revoked = true
 	if kept := now.Add(25 * time.Hour); kept.Before(s.expires) {
@@ -333,7 +334,8 @@ func TestManager_onSQLiteIsWhatTheModelSays(t *testing.T) {
 
 func newSQLite(t *testing.T) tokensession.RefreshStore {
 	t.Helper()
-	// What the end of the machine would lose does not matter here, and a game does some hundred writes.
+	// What the end of the machine would lose does not matter here, and a game does some hundred
+	// writes.
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "sessions.db")+"?_pragma=journal_mode(WAL)&_pragma=synchronous(OFF)")
 	if err != nil {
 		t.Fatal(err)
@@ -352,8 +354,8 @@ func newSQLite(t *testing.T) tokensession.RefreshStore {
 // timeEnv is the environment variable that says for how long a test plays.
 const timeEnv = "TOKENSESSION_STATE"
 
-// playOn plays rapid's number of games, which its flag -rapid.checks sets, but not many seconds longer than limit; or,
-// if timeEnv says how long, again and again until then.
+// playOn plays rapid's number of games, which its flag -rapid.checks sets, but not many seconds
+// longer than limit; or, if timeEnv says how long, again and again until then.
 func playOn(t *testing.T, limit time.Duration, game func(*rapid.T)) {
 	t.Helper()
 	begin, games, lost := time.Now(), 0, false

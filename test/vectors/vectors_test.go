@@ -1,6 +1,6 @@
-// Package vectors runs Wycheproof's test vectors through the verifier of the root module. The vectors are a requirement
-// of this module and of no other. What is verified is not exported, so the test of it is one of the root module's, and
-// this module gives it the files.
+// Package vectors runs Wycheproof's test vectors through the verifier of the root module. The
+// vectors are a requirement of this module and of no other. What is verified is not exported, so
+// the test of it is one of the root module's, and this module gives it the files.
 package vectors
 
 import (

@@ -1,4 +1,5 @@
-// Command report makes the tables and the figure of the README's comparison from the output of the benchmarks.
+// Command report makes the tables and the figure of the README's comparison from the output of the
+// benchmarks.
 package main
 
 import (

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/perf/benchmath"
 )
 
-// results are the numbers of each benchmark, by its name without prefix and GOMAXPROCS, and unit: one for each run.
+// results are the numbers of each benchmark, by its name without prefix and GOMAXPROCS, and unit:
+// one for each run.
 type results struct {
 	byName map[string]map[string][]float64
 	cpu    string

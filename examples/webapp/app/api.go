@@ -53,7 +53,8 @@ func (a *App) devices(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, devices)
 }
 
-// signOut ends one of the user's own sessions. Revoke takes any session's id, so whose it is has to be looked up.
+// signOut ends one of the user's own sessions. Revoke takes any session's id, so whose it is has to
+// be looked up.
 func (a *App) signOut(w http.ResponseWriter, r *http.Request) {
 	access, _ := sessionhttp.FromContext(r.Context())
 	id := r.PathValue("id")
@@ -101,7 +102,8 @@ func device(r *http.Request) map[string]string {
 	return map[string]string{"device": deviceName(r.UserAgent()), "ip": remoteIP(r)}
 }
 
-// deviceName makes something a user recognizes of a User-Agent. The order matters: most claim to be others, too.
+// deviceName makes something a user recognizes of a User-Agent. The order matters: most claim to be
+// others, too.
 func deviceName(userAgent string) string {
 	return firstIn(userAgent, "Some browser", [][2]string{{"Edg/", "Edge"}, {"OPR/", "Opera"}, {"Firefox/", "Firefox"}, {"Chrome/", "Chrome"}, {"Safari/", "Safari"}}) +
 		firstIn(userAgent, "", [][2]string{{"Android", " on Android"}, {"iPhone", " on an iPhone"}, {"iPad", " on an iPad"}, {"Windows", " on Windows"}, {"Mac OS", " on a Mac"}, {"Linux", " on Linux"}})

@@ -1,5 +1,6 @@
-// Package app is what the two webapps share, and all but the store: a host of tokensession in small. It shows what is a
-// host's to do: users and passwords, a limit on logins, headers, and which routes need a session.
+// Package app is what the two webapps share, and all but the store: a host of tokensession in
+// small. It shows what is a host's to do: users and passwords, a limit on logins, headers, and
+// which routes need a session.
 package app
 
 import (
@@ -43,8 +44,8 @@ func New(o Options, key tokensession.Key, store tokensession.RefreshStore) (*App
 		return nil, fmt.Errorf("HashRounds %d: cannot be less than 1", o.HashRounds)
 	}
 	a := &App{options: o, secure: o.CertFile != "", passwords: newChecker(o.HashRounds)}
-	// What access tokens say of who made them and whom they are for. Other services would verify them with the keys at
-	// /auth/jwks.json and these two names.
+	// What access tokens say of who made them and whom they are for. Other services would verify
+	// them with the keys at /auth/jwks.json and these two names.
 	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{
 		Issuer: "https://webapp.example", Audience: []string{"https://webapp.example/api"},
 	})
@@ -73,7 +74,8 @@ func (a *App) routes() http.Handler {
 	mux.HandleFunc("POST /login", a.login)
 	mux.Handle("POST /api/echo", a.auth.Require()(http.HandlerFunc(a.echo)))
 	mux.Handle("GET /api/devices", a.auth.Require()(http.HandlerFunc(a.devices)))
-	// These ask the store, too, lest a device that was signed out a moment ago, on another instance, signs out others.
+	// These ask the store, too, lest a device that was signed out a moment ago, on another
+	// instance, signs out others.
 	mux.Handle("DELETE /api/devices/{id}", a.auth.Require(sessionhttp.Live())(http.HandlerFunc(a.signOut)))
 	mux.Handle("DELETE /api/devices", a.auth.Require(sessionhttp.Live())(http.HandlerFunc(a.signOutOthers)))
 
@@ -88,7 +90,8 @@ func (a *App) routes() http.Handler {
 	return mux
 }
 
-// headers are what a page needs that shows nobody else's content. The session's script is content with them.
+// headers are what a page needs that shows nobody else's content. The session's script is content
+// with them.
 func (a *App) headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -99,7 +102,8 @@ func (a *App) headers(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-cache")
-		// A real site adds Strict-Transport-Security. On localhost that would concern whatever else runs there.
+		// A real site adds Strict-Transport-Security. On localhost that would concern whatever else
+		// runs there.
 		next.ServeHTTP(w, r)
 	})
 }
@@ -127,7 +131,8 @@ func inWords(d time.Duration) string {
 	return fmt.Sprintf("%.0f seconds", d.Seconds())
 }
 
-// onError is where a host logs why a request was refused or failed. A 401 is how the page learns that it has to refresh.
+// onError is where a host logs why a request was refused or failed. A 401 is how the page learns
+// that it has to refresh.
 func (a *App) onError(r *http.Request, err error) {
 	if status := sessionhttp.Status(err); status >= 500 {
 		log.Printf("%s %s: %d: %v", r.Method, r.URL.Path, status, err)
@@ -155,7 +160,8 @@ func (a *App) unavailable(w http.ResponseWriter, r *http.Request, err error) {
 	refuse(w, sessionhttp.Status(err), "The server cannot do this now. Try again.")
 }
 
-// remoteIP is who sends a request. Behind a proxy, it is in a header that this proxy sets, and only there.
+// remoteIP is who sends a request. Behind a proxy, it is in a header that this proxy sets, and only
+// there.
 func remoteIP(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

@@ -12,7 +12,8 @@ import (
 
 const logSize = 200
 
-// An eventLog keeps the latest events for the page, of all users: in the demo, everybody may look at it.
+// An eventLog keeps the latest events for the page, of all users: in the demo, everybody may look
+// at it.
 type eventLog struct {
 	mu      sync.Mutex
 	last    int64 // number of the newest entry
@@ -32,7 +33,8 @@ type entry struct {
 	Live      uint64    `json:"live"`
 }
 
-// onEvent is told of everything that happens to a session. A host writes it to its log, and acts on reused.
+// onEvent is told of everything that happens to a session. A host writes it to its log, and acts on
+// reused.
 func (a *App) onEvent(ctx context.Context, e tokensession.Event) {
 	switch e.Kind {
 	case tokensession.EventRefreshed:

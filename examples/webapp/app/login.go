@@ -12,7 +12,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
-// A user of the demo. A host keeps a salt and a hash for each of its own, and shows nobody's password.
+// A user of the demo. A host keeps a salt and a hash for each of its own, and shows nobody's
+// password.
 type user struct{ Name, Password string }
 
 var users = []user{{"alice", "correct horse battery"}, {"bob", "staple my stapler"}}
@@ -59,7 +60,8 @@ func (a *App) login(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "Give a name and a password.")
 		return
 	}
-	// The limit comes first: it is also what protects the server from hashing all day for somebody who guesses.
+	// The limit comes first: it is also what protects the server from hashing all day for somebody
+	// who guesses.
 	ip := remoteIP(r)
 	if wait := a.logins.wait(ip, name, time.Now()); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
@@ -85,8 +87,9 @@ const (
 	maxKeys     = 100_000
 )
 
-// A limiter counts attempts in the current minute, by address and by address and name. One address alone cannot fill it.
-// A host counts an IPv6 network of 64 bits as one address: whoever has one has all of it.
+// A limiter counts attempts in the current minute, by address and by address and name. One address
+// alone cannot fill it. A host counts an IPv6 network of 64 bits as one address: whoever has one
+// has all of it.
 type limiter struct {
 	mu       sync.Mutex
 	until    time.Time
@@ -109,7 +112,8 @@ func (l *limiter) wait(ip, name string, now time.Time) time.Duration {
 	return 0
 }
 
-// forget takes back what wait has counted for a good login: all of the name's, and of the address's this one.
+// forget takes back what wait has counted for a good login: all of the name's, and of the address's
+// this one.
 func (l *limiter) forget(ip, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

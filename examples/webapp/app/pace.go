@@ -14,8 +14,8 @@ type Pace struct{ Access, Refresh, Max time.Duration }
 // fast is for watching: with ?short in the page's address, or with the flag -short for all.
 var fast = Pace{20 * time.Second, 2 * time.Minute, 10 * time.Minute}
 
-// paceCookie is set in browsers whose latest page had ?short in its address. Their tokens are made by a second Manager.
-// A host has only one, and no such cookie.
+// paceCookie is set in browsers whose latest page had ?short in its address. Their tokens are made
+// by a second Manager. A host has only one, and no such cookie.
 const paceCookie = "pace"
 
 func isFast(r *http.Request) bool {
@@ -23,8 +23,8 @@ func isFast(r *http.Request) bool {
 	return err == nil && c.Value == "short"
 }
 
-// setPace has the browser's tokens last as long as the page's address asks for, from the next login or refresh on. It
-// reports whether that is news.
+// setPace has the browser's tokens last as long as the page's address asks for, from the next login
+// or refresh on. It reports whether that is news.
 func (a *App) setPace(w http.ResponseWriter, r *http.Request) (short, changed bool) {
 	short = r.URL.Query().Has("short")
 	changed = short != isFast(r)
@@ -56,8 +56,8 @@ func (a *App) makers(p Pace, signer *tokensession.AccessSigner, store tokensessi
 	return sessions, auth, err
 }
 
-// maker is what logs this browser in and refreshes its tokens. All else is a.auth's: with one key and one store, it
-// accepts both Managers' tokens.
+// maker is what logs this browser in and refreshes its tokens. All else is a.auth's: with one key
+// and one store, it accepts both Managers' tokens.
 func (a *App) maker(r *http.Request) *sessionhttp.Handlers {
 	if isFast(r) {
 		return a.fast

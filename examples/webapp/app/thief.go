@@ -11,8 +11,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
-// A thief is for the demo only, and what no server may have: it keeps refresh tokens. It reads them from the requests
-// that browsers refresh with, as malware on the user's machine could.
+// A thief is for the demo only, and what no server may have: it keeps refresh tokens. It reads them
+// from the requests that browsers refresh with, as malware on the user's machine could.
 type thief struct {
 	mu     sync.Mutex
 	stolen map[string][]string // by session: its first two refresh tokens that were used up
@@ -54,8 +54,8 @@ func (t *thief) forget(sessionID string) {
 	delete(t.stolen, sessionID)
 }
 
-// loot returns a session's first refresh token, once the one after it has been used up, too: then it is too old for the
-// grace period, however little time has passed.
+// loot returns a session's first refresh token, once the one after it has been used up, too: then
+// it is too old for the grace period, however little time has passed.
 func (t *thief) loot(sessionID string) (string, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

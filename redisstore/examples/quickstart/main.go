@@ -1,5 +1,6 @@
-// Quickstart tells the story of a few sessions that two instances of a server share through Redis. The clock is moved
-// by hand. It exits with an error if anything comes out differently from what it should.
+// Quickstart tells the story of a few sessions that two instances of a server share through Redis.
+// The clock is moved by hand. It exits with an error if anything comes out differently from what it
+// should.
 //
 //	go run ./examples/quickstart -addr localhost:6379
 package main
@@ -59,7 +60,8 @@ func tell(addr string) error {
 	return nil
 }
 
-// A story is two instances, how far the clock is ahead, and how many lines were not as they should be.
+// A story is two instances, how far the clock is ahead, and how many lines were not as they should
+// be.
 type story struct {
 	ctx   context.Context
 	a, b  *tokensession.Manager
@@ -69,7 +71,8 @@ type story struct {
 	laptop, phone tokensession.Tokens
 }
 
-// instance makes what each process of the server has: one store and one Manager, with the key that all share.
+// instance makes what each process of the server has: one store and one Manager, with the key that
+// all share.
 func (s *story) instance(key tokensession.Key, client redis.UniversalClient) (*tokensession.Manager, error) {
 	store, err := redisstore.New(client, redisstore.Config{Prefix: prefix})
 	if err != nil {

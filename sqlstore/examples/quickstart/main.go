@@ -1,6 +1,6 @@
-// Quickstart tells the story of a few sessions that outlive the server, kept in a SQLite file: two devices, two tabs, a
-// restart, a thief, a change of password. The clock is moved by hand. It exits with an error if anything comes out
-// differently from what it should.
+// Quickstart tells the story of a few sessions that outlive the server, kept in a SQLite file: two
+// devices, two tabs, a restart, a thief, a change of password. The clock is moved by hand. It exits
+// with an error if anything comes out differently from what it should.
 package main
 
 import (

@@ -1,5 +1,6 @@
-// Webapp is the application of examples/webapp with its sessions in a SQLite file, so that everybody stays logged in
-// when it is restarted, or killed. The key that signs access tokens is kept in a file beside it.
+// Webapp is the application of examples/webapp with its sessions in a SQLite file, so that
+// everybody stays logged in when it is restarted, or killed. The key that signs access tokens is
+// kept in a file beside it.
 package main
 
 import (

@@ -39,8 +39,8 @@ type backend struct {
 	// shared returns an empty place on a server that the test must not end.
 	shared func(testing.TB) place
 
-	// own starts a server for the test to end and start again, which keeps what it has acknowledged. It is nil where
-	// there is no server.
+	// own starts a server for the test to end and start again, which keeps what it has
+	// acknowledged. It is nil where there is no server.
 	own func(testing.TB) (place, server)
 }
 

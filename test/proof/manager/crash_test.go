@@ -18,8 +18,8 @@ const (
 	crashes      = 3 // of the process
 )
 
-// A client holds the tokens of a session and refreshes as fast as it can. It tries again when it is told that the
-// service is unavailable, and gives up on any verdict.
+// A client holds the tokens of a session and refreshes as fast as it can. It tries again when it is
+// told that the service is unavailable, and gives up on any verdict.
 type client struct {
 	m      *tokensession.Manager
 	token  string
@@ -140,9 +140,9 @@ func (c *crowd) totals() (done, failed int64) {
 	return done, failed
 }
 
-// TestKillUnderLoad: the server is killed while clients refresh, and started again, three times; once more quickly than
-// the grace period, and else later. No client is logged out, and since these servers keep what they acknowledge, nothing
-// has to be healed.
+// TestKillUnderLoad: the server is killed while clients refresh, and started again, three times;
+// once more quickly than the grace period, and else later. No client is logged out, and since these
+// servers keep what they acknowledge, nothing has to be healed.
 func TestKillUnderLoad(t *testing.T) {
 	eachServer(t, func(t *testing.T, p place, s server) {
 		happened, clock := new(events), newClock()
@@ -166,8 +166,8 @@ func TestKillUnderLoad(t *testing.T) {
 	})
 }
 
-// TestKillUnderLoad_process kills the process that refreshes, which with SQLite is the database's too. For every client,
-// the token it received last works in another process, or is replayed.
+// TestKillUnderLoad_process kills the process that refreshes, which with SQLite is the database's
+// too. For every client, the token it received last works in another process, or is replayed.
 func TestKillUnderLoad_process(t *testing.T) {
 	eachBackend(t, func(t *testing.T, p place) {
 		now := newClock().Now()
@@ -186,8 +186,8 @@ func TestKillUnderLoad_process(t *testing.T) {
 	})
 }
 
-// killWhileItRefreshes kills a process of refreshJob when each of its clients has received some tokens, and returns the
-// last one of each.
+// killWhileItRefreshes kills a process of refreshJob when each of its clients has received some
+// tokens, and returns the last one of each.
 func killWhileItRefreshes(t *testing.T, w *worker) map[int]string {
 	t.Helper()
 	last, killed := map[int]string{}, false
@@ -209,9 +209,10 @@ func killWhileItRefreshes(t *testing.T, w *worker) map[int]string {
 	return last
 }
 
-// TestKillUnderLoad_redisLosesWrites shows what Redis loses that writes nothing but a snapshot: every write since, as
-// on a machine that loses its power with appendfsync everysec or no. The sessions of the snapshot heal. Sessions begun
-// later are gone, and their clients have to log in again: that no store can heal.
+// TestKillUnderLoad_redisLosesWrites shows what Redis loses that writes nothing but a snapshot:
+// every write since, as on a machine that loses its power with appendfsync everysec or no. The
+// sessions of the snapshot heal. Sessions begun later are gone, and their clients have to log in
+// again: that no store can heal.
 func TestKillUnderLoad_redisLosesWrites(t *testing.T) {
 	r := servers.StartRedis(t, servers.RedisOptions{})
 	p := place{Backend: redisSingle, Addrs: []string{r.Addr}}

@@ -26,9 +26,9 @@ import (
 // hostKey is kept outside the store.
 var hostKey = []byte("fedcba9876543210fedcba9876543210")
 
-// TestDumpHoldsNoToken: whoever reads all that the store holds finds no token in it, nor the handle that a token needs,
-// in any common spelling; and nothing that can be built from what is there, by one who knows how tokens are made, is
-// accepted.
+// TestDumpHoldsNoToken: whoever reads all that the store holds finds no token in it, nor the handle
+// that a token needs, in any common spelling; and nothing that can be built from what is there, by
+// one who knows how tokens are made, is accepted.
 func TestDumpHoldsNoToken(t *testing.T) {
 	eachBackend(t, func(t *testing.T, p place) {
 		for name, hostKeys := range map[string][][]byte{"without a key of the host": nil, "with one": {hostKey}} {
@@ -193,7 +193,8 @@ func dumpFiles(t *testing.T, dsn string) (all []byte) {
 	return all
 }
 
-// wantNoSecret fails the test if the dump contains a token, or the part of one that only its holder may know.
+// wantNoSecret fails the test if the dump contains a token, or the part of one that only its holder
+// may know.
 func wantNoSecret(t *testing.T, dump []byte, given []tokensession.Tokens) {
 	t.Helper()
 	for _, tokens := range given {
@@ -221,8 +222,9 @@ func contains(dump, secret []byte) bool {
 		bytes.Contains(dump, []byte(base64.RawURLEncoding.EncodeToString(secret)))
 }
 
-// wantNothingPresentable makes tokens from what the dump holds, and fails the test if one is accepted. To show that it
-// makes them well, it makes some with a handle that only the client has: then only the host's key is missing.
+// wantNothingPresentable makes tokens from what the dump holds, and fails the test if one is
+// accepted. To show that it makes them well, it makes some with a handle that only the client has:
+// then only the host's key is missing.
 func wantNothingPresentable(t *testing.T, m *tokensession.Manager, store tokensession.RefreshStore, given []tokensession.Tokens, hostHasKey bool) {
 	t.Helper()
 	var handles, keys [][]byte
@@ -264,7 +266,8 @@ func decode(t *testing.T, id string) []byte {
 	return b
 }
 
-// forgeries returns the tokens of the first generations with these handles and keys, made as the package does.
+// forgeries returns the tokens of the first generations with these handles and keys, made as the
+// package does.
 func forgeries(handles, keys [][]byte) (tokens []string) {
 	for _, handle := range handles {
 		for _, key := range keys {

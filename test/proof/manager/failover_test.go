@@ -81,9 +81,10 @@ func execPostgres(t *testing.T, dsn, statement string) {
 	}
 }
 
-// TestStaleReplicaPromoted: a replica that missed the last writes takes the place of its primary. The clients' tokens,
-// which are newer than its records, heal their sessions; old tokens are still caught; and a session that was revoked
-// stays so for the managers that knew of it, though the replica has forgotten.
+// TestStaleReplicaPromoted: a replica that missed the last writes takes the place of its primary.
+// The clients' tokens, which are newer than its records, heal their sessions; old tokens are still
+// caught; and a session that was revoked stays so for the managers that knew of it, though the
+// replica has forgotten.
 func TestStaleReplicaPromoted(t *testing.T) {
 	for name, newPair := range map[string]func(*testing.T) pairOfServers{redisSingle: redisPair, postgres: postgresPair} {
 		t.Run(name, func(t *testing.T) { testStaleReplica(t, newPair(t)) })
@@ -143,8 +144,9 @@ func testStaleReplica(t *testing.T, pair pairOfServers) {
 	wantDead(t, stranger, loggedOut.RefreshToken, tokensession.ErrRevoked) // because the others wrote it again
 }
 
-// TestSentinelPromotesReplica: the master is killed under load, and Sentinel promotes a replica, to which the client goes
-// by itself. The tokens that the replica has never seen heal their sessions, and nobody is logged out.
+// TestSentinelPromotesReplica: the master is killed under load, and Sentinel promotes a replica, to
+// which the client goes by itself. The tokens that the replica has never seen heal their sessions,
+// and nobody is logged out.
 func TestSentinelPromotesReplica(t *testing.T) {
 	master := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "everysec"})
 	replica := master.StartReplica()
@@ -194,7 +196,8 @@ func follow(t *testing.T, m *tokensession.Manager) {
 	t.Cleanup(func() { stop(); <-done })
 }
 
-// awaitRefused returns once the manager refuses the access token of a session that another one has revoked.
+// awaitRefused returns once the manager refuses the access token of a session that another one has
+// revoked.
 func awaitRefused(t *testing.T, m *tokensession.Manager, accessToken string) {
 	t.Helper()
 	await(t, "the revocation to arrive", func() bool {

@@ -18,14 +18,15 @@ import (
 	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
-// The history that porcupine judges: 8 clients, spread over two managers on one store, use a few sessions at once, each
-// session the only one of its subject. Time stands still, so that what a call may answer depends on the order of the
-// calls alone.
+// The history that porcupine judges: 8 clients, spread over two managers on one store, use a few
+// sessions at once, each session the only one of its subject. Time stands still, so that what a
+// call may answer depends on the order of the calls alone.
 //
-// A call that was not told what came of it, because its replies were lost, may have had its effect or not, and may still
-// have it later. So may a refresh that lost the reply to its write and found, when it looked, that the session had moved
-// on: it decides anew, and what it answers then may be said of a session that its first attempt rotated. The history has
-// such an attempt as a call of its own. And when a rotation was done without an answer, its manager may do it again.
+// A call that was not told what came of it, because its replies were lost, may have had its effect
+// or not, and may still have it later. So may a refresh that lost the reply to its write and found,
+// when it looked, that the session had moved on: it decides anew, and what it answers then may be
+// said of a session that its first attempt rotated. The history has such an attempt as a call of
+// its own. And when a rotation was done without an answer, its manager may do it again.
 
 const (
 	linClients = 8
@@ -206,8 +207,8 @@ func (r *recorder) do(client int, c call, run func(context.Context) answer) {
 	r.ops = append(r.ops, op)
 }
 
-// A lostKey is the key of a context's *atomic.Bool that is set when a write of the call may have been applied though the
-// store did not say so.
+// A lostKey is the key of a context's *atomic.Bool that is set when a write of the call may have
+// been applied though the store did not say so.
 type lostKey struct{}
 
 // noting returns a store that notes which writes may have been applied though it did not say so. A
@@ -256,8 +257,8 @@ func (s *sharedSession) saw(tokens tokensession.Tokens) {
 	}
 }
 
-// pick returns a refresh token, mostly the newest and seldom an old one, and an access token. They are empty as long as
-// Start has not returned.
+// pick returns a refresh token, mostly the newest and seldom an old one, and an access token. They
+// are empty as long as Start has not returned.
 func (s *sharedSession) pick() (id, refresh, access string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -472,14 +473,15 @@ func (s blindStore) Swap(ctx context.Context, next tokensession.Record) error {
 		if err != nil {
 			return err
 		}
-		next.Version = stored.Version + 1
+		next.Version, next.Replaces = stored.Version+1, stored.WriteID
 		if err = s.RefreshStore.Swap(ctx, next); !errors.Is(err, tokensession.ErrConflict) || !stored.RevokedAt.IsZero() {
 			return err
 		}
 	}
 }
 
-// TestLinearizable_findsBlindWrite shows that the test above would see it if a store took a write without comparing.
+// TestLinearizable_findsBlindWrite shows that the test above would see it if a store took a write
+// without comparing.
 func TestLinearizable_findsBlindWrite(t *testing.T) {
 	for _, mode := range linModes {
 		t.Run(mode.name, func(t *testing.T) {

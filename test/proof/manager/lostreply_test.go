@@ -24,7 +24,8 @@ type lossyStore struct {
 	told    error
 }
 
-// newLossyStore opens the place through a proxy, with a single connection, so that it is known what is sent on which.
+// newLossyStore opens the place through a proxy, with a single connection, so that it is known what
+// is sent on which.
 func newLossyStore(t *testing.T, p place, proxy *faultProxy) (*lossyStore, tokensession.RefreshStore) {
 	s := &lossyStore{direct: p.open(t, access{})}
 	store := p.open(t, access{pool: 1, dial: proxy.dial, wait: 200 * time.Millisecond})
@@ -54,9 +55,9 @@ func (s *lossyStore) around(r *testkit.Request) {
 	}
 }
 
-// TestLostReply: the server has done what a store's call asked, and its reply is lost: one reply of the call, whichever
-// of them, or all from there to the end of the call, so that no retry of the driver gets through. There is never a reuse,
-// and the session goes on.
+// TestLostReply: the server has done what a store's call asked, and its reply is lost: one reply of
+// the call, whichever of them, or all from there to the end of the call, so that no retry of the
+// driver gets through. There is never a reuse, and the session goes on.
 func TestLostReply(t *testing.T) {
 	losses := []struct {
 		name string
@@ -104,8 +105,8 @@ func testLostReply(t *testing.T, p place, grace time.Duration, call testkit.Call
 	happened.none(t, tokensession.EventReused, tokensession.EventRevoked, tokensession.EventDenied)
 }
 
-// loginAndRefresh starts a session and refreshes it, as a client does that tries again when it is told to. Replies are
-// lost in one call of the store.
+// loginAndRefresh starts a session and refreshes it, as a client does that tries again when it is
+// told to. Replies are lost in one call of the store.
 func loginAndRefresh(t *testing.T, m *tokensession.Manager, lossy *lossyStore, call testkit.Call, lose func() func() int) tokensession.Tokens {
 	t.Helper()
 	for range 20 { // so that each node of a Cluster has a connection, and the statements are prepared
@@ -130,9 +131,10 @@ func loginAndRefresh(t *testing.T, m *tokensession.Manager, lossy *lossyStore, c
 	return next
 }
 
-// TestLostReply_andNoWayToFindOut: the reply to a rotation is lost, and so is every other one until the call is over.
-// The client is told to try again, and its token works whenever it does, even in Strict. Another manager knows nothing
-// of the call that was not answered: with it the token works within the grace period or the recovery period.
+// TestLostReply_andNoWayToFindOut: the reply to a rotation is lost, and so is every other one until
+// the call is over. The client is told to try again, and its token works whenever it does, even in
+// Strict. Another manager knows nothing of the call that was not answered: with it the token works
+// within the grace period or the recovery period.
 func TestLostReply_andNoWayToFindOut(t *testing.T) {
 	tests := []struct {
 		name            string
@@ -213,8 +215,8 @@ func TestLateReply(t *testing.T) {
 	}, sqlite)
 }
 
-// TestConnectionRefused: while the server cannot be reached, no call has a verdict. Afterwards everything works as if
-// nothing had been.
+// TestConnectionRefused: while the server cannot be reached, no call has a verdict. Afterwards
+// everything works as if nothing had been.
 func TestConnectionRefused(t *testing.T) {
 	eachBackend(t, func(t *testing.T, p place) {
 		proxy := newFaultProxy(t)

@@ -1,4 +1,5 @@
-// Package manager_test proves what a Manager promises on real stores, under races, faults and crashes.
+// Package manager_test proves what a Manager promises on real stores, under races, faults and
+// crashes.
 package manager_test
 
 import (

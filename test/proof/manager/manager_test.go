@@ -12,16 +12,19 @@ import (
 	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 )
 
-// newClock returns a clock that stands at the real time, because Redis drops records by its own clock.
+// newClock returns a clock that stands at the real time, because Redis drops records by its own
+// clock.
 func newClock() *testkit.Clock { return testkit.NewClockAt(time.Now().Round(0)) }
 
-// grace is the period of the proofs in which time stands still: it must only be on. pastGrace is longer.
+// grace is the period of the proofs in which time stands still: it must only be on. pastGrace is
+// longer.
 const (
 	grace     = 10 * time.Second
 	pastGrace = 11 * time.Second
 )
 
-// signingSecret is the key of every manager, in every process: a manager made anew is the old one after a restart.
+// signingSecret is the key of every manager, in every process: a manager made anew is the old one
+// after a restart.
 var signingSecret = []byte("0123456789abcdef0123456789abcdef")
 
 func newManager(tb testing.TB, store tokensession.RefreshStore, cfg tokensession.Config) *tokensession.Manager {
@@ -86,8 +89,8 @@ func refresh(tb testing.TB, m *tokensession.Manager, token string) tokensession.
 	return tokens
 }
 
-// refreshUntilVerdict refreshes with the token, as a client does that tries again when there is no verdict: after a
-// fault, a driver may have to find out that each connection of its pool is dead.
+// refreshUntilVerdict refreshes with the token, as a client does that tries again when there is no
+// verdict: after a fault, a driver may have to find out that each connection of its pool is dead.
 func refreshUntilVerdict(tb testing.TB, m *tokensession.Manager, token string) (tokens tokensession.Tokens, err error) {
 	tb.Helper()
 	await(tb, "a verdict", func() bool {

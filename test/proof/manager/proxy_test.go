@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// A faultProxy stands between clients and servers, and loses or holds back replies as it is told to: the server has
-// answered then, and so has done what it was asked. It listens on a port of its own for each server that is dialled
-// through it.
+// A faultProxy stands between clients and servers, and loses or holds back replies as it is told
+// to: the server has answered then, and so has done what it was asked. It listens on a port of its
+// own for each server that is dialled through it.
 type faultProxy struct {
 	tb testing.TB
 
@@ -63,11 +63,12 @@ func (p *faultProxy) listen(server string) (string, error) {
 	return l.Addr().String(), nil
 }
 
-// lose makes the proxy let skip replies through and lose the n that follow. It returns a function that ends the fault
-// and tells how many replies were lost.
+// lose makes the proxy let skip replies through and lose the n that follow. It returns a function
+// that ends the fault and tells how many replies were lost.
 func (p *faultProxy) lose(skip, n int) (stop func() int) { return p.set(&fault{skip: skip, lose: n}) }
 
-// hold makes the proxy hold back the reply after the next skip ones, and all that follow, until it is stopped.
+// hold makes the proxy hold back the reply after the next skip ones, and all that follow, until it
+// is stopped.
 func (p *faultProxy) hold(skip int) (stop func() int) {
 	return p.set(&fault{skip: skip, lose: 1 << 30, hold: make(chan struct{})})
 }

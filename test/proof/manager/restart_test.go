@@ -8,8 +8,9 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// TestRestartStillCatchesReuse: everything is stopped and started again, the server and the process, between a rotation
-// and the return of the consumed token. The store remembers it: the session ends, and only that one.
+// TestRestartStillCatchesReuse: everything is stopped and started again, the server and the
+// process, between a rotation and the return of the consumed token. The store remembers it: the
+// session ends, and only that one.
 func TestRestartStillCatchesReuse(t *testing.T) {
 	for _, b := range backends {
 		t.Run(b.name, func(t *testing.T) {

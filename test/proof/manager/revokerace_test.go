@@ -43,9 +43,10 @@ var endings = map[string]func(context.Context, *tokensession.Manager, tokensessi
 	},
 }
 
-// TestRevokeRacesRefresh: a session ends while a refresh of it stands between two calls of the store, and it is refreshed
-// while the call that ends it does: wherever, for each kind of ending, on one manager or two. Once the session has ended,
-// nothing of it lives: not the tokens it had, nor those that the refresh returns.
+// TestRevokeRacesRefresh: a session ends while a refresh of it stands between two calls of the
+// store, and it is refreshed while the call that ends it does: wherever, for each kind of ending,
+// on one manager or two. Once the session has ended, nothing of it lives: not the tokens it had,
+// nor those that the refresh returns.
 func TestRevokeRacesRefresh(t *testing.T) {
 	eachBackend(t, func(t *testing.T, p place) {
 		for name, end := range endings {
@@ -70,8 +71,8 @@ func TestRevokeRacesRefresh(t *testing.T) {
 // An action uses or ends a session, and returns the tokens that the client has then.
 type action func(context.Context, *tokensession.Manager, tokensession.Tokens) (tokensession.Tokens, error)
 
-// stopEverywhere lets second run while first is stopped, before each of its calls of the store in turn. One of them ends
-// the session.
+// stopEverywhere lets second run while first is stopped, before each of its calls of the store in
+// turn. One of them ends the session.
 func stopEverywhere(t *testing.T, p place, first, second action) {
 	ctx := context.Background()
 	cfg := tokensession.Config{Now: newClock().Now}

@@ -33,30 +33,35 @@ const (
 	soakClients   = 64
 	soakInstances = 2
 
-	// soakGrace covers the longest outage, which is what the README asks of who wants no logout by it: a server that is
-	// killed and started again, on a machine that does other things too. A client that gets no answer for as long as that,
-	// less the difference of the clocks, is not promised to stay in. None has to wait for it: see world.leap.
+	// soakGrace covers the longest outage, which is what the README asks of who wants no logout by
+	// it: a server that is killed and started again, on a machine that does other things too. A
+	// client that gets no answer for as long as that, less the difference of the clocks, is not
+	// promised to stay in. None has to wait for it: see world.leap.
 	soakGrace = 10 * time.Minute
 
-	// soakPatience is how much longer a short soak goes on, on a slow machine, until each fault has happened.
+	// soakPatience is how much longer a short soak goes on, on a slow machine, until each fault has
+	// happened.
 	soakPatience = time.Minute
 
-	// clockStep is how far a step takes an instance's clock from the right time, so that two can differ by twice that.
+	// clockStep is how far a step takes an instance's clock from the right time, so that two can
+	// differ by twice that.
 	clockStep = 2 * time.Second
 )
 
-// TestSoak: two Managers on each durable store, 64 clients with up to four tabs each, thieves, and faults all the time:
-// the server is killed and started again, replies are lost or late, connections cut and refused, calls cancelled, and
-// clocks stepped. SQLite has no server: there the database is closed and opened again under the calls, calls fail before
-// and after they have done their work, another connection holds the lock, and processes that refresh are killed.
+// TestSoak: two Managers on each durable store, 64 clients with up to four tabs each, thieves, and
+// faults all the time: the server is killed and started again, replies are lost or late,
+// connections cut and refused, calls cancelled, and clocks stepped. SQLite has no server: there the
+// database is closed and opened again under the calls, calls fail before and after they have done
+// their work, another connection holds the lock, and processes that refresh are killed.
 //
-// A false logout is any verdict against a client whose session nobody has revoked and no thief has used. A client is
-// honest if it presents a token until it has an answer, uses the successor only when all its tabs have theirs, and always
-// has its answer within the grace period, clocks considered. All servers keep what they acknowledge, so that nothing has
-// to be healed and no session is lost by its first write.
+// A false logout is any verdict against a client whose session nobody has revoked and no thief has
+// used. A client is honest if it presents a token until it has an answer, uses the successor only
+// when all its tabs have theirs, and always has its answer within the grace period, clocks
+// considered. All servers keep what they acknowledge, so that nothing has to be healed and no
+// session is lost by its first write.
 //
-// A theft is undetected if the thief has used a token, the client refreshes outside the grace period, the thief outside
-// it again, and then the client or after it the thief still can.
+// A theft is undetected if the thief has used a token, the client refreshes outside the grace
+// period, the thief outside it again, and then the client or after it the thief still can.
 func TestSoak(t *testing.T) {
 	var rows []string
 	for _, b := range backends {
@@ -72,7 +77,8 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// soak lets the clients and the faults loose on each other for so long, and then looks what is left over.
+// soak lets the clients and the faults loose on each other for so long, and then looks what is left
+// over.
 func (w *world) soak(d time.Duration) {
 	w.t.Helper()
 	before := w.baseline()

@@ -54,7 +54,8 @@ func (w *world) callContext() (ctx context.Context, cancel context.CancelFunc) {
 	return context.WithTimeout(context.Background(), 5*time.Second)
 }
 
-// untilVerdict makes a call again and again, with any instance, until the error is no ErrUnavailable.
+// untilVerdict makes a call again and again, with any instance, until the error is no
+// ErrUnavailable.
 func (w *world) untilVerdict(call func(context.Context, *instance) error) error {
 	for deadline := time.Now().Add(soakGrace - 2*clockStep - time.Second); ; {
 		ctx, cancel := w.callContext()
@@ -72,7 +73,8 @@ func (w *world) untilVerdict(call func(context.Context, *instance) error) error 
 	}
 }
 
-// login begins another session. One that was begun without an answer stays, and nobody has its tokens.
+// login begins another session. One that was begun without an answer stays, and nobody has its
+// tokens.
 func (c *soakClient) login() {
 	err := c.untilVerdict(func(ctx context.Context, in *instance) (err error) {
 		c.tokens, err = in.m.Start(ctx, c.subject)
@@ -96,8 +98,9 @@ func (w *world) present(token string) (tokens tokensession.Tokens, err error) {
 	return tokens, err
 }
 
-// refresh presents the client's token from some tabs at once. All get the same successor, or the same verdict; the
-// latter is false if nobody has done anything to the session. It reports whether the session goes on.
+// refresh presents the client's token from some tabs at once. All get the same successor, or the
+// same verdict; the latter is false if nobody has done anything to the session. It reports whether
+// the session goes on.
 func (c *soakClient) refresh() bool {
 	c.gate.RLock()
 	defer c.gate.RUnlock()
@@ -150,8 +153,9 @@ func (c *soakClient) verify() {
 	}
 }
 
-// theft has a thief copy the client's token, and use it, before or after the client and more than once, with time
-// between or without. In the end each has refreshed outside the grace period once more, and both must be out.
+// theft has a thief copy the client's token, and use it, before or after the client and more than
+// once, with time between or without. In the end each has refreshed outside the grace period once
+// more, and both must be out.
 func (c *soakClient) theft() {
 	thief := c.tokens
 	use := func() {
@@ -190,7 +194,8 @@ func (c *soakClient) theft() {
 	c.login()
 }
 
-// revocation ends the session in one of the three ways, while a tab refreshes or not. Afterwards nothing of it works.
+// revocation ends the session in one of the three ways, while a tab refreshes or not. Afterwards
+// nothing of it works.
 func (c *soakClient) revocation() {
 	m := c.any().m // which refuses the access token from then on
 	var tab sync.WaitGroup
@@ -231,8 +236,9 @@ func (c *soakClient) revocation() {
 	c.login()
 }
 
-// awaitNews returns when each instance refuses the access token, as Run has told it, and it has asked nobody itself; or
-// when the token has expired, as during an outage, in which nobody can tell it.
+// awaitNews returns when each instance refuses the access token, as Run has told it, and it has
+// asked nobody itself; or when the token has expired, as during an outage, in which nobody can tell
+// it.
 func (c *soakClient) awaitNews() {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

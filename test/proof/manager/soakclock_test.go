@@ -20,8 +20,8 @@ func (c *stepClock) set() { c.off.Store(rand.Int64N(2*int64(clockStep)+1) - int6
 // now is the right time.
 func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
-// leap lets the grace period pass for everybody, whatever the clocks, at a moment when nobody waits for an answer: so
-// outages are over, and clients have what they have asked for.
+// leap lets the grace period pass for everybody, whatever the clocks, at a moment when nobody waits
+// for an answer: so outages are over, and clients have what they have asked for.
 func (w *world) leap() {
 	w.gate.Lock()
 	defer w.gate.Unlock()

@@ -13,8 +13,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/sqlstore"
 )
 
-// A faultMaker opens an instance's store in such a way that it can have faults, and makes them. It does so in the
-// test's goroutine.
+// A faultMaker opens an instance's store in such a way that it can have faults, and makes them. It
+// does so in the test's goroutine.
 type faultMaker interface {
 	open(*instance) tokensession.RefreshStore
 	kill()           // and start again
@@ -23,7 +23,8 @@ type faultMaker interface {
 
 type mishap func(*instance)
 
-// disturb makes faults for so long: a kill every 20 seconds, or a few in a short time, and smaller ones all the time.
+// disturb makes faults for so long: a kill every 20 seconds, or a few in a short time, and smaller
+// ones all the time.
 func (w *world) disturb(d time.Duration) {
 	w.t.Helper()
 	end := time.Now().Add(d)
@@ -43,7 +44,8 @@ func (w *world) disturb(d time.Duration) {
 	}
 }
 
-// serverFaults are those of a server and of the network before it. Each instance has a network of its own.
+// serverFaults are those of a server and of the network before it. Each instance has a network of
+// its own.
 type serverFaults struct {
 	*world
 	server server
@@ -155,7 +157,8 @@ func (f *fileFaults) lock() {
 	f.locks.Add(1)
 }
 
-// A flakyStore is a database that fails, or does what it is asked and then fails, and that is closed and opened again.
+// A flakyStore is a database that fails, or does what it is asked and then fails, and that is
+// closed and opened again.
 type flakyStore struct {
 	current      atomic.Pointer[openedDB]
 	lose, fail   atomic.Int64 // calls that are to

@@ -47,8 +47,8 @@ func (w *world) baseline() leftover {
 	return leftover{runtime.NumGoroutine(), w.serverConnections()}
 }
 
-// leaks counts the connections that calls have not given back, closes the stores, and counts what is left of them here
-// and at the server.
+// leaks counts the connections that calls have not given back, closes the stores, and counts what
+// is left of them here and at the server.
 func (w *world) leaks(before leftover) {
 	w.t.Helper()
 	for _, in := range w.instances {

@@ -24,8 +24,9 @@ func rounds(tb testing.TB) int {
 	return n
 }
 
-// TestTwoProcesses: two processes of 32 goroutines, each process with one connection to the store, refresh one token at
-// once. In the grace period all 64 get the same successor; in Strict one gets it, and the others end the session.
+// TestTwoProcesses: two processes of 32 goroutines, each process with one connection to the store,
+// refresh one token at once. In the grace period all 64 get the same successor; in Strict one gets
+// it, and the others end the session.
 func TestTwoProcesses(t *testing.T) {
 	eachBackend(t, func(t *testing.T, p place) {
 		for _, mode := range linModes {
@@ -86,8 +87,8 @@ func raceWithGrace(t *testing.T, m *tokensession.Manager, workers []*worker) {
 
 // raceStrictly races for the first token of one session after the other.
 //
-// A round in which the store did not answer some of them for the five seconds that a revocation waits has told them
-// nothing. It is played again, a few times.
+// A round in which the store did not answer some of them for the five seconds that a revocation
+// waits has told them nothing. It is played again, a few times.
 func raceStrictly(t *testing.T, m *tokensession.Manager, workers []*worker) {
 	void := 0
 	for round := 0; round < rounds(t); round++ {

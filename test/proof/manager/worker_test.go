@@ -19,7 +19,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// jobEnv is the environment variable that makes the test binary a second process of a test: it holds the job.
+// jobEnv is the environment variable that makes the test binary a second process of a test: it
+// holds the job.
 const jobEnv = "TOKENSESSION_PROOF_JOB"
 
 // A job is what a test asks of a second process.
@@ -62,7 +63,8 @@ func doJob(text string) error {
 	return jobs[j.Do](m, bufio.NewScanner(os.Stdin), &lineWriter{w: os.Stdout})
 }
 
-// A lineWriter writes a line at once, so that the reader gets it even if the process is killed right after.
+// A lineWriter writes a line at once, so that the reader gets it even if the process is killed
+// right after.
 type lineWriter struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -212,7 +214,8 @@ type received struct {
 	Err    string
 }
 
-// refreshJob is as many clients as it has sessions, that refresh as fast as they can and tell each token they receive.
+// refreshJob is as many clients as it has sessions, that refresh as fast as they can and tell each
+// token they receive.
 func refreshJob(m *tokensession.Manager, in *bufio.Scanner, out *lineWriter) error {
 	var clients sync.WaitGroup
 	for client := range refreshSessions {

@@ -15,8 +15,8 @@ import (
 //go:embed testdata/clock.c
 var clockSource []byte
 
-// clockAhead returns the environment in which a server's clock is ahead of this machine's. It needs a C compiler: where
-// there is none the test is skipped, but never in CI.
+// clockAhead returns the environment in which a server's clock is ahead of this machine's. It needs
+// a C compiler: where there is none the test is skipped, but never in CI.
 func clockAhead(tb testing.TB, ahead time.Duration) []string {
 	tb.Helper()
 	if ahead == 0 {

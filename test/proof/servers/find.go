@@ -18,7 +18,8 @@ type Binary struct {
 	Package string // Debian's package: "postgresql"
 }
 
-// Find returns the path of a binary: in the folder its environment variable names, else on PATH, else the newest in Dirs.
+// Find returns the path of a binary: in the folder its environment variable names, else on PATH,
+// else the newest in Dirs.
 func Find(b Binary) (string, error) {
 	if dir := os.Getenv(b.Env); dir != "" {
 		path, err := exec.LookPath(filepath.Join(dir, b.Name))

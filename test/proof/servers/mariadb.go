@@ -19,8 +19,8 @@ const (
 
 // MariaDBOptions say how a MariaDB server runs.
 type MariaDBOptions struct {
-	// Durable writes and syncs the log at each commit, which is the server's default. Without it the server starts and
-	// commits faster and may lose its last second on Kill.
+	// Durable writes and syncs the log at each commit, which is the server's default. Without it
+	// the server starts and commits faster and may lose its last second on Kill.
 	Durable bool
 
 	// Args are further arguments of mariadbd.
@@ -50,9 +50,9 @@ func StartMariaDB(tb testing.TB, opts MariaDBOptions) *MariaDB {
 	return m
 }
 
-// MySQLDatabase returns the DSN, as go-sql-driver/mysql writes it, of an empty database on a MariaDB server that all
-// tests of the package share, or on the MySQL or MariaDB that TOKENSESSION_TEST_MYSQL_DSN names. The database is dropped
-// when the test ends.
+// MySQLDatabase returns the DSN, as go-sql-driver/mysql writes it, of an empty database on a
+// MariaDB server that all tests of the package share, or on the MySQL or MariaDB that
+// TOKENSESSION_TEST_MYSQL_DSN names. The database is dropped when the test ends.
 func MySQLDatabase(tb testing.TB) string {
 	tb.Helper()
 	admin := sharedDSN(tb, &shared.mysql, mysqlDSNEnv, startSharedMariaDB)

@@ -22,8 +22,8 @@ const (
 
 // PostgresOptions say how a PostgreSQL server runs.
 type PostgresOptions struct {
-	// Durable leaves fsync and full_page_writes on. Without it the server starts and commits faster, and survives
-	// Kill, but not the end of the machine.
+	// Durable leaves fsync and full_page_writes on. Without it the server starts and commits
+	// faster, and survives Kill, but not the end of the machine.
 	Durable bool
 
 	// Settings are further settings of postgresql.conf.
@@ -49,8 +49,9 @@ func StartPostgres(tb testing.TB, opts PostgresOptions) *Postgres {
 	return startPostgres(tb, folder, opts)
 }
 
-// StartStandby starts an asynchronous streaming standby of the server, made with pg_basebackup. It answers reads until
-// [Postgres.Promote] makes it a server of its own, with what it had received by then.
+// StartStandby starts an asynchronous streaming standby of the server, made with pg_basebackup. It
+// answers reads until [Postgres.Promote] makes it a server of its own, with what it had received by
+// then.
 func (p *Postgres) StartStandby(opts PostgresOptions) *Postgres {
 	p.tb.Helper()
 	backup, err := postgresBinary("pg_basebackup")
@@ -93,8 +94,9 @@ func (p *Postgres) promote() error {
 	return nil
 }
 
-// PostgresDatabase returns the URL of an empty database on a PostgreSQL server that all tests of the package share, or
-// that TOKENSESSION_TEST_POSTGRES_DSN names. The database is dropped when the test ends.
+// PostgresDatabase returns the URL of an empty database on a PostgreSQL server that all tests of
+// the package share, or that TOKENSESSION_TEST_POSTGRES_DSN names. The database is dropped when the
+// test ends.
 func PostgresDatabase(tb testing.TB) string {
 	tb.Helper()
 	admin := sharedDSN(tb, &shared.postgres, postgresDSNEnv, startSharedPostgres)
@@ -188,8 +190,8 @@ func postgresSpec(folder *Folder, opts PostgresOptions) (Spec, int, error) {
 	}, port, nil
 }
 
-// postgresBinary returns the path of a program of the same installation as the server, which need not be the one on PATH:
-// Debian's PATH has wrappers.
+// postgresBinary returns the path of a program of the same installation as the server, which need
+// not be the one on PATH: Debian's PATH has wrappers.
 func postgresBinary(name string) (string, error) {
 	server, err := Find(Binary{Name: "postgres", Env: postgresEnv, Dirs: "/usr/lib/postgresql/*/bin", Package: "postgresql"})
 	if err != nil {

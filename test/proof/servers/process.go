@@ -1,11 +1,12 @@
 //go:build unix
 
-// Package servers starts the database servers that the tests of this module run against: each in a process group and a
-// temporary folder of its own, on a free port of 127.0.0.1, and dead as soon as the test process is.
+// Package servers starts the database servers that the tests of this module run against: each in a
+// process group and a temporary folder of its own, on a free port of 127.0.0.1, and dead as soon as
+// the test process is.
 //
-// StartPostgres, StartMariaDB and the like start a server that belongs to one test, which may kill and restart it.
-// PostgresDatabase, MySQLDatabase and the like give a test an empty database on a server that all tests of the package
-// share; for them the package's TestMain has to call [Run].
+// StartPostgres, StartMariaDB and the like start a server that belongs to one test, which may kill
+// and restart it. PostgresDatabase, MySQLDatabase and the like give a test an empty database on a
+// server that all tests of the package share; for them the package's TestMain has to call [Run].
 package servers
 
 import (
@@ -61,7 +62,8 @@ type Process struct {
 	result error         // what Wait returned; after exited
 }
 
-// Start starts a server and returns once it is ready. It is stopped when the test ends; a failed test prints its log.
+// Start starts a server and returns once it is ready. It is stopped when the test ends; a failed
+// test prints its log.
 func Start(tb testing.TB, spec Spec) *Process {
 	tb.Helper()
 	p := newProcess(spec)
@@ -84,7 +86,8 @@ func newProcess(spec Spec) *Process {
 	return &Process{spec: spec}
 }
 
-// Start starts the server again after Stop or Kill, with the same arguments, and returns once it is ready.
+// Start starts the server again after Stop or Kill, with the same arguments, and returns once it is
+// ready.
 func (p *Process) Start() {
 	p.tb.Helper()
 	if err := p.start(); err != nil {
@@ -115,8 +118,8 @@ func (p *Process) Pid() int {
 	return p.pid
 }
 
-// CPUTime returns how long the server and its children that still run have used processors, to the nanosecond on Linux,
-// and zero elsewhere.
+// CPUTime returns how long the server and its children that still run have used processors, to the
+// nanosecond on Linux, and zero elsewhere.
 func (p *Process) CPUTime() time.Duration {
 	pid := p.Pid()
 	all := cpuTime(pid)
@@ -139,8 +142,8 @@ func (p *Process) start() error {
 	return nil
 }
 
-// spawn starts the process from a thread that lives as long as the process does: the kernel sends the parent-death
-// signal when the thread that forked ends, not the whole parent.
+// spawn starts the process from a thread that lives as long as the process does: the kernel sends
+// the parent-death signal when the thread that forked ends, not the whole parent.
 func (p *Process) spawn() error {
 	log, err := os.OpenFile(p.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -225,8 +228,8 @@ func (p *Process) kill() error {
 	if pid == 0 {
 		return nil
 	}
-	// A child may have left the process group, as PostgreSQL's do, and would keep the data folder locked. The parent is
-	// stopped first, so that it has no more of them meanwhile.
+	// A child may have left the process group, as PostgreSQL's do, and would keep the data folder
+	// locked. The parent is stopped first, so that it has no more of them meanwhile.
 	freeze(pid)
 	family := append(descendants(pid), pid)
 	for _, pid := range family {
@@ -283,9 +286,10 @@ type Folder struct {
 	account *syscall.Credential // nil: the one that runs the tests
 }
 
-// NewFolder makes a temporary folder that is removed when the test ends. Servers that refuse to run as root are run by
-// the first of the accounts that exists, or else by nobody; the folder belongs to it. Tests that do not run as root run
-// servers as themselves. (A folder of [testing.TB.TempDir] will not do: other accounts may not enter it.)
+// NewFolder makes a temporary folder that is removed when the test ends. Servers that refuse to run
+// as root are run by the first of the accounts that exists, or else by nobody; the folder belongs
+// to it. Tests that do not run as root run servers as themselves. (A folder of [testing.TB.TempDir]
+// will not do: other accounts may not enter it.)
 func NewFolder(tb testing.TB, name string, accounts ...string) *Folder {
 	tb.Helper()
 	f, err := newFolder(name, accounts)
@@ -367,8 +371,9 @@ func credential(accounts []string) (*syscall.Credential, error) {
 	return nil, fmt.Errorf("servers: none of the accounts %v and nobody exists", accounts)
 }
 
-// FreePort returns a port of 127.0.0.1 that nobody listens on. It is below the range that outgoing connections use:
-// otherwise a client that keeps dialling a dead server's port might connect to itself, and the server could not come back.
+// FreePort returns a port of 127.0.0.1 that nobody listens on. It is below the range that outgoing
+// connections use: otherwise a client that keeps dialling a dead server's port might connect to
+// itself, and the server could not come back.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
 	port, err := freePort()

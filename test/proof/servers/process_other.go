@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// processAttributes cannot tie the server's life to the test process's here: a test binary that is killed leaves it behind.
+// processAttributes cannot tie the server's life to the test process's here: a test binary that is
+// killed leaves it behind.
 func processAttributes(spec Spec) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Credential: spec.Folder.account}
 }

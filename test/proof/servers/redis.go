@@ -26,10 +26,12 @@ const (
 
 // RedisOptions say how a Redis server runs.
 type RedisOptions struct {
-	// Binary is the path of the server. Default: redis-server, as [Find] finds it, or valkey-server where there is none.
+	// Binary is the path of the server. Default: redis-server, as [Find] finds it, or valkey-server
+	// where there is none.
 	Binary string
 
-	// AppendFsync turns the append-only file on: "always", "everysec" or "no". Default: nothing is kept on disk.
+	// AppendFsync turns the append-only file on: "always", "everysec" or "no". Default: nothing is
+	// kept on disk.
 	AppendFsync string
 
 	// Args are further arguments: "--maxmemory", "10mb".
@@ -70,8 +72,8 @@ func StartRedis(tb testing.TB, opts RedisOptions) *Redis {
 	return r
 }
 
-// RedisAddr returns the address of a Redis server which this test may share with others, and must not kill or empty:
-// that of TOKENSESSION_TEST_REDIS_ADDR, or of one that is started now.
+// RedisAddr returns the address of a Redis server which this test may share with others, and must
+// not kill or empty: that of TOKENSESSION_TEST_REDIS_ADDR, or of one that is started now.
 func RedisAddr(tb testing.TB) string {
 	tb.Helper()
 	if addr := os.Getenv(redisAddrEnv); addr != "" {
@@ -80,9 +82,9 @@ func RedisAddr(tb testing.TB) string {
 	return StartRedis(tb, RedisOptions{}).Addr
 }
 
-// RedisPrefix returns the beginning of the keys of one test, which no other has. What the test leaves under it on a
-// server that [RedisAddr] was told of is deleted when the test ends. addr is that of the test's server, or empty for a
-// Cluster.
+// RedisPrefix returns the beginning of the keys of one test, which no other has. What the test
+// leaves under it on a server that [RedisAddr] was told of is deleted when the test ends. addr is
+// that of the test's server, or empty for a Cluster.
 func RedisPrefix(tb testing.TB, addr string) string {
 	tb.Helper()
 	prefix := fmt.Sprintf("test-%016x", rand.Uint64())
@@ -110,8 +112,8 @@ func deleteRedisKeys(addr, pattern string) error {
 	return keys.Err()
 }
 
-// ValkeyServer returns the path of valkey-server, from TOKENSESSION_TEST_VALKEY_SERVER or PATH. Some systems have no
-// package of it: there the test is skipped, but never in CI.
+// ValkeyServer returns the path of valkey-server, from TOKENSESSION_TEST_VALKEY_SERVER or PATH.
+// Some systems have no package of it: there the test is skipped, but never in CI.
 func ValkeyServer(tb testing.TB) string {
 	tb.Helper()
 	if path := os.Getenv(valkeyEnv); path != "" {
@@ -131,8 +133,8 @@ func ValkeyServer(tb testing.TB) string {
 	return path
 }
 
-// Client returns a client of the server, with go-redis's defaults where opts leaves them, that is closed when the test
-// ends. opts may be nil.
+// Client returns a client of the server, with go-redis's defaults where opts leaves them, that is
+// closed when the test ends. opts may be nil.
 func (r *Redis) Client(opts *redis.Options) *redis.Client {
 	var o redis.Options
 	if opts != nil {
@@ -144,8 +146,8 @@ func (r *Redis) Client(opts *redis.Options) *redis.Client {
 	return c
 }
 
-// StartReplica starts a replica of the server, with the server's options, and returns once it has all that the server
-// has.
+// StartReplica starts a replica of the server, with the server's options, and returns once it has
+// all that the server has.
 func (r *Redis) StartReplica() *Redis {
 	r.tb.Helper()
 	replica := StartRedis(r.tb, r.opts)
@@ -179,7 +181,8 @@ func (r *Redis) AwaitReplicas(n int) {
 	})
 }
 
-// Partition cuts a replica off from its master. It stays a replica, which refuses writes, with the data of now.
+// Partition cuts a replica off from its master. It stays a replica, which refuses writes, with the
+// data of now.
 func (r *Redis) Partition() {
 	r.tb.Helper()
 	r.do("REPLICAOF", "127.0.0.1", 1) // a port on which nobody listens

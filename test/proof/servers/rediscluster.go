@@ -47,7 +47,8 @@ func StartRedisCluster(tb testing.TB, opts RedisOptions) *RedisCluster {
 	return c
 }
 
-// AwaitOK returns once every node knows all the others and serves, say after one was killed and started again.
+// AwaitOK returns once every node knows all the others and serves, say after one was killed and
+// started again.
 func (c *RedisCluster) AwaitOK() {
 	c.tb.Helper()
 	for _, node := range c.Nodes {
@@ -60,8 +61,8 @@ func (c *RedisCluster) AwaitOK() {
 	}
 }
 
-// Client returns a client of the Cluster, with go-redis's defaults where opts leaves them, that is closed when the test
-// ends. opts may be nil.
+// Client returns a client of the Cluster, with go-redis's defaults where opts leaves them, that is
+// closed when the test ends. opts may be nil.
 func (c *RedisCluster) Client(opts *redis.ClusterOptions) *redis.ClusterClient {
 	var o redis.ClusterOptions
 	if opts != nil {
@@ -73,8 +74,8 @@ func (c *RedisCluster) Client(opts *redis.ClusterOptions) *redis.ClusterClient {
 	return client
 }
 
-// A SlotMove is a slot of a Cluster on its way from one node to another, with the keys that it holds still on
-// the old one.
+// A SlotMove is a slot of a Cluster on its way from one node to another, with the keys that it
+// holds still on the old one.
 type SlotMove struct {
 	From, To *Redis
 
@@ -83,8 +84,8 @@ type SlotMove struct {
 	ids     [2]string // of From and To
 }
 
-// StartSlotMove begins to move the slot of a key to another node. Until Finish, the old node sends who asks for a key that
-// it has not, or no longer has, to the new one with ASK.
+// StartSlotMove begins to move the slot of a key to another node. Until Finish, the old node sends
+// who asks for a key that it has not, or no longer has, to the new one with ASK.
 func (c *RedisCluster) StartSlotMove(key string) *SlotMove {
 	c.tb.Helper()
 	m := &SlotMove{cluster: c, slot: c.Nodes[0].do("CLUSTER", "KEYSLOT", key).(int64)}

@@ -21,7 +21,8 @@ type Sentinel struct {
 	Addr string // host:port
 }
 
-// StartSentinel starts a Sentinel of one, which needs nobody's consent, and returns once it knows the server's replicas.
+// StartSentinel starts a Sentinel of one, which needs nobody's consent, and returns once it knows
+// the server's replicas.
 func StartSentinel(tb testing.TB, master *Redis, replicas int) *Sentinel {
 	tb.Helper()
 	port := FreePort(tb)

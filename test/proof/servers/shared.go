@@ -25,7 +25,8 @@ func Run(m *testing.M) int {
 	return code
 }
 
-// shared holds the servers that all tests of the package use, each started by the first test that asks for it.
+// shared holds the servers that all tests of the package use, each started by the first test that
+// asks for it.
 var shared struct {
 	sync.Mutex
 	running  bool
@@ -40,8 +41,8 @@ type sharedServer struct {
 	err     error // the start failed: every test that needs the server says so
 }
 
-// sharedDSN returns the DSN of the shared server kept in *slot: what the environment variable says, or that of a server
-// started now.
+// sharedDSN returns the DSN of the shared server kept in *slot: what the environment variable says,
+// or that of a server started now.
 func sharedDSN(tb testing.TB, slot **sharedServer, env string, start func() (*sharedServer, error)) string {
 	tb.Helper()
 	shared.Lock()
@@ -64,7 +65,8 @@ func sharedDSN(tb testing.TB, slot **sharedServer, env string, start func() (*sh
 	return (*slot).dsn
 }
 
-// databaseName returns a name that no other test uses, on this server or one shared by several test processes.
+// databaseName returns a name that no other test uses, on this server or one shared by several test
+// processes.
 func databaseName() string { return fmt.Sprintf("tokensession_%016x", rand.Uint64()) }
 
 func stopShared() error {
