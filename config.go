@@ -265,8 +265,11 @@ func (c Config) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(c.String()))
 
 // String describes the config without RefreshKeys.
 func (c Config) String() string {
-	return fmt.Sprintf("tokensession.Config{AccessTTL:%v RefreshTTL:%v MaxLifetime:%v GracePeriod:%v RecoveryPeriod:%v MaxSessions:%d FeedInterval:%v RefreshKeys:%d REDACTED}",
-		c.AccessTTL, c.RefreshTTL, c.MaxLifetime, c.GracePeriod, c.RecoveryPeriod, c.MaxSessions, c.FeedInterval, len(c.RefreshKeys))
+	return fmt.Sprintf("tokensession.Config{AccessTTL:%v RefreshTTL:%v MaxLifetime:%v "+
+		"GracePeriod:%v RecoveryPeriod:%v MaxSessions:%d FeedInterval:%v KeepEnded:%v "+
+		"RefreshKeys:%d REDACTED}",
+		c.AccessTTL, c.RefreshTTL, c.MaxLifetime, c.GracePeriod, c.RecoveryPeriod, c.MaxSessions,
+		c.FeedInterval, c.KeepEnded, len(c.RefreshKeys))
 }
 
 // LogValue describes the config without RefreshKeys.
@@ -324,7 +327,8 @@ func checkScope(what, scope string) error {
 	for i := range len(scope) {
 		c := scope[i]
 		if c < ' ' || c > '~' || c == '"' || c == '\\' || c == ' ' && previous == ' ' {
-			return fmt.Errorf("tokensession: %s has %q at byte %d: must be names of printable ASCII without \" and \\, separated by single spaces", what, c, i)
+			return fmt.Errorf("tokensession: %s has %q at byte %d: must be names of printable ASCII "+
+				"without \" and \\, separated by single spaces", what, c, i)
 		}
 		previous = c
 	}

@@ -16,7 +16,7 @@ const (
 	EventStarted   EventKind = "started"   // a login
 	EventRefreshed EventKind = "refreshed" // a refresh with the live token
 	EventReplayed  EventKind = "replayed"  // within the grace period: a race, a retry or a lost reply
-	EventRecovered EventKind = "recovered" // within the recovery period, or after an outage: the successor is displaced
+	EventRecovered EventKind = "recovered" // later, or after an outage: the successor is displaced
 	EventHealed    EventKind = "healed"    // a token newer than the record: the store has lost writes
 	EventReused    EventKind = "reused"    // two parties hold the session: it is revoked. Tell the user.
 	EventDenied    EventKind = "denied"    // the authorizer refused a refresh: the session is revoked
@@ -34,7 +34,7 @@ const (
 	// as often as without them.
 	EventFeedPolled EventKind = "feed_polled"
 
-	EventUnreadable  EventKind = "unreadable"   // the store has a record that it cannot read; it was passed over
+	EventUnreadable  EventKind = "unreadable"   // a record that cannot be read was passed over
 	EventSweepFailed EventKind = "sweep_failed" // Run could not drop expired records
 )
 

@@ -17,7 +17,9 @@ type accessToken struct {
 
 // issue asks the authorizer and signs an access token that does not outlive the session. Its error
 // is an [ErrDenied], an [ErrInvalidScope] or an [ErrUnavailable].
-func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Time, o accessOptions) (*accessToken, error) {
+func (m *Manager) issue(
+	ctx context.Context, s Session, sessionEnd, now time.Time, o accessOptions,
+) (*accessToken, error) {
 	grant, err := m.cfg.Authorize(ctx, s)
 	switch {
 	case errors.Is(err, ErrDenied):
@@ -44,7 +46,8 @@ func (m *Manager) issue(ctx context.Context, s Session, sessionEnd, now time.Tim
 		ClientID: s.ClientID, Session: s.ID, AuthTime: s.AuthTime.Unix(), Scope: grant.Scope,
 	}, grant.Claims, now)
 	if err == nil && o.maxSize > 0 && len(token) > o.maxSize {
-		err = fmt.Errorf("%d bytes: cannot be longer than WithMaxAccessSize (%d): the grant's claims are too large", len(token), o.maxSize)
+		err = fmt.Errorf("%d bytes: cannot be longer than WithMaxAccessSize (%d): "+
+			"the grant's claims are too large", len(token), o.maxSize)
 	}
 	if err != nil {
 		return nil, unavailable("making an access token", err)

@@ -288,7 +288,8 @@ func (d *decoder) string() string {
 // stringMap reads what appendMap wrote: the names in ascending order, nil for no names.
 func (d *decoder) stringMap() map[string]string {
 	n := d.uint()
-	if n > uint64(len(d.rest)/2) { // each takes two bytes at least: no damage makes us reserve more than we read
+	// Each takes two bytes at least, so no damage makes us reserve more than we read.
+	if n > uint64(len(d.rest)/2) {
 		d.fail()
 	}
 	if n == 0 || d.failed {

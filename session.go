@@ -37,7 +37,8 @@ type Tokens struct {
 
 // String describes the tokens without them.
 func (t Tokens) String() string {
-	return fmt.Sprintf("tokensession.Tokens{Session:%s AccessExpiresAt:%s RefreshExpiresAt:%s AccessToken:REDACTED RefreshToken:REDACTED}",
+	return fmt.Sprintf("tokensession.Tokens{Session:%s AccessExpiresAt:%s RefreshExpiresAt:%s "+
+		"AccessToken:REDACTED RefreshToken:REDACTED}",
 		t.Session.ID, t.AccessExpiresAt.Format(time.RFC3339), t.RefreshExpiresAt.Format(time.RFC3339))
 }
 

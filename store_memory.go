@@ -74,7 +74,7 @@ type memoryEntry struct {
 
 	version uint64
 	expires int64 // in microseconds, as micros counts them
-	due     int64 // the expiry by which it is queued, at most expires: a later expiry moves it when it is due
+	due     int64 // the expiry by which it is queued, at most expires; it is moved when it is due
 	pos     int32 // in the queue
 	revoked bool
 }

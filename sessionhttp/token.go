@@ -34,7 +34,8 @@ func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if grant.kind != "" && grant.kind != "refresh_token" {
-		h.refuse(w, r, answer{http.StatusBadRequest, "unsupported_grant_type"}, fmt.Errorf("%w: a grant type that is not refresh_token", ErrBadRequest))
+		h.refuse(w, r, answer{http.StatusBadRequest, "unsupported_grant_type"},
+			fmt.Errorf("%w: a grant type that is not refresh_token", ErrBadRequest))
 		return
 	}
 	tokens, err := grant.refresh(r.Context(), h.m)
@@ -82,7 +83,8 @@ type refreshGrant struct {
 // not be locked out.
 func (g refreshGrant) refresh(ctx context.Context, m *tokensession.Manager) (tokensession.Tokens, error) {
 	if len(g.attributes) > 0 {
-		tokens, err := m.Refresh(ctx, g.token, append(g.options, tokensession.WithAttributes(g.attributes))...)
+		options := append(g.options, tokensession.WithAttributes(g.attributes))
+		tokens, err := m.Refresh(ctx, g.token, options...)
 		if !errors.Is(err, tokensession.ErrAttributes) {
 			return tokens, err
 		}
@@ -132,7 +134,10 @@ func (h *Handlers) WriteTokens(w http.ResponseWriter, tokens tokensession.Tokens
 		RefreshToken     string `json:"refresh_token"`
 		RefreshExpiresIn int64  `json:"refresh_expires_in"`
 		Scope            string `json:"scope,omitempty"`
-	}{tokens.AccessToken, "Bearer", seconds(tokens.AccessExpiresAt, now), tokens.RefreshToken, seconds(tokens.RefreshExpiresAt, now), tokens.Scope})
+	}{
+		tokens.AccessToken, "Bearer", seconds(tokens.AccessExpiresAt, now),
+		tokens.RefreshToken, seconds(tokens.RefreshExpiresAt, now), tokens.Scope,
+	})
 }
 
 // seconds returns how long it is until t, rounded up, and not less than 0.
