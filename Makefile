@@ -1,6 +1,6 @@
 # `make` lists the targets with the text beside each.
 .DEFAULT_GOAL := help
-.PHONY: help check test all-proofs race-proofs vectors test-clients test-browser lint proofs soak model mutants fuzz
+.PHONY: help check test race-proofs vectors test-clients test-browser lint proofs soak model mutants fuzz
 .PHONY: coverage bench bench-feed bench-stores bench-http bench-peers servers screenshot quickstart webapp
 
 help: ## list the targets
@@ -13,11 +13,7 @@ check: ## before a commit, within two minutes: the quick linters, and the tests 
 # The proofs start their own servers, and take three times as long with the race detector: make race-proofs.
 test: servers vectors ## the tests of all modules, with the race detector, and the proofs on real servers
 	go test -race -timeout 30m $$(go list work | grep -v /test/proof)
-	go test -timeout 20m -skip 'PgBouncer|Pgpool|Pooler|RedisClock' ./test/proof ./test/proof/mutants ./test/proof/servers
-	go test -timeout 20m -run 'TestTwoProcesses|TestLostReply|TestRestart|TestDump' ./test/proof/manager
-
-all-proofs: servers ## all proofs on real servers: poolers, wrong clocks, crashes, failovers, a short soak
-	go test -timeout 60m ./test/proof/...
+	go test -timeout 30m ./test/proof/...
 
 race-proofs: servers ## the proofs on real servers, with the race detector
 	go test -race -timeout 60m ./test/proof/...
