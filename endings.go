@@ -36,19 +36,26 @@ type ending struct {
 	version uint64
 }
 
+// add keeps the one that is void last. That is the host's, and of two refreshes' the one that was
+// decided for the newer record.
 func (e *endings) add(sessionID string, what ending, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.sessions == nil {
 		e.sessions = make(map[string]ending)
 	}
-	if !now.Before(e.nextPurge) || now.Before(e.nextPurge.Add(-endingsPurgeInterval)) { // or the clock was put back
+	// A last purge in the future means that the clock was put back.
+	if !now.Before(e.nextPurge) || now.Before(e.nextPurge.Add(-endingsPurgeInterval)) {
 		e.nextPurge = now.Add(endingsPurgeInterval)
 		for id, old := range e.sessions {
 			if !now.Before(old.until) {
 				delete(e.sessions, id)
 			}
 		}
+	}
+	old, known := e.sessions[sessionID]
+	if known && what.version != 0 && (old.version == 0 || old.version > what.version) {
+		return
 	}
 	e.sessions[sessionID] = what
 	e.some.Store(true)

@@ -57,6 +57,30 @@ func TestEndings_ofARefreshAreVoidOnceTheRecordIsAnother(t *testing.T) {
 	require.True(t, ok)
 }
 
+// A refresh that finds a theft may be under way when the host's Revoke, or a newer refresh, is left
+// in doubt.
+func TestEndings_keepsTheOneThatIsVoidLast(t *testing.T) {
+	host := ending{reason: ReasonRevoked, until: at(time.Hour)}
+	older := ending{reason: ReasonReuse, until: at(time.Hour), version: 5}
+	newer := ending{reason: ReasonReuse, until: at(time.Hour), version: 6}
+	for name, tt := range map[string]struct{ first, second, want ending }{
+		"a refresh's after the host's": {host, newer, host},
+		"the host's after a refresh's": {newer, host, host},
+		"the host's again":             {host, host, host},
+		"the older after the newer":    {newer, older, newer},
+		"the newer after the older":    {older, newer, newer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var e endings
+			e.add("s", tt.first, decisionTime)
+			e.add("s", tt.second, decisionTime)
+			got, ok := e.of(Record{ID: "s", Version: 5})
+			require.True(t, ok, "another write has made version 5, and the session still has to be ended")
+			require.Equal(t, tt.want, got)
+		})
+	}
+}
+
 // All of them are looked through once a minute. In an outage each logout leaves one.
 func TestEndings_arePurgedOnceAMinute(t *testing.T) {
 	for name, before := range map[string]time.Duration{
