@@ -227,7 +227,8 @@ func (r Record) Session() Session {
 	return Session{
 		ID: r.ID, Subject: r.Subject, ClientID: r.ClientID, Attributes: maps.Clone(r.Attributes),
 		AuthTime: r.AuthTime, CreatedAt: r.CreatedAt, RefreshedAt: r.RotatedAt,
-		ExpiresAt: r.ExpiresAt, MaxExpiresAt: r.MaxExpiresAt, RevokedAt: r.RevokedAt, RevokeReason: r.RevokeReason,
+		ExpiresAt: r.ExpiresAt, MaxExpiresAt: r.MaxExpiresAt,
+		RevokedAt: r.RevokedAt, RevokeReason: r.RevokeReason,
 	}
 }
 

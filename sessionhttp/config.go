@@ -65,8 +65,10 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Prefix == "" {
 		c.Prefix = "/auth"
 	}
-	if c.Prefix[0] != '/' || c.Prefix == "/" || path.Clean(c.Prefix) != c.Prefix || strings.ContainsFunc(c.Prefix, notInPath) {
-		return c, fmt.Errorf("sessionhttp: Config.Prefix %q: must be a clean path like \"/auth\", of letters, digits and -._~/", c.Prefix)
+	if c.Prefix[0] != '/' || c.Prefix == "/" || path.Clean(c.Prefix) != c.Prefix ||
+		strings.ContainsFunc(c.Prefix, notInPath) {
+		return c, fmt.Errorf("sessionhttp: Config.Prefix %q: must be a clean path like \"/auth\", "+
+			"of letters, digits and -._~/", c.Prefix)
 	}
 	if c.InsecureCookies && !c.Cookies {
 		return c, errors.New("sessionhttp: Config.InsecureCookies is set, and Cookies is not")
@@ -75,7 +77,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("sessionhttp: Config.CookieSuffix is set, and Cookies is not")
 	}
 	if len(c.CookieSuffix) > maxCookieSuffix || strings.ContainsFunc(c.CookieSuffix, notInName) {
-		return c, fmt.Errorf("sessionhttp: Config.CookieSuffix %q: must be of letters, digits and hyphens, and no longer than %d", c.CookieSuffix, maxCookieSuffix)
+		return c, fmt.Errorf("sessionhttp: Config.CookieSuffix %q: must be of letters, digits and hyphens, "+
+			"and no longer than %d", c.CookieSuffix, maxCookieSuffix)
 	}
 	if c.CrossOrigin == nil {
 		c.CrossOrigin = http.NewCrossOriginProtection()
@@ -92,7 +95,8 @@ func notInName(r rune) bool { return notInPath(r) || strings.ContainsRune("._~/"
 // notInPath reports characters that a cookie's Path or a pattern of a ServeMux could not have as
 // they are.
 func notInPath(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._~/", r))
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+		strings.ContainsRune("-._~/", r))
 }
 
 // Handlers are the endpoints and the middleware of one Manager. Make them with [New]; they are safe

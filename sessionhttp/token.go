@@ -62,7 +62,8 @@ func clears(err error) bool {
 	var revoked *tokensession.RevokedError
 	if errors.As(err, &revoked) {
 		switch revoked.Reason {
-		case tokensession.ReasonReplaced, tokensession.ReasonMaxSessions, tokensession.ReasonSubjectRevoked:
+		case tokensession.ReasonReplaced, tokensession.ReasonMaxSessions,
+			tokensession.ReasonSubjectRevoked:
 			return false
 		}
 	}
@@ -81,7 +82,9 @@ type refreshGrant struct {
 // refresh leaves the attributes out if they do not fit. Beside those that the session has got from
 // the host, there may be no room for the request's. The client can do nothing about that, and must
 // not be locked out.
-func (g refreshGrant) refresh(ctx context.Context, m *tokensession.Manager) (tokensession.Tokens, error) {
+func (g refreshGrant) refresh(
+	ctx context.Context, m *tokensession.Manager,
+) (tokensession.Tokens, error) {
 	if len(g.attributes) > 0 {
 		options := append(g.options, tokensession.WithAttributes(g.attributes))
 		tokens, err := m.Refresh(ctx, g.token, options...)
@@ -106,7 +109,8 @@ func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, er
 	case cookie != "":
 		g.token, g.fromCookie = cookie, true
 		g.options = append(g.options, tokensession.WithMaxAccessSize(h.access.room()))
-	case h.cfg.Cookies && len(form) == 0 && r.Header.Get("Content-Type") == "": // a browser whose cookie is gone
+	case h.cfg.Cookies && len(form) == 0 && r.Header.Get("Content-Type") == "":
+		// A browser whose cookie is gone.
 		return g, fmt.Errorf("%w: no refresh token in a cookie", tokensession.ErrInvalidToken)
 	case g.kind == "":
 		return g, fmt.Errorf("%w: no grant_type", ErrBadRequest)
@@ -118,7 +122,8 @@ func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, er
 		}
 	}
 	g.attributes = h.attributes(r)
-	g.options = append(g.options, tokensession.WithClient(client), tokensession.WithScope(form.Get("scope")))
+	g.options = append(g.options,
+		tokensession.WithClient(client), tokensession.WithScope(form.Get("scope")))
 	return g, nil
 }
 

@@ -52,13 +52,15 @@ var subjectRevokerCases = []testCase{
 		},
 	}, {
 		"RevokeSubject/leaves out what is to be kept",
-		"who changes the password would be logged out as well, or a kept ID would spare another session",
+		"who changes the password would be logged out as well, or a kept ID spare another session",
 		func(c *check) {
 			revoker := c.subjectRevoker()
-			first, second, third, other := c.created("alice"), c.created("alice"), c.created("alice"), c.created("bob")
+			first, second, third := c.created("alice"), c.created("alice"), c.created("alice")
+			other := c.created("bob")
 			writeID := newID()
 			keep := []string{newID(), third.ID, first.ID, other.ID, "", "'"}
-			c.wantRevoked(c.revokeSubject(revoker, "alice", keep, c.now, writeID), []tokensession.Record{second}, c.now, writeID)
+			got := c.revokeSubject(revoker, "alice", keep, c.now, writeID)
+			c.wantRevoked(got, []tokensession.Record{second}, c.now, writeID)
 			for _, rec := range []tokensession.Record{first, third, other} {
 				c.wantStored(rec, "of a record to be kept")
 			}
@@ -110,7 +112,7 @@ var subjectRevokerCases = []testCase{
 		},
 	}, {
 		"RevokeSubject/revokes no record at a time before its last refresh",
-		"other instances go by that time, and would accept access tokens that were made when a clock was ahead",
+		"other instances go by that time, and would accept tokens made when a clock was ahead",
 		func(c *check) {
 			revoker := c.subjectRevoker()
 			ahead := c.newRecord("alice")
@@ -129,13 +131,16 @@ var subjectRevokerCases = []testCase{
 		func(c *check) {
 			revoker := c.subjectRevoker()
 			mine := []tokensession.Record{c.created("alice"), c.swap(rotated(c.created("alice")))}
-			kept := c.created("alice")
+			keep := []string{c.created("alice").ID}
 			writeID := newID()
 			for range 3 {
-				c.wantRevoked(c.revokeSubject(revoker, "alice", []string{kept.ID}, c.now, writeID), mine, c.now, writeID)
+				got := c.revokeSubject(revoker, "alice", keep, c.now, writeID)
+				c.wantRevoked(got, mine, c.now, writeID)
 			}
-			if recs := c.revokeSubject(revoker, "alice", []string{kept.ID}, c.now.Add(time.Second), newID()); len(recs) != 0 {
-				c.errorf("RevokeSubject by another write, with nothing left to revoke, returned %d records", len(recs))
+			got := c.revokeSubject(revoker, "alice", keep, c.now.Add(time.Second), newID())
+			if len(got) != 0 {
+				c.errorf("RevokeSubject by another write, with nothing left to revoke, "+
+					"returned %d records", len(got))
 			}
 			for _, rec := range mine {
 				c.wantStored(subjectRevoked(rec, c.now, writeID), "after RevokeSubject by another write")
@@ -150,7 +155,8 @@ var subjectRevokerCases = []testCase{
 			next := rotated(rec)
 			writeID := newID()
 			c.revokeSubject(revoker, "alice", nil, c.now, writeID)
-			c.wantError(c.store.Swap(c.ctx, next), tokensession.ErrConflict, "Swap from a read before RevokeSubject")
+			err := c.store.Swap(c.ctx, next)
+			c.wantError(err, tokensession.ErrConflict, "Swap from a read before RevokeSubject")
 			c.wantStored(subjectRevoked(rec, c.now, writeID), "after that Swap")
 		},
 	}, {
@@ -180,9 +186,11 @@ func revokeSubjectExact(c *check) {
 	}
 	for i, subject := range subjects {
 		writeID := newID()
-		c.wantRevoked(c.revokeSubject(revoker, subject, nil, c.now, writeID), []tokensession.Record{records[subject]}, c.now, writeID)
+		got := c.revokeSubject(revoker, subject, nil, c.now, writeID)
+		c.wantRevoked(got, []tokensession.Record{records[subject]}, c.now, writeID)
 		if i+1 < len(subjects) {
-			c.wantStored(records[subjects[i+1]], fmt.Sprintf("of subject %q after RevokeSubject(%q)", subjects[i+1], subject))
+			next := subjects[i+1]
+			c.wantStored(records[next], fmt.Sprintf("of %q after RevokeSubject(%q)", next, subject))
 		}
 	}
 
@@ -191,7 +199,8 @@ func revokeSubjectExact(c *check) {
 	c.create(rec)
 	writeID := newID()
 	keep := []string{"SESSION-ID_OF-22-CHARS", "session-id_of-22-char", "session-id_of-22-chars ", "%"}
-	c.wantRevoked(c.revokeSubject(revoker, "kept", keep, c.now, writeID), []tokensession.Record{rec}, c.now, writeID)
+	got := c.revokeSubject(revoker, "kept", keep, c.now, writeID)
+	c.wantRevoked(got, []tokensession.Record{rec}, c.now, writeID)
 }
 
 func revokeSubjectBesideSwap(c *check) {
@@ -244,7 +253,8 @@ func revokeSubjectOfIssuer(c *check) {
 		r.Issuers = []string{name}
 		c.wantRevoked(c.revoke(revoker, r), records[i:i+1], r.At, r.WriteID)
 		if i+1 < len(names) {
-			c.wantStored(records[i+1], fmt.Sprintf("of issuer %q after RevokeSubject for %q", names[i+1], name))
+			next := fmt.Sprintf("of issuer %q after RevokeSubject for %q", names[i+1], name)
+			c.wantStored(records[i+1], next)
 		}
 	}
 }
@@ -254,12 +264,14 @@ const subjectReason = tokensession.ReasonSubjectRevoked
 // subjectRevocation returns an order to end the subject's sessions, by a write of its own.
 func subjectRevocation(subject string, at time.Time) tokensession.SubjectRevocation {
 	return tokensession.SubjectRevocation{
-		Subject: subject, Issuers: []string{issuer}, At: at, Reason: subjectReason, WriteID: newID(),
+		Subject: subject, Issuers: []string{issuer},
+		At: at, Reason: subjectReason, WriteID: newID(),
 	}
 }
 
 func (c *check) revokeSubject(
-	revoker tokensession.SubjectRevoker, subject string, keep []string, at time.Time, writeID string,
+	revoker tokensession.SubjectRevoker, subject string, keep []string,
+	at time.Time, writeID string,
 ) []tokensession.Record {
 	c.t.Helper()
 	r := subjectRevocation(subject, at)
@@ -314,7 +326,8 @@ func (c *check) wantIDs(got []tokensession.Record, want ...tokensession.Record) 
 	}
 	for i, rec := range got {
 		if indexOf(want, rec.ID) < 0 || indexOf(got, rec.ID) != i {
-			c.errorf("RevokeSubject returned a record of subject %q twice, or one that it must not revoke", rec.Subject)
+			c.errorf("RevokeSubject returned a record of subject %q twice, "+
+				"or one that it must not revoke", rec.Subject)
 		}
 	}
 }

@@ -32,17 +32,21 @@ func main() {
 
 // tell runs the story on a new file. It returns an error if a line was not as it should be.
 func tell(w io.Writer, file string) error {
-	key, err := tokensession.GenerateKey() // a real server loads it with ParseKeyPEM: it must survive the restart, too
+	// A real server loads its key with ParseKeyPEM: it must survive the restart, too.
+	key, err := tokensession.GenerateKey()
 	if err != nil {
 		return err
 	}
-	s := &story{w: w, ctx: context.Background(), file: file, key: key, now: time.Date(2026, 1, 1, 9, 0, 0, 0, time.UTC)}
+	s := &story{w: w, ctx: context.Background(), file: file, key: key}
+	s.now = time.Date(2026, 1, 1, 9, 0, 0, 0, time.UTC)
 	defer func() {
 		if s.db != nil {
 			s.db.Close()
 		}
 	}()
-	for _, chapter := range []func() error{s.startServer, s.twoDevices, s.restart, s.thief, s.changeOfPassword, s.ends} {
+	for _, chapter := range []func() error{
+		s.startServer, s.twoDevices, s.restart, s.thief, s.changeOfPassword, s.ends,
+	} {
 		if err := chapter(); err != nil {
 			return err
 		}
@@ -72,7 +76,8 @@ type story struct {
 // startServer is what a server does when it starts.
 func (s *story) startServer() (err error) {
 	// The settings that sqlstore's README asks for.
-	s.db, err = sql.Open("sqlite", "file:"+s.file+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
+	const settings = "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
+	s.db, err = sql.Open("sqlite", "file:"+s.file+settings)
 	if err != nil {
 		return err
 	}
@@ -82,25 +87,33 @@ func (s *story) startServer() (err error) {
 	if err := s.store.Migrate(s.ctx); err != nil {
 		return err
 	}
-	signer, err := tokensession.NewAccessSigner(s.key, tokensession.AccessConfig{Issuer: "https://auth.example", Audience: []string{"https://api.example"}})
+	signer, err := tokensession.NewAccessSigner(s.key, tokensession.AccessConfig{
+		Issuer: "https://auth.example", Audience: []string{"https://api.example"},
+	})
 	if err != nil {
 		return err
 	}
-	s.m, err = tokensession.New(signer, s.store, tokensession.Config{Now: func() time.Time { return s.now }})
+	s.m, err = tokensession.New(signer, s.store, tokensession.Config{
+		Now: func() time.Time { return s.now },
+	})
 	return err
 }
 
 func (s *story) twoDevices() (err error) {
-	s.laptop, err = s.m.Start(s.ctx, "alice", tokensession.WithAttributes(map[string]string{"device": "laptop", "ip": "203.0.113.7"}))
+	s.laptop, err = s.m.Start(s.ctx, "alice",
+		tokensession.WithAttributes(map[string]string{"device": "laptop", "ip": "203.0.113.7"}))
 	s.line(err == nil, "log in on the laptop", got(s.laptop, err))
-	s.phone, err = s.m.Start(s.ctx, "alice", tokensession.WithAttributes(map[string]string{"device": "phone", "ip": "198.51.100.23"}))
+	s.phone, err = s.m.Start(s.ctx, "alice",
+		tokensession.WithAttributes(map[string]string{"device": "phone", "ip": "198.51.100.23"}))
 	s.line(err == nil, "log in on the phone", got(s.phone, err))
 
 	s.now = s.now.Add(10 * time.Minute)
 	first, err := s.m.Refresh(s.ctx, s.laptop.RefreshToken)
-	s.line(err == nil && first.RefreshToken != s.laptop.RefreshToken, "10 minutes later a tab refreshes", got(first, err))
+	isNew := first.RefreshToken != s.laptop.RefreshToken
+	s.line(err == nil && isNew, "10 minutes later a tab refreshes", got(first, err))
 	second, err := s.m.Refresh(s.ctx, s.laptop.RefreshToken)
-	s.line(err == nil && second.RefreshToken == first.RefreshToken, "another tab, with the same token", got(second, err))
+	isSame := second.RefreshToken == first.RefreshToken
+	s.line(err == nil && isSame, "another tab, with the same token", got(second, err))
 	s.stolen, s.laptop = s.laptop, first
 	return nil
 }
@@ -113,9 +126,11 @@ func (s *story) restart() error {
 		return err
 	}
 	sessions, err := s.m.Sessions(s.ctx, "alice")
-	s.line(err == nil && len(sessions) == 2, "the server restarts", fmt.Sprintf("%d sessions in %s", len(sessions), filepath.Base(s.file)))
+	s.line(err == nil && len(sessions) == 2, "the server restarts",
+		fmt.Sprintf("%d sessions in %s", len(sessions), filepath.Base(s.file)))
 
-	rows, err := s.db.Query("SELECT subject, created_at, rotated_at, attributes FROM token_sessions WHERE revoked_at IS NULL ORDER BY rotated_at DESC")
+	rows, err := s.db.Query(`SELECT subject, created_at, rotated_at, attributes
+		FROM token_sessions WHERE revoked_at IS NULL ORDER BY rotated_at DESC`)
 	if err != nil {
 		return err
 	}
@@ -126,7 +141,8 @@ func (s *story) restart() error {
 		if err := rows.Scan(&subject, &since, &seen, &from); err != nil {
 			return err
 		}
-		s.line(subject == "alice", "an operator reads", fmt.Sprintf("%s since %.16s, seen %.16s, %s", subject, since, seen, from))
+		s.line(subject == "alice", "an operator reads",
+			fmt.Sprintf("%s since %.16s, seen %.16s, %s", subject, since, seen, from))
 	}
 	s.line(read == 2, "that is everyone who is logged in", fmt.Sprintf("%d rows", read))
 	return rows.Err()
@@ -137,9 +153,9 @@ func (s *story) thief() (err error) {
 	s.laptop, err = s.m.Refresh(s.ctx, s.laptop.RefreshToken)
 	s.line(err == nil, "the laptop refreshes once more", got(s.laptop, err))
 	_, err = s.m.Refresh(s.ctx, s.stolen.RefreshToken)
-	s.line(errors.Is(err, tokensession.ErrReused), "a thief replays the laptop's first token", got(tokensession.Tokens{}, err))
+	s.refused(err, tokensession.ErrReused, "a thief replays the laptop's first token")
 	_, err = s.m.Refresh(s.ctx, s.laptop.RefreshToken)
-	s.line(errors.Is(err, tokensession.ErrRevoked), "so the laptop's live token is dead", got(tokensession.Tokens{}, err))
+	s.refused(err, tokensession.ErrRevoked, "so the laptop's live token is dead")
 	s.phone, err = s.m.Refresh(s.ctx, s.phone.RefreshToken)
 	s.line(err == nil, "while the phone lives on", got(s.phone, err))
 	return nil
@@ -149,18 +165,20 @@ func (s *story) changeOfPassword() (err error) {
 	s.laptop, err = s.m.Start(s.ctx, "alice")
 	s.line(err == nil, "log in on the laptop again", got(s.laptop, err))
 	n, err := s.m.RevokeSubject(s.ctx, "alice", tokensession.Keep(s.laptop.Session.ID))
-	s.line(err == nil && n == 1, "change the password there", fmt.Sprintf("%d other session revoked, error: %v", n, err))
+	s.line(err == nil && n == 1, "change the password there",
+		fmt.Sprintf("%d other session revoked, error: %v", n, err))
 	_, err = s.m.Verify(s.phone.AccessToken)
-	s.line(errors.Is(err, tokensession.ErrRevoked), "the phone's access token at once", got(tokensession.Tokens{}, err))
+	s.refused(err, tokensession.ErrRevoked, "the phone's access token at once")
 	return nil
 }
 
 func (s *story) ends() error {
 	s.now = s.laptop.RefreshExpiresAt
 	_, err := s.m.Refresh(s.ctx, s.laptop.RefreshToken)
-	s.line(errors.Is(err, tokensession.ErrExpired), "she comes back after 7 days", got(tokensession.Tokens{}, err))
+	s.refused(err, tokensession.ErrExpired, "she comes back after 7 days")
 	n, err := s.store.Sweep(s.ctx, s.now, 100) // Manager.Run does this
-	s.line(err == nil && n == 3, "the sweeper comes by", fmt.Sprintf("%d rows dropped, error: %v", n, err))
+	s.line(err == nil && n == 3, "the sweeper comes by",
+		fmt.Sprintf("%d rows dropped, error: %v", n, err))
 	return nil
 }
 
@@ -174,6 +192,11 @@ func (s *story) line(ok bool, what, happened string) {
 	fmt.Fprintf(s.w, "%s %-42s %s\n", mark, what+":", happened)
 }
 
+// refused writes that a call was refused, and whether with the error that it should have been.
+func (s *story) refused(err, want error, what string) {
+	s.line(errors.Is(err, want), what, got(tokensession.Tokens{}, err))
+}
+
 // got says what a call returned, with the ends of the tokens, which is where they differ.
 func got(t tokensession.Tokens, err error) string {
 	if err != nil {
@@ -182,5 +205,6 @@ func got(t tokensession.Tokens, err error) string {
 	if t.RefreshToken == "" {
 		return "accepted"
 	}
-	return fmt.Sprintf("access …%s, refresh …%s", t.AccessToken[len(t.AccessToken)-6:], t.RefreshToken[len(t.RefreshToken)-6:])
+	end := func(token string) string { return token[len(token)-6:] }
+	return fmt.Sprintf("access …%s, refresh …%s", end(t.AccessToken), end(t.RefreshToken))
 }
