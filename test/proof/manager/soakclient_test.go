@@ -197,9 +197,24 @@ func (c *soakClient) theft() {
 // revocation ends the session in one of the three ways, while a tab refreshes or not. Afterwards
 // nothing of it works.
 func (c *soakClient) revocation() {
+	before := c.tokens
+	c.end(before)
+	c.awaitNews()
+	for _, token := range []string{before.RefreshToken, c.tokens.RefreshToken} {
+		if _, err := c.present(token); !errors.Is(err, tokensession.ErrRevoked) || errors.Is(err, tokensession.ErrReused) {
+			c.wrong(&c.revived, "%s: Refresh after a revocation: %v", c.subject, err)
+		}
+	}
+	c.login()
+}
+
+// end revokes the session. The time does not leap meanwhile: a tab's refresh that lasts for longer
+// than the grace period may give an access token that outlives the denial.
+func (c *soakClient) end(before tokensession.Tokens) {
+	c.gate.RLock()
+	defer c.gate.RUnlock()
 	m := c.any().m // which refuses the access token from then on
 	var tab sync.WaitGroup
-	before := c.tokens
 	if rand.IntN(2) == 0 {
 		tab.Go(func() {
 			if tokens, err := c.present(before.RefreshToken); err == nil {
@@ -227,13 +242,6 @@ func (c *soakClient) revocation() {
 	if _, err := m.Verify(c.tokens.AccessToken); !errors.Is(err, tokensession.ErrRevoked) && !errors.Is(err, tokensession.ErrExpired) {
 		c.wrong(&c.revived, "%s: Verify after a revocation: %v", c.subject, err)
 	}
-	c.awaitNews()
-	for _, token := range []string{before.RefreshToken, c.tokens.RefreshToken} {
-		if _, err := c.present(token); !errors.Is(err, tokensession.ErrRevoked) || errors.Is(err, tokensession.ErrReused) {
-			c.wrong(&c.revived, "%s: Refresh after a revocation: %v", c.subject, err)
-		}
-	}
-	c.login()
 }
 
 // awaitNews returns when each instance refuses the access token, as Run has told it, and it has
