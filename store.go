@@ -147,7 +147,7 @@ type SubjectRevoker interface {
 	// whose ID is not in r.Keep. RevokedAt becomes the later one of r.At and the record's
 	// RotatedAt: others deny its access tokens from then on for as long as these live. ExpiresAt
 	// becomes r.KeepUntil if that is earlier. It returns the records as they are now. Called again
-	// with the same WriteID it MUST return them again.
+	// with the same WriteID, and a later At, it MUST return them again.
 	RevokeSubject(ctx context.Context, r SubjectRevocation) ([]Record, error)
 }
 

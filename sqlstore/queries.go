@@ -61,7 +61,7 @@ func newQueries(t tableName) *queries {
 
 		// A live session that a later version has written is selected too, because it was not
 		// revoked.
-		revokedBy: text(selected + " WHERE subject = ? AND (revoked_at >= ? AND write_id = ?" +
+		revokedBy: text(selected + " WHERE subject = ? AND (revoked_at IS NOT NULL AND write_id = ?" +
 			" OR revoked_at IS NULL AND format IS NOT NULL)" + d.all()),
 		revokeSubject: "UPDATE " + table + d.by("by_subject") +
 			" SET revoked_at = " + d.sinceRotation() + ", revoke_reason = ?, write_id = ?, version = version + 1," +

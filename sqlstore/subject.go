@@ -71,7 +71,7 @@ func (s *Store) revokeSubjectOnce(
 	if err != nil {
 		return nil, false, err
 	}
-	rows, err = s.rows(ctx, revokingSubject, &s.revokedBy, r.Subject, at, r.WriteID)
+	rows, err = s.rows(ctx, revokingSubject, &s.revokedBy, r.Subject, r.WriteID)
 	if err != nil || len(rows) > 0 {
 		return rows, len(rows) >= changed, err
 	}

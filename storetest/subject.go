@@ -133,8 +133,9 @@ var subjectRevokerCases = []testCase{
 			mine := []tokensession.Record{c.created("alice"), c.swap(rotated(c.created("alice")))}
 			keep := []string{c.created("alice").ID}
 			writeID := newID()
-			for range 3 {
-				got := c.revokeSubject(revoker, "alice", keep, c.now, writeID)
+			for n := range 3 { // later each time
+				at := c.now.Add(time.Duration(n) * time.Millisecond)
+				got := c.revokeSubject(revoker, "alice", keep, at, writeID)
 				c.wantRevoked(got, mine, c.now, writeID)
 			}
 			got := c.revokeSubject(revoker, "alice", keep, c.now.Add(time.Second), newID())
