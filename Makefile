@@ -76,7 +76,7 @@ bench-stores: servers ## a refresh on real servers beside the cheapest possible 
 bench-http: ## refreshes over HTTP, and Require, each beside a bare handler
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkHTTP' -timeout 30m .
 
-# Writes the tables and the figure of the README's comparison.
+# Writes the tables and the figure of docs/measurements.md.
 bench-peers: servers ## everything beside the libraries that one would take instead
 	scripts/bench-peers.sh
 

@@ -1,4 +1,4 @@
-// Command report makes the tables and the figure of the README's comparison from the output of the
+// Command report makes the tables and the figure of docs/measurements.md from the output of the
 // benchmarks.
 package main
 
@@ -17,17 +17,17 @@ const (
 
 func main() {
 	input := flag.String("results", "results.txt", "what the benchmarks printed")
-	readme := flag.String("readme", "../../README.md", "where the tables go, between the markers")
+	pageFile := flag.String("page", "../../docs/measurements.md", "where the tables go, between the markers")
 	svg := flag.String("svg", "../../docs/growth.svg", "where the figure goes")
 	flag.Parse()
-	if err := run(*input, *readme, *svg); err != nil {
+	if err := run(*input, *pageFile, *svg); err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 		os.Exit(1)
 	}
 }
 
-func run(input, readme, svg string) error {
-	page, err := os.ReadFile(readme)
+func run(input, pageFile, svg string) error {
+	page, err := os.ReadFile(pageFile)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func run(input, readme, svg string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(readme, newPage, 0o644); err != nil {
+	if err := os.WriteFile(pageFile, newPage, 0o644); err != nil {
 		return err
 	}
 	return os.WriteFile(svg, drawing, 0o644)

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// tables returns what stands in the README between the markers.
+// tables returns what stands in docs/measurements.md between the markers.
 func tables(r *results) string {
 	runs := r.runs("Check/workers=1", "verify-ns/op")
 	return strings.Join([]string{
@@ -242,7 +242,7 @@ func growthText(r *results) string {
 	return fmt.Sprintf("**Growth**, from a thousand to a million sessions in `MemoryStore`, signed with HS256:\n"+
 		"`Verify` of one token %s, of any of 20,000, more than the cache of 8,192 holds, %s;\n"+
 		"`Refresh` %s, `Sessions` %s, `Revoke` %s; %s bytes a session.\n\n"+
-		"![Cost of each call by the number of sessions and of revoked sessions](docs/growth.svg)",
+		"![Cost of each call by the number of sessions and of revoked sessions](growth.svg)",
 		grows("verify-one-ns"), grows("verify-any-ns"), grows("refresh-ns"), grows("sessions-ns"), grows("revoke-ns"),
 		thousands(r.median(last, "B/session")))
 }
