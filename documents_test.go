@@ -14,7 +14,11 @@ import (
 // Every piece of Go in the documents is a part of a checked example, but for how deep it is
 // indented.
 func TestDocuments_snippetsAreExamples(t *testing.T) {
-	examples := unindent(read(t, "example_test.go") + read(t, "sessionhttp/example_test.go"))
+	var code strings.Builder
+	for _, folder := range []string{".", "sessionhttp", "sessiontest"} {
+		code.WriteString(read(t, folder+"/example_test.go"))
+	}
+	examples := unindent(code.String())
 	snippets := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(documents(t), -1)
 	require.NotEmpty(t, snippets)
 	for _, s := range snippets {
