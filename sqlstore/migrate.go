@@ -23,9 +23,16 @@ var migrationFiles embed.FS
 // has a way down, which would log everyone out. They create the table token_sessions. [Schema] has
 // another name.
 //
+// They are numbered from 1, as the host's own may be. So the tool has to keep their versions in a
+// table of their own. In the host's table, ours would count as applied already.
+//
 //	migrations, err := sqlstore.Migrations(sqlstore.PostgreSQL)
-//	provider, err := goose.NewProvider(goose.DialectPostgres, db, migrations) // goose
-//	source, err := iofs.New(migrations, ".")                                  // golang-migrate
+//
+//	provider, err := goose.NewProvider(goose.DialectPostgres, db, migrations,
+//		goose.WithTableName("token_sessions_goose")) // goose
+//
+//	source, err := iofs.New(migrations, ".") // golang-migrate, and pgx of its database drivers
+//	driver, err := pgx.WithInstance(db, &pgx.Config{MigrationsTable: "token_sessions_migrations"})
 func Migrations(d Dialect) (fs.FS, error) {
 	if err := d.check(); err != nil {
 		return nil, fmt.Errorf("sqlstore: Migrations: dialect %w", err)
