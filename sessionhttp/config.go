@@ -102,10 +102,11 @@ func notInPath(r rune) bool {
 // Handlers are the endpoints and the middleware of one Manager. Make them with [New]; they are safe
 // for concurrent use.
 type Handlers struct {
-	m   *tokensession.Manager
-	cfg Config
+	gate
 
-	access, refresh cookie
+	m       *tokensession.Manager
+	cfg     Config
+	refresh cookie
 }
 
 // New returns the handlers of a Manager, or says which field of cfg is wrong.
@@ -117,9 +118,13 @@ func New(m *tokensession.Manager, cfg Config) (*Handlers, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Handlers{m: m, cfg: cfg}
-	h.access, h.refresh = cfg.cookies()
-	return h, nil
+	access, refresh := cfg.cookies()
+	return &Handlers{
+		gate: gate{
+			verifier: m, access: access, crossOrigin: cfg.CrossOrigin, onError: cfg.OnError,
+		},
+		m: m, cfg: cfg, refresh: refresh,
+	}, nil
 }
 
 // Mount puts the endpoints on a mux, under Config.Prefix: token, revoke, jwks.json; introspect, if

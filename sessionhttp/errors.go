@@ -93,8 +93,8 @@ func Status(err error) int {
 
 // refuse answers an error and tells the host its cause. It writes nothing of the request or the
 // cause.
-func (h *Handlers) refuse(w http.ResponseWriter, r *http.Request, a answer, cause error) {
-	h.cfg.OnError(r, cause)
+func (g *gate) refuse(w http.ResponseWriter, r *http.Request, a answer, cause error) {
+	g.onError(r, cause)
 	switch a.status {
 	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "1")

@@ -1,0 +1,49 @@
+package sessionhttp
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// A verifierWithoutStore cannot tell whether a session lives.
+type verifierWithoutStore struct{}
+
+func (verifierWithoutStore) Verify(token string) (tokensession.Access, error) {
+	if token != "good" {
+		return tokensession.Access{}, tokensession.ErrInvalidToken
+	}
+	return tokensession.Access{Subject: "alice"}, nil
+}
+
+func (verifierWithoutStore) VerifyLive(context.Context, string) (tokensession.Access, error) {
+	return tokensession.Access{}, fmt.Errorf("%w: there is no store", tokensession.ErrUnavailable)
+}
+
+func TestGate_takesAnyVerifier(t *testing.T) {
+	g := &gate{
+		verifier: verifierWithoutStore{}, access: cookie{name: "access"},
+		crossOrigin: http.NewCrossOriginProtection(), onError: func(*http.Request, error) {},
+	}
+	whoami := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		access, _ := FromContext(r.Context())
+		fmt.Fprint(w, access.Subject)
+	})
+	get := func(header, value string, opts ...RequireOption) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set(header, value)
+		w := httptest.NewRecorder()
+		g.require(opts)(whoami).ServeHTTP(w, r)
+		return w
+	}
+	require.Equal(t, "alice", get("Authorization", "Bearer good").Body.String())
+	require.Equal(t, "alice", get("Cookie", "access=good").Body.String())
+	require.Equal(t, http.StatusUnauthorized, get("Cookie", "access=bad").Code)
+	require.Equal(t, http.StatusServiceUnavailable, get("Cookie", "access=good", Live()).Code)
+}
