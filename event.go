@@ -48,6 +48,9 @@ type Event struct {
 	// then. They are equal for a plain refresh. Only events of Refresh have them.
 	Presented, Live uint64
 
+	// Took is how long the call of Refresh has taken, by Config.Now. Only its events have it.
+	Took time.Duration
+
 	Since time.Time // feed_stale, feed_fresh: when the feed was last read; zero if never
 	Err   error     // feed_stale, feed_polled, unreadable, sweep_failed
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/internal/testkit"
+	"github.com/seed67bc9b7f/tokensession/sessiontest"
 )
 
 // told is what of an event a table can say.
@@ -250,4 +251,24 @@ func (w *world) signedIn() tokensession.Tokens {
 	w.authorizer = nil
 	defer func() { w.authorizer = answer }()
 	return w.start()
+}
+
+func TestEvent_tellsHowLongARefreshTook(t *testing.T) {
+	var took []time.Duration
+	var w *sessiontest.World
+	w = sessiontest.New(t, tokensession.Config{
+		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+			w.Clock.Advance(time.Second)
+			return tokensession.Grant{}, nil
+		},
+		OnEvent: func(_ context.Context, e tokensession.Event) { took = append(took, e.Took) },
+	})
+	tokens := w.Login("alice")
+	lost := w.Refresh(tokens)
+	w.Clock.Advance(time.Minute)
+	w.Refresh(w.Refresh(tokens))
+	w.Clock.Advance(time.Minute)
+	_, err := w.Manager.Refresh(t.Context(), lost.RefreshToken)
+	require.ErrorIs(t, err, tokensession.ErrReused)
+	require.Equal(t, []time.Duration{0, time.Second, time.Second, time.Second, 0}, took)
 }

@@ -284,6 +284,12 @@ func (r *refresh) event(kind EventKind, rec Record) Event {
 	return Event{Kind: kind, Presented: r.token.generation, Live: rec.Generation}
 }
 
+// tell tells the host what this call has come to.
+func (r *refresh) tell(ctx context.Context, e Event) {
+	e.Took = r.now().Sub(r.presented)
+	r.emit(ctx, e)
+}
+
 // grantedAs are the outcomes that give the client tokens, and the events that tell of them. All but
 // a replay are written.
 var grantedAs = map[outcome]EventKind{
@@ -384,7 +390,7 @@ func (r *refresh) finish(ctx context.Context, rec Record, s step) (Tokens, bool,
 	if s.ends() {
 		return Tokens{}, false, r.finishEnd(ctx, rec, s)
 	}
-	r.emit(ctx, s.event)
+	r.tell(ctx, s.event)
 	if ctx.Err() == nil { // a caller that has gone away receives nothing
 		r.deliveries.deliver(r.id, rec.Generation)
 	}
@@ -397,7 +403,7 @@ func (r *refresh) finish(ctx context.Context, rec Record, s step) (Tokens, bool,
 func (r *refresh) finishEnd(ctx context.Context, rec Record, s step) error {
 	r.deny(rec.ID, later(r.now(), rec.RevokedAt))
 	r.endings.take(rec.ID)
-	r.emit(context.WithoutCancel(ctx), s.event)
+	r.tell(context.WithoutCancel(ctx), s.event)
 	switch s.event.Kind {
 	case EventReused:
 		e := s.event
