@@ -15,7 +15,7 @@ import (
 // indented.
 func TestDocuments_snippetsAreExamples(t *testing.T) {
 	var code strings.Builder
-	for _, folder := range []string{".", "sessionhttp", "sessiontest"} {
+	for _, folder := range []string{".", "sessionhttp", "sessiontest", "sessionotel"} {
 		code.WriteString(read(t, folder+"/example_test.go"))
 	}
 	examples := unindent(code.String())
