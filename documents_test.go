@@ -36,7 +36,7 @@ func TestDocuments_namesExist(t *testing.T) {
 		}
 		return err
 	}))
-	for _, name := range regexp.MustCompile(`\b(Test|Fuzz|Benchmark)[A-Za-z0-9]+(_[A-Za-z0-9]+)*`).FindAllString(text, -1) {
+	for _, name := range regexp.MustCompile(`\b(Test|Fuzz|Benchmark)[A-Z][A-Za-z0-9]*(_[A-Za-z0-9]+)*`).FindAllString(text, -1) {
 		require.True(t, strings.Contains(tests.String(), "func "+name+"("), "there is no %s", name)
 	}
 	for _, target := range regexp.MustCompile("(?m)(?:`|^    )make ([a-z-]+)").FindAllStringSubmatch(text, -1) {
@@ -84,7 +84,7 @@ func pages(t *testing.T) []string {
 	t.Helper()
 	docs, err := filepath.Glob("docs/*.md")
 	require.NoError(t, err)
-	return append(docs, "README.md", "SECURITY.md", "CHANGELOG.md")
+	return append(docs, "README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md")
 }
 
 func documents(t *testing.T) string {
