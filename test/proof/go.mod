@@ -11,6 +11,7 @@ require (
 	github.com/seed67bc9b7f/tokensession v0.1.0
 	github.com/seed67bc9b7f/tokensession/redisstore v0.1.0
 	github.com/seed67bc9b7f/tokensession/sqlstore v0.1.0
+	github.com/seed67bc9b7f/tokensession/sqlstore/pgxnotify v0.1.0
 	modernc.org/sqlite v1.59.0
 )
 
@@ -48,4 +49,5 @@ replace (
 	github.com/seed67bc9b7f/tokensession => ../../
 	github.com/seed67bc9b7f/tokensession/redisstore => ../../redisstore
 	github.com/seed67bc9b7f/tokensession/sqlstore => ../../sqlstore
+	github.com/seed67bc9b7f/tokensession/sqlstore/pgxnotify => ../../sqlstore/pgxnotify
 )
