@@ -14,11 +14,8 @@ import (
 // Every piece of Go in the documents is a part of a checked example, but for how deep it is
 // indented.
 func TestDocuments_snippetsAreExamples(t *testing.T) {
-	var code strings.Builder
-	for _, folder := range []string{".", "sessionhttp", "sessiontest", "sessionotel"} {
-		code.WriteString(read(t, folder+"/example_test.go"))
-	}
-	examples := unindent(code.String())
+	code := filesNamed(t, "example_test.go")
+	examples := unindent(code)
 	snippets := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(documents(t), -1)
 	require.NotEmpty(t, snippets)
 	for _, s := range snippets {
@@ -29,15 +26,9 @@ func TestDocuments_snippetsAreExamples(t *testing.T) {
 // Every test and make target that the documents name exists.
 func TestDocuments_namesExist(t *testing.T) {
 	text := documents(t)
-	var tests strings.Builder
-	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
-		if err == nil && strings.HasSuffix(path, "_test.go") {
-			tests.WriteString(read(t, path))
-		}
-		return err
-	}))
+	tests := filesNamed(t, "_test.go")
 	for _, name := range regexp.MustCompile(`\b(Test|Fuzz|Benchmark)[A-Z][A-Za-z0-9]*(_[A-Za-z0-9]+)*`).FindAllString(text, -1) {
-		require.True(t, strings.Contains(tests.String(), "func "+name+"("), "there is no %s", name)
+		require.True(t, strings.Contains(tests, "func "+name+"("), "there is no %s", name)
 	}
 	for _, target := range regexp.MustCompile("(?m)(?:`|^    )make ([a-z-]+)").FindAllStringSubmatch(text, -1) {
 		require.Contains(t, read(t, "Makefile"), "\n"+target[1]+":")
@@ -64,6 +55,19 @@ func TestDocuments_linksLeadSomewhere(t *testing.T) {
 			}
 		}
 	}
+}
+
+// filesNamed returns the text of all files of the repository whose names end so.
+func filesNamed(t *testing.T, ending string) string {
+	t.Helper()
+	var all strings.Builder
+	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ending) {
+			all.WriteString(read(t, path))
+		}
+		return err
+	}))
+	return all.String()
 }
 
 // headings returns the names by which a link finds the headings of a page.

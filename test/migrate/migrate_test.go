@@ -59,7 +59,9 @@ var all = []server{
 }
 
 // mysqlDSN allows several statements at once, which golang-migrate asks for.
-func mysqlDSN(tb testing.TB) string { return servers.MySQLDatabase(tb) + "?multiStatements=true&parseTime=true" }
+func mysqlDSN(tb testing.TB) string {
+	return servers.MySQLDatabase(tb) + "?multiStatements=true&parseTime=true"
+}
 
 // hosts are the migrations of a program. It has as many as ours, or more, under the same numbers.
 var hosts = fstest.MapFS{
