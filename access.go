@@ -93,7 +93,7 @@ func (c AccessConfig) isOurs(issuer string) bool {
 }
 
 // An Access is what a verified access token says. It may share memory with other results for the
-// same token: treat Audience as read-only.
+// same token: treat Audience and AuthMethods as read-only.
 type Access struct {
 	ID        string // jti
 	SessionID string // sid
@@ -105,6 +105,11 @@ type Access struct {
 
 	IssuedAt, ExpiresAt, AuthTime time.Time
 
+	AuthMethods []string // amr: how the user proved who they are (RFC 8176); nil if that is not said
+	AuthContext string   // acr: how well; empty if that is not said
+	Actor       string   // act.sub: who acts for the subject (RFC 8693); empty: nobody else does
+
+	epoch  uint64 // of the session when the token was made
 	claims strictjson.Object
 }
 

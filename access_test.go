@@ -22,7 +22,9 @@ func TestAccessToken_hasTheFormOfRFC9068(t *testing.T) {
 				return tokensession.Grant{Scope: "read write", Claims: map[string]any{"role": "admin"}}, nil
 			},
 		})
-		tokens := b.start(t, tokensession.WithClient("app"), tokensession.WithAuthTime(forgeTime.Add(-time.Hour)))
+		tokens := b.start(t, tokensession.WithClient("app"), tokensession.WithAuthTime(forgeTime.Add(-time.Hour)),
+			tokensession.WithAuthMethods("pwd", "otp"), tokensession.WithAuthContext("urn:example:gold"),
+			tokensession.WithActor("carol"))
 
 		require.Equal(t, k.header(), string(tokenPart(t, tokens.AccessToken, 0)), "the header, byte for byte")
 		claims := claimsOf(t, tokens.AccessToken)
@@ -34,6 +36,7 @@ func TestAccessToken_hasTheFormOfRFC9068(t *testing.T) {
 			"iss": "https://auth.example", "sub": "alice", "aud": "https://api.example", "client_id": "app",
 			"exp": json.Number(fmt.Sprint(forgeTime.Unix() + 900)), "iat": json.Number(fmt.Sprint(forgeTime.Unix())),
 			"auth_time": json.Number(fmt.Sprint(forgeTime.Unix() - 3600)), "sid": tokens.Session.ID,
+			"amr": []any{"pwd", "otp"}, "acr": "urn:example:gold", "act": map[string]any{"sub": "carol"},
 			"scope": "read write", "role": "admin",
 		}, claims)
 
@@ -51,6 +54,9 @@ func TestAccessToken_hasTheFormOfRFC9068(t *testing.T) {
 			require.Equal(t, forgeTime.Add(15*time.Minute), access.ExpiresAt)
 			require.Equal(t, tokens.AccessExpiresAt, access.ExpiresAt)
 			require.Equal(t, forgeTime.Add(-time.Hour), access.AuthTime)
+			require.Equal(t, []string{"pwd", "otp"}, access.AuthMethods)
+			require.Equal(t, "urn:example:gold", access.AuthContext)
+			require.Equal(t, "carol", access.Actor)
 		}
 	}
 }

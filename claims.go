@@ -11,9 +11,11 @@ import (
 )
 
 // reservedClaims are the names that a grant's claims cannot have, in any case. They come from RFC
-// 9068 section 2.2, RFC 7519 section 4.1 and, for sid, OpenID Connect.
+// 9068 section 2.2, RFC 7519 section 4.1, for act RFC 8693 section 4.1, and for sid OpenID Connect.
+// The epoch is this package's own.
 var reservedClaims = []string{
-	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "sid", "auth_time", "scope",
+	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "sid", "auth_time", "amr", "acr",
+	"act", "scope", "epoch",
 }
 
 // standardClaims are the claims that this package gives a meaning.
@@ -25,7 +27,11 @@ type standardClaims struct {
 	ClientID          string // not written if empty
 	Session           string
 	AuthTime          int64
-	Scope             string // not written if empty
+	AuthMethods       []string // not written if empty, as the following
+	AuthContext       string
+	Actor             string
+	Scope             string
+	Epoch             uint64
 }
 
 // marshal returns the claims as a JSON object, with the claims of the grant behind them. It uses
@@ -68,8 +74,20 @@ func (c standardClaims) append(b []byte) []byte {
 	}
 	b = appendQuoted(append(b, `,"sid":`...), c.Session)
 	b = strconv.AppendInt(append(b, `,"auth_time":`...), c.AuthTime, 10)
+	if len(c.AuthMethods) > 0 {
+		b = appendStrings(append(b, `,"amr":`...), c.AuthMethods)
+	}
+	if c.AuthContext != "" {
+		b = appendQuoted(append(b, `,"acr":`...), c.AuthContext)
+	}
+	if c.Actor != "" {
+		b = append(appendQuoted(append(b, `,"act":{"sub":`...), c.Actor), '}')
+	}
 	if c.Scope != "" {
 		b = appendQuoted(append(b, `,"scope":`...), c.Scope)
+	}
+	if c.Epoch != 0 {
+		b = strconv.AppendUint(append(b, `,"epoch":`...), c.Epoch, 10)
 	}
 	return append(b, '}')
 }
@@ -79,8 +97,13 @@ func appendAudience(b []byte, audience []string) []byte {
 	if len(audience) == 1 {
 		return appendQuoted(b, audience[0])
 	}
-	for i, a := range audience {
-		b = appendQuoted(append(b, "[,"[min(i, 1)]), a)
+	return appendStrings(b, audience)
+}
+
+// appendStrings writes an array of at least one string.
+func appendStrings(b []byte, list []string) []byte {
+	for i, s := range list {
+		b = appendQuoted(append(b, "[,"[min(i, 1)]), s)
 	}
 	return append(b, ']')
 }

@@ -65,7 +65,7 @@ func badGrants() map[string]struct {
 		"an audience that is not UTF-8":  {accessGrant{Audience: []string{"\xff"}}, "UTF-8"},
 		"an audience with a newline":     {accessGrant{Audience: []string{"a\n"}}, "U+000A"},
 	}
-	for _, name := range []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "sid", "auth_time", "scope"} {
+	for _, name := range []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "sid", "auth_time", "amr", "acr", "act", "scope", "epoch"} {
 		for _, n := range []string{name, strings.ToUpper(name), strings.ToUpper(name[:1]) + name[1:], strings.ReplaceAll(name, "s", "\u017F")} {
 			cases["reserved "+n] = bad{claims(n, "x"), "reserved"}
 		}

@@ -217,15 +217,19 @@ func (s *deliveryShard) purge(now time.Time) {
 	}
 }
 
-// The first managerNameSize characters of a WriteID name the Manager that made the record's live
-// generation. The others are random: 80 bits, which is plenty for an id that is unique within its
-// session and no secret. So a Manager can tell that a generation is its own work without
-// remembering the WriteIDs of its writes.
+// A WriteID has three parts. The first managerNameSize characters name the Manager that made the
+// record's live generation, and those up to callNameSize name the call that made it. So a Manager
+// can tell that a generation is its own work, and a call that it is its own, without remembering
+// the WriteIDs of their writes. The rest tells the writes of a generation apart. All parts are
+// random: 48, 42 and 38 bits, which is plenty for an id that is unique within its session and no
+// secret.
 //
-// A write that leaves the generation alone keeps the name ([renameWrite]). Otherwise it would erase
-// who made the generation, and a client that retries after an outage would look like a thief.
+// A write that leaves the generation alone keeps the first two parts ([renameWrite]). Otherwise it
+// would erase who made the generation. Then a client that retries after an outage would look like a
+// thief, and a call whose reply was lost would take its own work for that of another one.
 const (
 	managerNameSize = 8
+	callNameSize    = 15
 	writeIDSize     = 22
 )
 
@@ -254,7 +258,15 @@ func renameWrite(previous string) string {
 	if len(previous) != writeIDSize {
 		return randomID() // of a record that no Manager wrote
 	}
-	return string(appendRandomID([]byte(previous[:managerNameSize])))
+	var random [writeIDSize - managerNameSize]byte
+	appendRandomID(random[:0])
+	return previous[:callNameSize] + string(random[callNameSize-managerNameSize:])
+}
+
+// sameCall reports whether one call has made the generations of two records.
+func sameCall(writeID, other string) bool {
+	return len(writeID) == writeIDSize && len(other) == writeIDSize &&
+		writeID[:callNameSize] == other[:callNameSize]
 }
 
 // made reports whether this Manager made the record's live generation.

@@ -200,6 +200,13 @@ func TestWriteID_namesTheManagerThatMadeTheGeneration(t *testing.T) {
 			require.False(t, theirs.made(Record{WriteID: id}))
 		}
 	}
+	one, two := ours.newWriteIDs()
+	require.True(t, sameCall(one, renameWrite(renameWrite(one))))
+	require.False(t, sameCall(one, two))
+	require.False(t, sameCall(one, ours.newWriteID()))
+	for _, short := range []string{"", one[:callNameSize], one + "x"} {
+		require.False(t, sameCall(short, short), "of no call")
+	}
 	require.False(t, ours.made(Record{}), "a record that no Manager wrote")
 	for _, foreign := range []string{"", "short", strings.Repeat("x", 23)} {
 		require.True(t, isSessionID(renameWrite(foreign)))

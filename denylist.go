@@ -215,6 +215,31 @@ func (m *Manager) deny(sessionID string, revokedAt time.Time) {
 	m.denied.add(keyOf(sessionID), forGood, revokedAt.Add(m.denyPeriod()), m.now())
 }
 
+// outdate puts on the deny list which access tokens a session's record says are outdated, for as
+// long as one of them may live.
+func (m *Manager) outdate(rec Record, since time.Time) {
+	if rec.Epoch != 0 {
+		m.denied.add(keyOf(rec.ID), denialOf(rec.Epoch), since.Add(m.denyPeriod()), m.now())
+	}
+}
+
+// denialOf returns the denial of access tokens that are of an earlier epoch. However wrong the
+// epoch of a record may be, it never becomes a revocation.
+func denialOf(epoch uint64) denial { return min(denial(epoch), refused-1) }
+
+// knownEpoch returns the first epoch of a session whose access tokens are not refused here, or 0.
+func (m *Manager) knownEpoch(sessionID string, now time.Time) uint64 {
+	return m.denied.find(keyOf(sessionID), now).epoch()
+}
+
+// epoch returns the first epoch that a denial lets in, or 0 if it lets in all or none.
+func (d denial) epoch() uint64 {
+	if d >= refused {
+		return 0
+	}
+	return uint64(d)
+}
+
 // denyPeriod is for how long after a revocation an access token of the session can be accepted
 // here. A replay makes access tokens, too, and may do so while the revocation is being written.
 // This instance accepts a token for acceptancePeriod from its iat. And the clock that revoked may
@@ -241,7 +266,7 @@ func (m *Manager) heard(r Revocation, now time.Time) {
 		d, at = refused, now
 	}
 	if r.Epoch != 0 {
-		d = min(denial(r.Epoch), refused-1)
+		d = denialOf(r.Epoch)
 	}
 	m.denied.add(keyOf(r.SessionID), d, at.Add(m.denyPeriod()), now)
 }

@@ -28,6 +28,11 @@ var (
 	// ErrInvalidToken: treat the two alike.
 	ErrExpired = errors.New("tokensession: expired")
 
+	// ErrOutdated is an ErrExpired that an access token has before its exp: its session lives, and
+	// what it may do, or who is said to use it, has changed since the token was made. The client
+	// refreshes, as for any token that has expired. See [Manager.Reauthorize].
+	ErrOutdated = fmt.Errorf("%w: outdated", ErrExpired)
+
 	// ErrRevoked means that the token is genuine and its session was ended before its time. Where
 	// it is known why, the error is a [*RevokedError] or a [*ReuseError].
 	ErrRevoked = errors.New("tokensession: session revoked")

@@ -9,8 +9,8 @@ import (
 // An EventKind says what happened. Its values are stable and fit for a log or a metric's label.
 type EventKind string
 
-// The kinds of events. A call emits one for each session it changed, and none for a token that is
-// invalid or expired. Where it returns [ErrUnavailable], the write that it could not tell of may
+// The kinds of events. A call emits one for each session it changed or refused, and none for a
+// token that is invalid. Where it returns [ErrUnavailable], the write that it could not tell of may
 // turn out to have been applied, and there is no event of that.
 const (
 	EventStarted   EventKind = "started"   // a login
@@ -21,6 +21,18 @@ const (
 	EventReused    EventKind = "reused"    // two parties hold the session: it is revoked. Tell the user.
 	EventDenied    EventKind = "denied"    // the authorizer refused a refresh: the session is revoked
 	EventRevoked   EventKind = "revoked"   // ended for Session.RevokeReason
+
+	// EventReauthenticated: the user has proved again who they are ([Manager.Reauthenticate]).
+	EventReauthenticated EventKind = "reauthenticated"
+
+	// EventOutdated: the access tokens that the session had are refused ([Manager.Reauthorize]).
+	EventOutdated EventKind = "outdated"
+
+	// EventRefused: somebody presented a genuine refresh token that is of no use any more, because
+	// the session has expired or was ended before, or because another client presented it. Err says
+	// why. It is how a host learns that a session has expired. A refused access token is no event:
+	// its client refreshes, and that is one.
+	EventRefused EventKind = "refused"
 
 	// EventFeedStale: Run cannot read the revocation feed, or there is none. The deny list is as of
 	// Since.
@@ -45,14 +57,14 @@ type Event struct {
 	Session Session // as it is now; zero for events of Run
 
 	// Presented and Live are the generations of the token presented and of the one that was live
-	// then. They are equal for a plain refresh. Only events of Refresh have them.
+	// then. They are equal for a plain refresh. Only events of a refresh token have them.
 	Presented, Live uint64
 
 	// Took is how long the call of Refresh has taken, by Config.Now. Only its events have it.
 	Took time.Duration
 
 	Since time.Time // feed_stale, feed_fresh: when the feed was last read; zero if never
-	Err   error     // feed_stale, feed_polled, unreadable, sweep_failed
+	Err   error     // refused, feed_stale, feed_polled, unreadable, sweep_failed
 }
 
 // LogValue is a group of the fields that the event has. It contains no secret.
@@ -63,6 +75,9 @@ func (e Event) LogValue() slog.Value {
 		if s.ClientID != "" {
 			attrs = append(attrs, slog.String("client", s.ClientID))
 		}
+		if s.Actor != "" {
+			attrs = append(attrs, slog.String("actor", s.Actor))
+		}
 		if s.RevokeReason != "" {
 			attrs = append(attrs, slog.String("reason", string(s.RevokeReason)))
 		}
@@ -72,6 +87,9 @@ func (e Event) LogValue() slog.Value {
 		attrs = append(attrs, slog.Uint64("presented", e.Presented), slog.Uint64("live", e.Live))
 	case EventFeedStale, EventFeedFresh:
 		attrs = append(attrs, slog.Time("since", e.Since))
+	}
+	if e.Kind == EventRefused {
+		attrs = append(attrs, slog.String("error_kind", Kind(e.Err)))
 	}
 	if e.Err != nil {
 		attrs = append(attrs, slog.String("error", e.Err.Error()))

@@ -163,7 +163,7 @@ func TestEvents_areToldAfterTheFactAndMayCallTheManager(t *testing.T) {
 	require.ErrorIs(t, err, tokensession.ErrReused)
 	_, err = m.Refresh(ctx, other.RefreshToken)
 	require.ErrorIs(t, err, tokensession.ErrRevoked)
-	require.Equal(t, 6, heard)
+	require.Equal(t, 7, heard)
 }
 
 type contextKey struct{}
@@ -174,19 +174,23 @@ func TestEvent_logValue(t *testing.T) {
 	bound, ended := session, session
 	bound.ClientID = "app"
 	ended.RevokeReason = tokensession.ReasonReuse
+	acting := session
+	acting.Actor = "carol"
 	for want, e := range map[string]tokensession.Event{
-		"e.kind=started e.session=SID e.subject=alice":                                       {Kind: tokensession.EventStarted, Session: session},
-		"e.kind=refreshed e.session=SID e.subject=alice e.client=app e.presented=0 e.live=0": {Kind: tokensession.EventRefreshed, Session: bound},
-		"e.kind=reused e.session=SID e.subject=alice e.reason=reuse e.presented=3 e.live=7":  {Kind: tokensession.EventReused, Session: ended, Presented: 3, Live: 7},
-		"e.kind=revoked e.session=SID e.subject=alice e.reason=reuse":                        {Kind: tokensession.EventRevoked, Session: ended},
-		"e.kind=feed_stale e.since=2026-01-02T03:04:05.000Z e.error=down":                    {Kind: tokensession.EventFeedStale, Since: at, Err: errors.New("down")},
-		"e.kind=feed_fresh e.since=2026-01-02T03:04:05.000Z":                                 {Kind: tokensession.EventFeedFresh, Since: at},
-		"e.kind=feed_polled e.error=down":                                                    {Kind: tokensession.EventFeedPolled, Err: errors.New("down")},
-		"e.kind=sweep_failed e.error=down":                                                   {Kind: tokensession.EventSweepFailed, Err: errors.New("down")},
-		"e.kind=healed e.session=SID e.subject=alice e.presented=9 e.live=2":                 {Kind: tokensession.EventHealed, Session: session, Presented: 9, Live: 2},
-		"e.kind=replayed e.session=SID e.subject=alice e.presented=0 e.live=1":               {Kind: tokensession.EventReplayed, Session: session, Live: 1},
-		"e.kind=recovered e.session=SID e.subject=alice e.presented=0 e.live=1":              {Kind: tokensession.EventRecovered, Session: session, Live: 1},
-		"e.kind=denied e.session=SID e.subject=alice e.reason=reuse e.presented=1 e.live=1":  {Kind: tokensession.EventDenied, Session: ended, Presented: 1, Live: 1},
+		"e.kind=started e.session=SID e.subject=alice":                                                                               {Kind: tokensession.EventStarted, Session: session},
+		"e.kind=refreshed e.session=SID e.subject=alice e.client=app e.presented=0 e.live=0":                                         {Kind: tokensession.EventRefreshed, Session: bound},
+		"e.kind=reused e.session=SID e.subject=alice e.reason=reuse e.presented=3 e.live=7":                                          {Kind: tokensession.EventReused, Session: ended, Presented: 3, Live: 7},
+		"e.kind=revoked e.session=SID e.subject=alice e.reason=reuse":                                                                {Kind: tokensession.EventRevoked, Session: ended},
+		"e.kind=feed_stale e.since=2026-01-02T03:04:05.000Z e.error=down":                                                            {Kind: tokensession.EventFeedStale, Since: at, Err: errors.New("down")},
+		"e.kind=feed_fresh e.since=2026-01-02T03:04:05.000Z":                                                                         {Kind: tokensession.EventFeedFresh, Since: at},
+		"e.kind=feed_polled e.error=down":                                                                                            {Kind: tokensession.EventFeedPolled, Err: errors.New("down")},
+		"e.kind=sweep_failed e.error=down":                                                                                           {Kind: tokensession.EventSweepFailed, Err: errors.New("down")},
+		"e.kind=healed e.session=SID e.subject=alice e.presented=9 e.live=2":                                                         {Kind: tokensession.EventHealed, Session: session, Presented: 9, Live: 2},
+		"e.kind=replayed e.session=SID e.subject=alice e.presented=0 e.live=1":                                                       {Kind: tokensession.EventReplayed, Session: session, Live: 1},
+		"e.kind=recovered e.session=SID e.subject=alice e.presented=0 e.live=1":                                                      {Kind: tokensession.EventRecovered, Session: session, Live: 1},
+		"e.kind=refused e.session=SID e.subject=alice e.reason=reuse e.error_kind=revoked e.error=\"tokensession: session revoked\"": {Kind: tokensession.EventRefused, Session: ended, Err: tokensession.ErrRevoked},
+		"e.kind=outdated e.session=SID e.subject=alice e.actor=carol":                                                                {Kind: tokensession.EventOutdated, Session: acting},
+		"e.kind=denied e.session=SID e.subject=alice e.reason=reuse e.presented=1 e.live=1":                                          {Kind: tokensession.EventDenied, Session: ended, Presented: 1, Live: 1},
 	} {
 		var b bytes.Buffer
 		drop := func(_ []string, a slog.Attr) slog.Attr {
@@ -271,4 +275,78 @@ func TestEvent_tellsHowLongARefreshTook(t *testing.T) {
 	_, err := w.Manager.Refresh(t.Context(), lost.RefreshToken)
 	require.ErrorIs(t, err, tokensession.ErrReused)
 	require.Equal(t, []time.Duration{0, time.Second, time.Second, time.Second, 0}, took)
+}
+
+// Of a session that is over there is one event for each token that comes, and it says why.
+func TestEvents_tellWhyATokenIsRefused(t *testing.T) {
+	ctx := context.Background()
+	for name, c := range map[string]struct {
+		do    func(w *world, first tokensession.Tokens)
+		kinds []string // of the errors
+	}{
+		"expired": {func(w *world, first tokensession.Tokens) {
+			w.clock.Advance(week)
+			w.refreshError(first.RefreshToken)
+			w.refreshError(first.RefreshToken)
+		}, []string{"expired", "expired"}},
+		"at its absolute end": {func(w *world, first tokensession.Tokens) {
+			w.clock.Advance(30 * 24 * time.Hour)
+			w.refreshError(first.RefreshToken)
+		}, []string{"expired"}},
+		"revoked": {func(w *world, first tokensession.Tokens) {
+			require.NoError(w.t, w.m.Revoke(ctx, first.Session.ID, tokensession.Because("password_change")))
+			require.ErrorContains(w.t, w.refreshError(first.RefreshToken), "password_change")
+		}, []string{"revoked"}},
+		"reused, and then once more": {func(w *world, first tokensession.Tokens) {
+			w.refresh(first.RefreshToken)
+			w.clock.Advance(grace)
+			w.refreshError(first.RefreshToken) // which is told as reused
+			w.refreshError(first.RefreshToken)
+		}, []string{"revoked"}},
+		"of another client": {func(w *world, _ tokensession.Tokens) {
+			bound := w.start(tokensession.WithClient("app"))
+			w.refreshError(bound.RefreshToken, tokensession.WithClient("other"))
+		}, []string{"invalid_token"}},
+		"a step-up": {func(w *world, first tokensession.Tokens) {
+			w.clock.Advance(week)
+			_, err := w.m.Reauthenticate(ctx, first.Session.ID)
+			require.Error(w.t, err)
+		}, []string{"expired"}},
+		"forged": {func(w *world, first tokensession.Tokens) {
+			last := byte('A')
+			if first.RefreshToken[67] == last {
+				last = 'B'
+			}
+			w.refreshError(first.RefreshToken[:67] + string(last))
+			w.refreshError("x")
+		}, nil},
+		"denied": {func(w *world, first tokensession.Tokens) { // which is told as denied
+			w.answer(tokensession.ErrDenied)
+			w.refreshError(first.RefreshToken)
+		}, nil},
+		"an outage": {func(w *world, first tokensession.Tokens) {
+			w.store.Down(testkit.Swap)
+			w.clock.Advance(week)
+			w.refreshError(first.RefreshToken)
+		}, nil},
+		"an access token": {func(w *world, first tokensession.Tokens) {
+			w.clock.Advance(time.Hour)
+			_, err := w.m.Verify(first.AccessToken)
+			require.Error(w.t, err)
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newAnsweringWorld(t, tokensession.Config{})
+			first := w.start()
+			c.do(w, first)
+			var kinds []string
+			for _, e := range w.events.TakeRefused() {
+				require.Equal(t, "alice", e.Session.Subject)
+				require.Equal(t, w.record(e.Session.ID).Session(), e.Session)
+				require.Equal(t, w.m.Now(), e.At)
+				kinds = append(kinds, tokensession.Kind(e.Err))
+			}
+			require.Equal(t, c.kinds, kinds)
+		})
+	}
 }

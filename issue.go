@@ -15,24 +15,25 @@ type accessToken struct {
 	scope     string
 }
 
-// issue asks the authorizer and signs an access token that does not outlive the session. Its error
-// is an [ErrDenied], an [ErrInvalidScope] or an [ErrUnavailable].
+// issue asks the authorizer and signs an access token that says what the record does, its epoch
+// too, and that does not outlive the session. Its error is an [ErrDenied], an [ErrInvalidScope] or
+// an [ErrUnavailable].
 func (m *Manager) issue(
-	ctx context.Context, s Session, sessionEnd, now time.Time, o accessOptions,
+	ctx context.Context, rec Record, sessionEnd, now time.Time, o accessOptions,
 ) (*accessToken, error) {
-	grant, err := m.cfg.Authorize(ctx, s)
+	grant, err := m.cfg.Authorize(ctx, rec.Session())
 	switch {
 	case errors.Is(err, ErrDenied):
-		return nil, fmt.Errorf("session %s: %w", s.ID, err)
+		return nil, fmt.Errorf("session %s: %w", rec.ID, err)
 	case err != nil:
-		return nil, unavailable("authorizing session "+s.ID, err)
+		return nil, unavailable("authorizing session "+rec.ID, err)
 	}
 	if err := grant.check(); err != nil {
 		return nil, unavailable("the authorizer's grant", err)
 	}
 	if o.scope != "" {
 		if !withinScope(o.scope, grant.Scope) {
-			return nil, fmt.Errorf("%w: session %s: more is asked for than granted", ErrInvalidScope, s.ID)
+			return nil, fmt.Errorf("%w: session %s: more is asked for than granted", ErrInvalidScope, rec.ID)
 		}
 		grant.Scope = o.scope
 	}
@@ -41,9 +42,11 @@ func (m *Manager) issue(
 	}
 	expires := earlier(now.Add(m.cfg.AccessTTL), sessionEnd).Unix()
 	token, err := m.signer.sign(standardClaims{
-		Issuer: m.signer.cfg.Issuer, Subject: s.Subject, Audience: grant.Audience,
+		Issuer: m.signer.cfg.Issuer, Subject: rec.Subject, Audience: grant.Audience,
 		Expires: expires, IssuedAt: now.Unix(), ID: randomID(),
-		ClientID: s.ClientID, Session: s.ID, AuthTime: s.AuthTime.Unix(), Scope: grant.Scope,
+		ClientID: rec.ClientID, Session: rec.ID, AuthTime: rec.AuthTime.Unix(),
+		AuthMethods: rec.AuthMethods, AuthContext: rec.AuthContext, Actor: rec.Actor,
+		Scope: grant.Scope, Epoch: rec.Epoch,
 	}, grant.Claims, now)
 	if err == nil && o.maxSize > 0 && len(token) > o.maxSize {
 		err = fmt.Errorf("%d bytes: cannot be longer than WithMaxAccessSize (%d): "+
@@ -61,6 +64,15 @@ func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
 	return Tokens{
 		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,
 		RefreshToken:     newRefreshToken(m.tokenKey(rec), h, rec.Generation),
+		RefreshExpiresAt: m.rules.end(rec),
+		Scope:            issued.scope, Session: rec.Session(),
+	}
+}
+
+// accessOnly returns what a client gets that keeps the refresh token that it has.
+func (m *Manager) accessOnly(rec Record, issued *accessToken) Tokens {
+	return Tokens{
+		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,
 		RefreshExpiresAt: m.rules.end(rec),
 		Scope:            issued.scope, Session: rec.Session(),
 	}

@@ -59,9 +59,8 @@ func (m *Manager) load(ctx context.Context, id string) (Record, error) {
 	if err := ctx.Err(); err != nil {
 		return Record{}, unavailable("loading the session", err)
 	}
-	if !isSessionID(id) { // which not every store could look for
-		// It is not quoted, because it may be a token that was passed by mistake.
-		return Record{}, fmt.Errorf("%w: no session id, but %d bytes of something else", ErrNotFound, len(id))
+	if err := checkSessionID(id); err != nil {
+		return Record{}, err
 	}
 	rec, err := m.store.Load(ctx, id)
 	if errors.Is(err, ErrNotFound) {
@@ -74,6 +73,15 @@ func (m *Manager) load(ctx context.Context, id string) (Record, error) {
 		return Record{}, fmt.Errorf("%w: session %s of another issuer", ErrNotFound, id)
 	}
 	return rec, nil
+}
+
+// checkSessionID refuses what not every store could look for. It is not quoted, because it may be a
+// token that was passed by mistake.
+func checkSessionID(id string) error {
+	if !isSessionID(id) {
+		return fmt.Errorf("%w: no session id, but %d bytes of something else", ErrNotFound, len(id))
+	}
+	return nil
 }
 
 // retry calls f until it succeeds, a few times. What f does must be the same however often it was

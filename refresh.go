@@ -29,11 +29,8 @@ func (m *Manager) Refresh(
 	for _, opt := range opts {
 		opt.applyRefresh(&r.options)
 	}
-	if err := checkAttributes(r.options.attributes); err != nil {
+	if err := r.options.check(); err != nil {
 		return Tokens{}, err
-	}
-	if err := checkScope("WithScope", r.options.scope); err != nil {
-		return Tokens{}, fmt.Errorf("%w: %w", ErrInvalidScope, err)
 	}
 	if err := ctx.Err(); err != nil {
 		return Tokens{}, unavailable("refreshing", err)
@@ -43,11 +40,21 @@ func (m *Manager) Refresh(
 		return Tokens{}, invalid("malformed refresh token")
 	}
 	r.id = r.token.handle.sessionID()
-	r.writeID, r.endID = m.newWriteIDs()
 	return r.run(ctx)
 }
 
-// A refresh is one call of Refresh. Nothing here changes after the call has begun.
+func (o refreshOptions) check() error {
+	if err := checkAttributes(o.attributes); err != nil {
+		return err
+	}
+	if err := checkScope("WithScope", o.scope); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidScope, err)
+	}
+	return nil
+}
+
+// A refresh is one call of Refresh or of Reauthenticate. Nothing here changes after the call has
+// begun.
 //
 // All attempts of a call share two WriteIDs, one for the write that makes a successor and one for
 // the write that ends the session. A record with one of them is this call's work, whichever attempt
@@ -55,12 +62,15 @@ func (m *Manager) Refresh(
 // same.
 type refresh struct {
 	*Manager
-	token     refreshToken
-	id        string // of its session
+	token     refreshToken // zero if the host has named the session
+	id        string       // of its session
 	options   refreshOptions
 	presented time.Time
 	writeID   string
 	endID     string
+
+	proof *proof // of Reauthenticate: how the user has proved again who they are
+	named bool   // the host has named the session, and nobody presented a token
 }
 
 // run attempts to refresh until that has come to something, or too often.
@@ -84,6 +94,7 @@ type refresh struct {
 // If the reply to that is lost and the store cannot be read, the session's access tokens are
 // refused from now on, and its next refresh writes the revocation again.
 func (r *refresh) run(ctx context.Context) (tokens Tokens, err error) {
+	r.writeID, r.endID = r.newWriteIDs()
 	var so attempts
 	r.deliveries.begin(r.id, r.writeID)
 	defer func() { r.conclude(so, tokens) }() // also if the host's code or the store's panics
@@ -107,8 +118,9 @@ type attempts struct {
 	good    bool   // one of them found the token good
 	reached uint64 // the generation that the session had reached then
 
-	made  bool // a successor may be in the store
-	ended step // the revocation that may be in the store, or its zero value
+	made  bool  // a successor may be in the store
+	event Event // what the host is told of it
+	ended step  // the revocation that may be in the store, or its zero value
 }
 
 // attempt loads, decides and writes once. It reports whether there has to be another attempt, which
@@ -119,24 +131,32 @@ func (r *refresh) attempt(ctx context.Context, so *attempts) (_ Tokens, again bo
 	if err != nil {
 		return Tokens{}, false, err
 	}
-	if so.sent.writes() && so.sent.record.WriteID == rec.WriteID { // it had failed in appearance only
+	if so.sent.writes() && so.sent.is(rec) { // it had failed in appearance only
 		return r.wrote(ctx, rec, so.sent, so)
 	}
 	if so.ended.writes() && rec.Version >= so.ended.record.Version {
 		so.ended = step{} // another write came first, so that one can never be applied
 	}
-	what := r.rules.decide(rec, r.presentation(rec, known, so))
+	p := r.presentation(rec, known, so)
+	what := r.rules.decide(rec, p)
 	if !so.good && grantedAs[what] != "" {
 		so.good, so.reached = true, rec.Generation
 	}
-	next, err := r.plan(ctx, rec, what, so.sent)
+	next, err := r.plan(ctx, rec, what, p, so)
 	if err != nil {
 		return Tokens{}, false, err
 	}
-	if !next.writes() {
+	switch {
+	case next.writes():
+	case p.author == mine:
+		return r.renew(ctx, rec, next, so)
+	default:
 		return r.finish(ctx, rec, next)
 	}
 	so.sent = next
+	if next.makes() {
+		so.event = next.event
+	}
 	if err := r.write(ctx, next); err != nil {
 		r.failed(so, next, err)
 		return Tokens{}, true, err
@@ -153,8 +173,7 @@ func (r *refresh) failed(so *attempts, s step, err error) {
 	switch {
 	case s.ends() && applied:
 		so.ended = s
-	case s.ends():
-	case s.verdict != nil:
+	case !s.makes():
 	case applied:
 		so.made = true
 	case !so.made:
@@ -172,7 +191,7 @@ func mayBeApplied(err error) bool {
 func (r *refresh) conclude(so attempts, tokens Tokens) {
 	r.deliveries.leave(r.id, r.writeID, r.now())
 	// One that was known before is known still.
-	if so.ended.writes() && so.ended.what != unrevoked && tokens.RefreshToken == "" {
+	if so.ended.writes() && so.ended.what != unrevoked && tokens.AccessToken == "" {
 		e := ending{event: so.ended.event, reason: so.ended.record.RevokeReason, version: so.ended.record.Version}
 		r.endLater(so.ended.record, e)
 	}
@@ -188,6 +207,8 @@ func (r *refresh) find(ctx context.Context, ending bool) (Record, error) {
 	}
 	rec, err := r.load(ctx, r.id)
 	switch {
+	case r.named:
+		return rec, err
 	case errors.Is(err, ErrNotFound):
 		return Record{}, invalid("unknown session")
 	case err != nil:
@@ -195,22 +216,27 @@ func (r *refresh) find(ctx context.Context, ending bool) (Record, error) {
 	case !r.token.authentic(r.tokenKeys(rec)):
 		return Record{}, invalid("forged refresh token")
 	case rec.ClientID != "" && rec.ClientID != r.options.clientID:
-		return Record{}, invalid("refresh token of another client")
+		return Record{}, r.refuse(ctx, rec, invalid("refresh token of another client"))
 	}
 	return rec, nil
 }
 
 // presentation gathers what the rule asks for. The snapshot is of before the record was loaded.
 func (r *refresh) presentation(rec Record, known snapshot, so *attempts) presentation {
+	denied := r.denied.find(keyOf(rec.ID), r.presented)
 	p := presentation{
 		generation: r.token.generation, at: r.presented, now: r.now(),
 		good: so.good, reached: so.reached,
-		denied: r.denied.find(keyOf(rec.ID), r.presented) == forGood,
+		denied: denied == forGood, epoch: denied.epoch(),
+		proved: r.proof != nil, named: r.named,
 	}
 	if _, ok := r.endings.of(rec); ok {
 		p.denied = true
 	}
-	if r.made(rec) {
+	switch {
+	case sameCall(r.writeID, rec.WriteID):
+		p.author = mine
+	case r.made(rec):
 		p.author = known.author(rec.Generation)
 	}
 	return p
@@ -225,6 +251,7 @@ type step struct {
 	issued *accessToken // what the client gets
 	denied error        // what the authorizer said, if it refused
 	record Record       // what is to be written; without a WriteID: nothing
+	epoch  uint64       // that the authorizer was asked with
 
 	verdict error // what the client is told once a record that has expired is confirmed
 }
@@ -232,15 +259,26 @@ type step struct {
 func (s step) writes() bool { return s.record.WriteID != "" }
 func (s step) ends() bool   { return !s.record.RevokedAt.IsZero() }
 
+// makes reports whether the step makes a successor, or has one handed out anew.
+func (s step) makes() bool { return s.writes() && s.issued != nil && s.what != raised }
+
+// is reports whether a record is the one that the step wrote.
+func (s step) is(rec Record) bool {
+	return s.record.WriteID == rec.WriteID && s.record.Version == rec.Version
+}
+
 // plan makes a decision a step: it asks the authorizer and signs.
 //
 // If an earlier attempt came to the same decision about the same version of the record, its step is
 // done again as it was. So the authorizer is not asked twice. And whichever of the two writes is
-// applied, the record in the store is the one that this call knows.
+// applied, the record in the store is the one that this call knows. But what the authorizer said is
+// of no use any more once this process has heard of a later epoch.
 func (r *refresh) plan(
-	ctx context.Context, rec Record, what outcome, earlier step,
+	ctx context.Context, rec Record, what outcome, p presentation, so *attempts,
 ) (step, error) {
-	if earlier.writes() && earlier.what == what && earlier.record.Version == rec.Version+1 {
+	earlier := so.sent
+	if earlier.writes() && earlier.what == what && earlier.record.Version == rec.Version+1 &&
+		(grantedAs[what] == "" || earlier.epoch >= p.epoch) {
 		return earlier, nil
 	}
 	switch what {
@@ -248,9 +286,9 @@ func (r *refresh) plan(
 		return step{}, unavailable("refreshing", errRaced)
 	case revoked:
 		r.foundEnded(ctx, rec)
-		return step{}, &RevokedError{rec.ID, rec.RevokeReason}
+		return step{}, r.refuse(ctx, rec, &RevokedError{rec.ID, rec.RevokeReason})
 	case expired:
-		return r.confirm(rec)
+		return r.confirm(ctx, rec)
 	case reused:
 		return r.end(rec, what, r.event(EventReused, rec), ReasonReuse), nil
 	case unrevoked:
@@ -259,29 +297,62 @@ func (r *refresh) plan(
 		}
 		return r.end(rec, what, r.event(EventRevoked, rec), ReasonRevoked), nil
 	}
-	issued, err := r.ask(ctx, rec, what)
+	return r.grant(ctx, rec, what, p, so)
+}
+
+// grant is the step that gives the client tokens, or ends the session because the authorizer says
+// so.
+func (r *refresh) grant(
+	ctx context.Context, rec Record, what outcome, p presentation, so *attempts,
+) (step, error) {
+	changed, epoch := r.changed(rec, p), r.rules.epochAfter(what, rec, p)
+	issued, err := r.ask(ctx, changed.outdated(epoch, p.now), what)
 	if errors.Is(err, ErrDenied) {
 		s := r.end(rec, what, r.event(EventDenied, rec), ReasonDenied)
-		s.denied = err
+		s.denied, s.epoch = err, epoch
 		return s, nil
 	}
 	if err != nil {
 		return step{}, err
 	}
-	s := step{what: what, issued: issued, event: r.event(grantedAs[what], rec)}
-	if what == renewed { // to the host it is the refresh that made the live generation, done again
+	s := step{what: what, issued: issued, event: r.event(grantedAs[what], rec), epoch: epoch}
+	switch {
+	case p.author == mine && so.event.Kind != "": // this call has made it before
+		s.event = so.event
+	case what == renewed: // to the host it is the refresh that made the live generation, done again
 		s.event.Live = rec.Predecessor
 	}
-	if what != replayed {
-		s.record = r.rules.next(what, rec, r.token.generation, r.now())
-		s.record.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
-		s.record.WriteID = r.writeID
+	if what == replayed {
+		return s, nil
+	}
+	now := r.now()
+	s.record = r.rules.next(what, changed.outdated(epoch, now), r.token.generation, now)
+	s.record.WriteID = r.writeID
+	if what == raised {
+		s.record.WriteID = renameWrite(rec.WriteID)
 	}
 	return s, nil
 }
 
+// changed returns the record with what this call changes of the session, but for its generation and
+// its epoch.
+func (r *refresh) changed(rec Record, p presentation) Record {
+	if r.proof != nil && p.author != mine {
+		rec = r.proof.apply(rec, r.presented)
+	}
+	rec.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
+	return rec
+}
+
 func (r *refresh) event(kind EventKind, rec Record) Event {
-	return Event{Kind: kind, Presented: r.token.generation, Live: rec.Generation}
+	if r.proof != nil && kind != EventReused && kind != EventDenied && kind != EventRevoked {
+		kind = EventReauthenticated
+	}
+	e := Event{Kind: kind, Presented: r.token.generation, Live: rec.Generation}
+	if r.named {
+		e.Presented = rec.Generation
+	}
+	return e
 }
 
 // tell tells the host what this call has come to.
@@ -294,29 +365,26 @@ func (r *refresh) tell(ctx context.Context, e Event) {
 // a replay are written.
 var grantedAs = map[outcome]EventKind{
 	rotated: EventRefreshed, healed: EventHealed, recovered: EventRecovered,
-	replayed: EventReplayed, renewed: EventRefreshed,
+	replayed: EventReplayed, raised: EventReplayed, renewed: EventRefreshed,
 }
 
-// ask asks the authorizer about the session as it is, but with the attributes that it is to have,
-// and signs.
+// ask asks the authorizer about the session as it was, but with what this call changes, and signs.
 func (r *refresh) ask(ctx context.Context, rec Record, what outcome) (*accessToken, error) {
-	session := rec.Session()
-	session.Attributes = mergeAttributes(rec.Attributes, r.options.attributes)
-	if err := checkAttributes(session.Attributes); err != nil {
+	if err := checkAttributes(rec.Attributes); err != nil {
 		return nil, err
 	}
 	sessionEnd := r.rules.end(r.rules.next(what, rec, r.token.generation, r.presented))
-	return r.issue(ctx, session, sessionEnd, r.presented, r.options.accessOptions)
+	return r.issue(ctx, rec, sessionEnd, r.presented, r.options.accessOptions)
 }
 
 // confirm is the step for a session that has expired by its record. A record can be old news: of a
 // replica that lags behind, or of a node that is no longer the master. So it is written again as it
 // is. If that succeeds, the store has said that there is nothing newer, and the session is over.
 // After the absolute end that is not necessary, because no write moves it.
-func (r *refresh) confirm(rec Record) (step, error) {
+func (r *refresh) confirm(ctx context.Context, rec Record) (step, error) {
 	err := fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
 	if end := r.rules.absoluteEnd(rec); !end.IsZero() && !r.presented.Before(end) {
-		return step{}, err
+		return step{}, r.refuse(ctx, rec, err)
 	}
 	s := step{what: expired, verdict: err, record: rec.replacing()}
 	s.record.WriteID = renameWrite(rec.WriteID)
@@ -338,7 +406,7 @@ func (r *refresh) write(ctx context.Context, s step) error {
 		defer cancel()
 		return r.store.Swap(detached, s.record)
 	}
-	if s.verdict == nil {
+	if s.makes() {
 		r.deliveries.send(r.writeID, s.record)
 	}
 	return r.store.Swap(ctx, s.record)
@@ -348,6 +416,21 @@ func (r *refresh) write(ctx context.Context, s step) error {
 const renewTimeout = time.Second
 
 // wrote goes on when a step's record is in the store.
+func (r *refresh) wrote(
+	ctx context.Context, rec Record, s step, so *attempts,
+) (_ Tokens, again bool, _ error) {
+	switch {
+	case s.verdict != nil:
+		return Tokens{}, false, r.refuse(ctx, rec, s.verdict)
+	case s.ends():
+		so.ended = step{} // it has been, so nothing is left to carry out
+	case s.makes():
+		return r.renew(ctx, rec, s, so)
+	}
+	return r.finish(ctx, rec, s)
+}
+
+// renew goes on when a successor that this call has made is in the store.
 //
 // If the write took much of the grace period, the period begins anew now. A client cannot know of a
 // successor before it has got the answer, so the tabs that shared the old token need the whole
@@ -357,16 +440,10 @@ const renewTimeout = time.Second
 // answer, and the period is short. But a conflict means that the record is another one by now.
 // Another instance may have taken the second tab for a client that recovers, and have displaced
 // this successor. Then this call looks again.
-func (r *refresh) wrote(
+func (r *refresh) renew(
 	ctx context.Context, rec Record, s step, so *attempts,
 ) (_ Tokens, again bool, _ error) {
-	if s.verdict != nil {
-		return Tokens{}, false, s.verdict
-	}
-	if s.ends() {
-		so.ended = step{} // it has been, so nothing is left to carry out
-	}
-	if s.ends() || so.renewed || !r.rules.late(rec, r.now()) {
+	if so.renewed || !r.rules.late(rec, r.now()) {
 		return r.finish(ctx, rec, s)
 	}
 	so.renewed = true
@@ -390,11 +467,21 @@ func (r *refresh) finish(ctx context.Context, rec Record, s step) (Tokens, bool,
 	if s.ends() {
 		return Tokens{}, false, r.finishEnd(ctx, rec, s)
 	}
+	r.outdate(rec, rec.OutdatedAt)
 	r.tell(ctx, s.event)
+	if r.named {
+		return r.accessOnly(rec, s.issued), false, nil
+	}
 	if ctx.Err() == nil { // a caller that has gone away receives nothing
 		r.deliveries.deliver(r.id, rec.Generation)
 	}
 	return r.tokens(rec, r.token.handle, s.issued), false, nil
+}
+
+// refuse tells the host of an authentic token that is refused, and returns why.
+func (r *refresh) refuse(ctx context.Context, rec Record, err error) error {
+	r.tell(context.WithoutCancel(ctx), Event{Kind: EventRefused, Session: rec.Session(), Err: err})
+	return err
 }
 
 // finishEnd denies the session from now on, not only from RevokedAt: while the store took long to

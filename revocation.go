@@ -16,8 +16,7 @@ const lateRefresh = time.Hour
 // Revoke ends a session: its refresh token is dead when Revoke returns, and its access tokens are
 // refused by this Manager at once and by others as soon as they read the feed. Ending one that is
 // over already is no error. A session that the store does not know is [ErrNotFound]. It asks not
-// whose session it is: where the ID comes from a user, see first that it is one of the user's
-// [Manager.Sessions].
+// whose session it is: where the ID comes from a user, call [Manager.RevokeOwn].
 //
 // If it returns [ErrUnavailable], call it again. Where the session may have been ended, this
 // Manager refuses its access tokens until then, and ends it at its next refresh. RevokeToken does
@@ -31,6 +30,25 @@ func (m *Manager) Revoke(ctx context.Context, sessionID string, opts ...RevokeOp
 		return errors.New("tokensession: Revoke: Keep is for RevokeSubject")
 	}
 	return m.mustEnd(ctx, sessionID, o.reason)
+}
+
+// RevokeOwn is Revoke for a user who ends one of their own sessions, as in a list of devices. A
+// session of another subject is [ErrNotFound], as is one that the store does not know, and nothing
+// happens to it.
+func (m *Manager) RevokeOwn(
+	ctx context.Context, subject, sessionID string, opts ...RevokeOption,
+) error {
+	if err := checkText("subject", subject, maxNameSize); err != nil {
+		return err
+	}
+	rec, err := m.load(ctx, sessionID)
+	if err != nil {
+		return err
+	}
+	if rec.Subject != subject {
+		return fmt.Errorf("%w: session %s of another subject", ErrNotFound, sessionID)
+	}
+	return m.Revoke(ctx, sessionID, opts...)
 }
 
 // mustEnd is revoke for a caller who may never ask again. If the reply to the revocation is lost,

@@ -304,3 +304,26 @@ func TestKeepEnded_recordsOfEndedSessionsGo(t *testing.T) {
 		})
 	}
 }
+
+func TestRevokeOwn_endsOnlyTheSubjectsSessions(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, tokensession.Config{})
+	mine, keep := w.start(), w.start()
+	w.unchanged(mine.Session.ID, func() {
+		for _, c := range [][2]string{
+			{"bob", mine.Session.ID}, {"ALICE", mine.Session.ID}, {"alice", "AAAAAAAAAAAAAAAAAAAAAQ"}, {"alice", ""},
+		} {
+			require.ErrorIs(t, w.m.RevokeOwn(ctx, c[0], c[1]), tokensession.ErrNotFound)
+		}
+		require.ErrorContains(t, w.m.RevokeOwn(ctx, "", mine.Session.ID), "subject is empty")
+		require.ErrorContains(t, w.m.RevokeOwn(ctx, "alice", mine.Session.ID, tokensession.Because("")), "Because")
+		w.store.Down(testkit.Load)
+		requireUnavailableFor(t, w.m.RevokeOwn(ctx, "alice", mine.Session.ID), testkit.ErrDown)
+		w.store.Clear()
+	})
+	w.requireLive(keep)
+	require.NoError(t, w.m.RevokeOwn(ctx, "alice", mine.Session.ID, tokensession.Because("lost_phone")))
+	require.Equal(t, tokensession.Reason("lost_phone"), w.record(mine.Session.ID).RevokeReason)
+	w.requireDead(mine)
+	require.NoError(t, w.m.RevokeOwn(ctx, "alice", mine.Session.ID), "it is over")
+}

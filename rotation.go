@@ -6,7 +6,7 @@ import "time"
 // It is pure. It reads no clock, asks no store and remembers nothing, so everything that a Manager
 // knows about a presentation is an argument, and the tests are a table.
 //
-// Three stories explain most of it.
+// Four stories explain most of it.
 //
 // Two tabs of a browser hold the same token and refresh at the same moment. One of them rotates: it
 // makes generation 5 of generation 4. The other one presents 4 a moment later. It gets 5 again, a
@@ -22,6 +22,12 @@ import "time"
 // the owner comes back within the recovery period, the owner gets 6, and the thief's next use of 5
 // is reuse. If the owner comes later, the owner's own 4 is reuse. If the owner refreshes first, it
 // is the same with the parts exchanged. In each case the session is revoked, and both are out.
+//
+// An administrator takes a permission away from a user. The session goes on, and its access tokens
+// must not. So the record's epoch goes up, and access tokens of earlier epochs are refused in every
+// process that has heard of it. An access token has the epoch of the record that it was made from.
+// So it does not matter which of two clocks is ahead, or whether a refresh was under way: a token
+// whose record was loaded before is refused, and one whose record was loaded after is not.
 
 // An outcome is what presenting a genuine refresh token leads to.
 type outcome uint8
@@ -30,6 +36,7 @@ const (
 	rotated   outcome = iota // the live generation: the next one becomes live
 	healed                   // newer than the record: the store lost writes, and catches up
 	replayed                 // consumed a moment ago: the live generation again
+	raised                   // as replayed, but the epoch goes up, and that is written
 	renewed                  // as replayed, but nobody got the answer: the grace period begins anew
 	recovered                // consumed a while ago: a new successor displaces the lost one
 	reused                   // any other: two parties hold the session
@@ -56,7 +63,12 @@ type presentation struct {
 	reached uint64 // the generation that the session had reached then
 
 	denied bool   // this process knows that the session was revoked, or has to be
+	epoch  uint64 // this process refuses the access tokens of earlier ones
 	author author // of the record's live generation
+
+	// proved says that the user has just proved again who they are, so that the session has to
+	// change. named says that the host named the session, and nobody presented a token.
+	proved, named bool
 }
 
 // An author says what this process knows about the call that made the live generation of a record,
@@ -68,9 +80,10 @@ const (
 	settled     author = iota // nothing here says that nobody has received it
 	running                   // a call of this process made it, and has not returned
 	undelivered               // a call of this process made it, and nobody received it from there
+	mine                      // the call that decides made it itself, and its reply was lost
 )
 
-// decide says what a presentation of rec leads to. judge knows the record and the time only. Three
+// decide says what a presentation of rec leads to. judge knows the record and the time only. Four
 // things that this process knows can change its answer.
 //
 // Good: an earlier attempt of this call found the token good. While the host's authorizer or the
@@ -89,7 +102,12 @@ const (
 // call had to give up, its client was told to come again. In both cases nobody can have heard of
 // the successor before now. So this client gets it, and its grace period begins anew. But if a call
 // gave up and the period is over, another instance may have replayed the successor to somebody.
-// Then a new one displaces it, so that the use of the old one would show up as reuse.
+// Then a new one displaces it, so that the use of the old one would show up as reuse. And if it is
+// this very call that made the live generation, its client gets it, however long the reply took and
+// whatever others have written meanwhile.
+//
+// Last comes the epoch. A replay leaves the record as it is, unless the epoch has to go up. What is
+// written anyway raises it with the same write ([rules.epochAfter]).
 func (r rules) decide(rec Record, p presentation) outcome {
 	overtaken := p.good && rec.Generation > p.reached && r.grace > 0
 	at := p.at
@@ -97,19 +115,46 @@ func (r rules) decide(rec Record, p presentation) outcome {
 		at = sooner(at, rec.RotatedAt)
 	}
 	what := r.judge(rec, p.generation, at, p.now)
+	if p.named && what != revoked && what != expired {
+		what = replayed
+	}
 	if p.denied && r.live(rec, p.at) {
 		if what == reused && !p.good {
 			return reused
 		}
 		return unrevoked
 	}
-	if p.generation == rec.Predecessor {
+	if p.generation == rec.Predecessor && !p.named {
 		what = r.byAuthor(what, p.author, r.late(rec, p.now))
 	}
-	if what == reused && p.good && r.grace > 0 {
+	switch {
+	case what == reused && p.good && r.grace > 0:
 		return raced
+	case what == replayed && r.epochAfter(what, rec, p) > rec.Epoch:
+		return raised
 	}
 	return what
+}
+
+// epochAfter returns the session's epoch after an outcome that gives the client tokens.
+//
+// A failover can lose the write that raised the epoch. This process still refuses the tokens of
+// earlier epochs then. If the session's record stayed behind, every new access token would be
+// refused, too. So the epoch becomes at least what this process knows. A session that heals has
+// lost writes, and one of them may have raised the epoch without this process knowing. So it gets
+// a new one, later than any that can have been lost.
+func (r rules) epochAfter(what outcome, rec Record, p presentation) uint64 {
+	epoch := max(rec.Epoch, p.epoch)
+	if what == healed || p.proved && p.author != mine {
+		return nextEpoch(epoch, p.now)
+	}
+	return epoch
+}
+
+// nextEpoch returns the epoch that comes after one. It is not just the next number, because a
+// failover can lose the write of that, and then the same number would stand for two epochs.
+func nextEpoch(epoch uint64, now time.Time) uint64 {
+	return max(epoch+1, uint64(max(now.UnixMilli(), 0)))
 }
 
 // byAuthor is the third part of decide, for the predecessor's generation. Late says that most of
@@ -118,6 +163,8 @@ func (r rules) decide(rec Record, p presentation) outcome {
 // when it is over.
 func (r rules) byAuthor(what outcome, a author, late bool) outcome {
 	switch {
+	case a == mine && (what == reused || what == recovered):
+		return replayed
 	case a == running && what == replayed && late:
 		return renewed
 	case a == running && r.grace > 0 && (what == reused || what == recovered):
@@ -159,8 +206,9 @@ func (r rules) judge(rec Record, n uint64, at, now time.Time) outcome {
 	}
 }
 
-// next returns what the record becomes if an outcome is written now. Only rotated, healed, renewed
-// and recovered change it. The WriteID is the writer's to set.
+// next returns what the record becomes if an outcome is written now. Only rotated, healed, renewed,
+// recovered and raised change it. The WriteID is the writer's to set, and the epoch is raised by
+// [Record.outdated].
 //
 // A recovery leaves Predecessor and ConsumedAt as they are, so that the window in which recovery is
 // possible never slides. A renewal leaves the generations as they are, so that a successor that a
@@ -179,6 +227,8 @@ func (r rules) next(what outcome, rec Record, n uint64, now time.Time) Record {
 	case recovered:
 		rec.Generation++
 	case renewed:
+	case raised:
+		return rec.replacing()
 	default:
 		return rec
 	}
@@ -238,6 +288,15 @@ func (r rules) revoke(rec Record, now time.Time, reason Reason) Record {
 func (r Record) revoke(now time.Time, reason Reason) Record {
 	r.RevokedAt, r.RevokeReason = later(now, r.RotatedAt), reason
 	return r.replacing()
+}
+
+// outdated returns the record with a later epoch, or as it is if it has that already. No other
+// function sets Epoch. OutdatedAt is not before the last refresh, for the same reason as RevokedAt.
+func (r Record) outdated(epoch uint64, now time.Time) Record {
+	if epoch > r.Epoch {
+		r.Epoch, r.OutdatedAt = epoch, later(now, r.RotatedAt)
+	}
+	return r
 }
 
 // live reports whether a session's tokens may be used.

@@ -41,8 +41,6 @@ func TestDecide(t *testing.T) {
 	recoveredOnce := decisionRecord() // 5 was displaced by 6 half an hour later
 	recoveredOnce.Generation, recoveredOnce.RotatedAt = 6, at(30*time.Minute)
 	revokedAlready := decisionRecord().revoke(at(time.Second), ReasonLogout)
-	fresh := decisionRecord()
-	fresh.Generation, fresh.Predecessor, fresh.ConsumedAt = 0, 0, time.Time{}
 
 	for _, c := range []struct {
 		name  string
@@ -56,8 +54,8 @@ func TestDecide(t *testing.T) {
 		{"the live one, strict", strict, decisionRecord(), 5, time.Minute, rotated},
 		{"the live one, clock frozen", usual, decisionRecord(), 5, 0, rotated},
 		{"the live one, clock gone back", usual, decisionRecord(), 5, -time.Hour, rotated},
-		{"the first one", usual, fresh, 0, 0, rotated},
-		{"the first one, within what would be its grace", usual, fresh, 0, time.Second, rotated},
+		{"the first one", usual, fresh(), 0, 0, rotated},
+		{"the first one, within what would be its grace", usual, fresh(), 0, time.Second, rotated},
 		{"the live one, before the end", usual, decisionRecord(), 5, week - us, rotated},
 		{"the live one, at the end", usual, decisionRecord(), 5, week, expired},
 		{"the live one, after the end", usual, decisionRecord(), 5, week + us, expired},
@@ -220,6 +218,46 @@ func TestDecide_withWhatTheManagerKnows(t *testing.T) {
 		{"undelivered, overtaken twice", usual, decisionRecord(), presentation{generation: 3, good: true, reached: 3, author: undelivered}, time.Second, 0, raced},
 		{"undelivered, revoked", usual, revokedAlready, presentation{generation: 4, author: undelivered}, time.Second, 0, revoked},
 		{"undelivered, expired", usual, decisionRecord(), presentation{generation: 4, author: undelivered}, week, 0, expired},
+
+		// This call has made the live one itself, and its reply was lost.
+		{"mine, in the grace", usual, decisionRecord(), presentation{generation: 4, author: mine}, time.Second, 0, replayed},
+		{"mine, after the grace", usual, decisionRecord(), presentation{generation: 4, author: mine}, time.Hour, 0, replayed},
+		{"mine, could be recovered", mobile, decisionRecord(), presentation{generation: 4, author: mine}, time.Minute, 0, replayed},
+		{"mine, strict", strict, decisionRecord(), presentation{generation: 4, author: mine}, time.Second, 0, replayed},
+		{"mine, strict, could be recovered", patient, decisionRecord(), presentation{generation: 4, author: mine}, time.Second, 0, replayed},
+		{"mine, n-2", usual, decisionRecord(), presentation{generation: 3, author: mine}, time.Second, 0, reused},
+		{"mine, denied", usual, decisionRecord(), presentation{generation: 4, author: mine, good: true, reached: 4, denied: true}, time.Second, 0, unrevoked},
+		{"mine, revoked", usual, revokedAlready, presentation{generation: 4, author: mine}, time.Second, 0, revoked},
+
+		// This process knows of a later epoch than the record, which is at 7.
+		{"a later epoch, the live one", usual, withEpoch(7), presentation{generation: 5, epoch: 8}, time.Minute, 0, rotated},
+		{"a later epoch, newer", usual, withEpoch(7), presentation{generation: 6, epoch: 8}, time.Minute, 0, healed},
+		{"a later epoch, in the grace", usual, withEpoch(7), presentation{generation: 4, epoch: 8}, time.Second, 0, raised},
+		{"an epoch where the record has none", usual, decisionRecord(), presentation{generation: 4, epoch: 1}, time.Second, 0, raised},
+		{"the same epoch", usual, withEpoch(7), presentation{generation: 4, epoch: 7}, time.Second, 0, replayed},
+		{"an earlier epoch", usual, withEpoch(7), presentation{generation: 4, epoch: 6}, time.Second, 0, replayed},
+		{"a later epoch, could be recovered", mobile, withEpoch(7), presentation{generation: 4, epoch: 8}, time.Minute, 0, recovered},
+		{"a later epoch, reuse", usual, withEpoch(7), presentation{generation: 4, epoch: 8}, time.Minute, 0, reused},
+		{"a later epoch, and nobody got it", usual, withEpoch(7), presentation{generation: 4, epoch: 8, author: undelivered}, time.Second, 0, renewed},
+		{"a later epoch, and it is mine", strict, withEpoch(7), presentation{generation: 4, epoch: 8, author: mine}, time.Hour, 0, raised},
+		{"a later epoch, denied", usual, withEpoch(7), presentation{generation: 4, epoch: 8, denied: true}, time.Second, 0, unrevoked},
+		{"a later epoch, expired", usual, withEpoch(7), presentation{generation: 4, epoch: 8}, week, 0, expired},
+
+		// The user has proved again who they are.
+		{"proved, the live one", usual, decisionRecord(), presentation{generation: 5, proved: true}, time.Minute, 0, rotated},
+		{"proved, in the grace", usual, decisionRecord(), presentation{generation: 4, proved: true}, time.Second, 0, raised},
+		{"proved, and it is mine", usual, decisionRecord(), presentation{generation: 4, proved: true, author: mine}, time.Second, 0, replayed},
+		{"proved, could be recovered", mobile, decisionRecord(), presentation{generation: 4, proved: true}, time.Minute, 0, recovered},
+		{"proved, reuse", usual, decisionRecord(), presentation{generation: 4, proved: true}, time.Minute, 0, reused},
+
+		// The host has named the session.
+		{"named", usual, decisionRecord(), presentation{named: true, proved: true}, time.Hour, 0, raised},
+		{"named, strict", strict, decisionRecord(), presentation{named: true, proved: true}, time.Hour, 0, raised},
+		{"named, before the first refresh", usual, fresh(), presentation{named: true, proved: true, author: undelivered}, time.Hour, 0, raised},
+		{"named, and others have refreshed", usual, decisionRecord(), presentation{named: true, proved: true, good: true, reached: 1}, time.Hour, 0, raised},
+		{"named, denied", usual, decisionRecord(), presentation{named: true, proved: true, denied: true}, time.Hour, 0, unrevoked},
+		{"named, revoked", usual, revokedAlready, presentation{named: true, proved: true}, time.Hour, 0, revoked},
+		{"named, expired", usual, decisionRecord(), presentation{named: true, proved: true}, week, 0, expired},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.p.at, c.p.now = at(c.at), at(c.at)
@@ -255,11 +293,22 @@ func TestDecide_neverBreaksAPromise(t *testing.T) {
 				case judged != reused:
 					require.NotEqual(t, reused, what, "what is known never makes an honest token a stolen one: %+v", p)
 				}
+				if grantedAs[what] != "" {
+					after := r.epochAfter(what, rec, p)
+					require.GreaterOrEqual(t, after, max(rec.Epoch, p.epoch), "a token that this process would refuse: %+v", p)
+					require.Equal(t, after > rec.Epoch, after > rec.Epoch && what != replayed, "it is not written: %+v", p)
+				}
+				if what == raised {
+					require.Equal(t, replayed, r.decide(rec, withoutEpoch(p)), "only a replay is written for the epoch's sake: %+v", p)
+				}
 				if p.generation+1 < rec.Generation && p.generation != rec.Predecessor {
 					require.Contains(t, []outcome{revoked, expired, reused, raced, unrevoked}, what, "an older token gets nothing: %+v", p)
 				}
-				if r.grace == 0 && p.author != undelivered {
+				if r.grace == 0 && p.author != undelivered && p.author != mine {
 					require.NotContains(t, []outcome{replayed, renewed, raced}, what, "strict: %+v", p)
+				}
+				if r.grace == 0 && p.author == mine && !p.proved {
+					require.NotContains(t, []outcome{renewed, raced}, what, "strict: %+v", p)
 				}
 				if what == renewed {
 					require.NotEqual(t, settled, p.author, "only what nobody got begins the grace anew: %+v", p)
@@ -276,10 +325,10 @@ func everyPresentation() iter.Seq[presentation] {
 			for _, came := range []time.Duration{-2 * time.Minute, -time.Second, 0, 5 * time.Second, 30 * time.Second, time.Minute, time.Hour} {
 				for _, took := range []time.Duration{0, time.Minute} {
 					for reached := uint64(0); reached <= 6; reached++ { // 0 stands for a call's first attempt
-						for bits := range 6 {
+						for bits := range 32 {
 							p := presentation{
 								generation: n, at: at(came), now: at(came + took), good: reached > 0, reached: reached,
-								denied: bits%2 == 1, author: author(bits / 2),
+								denied: bits%2 == 1, author: author(bits / 2 % 4), epoch: uint64(bits / 8 % 2), proved: bits/16 == 1,
 							}
 							if !yield(p) {
 								return
@@ -290,6 +339,48 @@ func everyPresentation() iter.Seq[presentation] {
 			}
 		}
 	}
+}
+
+// withoutEpoch is a presentation that gives no reason to raise the epoch.
+func withoutEpoch(p presentation) presentation {
+	p.epoch, p.proved = 0, false
+	return p
+}
+
+func TestEpochAfter(t *testing.T) {
+	now := time.UnixMilli(1_000_000)
+	for _, c := range []struct {
+		name   string
+		what   outcome
+		record uint64
+		p      presentation
+		want   uint64
+	}{
+		{"nothing is known", rotated, 0, presentation{}, 0},
+		{"nothing new is known", rotated, 7, presentation{epoch: 7}, 7},
+		{"the record knows more", replayed, 7, presentation{epoch: 6}, 7},
+		{"more is known", recovered, 7, presentation{epoch: 8}, 8},
+		{"a heal", healed, 0, presentation{}, 1_000_000},
+		{"a heal, and the clock is behind", healed, 2_000_000, presentation{epoch: 3_000_000}, 3_000_001},
+		{"proved", raised, 7, presentation{proved: true}, 1_000_000},
+		{"proved, and the clock is behind", rotated, 2_000_000, presentation{proved: true}, 2_000_001},
+		{"proved, by what is written already", replayed, 7, presentation{proved: true, author: mine}, 7},
+	} {
+		c.p.now = now
+		require.Equal(t, c.want, rules{}.epochAfter(c.what, Record{Epoch: c.record}, c.p), c.name)
+	}
+	require.EqualValues(t, 8, nextEpoch(7, time.Unix(-1, 0)), "before 1970")
+}
+
+func TestOutdated_changesNothingElse(t *testing.T) {
+	rec := withEpoch(7)
+	want := plain(rec)
+	require.Equal(t, want, plain(rec.outdated(7, at(time.Minute))), "it has that epoch")
+	require.Equal(t, want, plain(rec.outdated(6, at(time.Minute))), "it has a later one")
+	want.Epoch, want.OutdatedAt = 8, at(time.Minute)
+	require.Equal(t, want, plain(rec.outdated(8, at(time.Minute))))
+	want.OutdatedAt = decisionTime
+	require.Equal(t, want, plain(rec.outdated(8, at(-time.Minute))), "the clock was put back")
 }
 
 func TestNext_renewalLeavesTheGenerationsAlone(t *testing.T) {
@@ -310,6 +401,19 @@ func TestNext_countsTheEndFromTheLastRotation(t *testing.T) {
 		require.Equal(t, at(-24*time.Hour), next.RotatedAt)
 		require.Equal(t, at(7*24*time.Hour), next.ExpiresAt, "%v", what)
 	}
+}
+
+func withEpoch(epoch uint64) Record {
+	rec := decisionRecord()
+	rec.Epoch, rec.OutdatedAt = epoch, at(-time.Hour)
+	return rec
+}
+
+// fresh was not refreshed yet.
+func fresh() Record {
+	rec := decisionRecord()
+	rec.Generation, rec.Predecessor, rec.ConsumedAt = 0, 0, time.Time{}
+	return rec
 }
 
 func withEnd(rec Record, end time.Duration) Record {
@@ -337,6 +441,9 @@ func wantNext(r rules, rec Record, what outcome, n uint64, now time.Time) plain 
 		want.Generation, want.RotatedAt = rec.Generation+1, now
 	case renewed:
 		want.RotatedAt = now
+	case raised:
+		want.Version, want.Replaces = rec.Version+1, rec.WriteID
+		return want
 	default:
 		return want
 	}

@@ -7,19 +7,29 @@ import (
 )
 
 // A Session is one login on one device.
+//
+// Its JSON form leaves out RefreshedAt and ExpiresAt, which tell when the session was last
+// refreshed. Somebody who holds a copy of its tokens could choose the moment to use them by that.
 type Session struct {
-	ID         string // public: the access token's sid
-	Subject    string
-	ClientID   string            // empty: bound to no client
-	Attributes map[string]string // the host's: device name, IP address, user agent…
+	ID         string            `json:"id"` // public: the access token's sid
+	Subject    string            `json:"subject"`
+	ClientID   string            `json:"client_id,omitempty"`  // empty: bound to no client
+	Actor      string            `json:"actor,omitempty"`      // who acts for the subject; empty: nobody else
+	Attributes map[string]string `json:"attributes,omitempty"` // the host's: device name, IP address…
 
-	AuthTime     time.Time // when the user proved who they are
-	CreatedAt    time.Time
-	RefreshedAt  time.Time // of the last refresh that made a new refresh token; CreatedAt before the first
-	ExpiresAt    time.Time // when it ends unless refreshed
-	MaxExpiresAt time.Time // when it ends whatever happens; zero if never
-	RevokedAt    time.Time // zero: not revoked
-	RevokeReason Reason
+	AuthTime    time.Time `json:"auth_time"`              // when the user proved who they are
+	AuthMethods []string  `json:"auth_methods,omitempty"` // how (RFC 8176); nil if that is not said
+	AuthContext string    `json:"auth_context,omitempty"` // how well; empty if that is not said
+
+	// Transient: the client keeps its tokens no longer than it runs.
+	Transient bool `json:"transient,omitempty"`
+
+	CreatedAt    time.Time `json:"created_at"`
+	RefreshedAt  time.Time `json:"-"`                       // when its refresh token was made
+	ExpiresAt    time.Time `json:"-"`                       // when it ends unless refreshed
+	MaxExpiresAt time.Time `json:"max_expires_at,omitzero"` // when it ends whatever happens; zero if never
+	RevokedAt    time.Time `json:"revoked_at,omitzero"`     // zero: not revoked
+	RevokeReason Reason    `json:"revoke_reason,omitempty"`
 }
 
 // Tokens are what a client gets. The access token is sent with each request and verified without

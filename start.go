@@ -1,9 +1,9 @@
 package tokensession
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -17,7 +17,7 @@ func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption
 		opt.applyStart(&o)
 	}
 	now := m.now()
-	if err := o.check(subject, now); err != nil {
+	if err := m.checkStart(subject, o, now); err != nil {
 		return Tokens{}, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -28,7 +28,7 @@ func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption
 	if err := m.queueUp(ctx, &rec); err != nil {
 		return Tokens{}, err
 	}
-	issued, err := m.issue(ctx, rec.Session(), rec.ExpiresAt, now, o.accessOptions)
+	issued, err := m.issue(ctx, rec, rec.ExpiresAt, now, o.accessOptions)
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -47,7 +47,7 @@ func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption
 	return m.tokens(rec, h, issued), nil
 }
 
-func (o startOptions) check(subject string, now time.Time) error {
+func (m *Manager) checkStart(subject string, o startOptions, now time.Time) error {
 	if err := checkText("subject", subject, maxNameSize); err != nil {
 		return err
 	}
@@ -56,40 +56,44 @@ func (o startOptions) check(subject string, now time.Time) error {
 			return err
 		}
 	}
-	if t := o.authTime; t != nil && (t.Unix() < 0 || t.After(now.Add(clockSkew))) {
-		return fmt.Errorf("tokensession: WithAuthTime %v: must be from 1970 to now (%v)", *t, now)
+	if o.actor != nil {
+		if err := checkText("WithActor", *o.actor, maxNameSize); err != nil {
+			return err
+		}
 	}
-	return checkAttributes(o.attributes)
+	return cmp.Or(o.proof.check(now), o.lifetimes.check(m.cfg), checkAttributes(o.attributes))
 }
 
 func (m *Manager) newRecord(h handle, subject string, o startOptions, now time.Time) Record {
 	rec := Record{
 		ID: h.sessionID(), Version: 1, WriteID: m.newWriteID(),
 		Issuer: m.signer.cfg.Issuer, Subject: subject, ClientID: o.clientID, Key: randomBytes(32),
-		AuthTime: now, CreatedAt: now, RotatedAt: now, IdleTTL: m.cfg.RefreshTTL,
+		CreatedAt: now, RotatedAt: now, Transient: o.transient,
 	}
-	if o.authTime != nil {
-		rec.AuthTime = toMicro(*o.authTime)
+	rec = o.proof.apply(rec, now)
+	if o.actor != nil {
+		rec.Actor = *o.actor
 	}
 	if len(o.attributes) > 0 {
 		rec.Attributes = maps.Clone(o.attributes)
 	}
-	if m.cfg.MaxLifetime != Unlimited {
-		rec.MaxExpiresAt = now.Add(m.cfg.MaxLifetime)
+	rec.IdleTTL = cmp.Or(o.lifetimes.idle, m.cfg.RefreshTTL)
+	if absolute := cmp.Or(o.lifetimes.absolute, m.cfg.MaxLifetime); absolute != Unlimited {
+		rec.MaxExpiresAt = now.Add(absolute)
 	}
-	rec.ExpiresAt = earlier(now.Add(m.cfg.RefreshTTL), rec.MaxExpiresAt)
+	rec.ExpiresAt = earlier(now.Add(rec.IdleTTL), rec.MaxExpiresAt)
 	return rec
 }
 
 // create writes a new record. An error of the store may hide a success, so the store is asked what
-// it has.
+// it has. By then [Manager.Reauthorize] may have written the session once more.
 func (m *Manager) create(ctx context.Context, rec Record) error {
 	return m.retry(ctx, func() error {
 		err := m.store.Create(ctx, rec)
 		if err == nil {
 			return nil
 		}
-		if stored, loadErr := m.store.Load(ctx, rec.ID); loadErr == nil && stored.WriteID == rec.WriteID {
+		if stored, loadErr := m.store.Load(ctx, rec.ID); loadErr == nil && sameCall(stored.WriteID, rec.WriteID) {
 			return nil
 		}
 		return err
@@ -102,7 +106,7 @@ func (m *Manager) create(ctx context.Context, rec Record) error {
 // instance's clock runs ahead, the new login could count as the oldest and end itself. So its
 // CreatedAt is moved just past the newest one.
 func (m *Manager) queueUp(ctx context.Context, rec *Record) error {
-	if m.cfg.MaxSessions == 0 {
+	if m.cfg.MaxSessions == 0 || rec.Actor != "" {
 		return nil
 	}
 	records, err := m.list(ctx, rec.Subject)
@@ -115,18 +119,21 @@ func (m *Manager) queueUp(ctx context.Context, rec *Record) error {
 	return nil
 }
 
-// makeRoom ends the oldest sessions beyond MaxSessions, and then the one that the new one replaces.
+// makeRoom ends the oldest sessions beyond MaxSessions, of those in which nobody else acts for the
+// subject, and then the one that the new one replaces.
 // The replaced one comes last, because a user whose login fails should still have it.
 func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string) error {
 	if replacing == created.ID {
 		replacing = ""
 	}
-	if m.cfg.MaxSessions > 0 {
+	if m.cfg.MaxSessions > 0 && created.Actor == "" {
 		records, err := m.list(ctx, created.Subject)
 		if err != nil {
 			return err
 		}
-		records = slices.DeleteFunc(records, func(r Record) bool { return r.ID == replacing })
+		records = slices.DeleteFunc(records, func(r Record) bool {
+			return r.ID == replacing || r.Actor != ""
+		})
 		for _, rec := range records[:max(0, len(records)-m.cfg.MaxSessions)] {
 			if _, _, err := m.revoke(ctx, rec.ID, ReasonMaxSessions); err != nil && !errors.Is(err, ErrNotFound) {
 				return err

@@ -50,6 +50,21 @@ func TestStart_refusesBadInputByFieldValueAndBound(t *testing.T) {
 			[]string{"WithAuthTime", "2026-01-02 03:05:05", "2026-01-02 03:04:05"}},
 		"ancient auth time": {"a", with(tokensession.WithAuthTime(time.Unix(-1, 0))),
 			[]string{"WithAuthTime", "1970"}},
+		"no actor":       {"a", with(tokensession.WithActor("")), []string{"WithActor", "empty"}},
+		"long actor":     {"a", with(tokensession.WithActor(strings.Repeat("a", 256))), []string{"WithActor", "256", "255"}},
+		"actor with NUL": {"a", with(tokensession.WithActor("a\x00")), []string{"WithActor", "U+0000"}},
+		"idle below a minute": {"a", with(tokensession.WithLifetimes(time.Minute-micro, 0)),
+			[]string{"WithLifetimes: idle 59.999999s", "1m0s", "Config.RefreshTTL (168h0m0s)"}},
+		"idle beyond Config's": {"a", with(tokensession.WithLifetimes(week+micro, 0)),
+			[]string{"WithLifetimes: idle 168h0m0.000001s", "1m0s", "Config.RefreshTTL (168h0m0s)"}},
+		"negative idle": {"a", with(tokensession.WithLifetimes(tokensession.Strict, 0)),
+			[]string{"WithLifetimes: idle -1ns", "1m0s"}},
+		"absolute below a minute": {"a", with(tokensession.WithLifetimes(0, time.Second)),
+			[]string{"WithLifetimes: absolute 1s", "1m0s", "Config.MaxLifetime (720h0m0s)"}},
+		"absolute beyond Config's": {"a", with(tokensession.WithLifetimes(0, 720*time.Hour+micro)),
+			[]string{"WithLifetimes: absolute 720h0m0.000001s", "Config.MaxLifetime (720h0m0s)"}},
+		"unlimited where Config is not": {"a", with(tokensession.WithLifetimes(0, tokensession.Unlimited)),
+			[]string{"WithLifetimes: absolute -2ns", "Config.MaxLifetime (720h0m0s)"}},
 		"zero auth time": {"a", with(tokensession.WithAuthTime(time.Time{})),
 			[]string{"WithAuthTime", "0001-01-01"}},
 	} {
@@ -409,4 +424,103 @@ func TestReplacing_refusesTheAccessTokenOfASessionThatTheStoreLost(t *testing.T)
 	w.start(tokensession.Replacing(old.Session.ID))
 	_, err := w.m.Verify(old.AccessToken)
 	require.ErrorIs(t, err, tokensession.ErrRevoked)
+}
+
+func TestWithLifetimes_areKeptWithTheSession(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	began := w.m.Now()
+	short := w.start(tokensession.WithLifetimes(time.Hour, 3*time.Hour))
+	usual := w.start()
+	require.Equal(t, began.Add(time.Hour), short.RefreshExpiresAt)
+	require.Equal(t, began.Add(3*time.Hour), short.Session.MaxExpiresAt)
+	require.Equal(t, began.Add(week), usual.RefreshExpiresAt)
+	require.Equal(t, began.Add(30*24*time.Hour), usual.Session.MaxExpiresAt)
+
+	w.clock.Advance(time.Hour - micro)
+	next := w.refresh(short.RefreshToken)
+	require.Equal(t, began.Add(2*time.Hour-micro), next.RefreshExpiresAt, "an hour from now")
+	require.Equal(t, began.Add(time.Hour-micro).Add(week), w.refresh(usual.RefreshToken).RefreshExpiresAt)
+	w.clock.Advance(59 * time.Minute)
+	next = w.refresh(next.RefreshToken)
+	w.clock.Advance(55 * time.Minute)
+	next = w.refresh(next.RefreshToken)
+	require.Equal(t, began.Add(3*time.Hour), next.RefreshExpiresAt, "and not beyond the absolute end")
+	require.Equal(t, began.Add(3*time.Hour).Truncate(time.Second), next.AccessExpiresAt)
+	w.clock.Set(began.Add(3 * time.Hour))
+	require.ErrorIs(t, w.refreshError(next.RefreshToken), tokensession.ErrExpired)
+
+	idle := w.start(tokensession.WithLifetimes(time.Hour, 0))
+	w.clock.Advance(time.Hour)
+	require.ErrorIs(t, w.refreshError(idle.RefreshToken), tokensession.ErrExpired)
+}
+
+// What was chosen at login holds on every instance, and a shorter Config holds at once.
+func TestWithLifetimes_theShorterOneHolds(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, tokensession.Config{})
+	began := w.m.Now()
+	tokens := w.start(tokensession.WithLifetimes(time.Hour, 0))
+	longer := w.other(tokensession.Config{RefreshTTL: 2 * week})
+	next, err := longer.Refresh(ctx, tokens.RefreshToken)
+	require.NoError(t, err)
+	require.Equal(t, began.Add(time.Hour), next.RefreshExpiresAt)
+	shorter := w.other(tokensession.Config{RefreshTTL: time.Minute, RecoveryPeriod: tokensession.Strict})
+	next, err = shorter.Refresh(ctx, next.RefreshToken)
+	require.NoError(t, err)
+	require.Equal(t, began.Add(time.Minute), next.RefreshExpiresAt)
+	next, err = longer.Refresh(ctx, next.RefreshToken)
+	require.NoError(t, err)
+	require.Equal(t, began.Add(time.Hour), next.RefreshExpiresAt)
+}
+
+func TestWithLifetimes_withoutAnAbsoluteEndInConfig(t *testing.T) {
+	w := newWorld(t, tokensession.Config{MaxLifetime: tokensession.Unlimited})
+	require.Zero(t, w.start(tokensession.WithLifetimes(time.Hour, 0)).Session.MaxExpiresAt)
+	require.Equal(t, w.m.Now().Add(1000*24*time.Hour),
+		w.start(tokensession.WithLifetimes(0, 1000*24*time.Hour)).Session.MaxExpiresAt)
+	_, err := w.m.Start(context.Background(), "alice", tokensession.WithLifetimes(0, 101*365*24*time.Hour))
+	require.ErrorContains(t, err, "WithLifetimes: absolute 884760h0m0s: must be from 1m0s to the longest that there is (876000h0m0s)")
+}
+
+func TestTransient_isKeptWithTheSession(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start(tokensession.Transient())
+	require.True(t, tokens.Session.Transient)
+	require.True(t, w.refresh(tokens.RefreshToken).Session.Transient)
+	require.False(t, w.start().Session.Transient)
+}
+
+func TestWithActor_isKeptAndTold(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start(tokensession.WithActor("carol"))
+	for range 2 {
+		access, err := w.m.Verify(tokens.AccessToken)
+		require.NoError(t, err)
+		require.Equal(t, [2]string{"alice", "carol"}, [2]string{access.Subject, access.Actor})
+		require.Equal(t, "carol", tokens.Session.Actor)
+		tokens = w.refresh(tokens.RefreshToken)
+	}
+	for _, e := range w.events.All() {
+		require.Equal(t, "carol", e.Session.Actor, e.Kind)
+	}
+	sessions, err := w.m.Sessions(ctx, "alice")
+	require.NoError(t, err)
+	require.Equal(t, "carol", sessions[0].Actor)
+	w.reauthorize(w.m, 1)
+	n, err := w.m.RevokeSubject(ctx, "alice")
+	require.NoError(t, err)
+	require.Equal(t, 1, n, "it ends with the subject's")
+}
+
+// Support staff log nobody out, and the user's logins do not throw them out.
+func TestWithActor_doesNotCountForMaxSessions(t *testing.T) {
+	w := newWorld(t, tokensession.Config{MaxSessions: 2})
+	first := w.start()
+	acting := []tokensession.Tokens{w.start(tokensession.WithActor("carol")), w.start(tokensession.WithActor("dave"))}
+	second := w.start()
+	acting = append(acting, w.start(tokensession.WithActor("carol")))
+	require.ElementsMatch(t, idsOf(append(acting, first, second)...), listed(t, w, "alice"))
+	third := w.start()
+	require.ElementsMatch(t, idsOf(append(acting, second, third)...), listed(t, w, "alice"), "the oldest of the user's own")
 }

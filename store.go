@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -225,8 +226,10 @@ const (
 // Session returns what the record says of the session, without what authenticates its tokens.
 func (r Record) Session() Session {
 	return Session{
-		ID: r.ID, Subject: r.Subject, ClientID: r.ClientID, Attributes: maps.Clone(r.Attributes),
-		AuthTime: r.AuthTime, CreatedAt: r.CreatedAt, RefreshedAt: r.RotatedAt,
+		ID: r.ID, Subject: r.Subject, ClientID: r.ClientID, Actor: r.Actor,
+		Attributes: maps.Clone(r.Attributes), AuthTime: r.AuthTime,
+		AuthMethods: slices.Clone(r.AuthMethods), AuthContext: r.AuthContext,
+		Transient: r.Transient, CreatedAt: r.CreatedAt, RefreshedAt: r.RotatedAt,
 		ExpiresAt: r.ExpiresAt, MaxExpiresAt: r.MaxExpiresAt,
 		RevokedAt: r.RevokedAt, RevokeReason: r.RevokeReason,
 	}

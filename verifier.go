@@ -64,6 +64,7 @@ type verifiedToken struct {
 	key    *ringKey
 
 	session sessionKey // of access.SessionID, for the deny list
+	epoch   uint64     // of access, beside the session's key: both are read on every hit
 
 	issued, expires, notBefore int64 // in microseconds, before leeway
 }
@@ -185,6 +186,8 @@ func (v *verifier) readClaims(payload []byte) (*verifiedToken, error) {
 		ID: r.Text("jti", true), SessionID: r.Text("sid", true),
 		Subject: r.Text("sub", true), Issuer: r.Text("iss", true), Audience: r.Texts("aud"),
 		ClientID: r.Text("client_id", false), Scope: r.Text("scope", false),
+		AuthMethods: r.List("amr"), AuthContext: r.Text("acr", false),
+		Actor: r.TextIn("act", "sub"), epoch: r.Number("epoch"),
 		claims: claims,
 	}
 	issued, expires := r.Date("iat", true), r.Date("exp", true)
@@ -200,7 +203,7 @@ func (v *verifier) readClaims(payload []byte) (*verifiedToken, error) {
 		a.AuthTime = time.Unix(auth, 0).UTC()
 	}
 	return &verifiedToken{
-		access: a, session: keyOf(a.SessionID),
+		access: a, session: keyOf(a.SessionID), epoch: a.epoch,
 		issued: issued * 1e6, expires: expires * 1e6, notBefore: max(issued, notBefore) * 1e6,
 	}, nil
 }

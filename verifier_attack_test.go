@@ -110,6 +110,9 @@ func TestVerify_acceptsWhatIsUnusualButRight(t *testing.T) {
 			"aud has others before and us":  claimsWith(`"aud":["https://other.example","https://api.example",""]`),
 			"nbf is now":                    claimsWith(fmt.Sprintf(`"nbf":%d`, forgeTime.Unix())),
 			"nbf is past":                   claimsWith(`"nbf":0`),
+			"how the user proved it":        claimsWith(`"amr":["pwd"]`, `"acr":"gold"`),
+			"an actor with an actor":        claimsWith(`"act":{"act":{"sub":"dave"},"sub":"carol"}`),
+			"the last epoch of all":         claimsWith(`"epoch":9007199254740991`),
 			"exp in the last second of all": claimsWith(`"exp":253402300799`),
 			"a name with an escape":         claimsWith(`"iss"`, `"\u0069ss":"https://auth.example"`),
 			"a value with escapes":          claimsWith(`"iss":"https:\/\/auth\u002eexample"`),
@@ -559,13 +562,20 @@ func TestVerify_refusesWrongClaims(t *testing.T) {
 		`"sub"`: {`null`, `""`, `0`, `true`, `["alice"]`, `{}`}, `"sid"`: {`null`, `""`, `0`, `true`, `["s"]`, `{}`},
 		`"jti"`:       {`null`, `""`, `0`, `true`, `["j"]`, `{}`},
 		`"client_id"`: {`null`, `0`, `true`, `["c"]`, `{}`}, `"scope"`: {`null`, `0`, `true`, `["read"]`, `{}`},
+		`"amr"`:   {`null`, `0`, `"pwd"`, `[]`, `[1]`, `["pwd",null]`, `[["pwd"]]`, `{}`},
+		`"acr"`:   {`null`, `0`, `true`, `["gold"]`, `{}`},
+		`"act"`:   {`null`, `0`, `"carol"`, `["carol"]`, `{}`, `{"sub":""}`, `{"sub":1}`, `{"SUB":"carol"}`, `{"sub":"carol","sub":"dave"}`},
+		`"epoch"`: {`null`, `0`, `-1`, `"1"`, `1.0`, `1e3`, `[1]`, `true`, `9007199254740992`, `18446744073709551615`, `18446744073709551616`},
 	}
 	payloads := map[string]string{}
 	for name, list := range values {
 		for _, value := range list {
 			payloads[name+" is "+value] = claimsWith(name + ":" + value)
 		}
-		if !slices.Contains([]string{`"nbf"`, `"auth_time"`, `"client_id"`, `"scope"`}, name) {
+		optional := []string{
+			`"nbf"`, `"auth_time"`, `"client_id"`, `"scope"`, `"amr"`, `"acr"`, `"act"`, `"epoch"`,
+		}
+		if !slices.Contains(optional, name) {
 			payloads[name+" is missing"] = claimsWith(name)
 		}
 	}

@@ -10,34 +10,52 @@ import (
 // Verify returns what an access token says if it is authentic, not expired, and its session not
 // known to be revoked. It does no I/O. The error is [ErrInvalidToken], [ErrExpired] or
 // [ErrRevoked]; the last two are said of authentic tokens only. It is an [ErrUnknownKey] if the
-// token names a key that this Manager's signer does not have. A revocation by this Manager is known
-// at once, and one by another instance as soon as [Manager.Run] has read of it.
+// token names a key that this Manager's signer does not have, and an [ErrOutdated] if the session
+// has changed since the token was made. A revocation or a change by this Manager is known at once,
+// and one by another instance as soon as [Manager.Run] has read of it.
 func (m *Manager) Verify(accessToken string) (Access, error) {
 	now := m.cfg.Now()
 	checked, err := m.signer.verify(accessToken, now)
 	if err != nil {
 		return Access{}, err
 	}
-	return m.unlessDenied(checked, now)
-}
-
-// unlessDenied makes the checks that are this Manager's own: the signer may be shared with others,
-// and its cache knows no Manager. See acceptancePeriod for why a token can expire before its exp.
-func (m *Manager) unlessDenied(checked *verifiedToken, now time.Time) (Access, error) {
-	switch denied := m.denied.find(checked.session, now); {
-	case now.UnixMicro() >= checked.issued+m.acceptancePeriod().Microseconds():
-		return Access{}, fmt.Errorf("%w: access token: made more than AccessTTL ago", ErrExpired)
-	case denied == forGood:
-		return Access{}, fmt.Errorf("%w: session %s", ErrRevoked, checked.access.SessionID)
-	case denied == refused:
-		return Access{}, fmt.Errorf("%w: session %s: the store cannot read since when",
-			ErrRevoked, checked.access.SessionID)
+	if err := m.check(checked, now); err != nil {
+		return Access{}, err
 	}
 	return checked.access, nil
 }
 
+// check makes the checks that are this Manager's own: the signer may be shared with others,
+// and its cache knows no Manager. See acceptancePeriod for why a token can expire before its exp.
+//
+// A denial is the first epoch whose tokens are good. Those that refuse every token are greater than
+// any epoch that a token can have. So one comparison tells whether a token is refused.
+func (m *Manager) check(checked *verifiedToken, now time.Time) error {
+	denied := m.denied.find(checked.session, now)
+	if now.UnixMicro() >= checked.issued+m.acceptancePeriod().Microseconds() {
+		return fmt.Errorf("%w: access token: made more than AccessTTL ago", ErrExpired)
+	}
+	if denied > denial(checked.epoch) {
+		return denied.refusal(checked.access.SessionID)
+	}
+	return nil
+}
+
+// refusal is the error of an access token that is refused.
+func (d denial) refusal(sessionID string) error {
+	switch d {
+	case forGood:
+		return fmt.Errorf("%w: session %s", ErrRevoked, sessionID)
+	case refused:
+		return fmt.Errorf("%w: session %s: the store cannot read since when", ErrRevoked, sessionID)
+	default:
+		return fmt.Errorf("%w: session %s", ErrOutdated, sessionID)
+	}
+}
+
 // VerifyLive is Verify and a look at the store: it fails closed. The error is [ErrRevoked] also if
-// the store does not know the session, and [ErrUnavailable] if it cannot tell.
+// the store does not know the session, and [ErrUnavailable] if it cannot tell. What another
+// instance has revoked or changed is known at once.
 func (m *Manager) VerifyLive(ctx context.Context, accessToken string) (Access, error) {
 	access, err := m.Verify(accessToken)
 	if err != nil {
@@ -54,11 +72,10 @@ func (m *Manager) Introspect(ctx context.Context, accessToken string) (Access, e
 	if err != nil {
 		return Access{}, err
 	}
-	access, err := m.unlessDenied(checked, now)
-	if err != nil {
+	if err := m.check(checked, now); err != nil {
 		return Access{}, err
 	}
-	return m.unlessOver(ctx, access)
+	return m.unlessOver(ctx, checked.access)
 }
 
 // unlessOver asks the store whether an access token's session lives.
@@ -74,6 +91,9 @@ func (m *Manager) unlessOver(ctx context.Context, access Access) (Access, error)
 		return Access{}, &RevokedError{rec.ID, rec.RevokeReason}
 	case !m.rules.live(rec, m.now()):
 		return Access{}, fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
+	case access.epoch < rec.Epoch:
+		m.outdate(rec, rec.OutdatedAt)
+		return Access{}, denial(rec.Epoch).refusal(rec.ID)
 	}
 	return access, nil
 }

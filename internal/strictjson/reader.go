@@ -57,6 +57,43 @@ func (r *Reader) Date(name string, required bool) int64 {
 	return int64(n)
 }
 
+// maxNumber is the greatest whole number that every program reads as it is: JavaScript has no
+// others than float64.
+const maxNumber = 1<<53 - 1
+
+// Number returns the whole number of that name, or 0 if there is none. It must be from 1 to
+// 2^53 - 1, without a fraction or an exponent.
+func (r *Reader) Number(name string) uint64 {
+	raw, ok := r.object.Find(name)
+	if !ok {
+		return 0
+	}
+	n, err := strconv.ParseUint(raw, 10, 64)
+	if err != nil || n == 0 || n > maxNumber {
+		r.fail("%s is not a whole number or out of range", name)
+	}
+	return n
+}
+
+// TextIn returns the string of that member of the object of that name, or "" if there is no such
+// object. If there is one, the string must be in it and cannot be empty.
+func (r *Reader) TextIn(name, member string) string {
+	raw, ok := r.object.Find(name)
+	if !ok {
+		return ""
+	}
+	inner, err := splitObject(raw)
+	if err != nil {
+		r.fail("%s is not an object", name)
+		return ""
+	}
+	s, err := inner.Text(member)
+	if err != nil || s == "" {
+		r.fail("%s lacks a text that it must have", name)
+	}
+	return s
+}
+
 // Texts returns the strings of that name: one string, or an array of at least one, as RFC 7519
 // section 4.1.3 has it for an audience. It must be there.
 func (r *Reader) Texts(name string) []string {
@@ -64,9 +101,23 @@ func (r *Reader) Texts(name string) []string {
 	if s, ok := unquote(raw); ok {
 		return []string{s}
 	}
+	return r.list(name, raw, "%s is neither a string nor an array")
+}
+
+// List returns the strings of the array of that name, or nil if there is none. The array must have
+// at least one.
+func (r *Reader) List(name string) []string {
+	raw, ok := r.object.Find(name)
+	if !ok {
+		return nil
+	}
+	return r.list(name, raw, "%s is not an array")
+}
+
+func (r *Reader) list(name, raw, otherwise string) []string {
 	elements, ok := splitArray(raw)
 	if !ok {
-		r.fail("%s is neither a string nor an array", name)
+		r.fail(otherwise, name)
 	}
 	if ok && len(elements) == 0 {
 		r.fail("%s is empty", name)

@@ -102,3 +102,64 @@ func TestObject_errorsNameTheMember(t *testing.T) {
 	_, ok := object.Find("absent")
 	require.False(t, ok)
 }
+
+func TestReader_readsListsThatNeedNotBeThere(t *testing.T) {
+	for value, want := range map[string][]string{`["a"]`: {"a"}, ` [ "a" , "b,]" ]`: {"a", "b,]"}} {
+		r := reader(t, value)
+		require.Equal(t, want, r.List("x"), value)
+		require.NoError(t, r.Err(), value)
+	}
+	for value, want := range map[string]string{
+		`"a"`: "x is not an array", `1`: "x is not an array", `null`: "x is not an array",
+		`{}`: "x is not an array", `[]`: "x is empty", `["a",1]`: "x has an element that is no string",
+	} {
+		r := reader(t, value)
+		r.List("x")
+		require.EqualError(t, r.Err(), want, value)
+	}
+	r := reader(t, `"a"`)
+	require.Nil(t, r.List("y"))
+	require.NoError(t, r.Err())
+}
+
+func TestReader_readsNumbers(t *testing.T) {
+	for value, want := range map[string]uint64{
+		`1`: 1, `1767323045678`: 1767323045678, `9007199254740991`: 1<<53 - 1,
+	} {
+		r := reader(t, value)
+		require.Equal(t, want, r.Number("x"), value)
+		require.NoError(t, r.Err(), value)
+	}
+	for _, value := range []string{
+		`0`, `-1`, `1.0`, `1e3`, `"1"`, `null`, `[1]`, `9007199254740992`, `18446744073709551616`, `true`,
+	} {
+		r := reader(t, value)
+		r.Number("x")
+		require.EqualError(t, r.Err(), "x is not a whole number or out of range", value)
+	}
+	r := reader(t, `1`)
+	require.Zero(t, r.Number("y"))
+	require.NoError(t, r.Err())
+}
+
+func TestReader_readsTextInAnObject(t *testing.T) {
+	for value, want := range map[string]string{
+		`{"m":"a"}`: "a", ` { "other" : {"m":1} , "m" : "\u0061" }`: "a",
+	} {
+		r := reader(t, value)
+		require.Equal(t, want, r.TextIn("x", "m"), value)
+		require.NoError(t, r.Err(), value)
+	}
+	for value, want := range map[string]string{
+		`"a"`: "x is not an object", `1`: "x is not an object", `null`: "x is not an object",
+		`["m"]`: "x is not an object", `{}`: "x lacks a text that it must have", `{"m":""}`: "x lacks a text that it must have",
+		`{"m":1}`: "x lacks a text that it must have", `{"M":"a"}`: "x lacks a text that it must have",
+	} {
+		r := reader(t, value)
+		require.Empty(t, r.TextIn("x", "m"), value)
+		require.EqualError(t, r.Err(), want, value)
+	}
+	r := reader(t, `1`)
+	require.Empty(t, r.TextIn("y", "m"))
+	require.NoError(t, r.Err())
+}

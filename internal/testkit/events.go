@@ -10,19 +10,36 @@ import (
 
 // Events keeps what a Manager told its host. It is safe for concurrent use, and its zero value is
 // ready.
+//
+// Refusals are kept apart, because they tell of no change: a session that has ended refuses its
+// tokens as often as they come.
 type Events struct {
-	mu  sync.Mutex
-	all []tokensession.Event
+	mu      sync.Mutex
+	all     []tokensession.Event
+	refused []tokensession.Event
 }
 
 // Add is for the field OnEvent of a Manager's config.
 func (l *Events) Add(_ context.Context, e tokensession.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if e.Kind == tokensession.EventRefused {
+		l.refused = append(l.refused, e)
+		return
+	}
 	l.all = append(l.all, e)
 }
 
-// All returns what was told, oldest first.
+// TakeRefused returns the refusals that were told since the last TakeRefused.
+func (l *Events) TakeRefused() []tokensession.Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	taken := l.refused
+	l.refused = nil
+	return taken
+}
+
+// All returns what was told but the refusals, oldest first.
 func (l *Events) All() []tokensession.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()

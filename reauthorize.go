@@ -1,0 +1,91 @@
+package tokensession
+
+import (
+	"context"
+	"errors"
+	"slices"
+)
+
+// Reauthorize has the subject's access tokens refused that were made before, as [ErrOutdated]: by
+// this Manager at once, and by others as soon as they read the feed. It returns the number of
+// sessions. Nobody is logged out, because a client refreshes a token that has expired, and the
+// refresh asks [Config.Authorize]. It is for a user who has got other rights: change them first,
+// and call it then.
+//
+// It is exact. A token is refused if its session was loaded before the call, be it by a refresh that
+// is still under way when Reauthorize returns. It is good if its session was loaded after that. A
+// session that begins while it runs may escape, as with [Manager.RevokeSubject].
+//
+// If it cannot tell of a session, it returns [ErrUnavailable] with the number of those that are
+// done. Call it again: that does no harm to any.
+func (m *Manager) Reauthorize(ctx context.Context, subject string) (int, error) {
+	if err := checkText("subject", subject, maxNameSize); err != nil {
+		return 0, err
+	}
+	records, unreadable, err := m.listed(ctx, subject)
+	if err != nil {
+		return 0, err
+	}
+	since := m.now().Add(-lateRefresh)
+	records = slices.DeleteFunc(records, func(r Record) bool { return !m.rules.live(r, since) })
+	n := 0
+	var failed error
+	for _, rec := range records {
+		switch ok, err := m.reauthorize(ctx, rec); {
+		case err != nil:
+			failed = errors.Join(failed, err)
+		case ok:
+			n++
+		}
+	}
+	if unreadable != nil && failed == nil {
+		failed = unavailable("outdating the access tokens of the subject", unreadable)
+	}
+	return n, failed
+}
+
+// reauthorize raises the epoch of a session, and reports false if the session is over.
+//
+// The epoch is chosen once, for the record as it was listed. Another call may write the record in
+// between, and the next attempt loads it again. A record that has this epoch or a later one was
+// written after Reauthorize had begun, be it by this call, whose reply was lost, or by another one.
+// So every token of before is of an earlier epoch, and nothing is left to do.
+//
+// The generation is left alone, and so is who made it ([renameWrite]). A refresh that is under way
+// conflicts and asks the authorizer again, about the new record.
+func (m *Manager) reauthorize(ctx context.Context, rec Record) (bool, error) {
+	epoch := nextEpoch(max(rec.Epoch, m.knownEpoch(rec.ID, m.now())), m.now())
+	var lastErr error
+	for range maxAttempts {
+		if !rec.RevokedAt.IsZero() {
+			return false, nil
+		}
+		if rec.Epoch < epoch {
+			next := rec.outdated(epoch, m.now()).replacing()
+			next.WriteID = renameWrite(rec.WriteID)
+			if lastErr = m.swapSoon(ctx, next); lastErr == nil {
+				rec = next
+			}
+		}
+		if rec.Epoch >= epoch {
+			m.outdate(rec, later(m.now(), rec.OutdatedAt))
+			m.emit(ctx, Event{Kind: EventOutdated, Session: rec.Session()})
+			return true, nil
+		}
+		var err error
+		if rec, err = m.load(ctx, rec.ID); errors.Is(err, ErrNotFound) {
+			return false, nil // it expired meanwhile
+		} else if err != nil {
+			return false, err
+		}
+	}
+	return false, unavailable("outdating session "+rec.ID, lastErr)
+}
+
+// swapSoon writes within the time that the deny lists allow for: they forget an outdated session so
+// long after OutdatedAt as a token can live that was made before it.
+func (m *Manager) swapSoon(ctx context.Context, next Record) error {
+	detached, cancel := detach(ctx)
+	defer cancel()
+	return m.store.Swap(detached, next)
+}

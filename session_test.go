@@ -1,0 +1,32 @@
+package tokensession_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// A list of devices must tell nobody when a session was last refreshed.
+func TestSession_itsJSONTellsNotWhenItWasRefreshed(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	b, err := json.Marshal(tokensession.Session{
+		ID: "SID", Subject: "alice", AuthTime: at, CreatedAt: at, RefreshedAt: at.Add(time.Hour), ExpiresAt: at.Add(2 * time.Hour),
+	})
+	require.NoError(t, err)
+	require.JSONEq(t, `{"id":"SID","subject":"alice","auth_time":"2026-01-02T03:04:05Z","created_at":"2026-01-02T03:04:05Z"}`,
+		string(b))
+	b, err = json.Marshal(tokensession.Session{
+		ID: "SID", Subject: "alice", ClientID: "app", Actor: "carol", Attributes: map[string]string{"device": "phone"},
+		AuthTime: at, AuthMethods: []string{"pwd"}, AuthContext: "gold", Transient: true,
+		CreatedAt: at, MaxExpiresAt: at, RevokedAt: at, RevokeReason: tokensession.ReasonLogout,
+	})
+	require.NoError(t, err)
+	require.JSONEq(t, `{"id":"SID","subject":"alice","client_id":"app","actor":"carol","attributes":{"device":"phone"},
+		"auth_time":"2026-01-02T03:04:05Z","auth_methods":["pwd"],"auth_context":"gold","transient":true,
+		"created_at":"2026-01-02T03:04:05Z","max_expires_at":"2026-01-02T03:04:05Z",
+		"revoked_at":"2026-01-02T03:04:05Z","revoke_reason":"logout"}`, string(b))
+}
