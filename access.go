@@ -36,6 +36,12 @@ type AccessConfig struct {
 	// instances, some seconds are in order.
 	Leeway time.Duration
 
+	// KeepKeys is for how long, at least, an [AccessSigner] publishes and accepts a key after its
+	// successor has begun to sign. If it is 0, that is the longest AccessTTL of the Managers that use
+	// this signer, and with any value it is never less. Set it where other processes with a longer
+	// AccessTTL sign with the same keys. The leeway is added to it.
+	KeepKeys time.Duration
+
 	// CacheSize is how many verified tokens are remembered, about 2 kB each: 8192 if 0, at most
 	// 16777216. A negative number means none.
 	CacheSize int
@@ -68,6 +74,10 @@ func (c AccessConfig) validate() (AccessConfig, error) {
 	if c.Leeway < 0 || c.Leeway > maxLeeway {
 		return c, fmt.Errorf("tokensession: AccessConfig.Leeway %v: must be from 0 to %v",
 			c.Leeway, maxLeeway)
+	}
+	if c.KeepKeys < 0 || c.KeepKeys > maxPeriod {
+		return c, fmt.Errorf("tokensession: AccessConfig.KeepKeys %v: must be from 0 to %v",
+			c.KeepKeys, maxPeriod)
 	}
 	if c.CacheSize > maxCacheSize {
 		return c, fmt.Errorf("tokensession: AccessConfig.CacheSize %d: cannot be more than %d",

@@ -127,6 +127,8 @@ func TestAccessConfig_isRefusedByFieldValueAndBound(t *testing.T) {
 		"audience with NUL":    {func(c *C) { c.Audience = []string{"a\x00"} }, []string{"AccessConfig.Audience", "U+0000"}},
 		"negative leeway":      {func(c *C) { c.Leeway = -time.Second }, []string{"AccessConfig.Leeway", "-1s", "5m0s"}},
 		"long leeway":          {func(c *C) { c.Leeway = 5*time.Minute + 1 }, []string{"AccessConfig.Leeway", "5m0.000000001s", "5m0s"}},
+		"negative KeepKeys":    {func(c *C) { c.KeepKeys = -1 }, []string{"AccessConfig.KeepKeys", "-1ns"}},
+		"KeepKeys for ever":    {func(c *C) { c.KeepKeys = 1<<63 - 1 }, []string{"AccessConfig.KeepKeys", "876000h0m0s"}},
 		"a cache of any size":  {func(c *C) { c.CacheSize = 1<<63 - 1 }, []string{"AccessConfig.CacheSize", "9223372036854775807", "16777216"}},
 		"a cache that is huge": {func(c *C) { c.CacheSize = 1<<24 + 1 }, []string{"AccessConfig.CacheSize", "16777217", "16777216"}},
 	} {

@@ -68,8 +68,9 @@ type verifyKey struct {
 	verifier jws.Verifier
 }
 
-// GenerateKey returns a new Ed25519 key. It lives as long as the process: a server that restarts,
-// or has instances, loads its key with [ParseKeyPEM], [ParseKeyJWK] or [NewKey].
+// GenerateKey returns a new Ed25519 key. It lives as long as the process. A server that restarts,
+// or has instances, lets package keyring keep its keys, or loads its key with [ParseKeyPEM],
+// [ParseKeyJWK] or [NewKey].
 func GenerateKey() (Key, error) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -183,6 +184,31 @@ func ParseKeyPEM(pemData []byte) (Key, error) {
 		return Key{}, fmt.Errorf("tokensession: PEM block %q: %w", block.Type, err)
 	}
 	return NewKey(signer)
+}
+
+// MarshalPEM returns the private key in PKCS #8 form, not encrypted. [ParseKeyPEM] makes the same key
+// of it, with the same ID. Keep it as you keep a password.
+//
+// It is an error for a key whose secret does not leave its KMS or HSM, and for two that have no such
+// form: a secret for HMAC, and an RSA key for PS256, which would come back as one for RS256.
+func (k Key) MarshalPEM() ([]byte, error) {
+	if k.private == nil {
+		return nil, errors.New("tokensession: MarshalPEM: no key: the Key is the zero value")
+	}
+	if k.alg == jwa.HS256 || k.alg == jwa.PS256 {
+		return nil, fmt.Errorf("tokensession: MarshalPEM: a key for %s has no PEM form", k.alg)
+	}
+	private := k.private()
+	switch private.(type) {
+	case ed25519.PrivateKey, *ecdsa.PrivateKey, *rsa.PrivateKey:
+	default:
+		return nil, fmt.Errorf("tokensession: MarshalPEM: the key is in a %T, which keeps it", private)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return nil, fmt.Errorf("tokensession: MarshalPEM: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
 func parseBlock(block *pem.Block) (crypto.Signer, error) {

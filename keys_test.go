@@ -106,6 +106,30 @@ func TestParseKeyPEM_readsEveryForm(t *testing.T) {
 	}
 }
 
+func TestMarshalPEM_comesBackAsTheSameKey(t *testing.T) {
+	for _, alg := range []string{"EdDSA", "ES256", "ES384", "ES512", "RS256"} {
+		pemData, err := testKeyFor(alg).key.MarshalPEM()
+		require.NoError(t, err, alg)
+		require.Equal(t, pkcs8(testKeyFor(alg).private), string(pemData), alg)
+		key, err := tokensession.ParseKeyPEM(pemData)
+		require.NoError(t, err, alg)
+		require.Equal(t, testKeyFor(alg).key.ID(), key.ID())
+		requireWorks(t, key, alg, "from PEM")
+	}
+}
+
+func TestMarshalPEM_refusesWhatWouldNotComeBack(t *testing.T) {
+	remote := mustGet(tokensession.NewKey(kms(edKey())))
+	for says, key := range map[string]tokensession.Key{
+		"zero value": {}, "HS256": testKeyFor("HS256").key, "PS256": testKeyFor("PS256").key, "kmsSigner": remote,
+	} {
+		pemData, err := key.MarshalPEM()
+		require.ErrorContains(t, err, "tokensession: MarshalPEM: ")
+		require.ErrorContains(t, err, says)
+		require.Nil(t, pemData)
+	}
+}
+
 func TestParseKeyPEM_refuses(t *testing.T) {
 	encrypted := pem.EncodeToMemory(&pem.Block{
 		Type: "RSA PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"}, Bytes: make([]byte, 64),

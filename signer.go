@@ -132,7 +132,7 @@ func (s *AccessSigner) retention() time.Duration {
 	if ttl == 0 {
 		ttl = defaultAccessTTL
 	}
-	return ttl + s.cfg.Leeway
+	return max(ttl, s.cfg.KeepKeys) + s.cfg.Leeway
 }
 
 // verify is [verifier.verify], and refuses tokens of a key that has retired. The key stays in the

@@ -114,6 +114,24 @@ func TestRotate_keepsAKeyForTheLongestTokensItSigned(t *testing.T) {
 	}
 }
 
+// Another process, whose AccessTTL is longer, may have signed with the key.
+func TestRotate_keepsAKeyForOtherProcesses(t *testing.T) {
+	const leeway = 3 * time.Second
+	for name, keep := range map[string]time.Duration{"for longer": 5 * time.Hour, "never less": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			k1 := testKeyFor("EdDSA")
+			b := newAccessBench(t, k1, tokensession.AccessConfig{KeepKeys: keep, Leeway: leeway},
+				tokensession.Config{AccessTTL: time.Hour})
+			require.NoError(t, b.signer.Rotate(testKeyFor("ES256").key, forgeTime))
+			ends := forgeTime.Add(max(keep, time.Hour) + leeway)
+			b.clock.Set(ends.Add(-micro))
+			require.Contains(t, kids(t, b.signer.JWKS()), k1.key.ID())
+			b.clock.Set(ends)
+			require.NotContains(t, kids(t, b.signer.JWKS()), k1.key.ID())
+		})
+	}
+}
+
 // TestRotate_asksNothingOfAnUnhurriedVerifier: one that fetched the JWKS before a rotation, and
 // again at any time between Rotate and signFrom, never meets a token that it cannot verify.
 func TestRotate_asksNothingOfAnUnhurriedVerifier(t *testing.T) {
