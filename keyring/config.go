@@ -97,7 +97,17 @@ func (c Config) withDefaults() (Config, sealer, error) {
 	}
 	c.Secret, c.OldSecrets = nil, nil // the sealer has what is derived from them
 	c.Access.KeepKeys = max(c.Access.KeepKeys, maxAccessTTL+c.Ahead)
-	return c, seals, nil
+	return c, seals, c.validateAccess()
+}
+
+// validateAccess makes a signer that nobody uses, so that a mistake in Access shows before a key is
+// stored.
+func (c Config) validateAccess() error {
+	key, err := tokensession.GenerateKey()
+	if err == nil {
+		_, err = tokensession.NewAccessSigner(key, c.Access)
+	}
+	return err
 }
 
 func (c Config) validate() (sealer, error) {
