@@ -19,11 +19,14 @@ var (
 	indexSource string
 	//go:embed scripts/announce.lua
 	announceSource string
+	//go:embed scripts/addkey.lua
+	addKeySource string
 
 	createScript   = redis.NewScript(createSource)
 	swapScript     = redis.NewScript(swapSource)
 	indexScript    = redis.NewScript(indexSource)
 	announceScript = redis.NewScript(announceSource)
+	addKeyScript   = redis.NewScript(addKeySource)
 )
 
 // What the scripts answer.

@@ -19,6 +19,7 @@
 //	tokensession:session:<session id>   a hash, the session
 //	tokensession:subject:<subject>      a sorted set of the subject's session ids, query-escaped
 //	tokensession:revoked                a sorted set of the sessions revoked in the last 25 hours
+//	tokensession:keys                   a hash, the signing keys of package keyring, sealed
 //
 // The session is the truth, the sorted sets are hints to it. A hint is written before what it hints
 // at, so that a crash between the two leaves a hint too many and never one too few; whoever reads a
@@ -59,8 +60,10 @@ const (
 	defaultKeepExpired = time.Minute
 )
 
-// A Store is a [tokensession.RefreshStore], a [tokensession.RevocationFeed] and a
-// [tokensession.RevocationNotifier]. It needs no sweeping.
+// A Store is a [tokensession.RefreshStore], a [tokensession.RevocationFeed], a
+// [tokensession.RevocationNotifier] and a [keyring.Store]. It needs no sweeping.
+//
+// [keyring.Store]: https://pkg.go.dev/github.com/seed67bc9b7f/tokensession/keyring#Store
 type Store struct {
 	client      redis.UniversalClient
 	prefix      string

@@ -129,8 +129,9 @@ func (s *Store) remedy(f failure) string {
 		return "the server is read-only: open the pool on the primary, with an account that may write"
 	case notAllowed:
 		return fmt.Sprintf("the account may not do that: grant it SELECT, INSERT, UPDATE and DELETE on table %q, "+
-			"and SELECT and UPDATE on table %q, and let another one with CREATE call Migrate",
-			s.table, s.table.String()+"_schema")
+			"and SELECT and UPDATE on table %q, and if signing keys are kept there, "+
+			"SELECT, INSERT, UPDATE and DELETE on table %q, and let another one with CREATE call Migrate",
+			s.table, s.table.String()+"_schema", s.table.String()+"_keys")
 	case noDatabase:
 		return "name an existing database in the DSN"
 	case locked:

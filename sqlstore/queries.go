@@ -31,6 +31,7 @@ type queries struct {
 	revokeSubject                   string // an unfinished statement
 	confirmIDs, confirmSubjects     *confirmation
 	feed                            feedQueries
+	keys                            keyQueries
 	confirmWritable, insertNothing  statement
 	serverTime                      string
 	installed, probe                string
@@ -71,6 +72,7 @@ func newQueries(t tableName) *queries {
 		confirmIDs:      newConfirmation(t, "id", "", read),
 		confirmSubjects: newConfirmation(t, "subject", " AND revoked_at IS NULL", read),
 		feed:            newFeedQueries(t),
+		keys:            newKeyQueries(t),
 
 		confirmWritable: text("UPDATE " + t.quoted("_schema") +
 			" SET oldest = oldest WHERE version = 1"),

@@ -168,6 +168,15 @@ func (s *Store) execMany(ctx context.Context, text string, args []any) (int, err
 		}
 		return n, err
 	}
+	return s.execReadCommitted(ctx, text, args)
+}
+
+// execReadCommitted runs a statement in a transaction of its own, in isolation READ COMMITTED.
+func (s *Store) execReadCommitted(ctx context.Context, text string, args []any) (int, error) {
+	text, args, err := s.sent(text, args)
+	if err != nil {
+		return 0, err
+	}
 	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {
 		return 0, err

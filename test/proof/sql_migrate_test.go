@@ -258,8 +258,8 @@ func TestSQLStore_quotesTheNameOfItsTable(t *testing.T) {
 			usesItsTable(t, server.migrated(t, server.open(t, cfg.FormatDSN()), name))
 		}
 		if server.dialect == sqlstore.PostgreSQL {
-			if n := countSQL(t, db, "SELECT COUNT(*) FROM pg_indexes WHERE schemaname='auth'"); n != 12 {
-				t.Errorf("%d indexes in the schema of two tables, want 12", n)
+			if n := countSQL(t, db, "SELECT COUNT(*) FROM pg_indexes WHERE schemaname='auth'"); n != 16 {
+				t.Errorf("%d indexes in the schema of two tables of each kind, want 16", n)
 			}
 		}
 	})

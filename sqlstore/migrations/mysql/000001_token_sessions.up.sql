@@ -47,4 +47,15 @@ CREATE TABLE IF NOT EXISTS `token_sessions` (
     KEY by_outdated (outdated_at)
 ) ENGINE = InnoDB;
 
+-- The keys that sign access tokens, where package keyring looks after them. Private keys are sealed: they are of no use
+-- without the secret, which is not here. A key has one successor, and one key is the first.
+CREATE TABLE IF NOT EXISTS `token_sessions_keys` (
+    id          VARBINARY(64) NOT NULL PRIMARY KEY, -- the kid in the header of tokens
+    predecessor VARBINARY(64) NOT NULL UNIQUE,      -- the key before it; empty: it is the first one
+    algorithm   VARBINARY(64) NOT NULL,
+    made_at     DATETIME(6)   NOT NULL,
+    sign_from   DATETIME(6)   NOT NULL,             -- when it begins to sign
+    sealed      BLOB          NOT NULL              -- the private key
+) ENGINE = InnoDB;
+
 INSERT IGNORE INTO `token_sessions_schema` (version, oldest) VALUES (1, 1);

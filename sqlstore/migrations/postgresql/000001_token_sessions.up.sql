@@ -46,4 +46,15 @@ CREATE INDEX "token_sessions_sweep" ON "token_sessions" (sweep_at);
 CREATE INDEX "token_sessions_revoked" ON "token_sessions" (revoked_at, id) WHERE revoked_at IS NOT NULL;
 CREATE INDEX "token_sessions_outdated" ON "token_sessions" (outdated_at, id) WHERE outdated_at IS NOT NULL;
 
+-- The keys that sign access tokens, where package keyring looks after them. Private keys are sealed: they are of no use
+-- without the secret, which is not here. A key has one successor, and one key is the first.
+CREATE TABLE IF NOT EXISTS "token_sessions_keys" (
+    id          text        COLLATE "C" NOT NULL PRIMARY KEY, -- the kid in the header of tokens
+    predecessor text        COLLATE "C" NOT NULL UNIQUE,      -- the key before it; empty: it is the first one
+    algorithm   text        COLLATE "C" NOT NULL,
+    made_at     timestamptz NOT NULL,
+    sign_from   timestamptz NOT NULL,                         -- when it begins to sign
+    sealed      bytea       NOT NULL                          -- the private key
+);
+
 INSERT INTO "token_sessions_schema" (version, oldest) VALUES (1, 1);

@@ -50,4 +50,15 @@ CREATE INDEX "token_sessions_outdated" ON "token_sessions" (outdated_at, id) WHE
 CREATE INDEX "token_sessions_oddrevoked" ON "token_sessions" (id) WHERE revoked_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]Z';
 CREATE INDEX "token_sessions_oddoutdated" ON "token_sessions" (id) WHERE outdated_at NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]Z';
 
+-- The keys that sign access tokens, where package keyring looks after them. Private keys are sealed: they are of no use
+-- without the secret, which is not here. A key has one successor, and one key is the first.
+CREATE TABLE IF NOT EXISTS "token_sessions_keys" (
+    id          TEXT NOT NULL PRIMARY KEY, -- the kid in the header of tokens
+    predecessor TEXT NOT NULL UNIQUE,      -- the key before it; empty: it is the first one
+    algorithm   TEXT NOT NULL,
+    made_at     TEXT NOT NULL,
+    sign_from   TEXT NOT NULL,             -- when it begins to sign
+    sealed      BLOB NOT NULL              -- the private key
+);
+
 INSERT INTO "token_sessions_schema" (version, oldest) VALUES (1, 1);
