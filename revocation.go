@@ -202,7 +202,11 @@ func (m *Manager) Session(ctx context.Context, sessionID string) (Session, error
 	if err != nil {
 		return Session{}, err
 	}
-	return rec.Session(), nil
+	s := rec.Session()
+	if s.IdleTTL == 0 || s.IdleTTL > m.cfg.RefreshTTL { // a shorter RefreshTTL holds at once
+		s.IdleTTL = m.cfg.RefreshTTL
+	}
+	return s, nil
 }
 
 // Sessions returns the subject's live sessions, newest login first.

@@ -24,12 +24,13 @@ type Session struct {
 	// Transient: the client keeps its tokens no longer than it runs.
 	Transient bool `json:"transient,omitempty"`
 
-	CreatedAt    time.Time `json:"created_at"`
-	RefreshedAt  time.Time `json:"-"`                       // when its refresh token was made
-	ExpiresAt    time.Time `json:"-"`                       // when it ends unless refreshed
-	MaxExpiresAt time.Time `json:"max_expires_at,omitzero"` // when it ends whatever happens; zero if never
-	RevokedAt    time.Time `json:"revoked_at,omitzero"`     // zero: not revoked
-	RevokeReason Reason    `json:"revoke_reason,omitempty"`
+	CreatedAt    time.Time     `json:"created_at"`
+	RefreshedAt  time.Time     `json:"-"`                       // of the last refresh that made a new refresh token; CreatedAt before the first
+	ExpiresAt    time.Time     `json:"-"`                       // when it ends unless refreshed
+	MaxExpiresAt time.Time     `json:"max_expires_at,omitzero"` // when it ends whatever happens; zero if never
+	IdleTTL      time.Duration `json:"-"`                       // how long it lasts without a refresh
+	RevokedAt    time.Time     `json:"revoked_at,omitzero"`     // zero: not revoked
+	RevokeReason Reason        `json:"revoke_reason,omitempty"`
 }
 
 // Tokens are what a client gets. The access token is sent with each request and verified without

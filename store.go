@@ -230,7 +230,7 @@ func (r Record) Session() Session {
 		Attributes: maps.Clone(r.Attributes), AuthTime: r.AuthTime,
 		AuthMethods: slices.Clone(r.AuthMethods), AuthContext: r.AuthContext,
 		Transient: r.Transient, CreatedAt: r.CreatedAt, RefreshedAt: r.RotatedAt,
-		ExpiresAt: r.ExpiresAt, MaxExpiresAt: r.MaxExpiresAt,
+		ExpiresAt: r.ExpiresAt, MaxExpiresAt: r.MaxExpiresAt, IdleTTL: r.IdleTTL,
 		RevokedAt: r.RevokedAt, RevokeReason: r.RevokeReason,
 	}
 }

@@ -56,6 +56,13 @@ type Config struct {
 	// headers or its connection: it must not read the body. If it is nil, nobody may.
 	MayIntrospect func(*http.Request) bool
 
+	// Refuse is the host's own form of what Require and Handlers.Refuse answer: a page, a redirect to
+	// the login, an error in the form of its API. Retry-After, the challenge and Cache-Control are
+	// set when it is called, and it writes the status and the body. [Status] says which status
+	// belongs to the error. If it is nil, the body is JSON like {"error":"invalid_token"}. The
+	// endpoints under Prefix answer as OAuth has it in any case.
+	Refuse func(http.ResponseWriter, *http.Request, error)
+
 	// OnError is told why a request was refused or failed, for a log. The error contains no token.
 	// The answer never contains the error.
 	OnError func(*http.Request, error)
@@ -121,7 +128,8 @@ func New(m *tokensession.Manager, cfg Config) (*Handlers, error) {
 	access, refresh := cfg.cookies()
 	return &Handlers{
 		gate: gate{
-			verifier: m, access: access, crossOrigin: cfg.CrossOrigin, onError: cfg.OnError,
+			verifier: m, access: access, crossOrigin: cfg.CrossOrigin,
+			onError: cfg.OnError, form: cfg.Refuse,
 		},
 		m: m, cfg: cfg, refresh: refresh,
 	}, nil

@@ -64,36 +64,47 @@ func isVerdict(err error) bool {
 	return false
 }
 
-// accessAnswer says what the error of an access token means.
+// accessAnswer says what the error of an access token means, or one of a host's own handler.
 func accessAnswer(err error) answer {
-	if isVerdict(err) {
+	var scope *scopeError
+	switch {
+	case errors.As(err, &scope):
+		return answer{http.StatusForbidden, "insufficient_scope"}
+	case errors.Is(err, errNoToken):
+		return unauthorized
+	case errors.Is(err, errOtherSession):
+		return answer{http.StatusUnauthorized, "session_changed"}
+	case errors.Is(err, errClient):
+		return answer{http.StatusUnauthorized, "invalid_client"}
+	case errors.Is(err, tokensession.ErrDenied) && isVerdict(err):
+		return answer{http.StatusForbidden, "access_denied"}
+	case isVerdict(err):
 		return unauthorized
 	}
-	return refreshAnswer(err)
+	a := refreshAnswer(err)
+	if a.status == http.StatusInternalServerError && errors.Is(err, tokensession.ErrNotFound) {
+		return answer{http.StatusNotFound, "not_found"}
+	}
+	return a
 }
 
-// Status returns the HTTP status for an error of [Handlers.Login], [Handlers.Logout] or a Manager,
-// or one that [Config.OnError] is told: 503 for ErrUnavailable, where a client should try again,
-// 401 for a verdict about a token and where there is none, 403 for ErrDenied, ErrCrossOrigin and a
+// Status returns the HTTP status for an error of [Handlers.Login], [Handlers.Logout],
+// [Handlers.Access] or a Manager, or one that [Config.Refuse] or [Config.OnError] is told: 503 for
+// ErrUnavailable, where a client should try again, 401 for a verdict about a token, where there is
+// none, and where the request was made in another session, 403 for ErrDenied, ErrCrossOrigin and a
 // missing scope, 404 for ErrNotFound, as of a session's id that Revoke does not know, 400 for
 // ErrBadRequest and ErrInvalidScope, and 500 for what only the program can have caused.
-func Status(err error) int {
-	switch {
-	case errors.Is(err, tokensession.ErrDenied) && isVerdict(err), errors.Is(err, errScope):
-		return http.StatusForbidden
-	case errors.Is(err, errNoToken), errors.Is(err, errClient):
-		return http.StatusUnauthorized
-	}
-	status := accessAnswer(err).status
-	if status == http.StatusInternalServerError && errors.Is(err, tokensession.ErrNotFound) { // and no more than that
-		return http.StatusNotFound
-	}
-	return status
-}
+func Status(err error) int { return accessAnswer(err).status }
 
 // refuse answers an error and tells the host its cause. It writes nothing of the request or the
 // cause.
 func (g *gate) refuse(w http.ResponseWriter, r *http.Request, a answer, cause error) {
+	g.announce(w, r, a, cause)
+	writeError(w, a)
+}
+
+// announce tells the host an error's cause, and sets the headers that belong to its status.
+func (g *gate) announce(w http.ResponseWriter, r *http.Request, a answer, cause error) {
 	g.onError(r, cause)
 	switch a.status {
 	case http.StatusServiceUnavailable:
@@ -103,6 +114,9 @@ func (g *gate) refuse(w http.ResponseWriter, r *http.Request, a answer, cause er
 			w.Header().Set("WWW-Authenticate", `Bearer error="`+a.code+`"`)
 		}
 	}
+}
+
+func writeError(w http.ResponseWriter, a answer) {
 	writeJSON(w, a.status, struct {
 		Error string `json:"error"`
 	}{a.code})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/seed67bc9b7f/tokensession"
@@ -18,6 +19,7 @@ type gate struct {
 	access      cookie                      // has no name where tokens are not in cookies
 	crossOrigin *http.CrossOriginProtection // is asked where a cookie says who it is
 	onError     func(*http.Request, error)
+	form        func(http.ResponseWriter, *http.Request, error) // the host's own; can be nil
 }
 
 // A verifier says what an access token says. A [tokensession.Manager] is one. An error is an answer
@@ -42,19 +44,58 @@ func (g *gate) require(opts []RequireOption) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			access, err := g.admit(r, q)
-			if err != nil {
-				g.refuseAccess(w, r, q, err)
+			switch {
+			case err == nil:
+				r = r.WithContext(NewContext(r.Context(), access))
+			case q.optional && isAnonymous(r, err):
+			default:
+				g.refuseAccess(w, r, err)
 				return
 			}
-			next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), access)))
+			keepPrivate(w.Header())
+			next.ServeHTTP(w, r)
 		})
 	}
 }
 
+// isAnonymous reports whether an error of admit says that nobody is logged in, so that an optional
+// login is none. A request that names its session was made while somebody was: see namedSession.
+func isAnonymous(r *http.Request, err error) bool {
+	over := errors.Is(err, errNoToken) || errors.Is(err, tokensession.ErrRevoked)
+	return over && len(r.Header[namedSession]) == 0
+}
+
+// keepPrivate says that an answer is for this user only. A cache that is told nothing may give one
+// user's answer to the next: a proxy, and the browser itself after a logout and another login. The
+// handler behind can say something else.
+func keepPrivate(h http.Header) {
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "private, no-cache")
+	}
+	const vary = "Cookie, Authorization"
+	if !slices.Contains(h["Vary"], vary) {
+		h.Add("Vary", vary)
+	}
+}
+
+// namedSession is a request's header with the session that it was made in. A page makes a request
+// while alice is logged in. Before the request is sent, or before it is sent again after a refresh,
+// bob logs in in another tab. The cookies are bob's then, and without the header alice's draft
+// would be stored as his. A page cannot compare: only the server sees which session the cookie that
+// came along belongs to.
+const namedSession = "Tokensession-Session"
+
 var (
-	errNoToken = errors.New("sessionhttp: no access token")
-	errScope   = errors.New("sessionhttp: insufficient scope")
+	errNoToken      = errors.New("sessionhttp: no access token")
+	errOtherSession = errors.New("sessionhttp: the request was made in another session")
 )
+
+// A scopeError says which scopes were required of an access token that does not have them all.
+type scopeError struct{ required []string }
+
+func (e *scopeError) Error() string {
+	return "sessionhttp: insufficient scope: required is " + strings.Join(e.required, " ")
+}
 
 func (g *gate) admit(r *http.Request, q requirement) (tokensession.Access, error) {
 	token, err := g.accessToken(r)
@@ -70,9 +111,14 @@ func (g *gate) admit(r *http.Request, q requirement) (tokensession.Access, error
 	if err != nil {
 		return tokensession.Access{}, err
 	}
+	for _, id := range r.Header[namedSession] {
+		if id != access.SessionID {
+			return tokensession.Access{}, errOtherSession
+		}
+	}
 	for _, name := range q.scope {
 		if !hasScope(access.Scope, name) {
-			return tokensession.Access{}, errScope
+			return tokensession.Access{}, &scopeError{q.scope}
 		}
 	}
 	return access, nil
@@ -115,20 +161,37 @@ func asUnsafe(r *http.Request) *http.Request {
 	return r
 }
 
-func (g *gate) refuseAccess(w http.ResponseWriter, r *http.Request, q requirement, err error) {
+// refuseAccess answers a request that was not let in, or an error of a host's own handler. The host
+// may have a form of its own for it.
+func (g *gate) refuseAccess(w http.ResponseWriter, r *http.Request, err error) {
+	a := g.challenge(w, r, err)
+	if g.form != nil {
+		g.form(w, r, err)
+		return
+	}
+	writeError(w, a)
+}
+
+// challenge tells the host the error of an access token, sets the headers that belong to it, and
+// returns what to answer.
+func (g *gate) challenge(w http.ResponseWriter, r *http.Request, err error) answer {
 	neverStored(w)
-	a := accessAnswer(err)
+	var scope *scopeError
+	challenge := ""
 	switch {
 	case errors.Is(err, errNoToken):
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		a = unauthorized
+		challenge = "Bearer"
 	case errors.Is(err, ErrBadRequest):
-		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_request"`)
-	case errors.Is(err, errScope):
-		a = answer{http.StatusForbidden, "insufficient_scope"}
-		w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope", scope="`+strings.Join(q.scope, " ")+`"`)
+		challenge = `Bearer error="invalid_request"`
+	case errors.As(err, &scope):
+		challenge = `Bearer error="insufficient_scope", scope="` + strings.Join(scope.required, " ") + `"`
 	}
-	g.refuse(w, r, a, err)
+	if challenge != "" {
+		w.Header().Set("WWW-Authenticate", challenge)
+	}
+	a := accessAnswer(err)
+	g.announce(w, r, a, err)
+	return a
 }
 
 // hasScheme reports whether an Authorization header is of that scheme, whose name is in any case.

@@ -1,13 +1,18 @@
 package sessionhttp
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
 
 // A RequireOption is an option of [Handlers.Require].
 type RequireOption func(*requirement)
 
 type requirement struct {
-	scope []string
-	live  bool
+	scope    []string
+	live     bool
+	optional bool
 }
 
 // Scope requires that the access token has all of these scopes. Without, the answer is 403 (RFC
@@ -23,6 +28,14 @@ func Live() RequireOption {
 	return func(q *requirement) { q.live = true }
 }
 
+// Optional lets requests through where nobody is logged in: those that bring no access token, and
+// those of a session that is over. [FromContext] says which it is. An access token that has only run
+// out is refused with 401 also here, because the client is to refresh, and to see the page as the
+// user that it is.
+func Optional() RequireOption {
+	return func(q *requirement) { q.optional = true }
+}
+
 // Require returns a middleware that lets only requests with a valid access token through, to a
 // handler where [FromContext] gives what the token says. It has the shape that routers take, as in
 // router.Use(handlers.Require()), and with net/http alone it is handlers.Require()(next).
@@ -33,7 +46,34 @@ func Live() RequireOption {
 //
 // Other requests are answered with 401 and a challenge, which is a bare one if there is no token.
 // The answer is 400 for two tokens, 403 for a missing scope and for another origin, and 503 with
-// Retry-After if Live could not tell. Require never touches cookies.
+// Retry-After if Live could not tell. [Config.Refuse] can give all these another form. Require never
+// touches cookies.
+//
+// A request with the header Tokensession-Session says in which session it was made: the script of
+// [Handlers.Script] sends it. If the token is another session's, because somebody else has logged in
+// in the browser in the meantime, the answer is 401 with the error session_changed.
+//
+// What is let through gets the headers Cache-Control: private, no-cache, and Vary: Cookie,
+// Authorization, so that no cache gives one user's answer to another. The handler may set others.
 func (h *Handlers) Require(opts ...RequireOption) func(http.Handler) http.Handler {
 	return h.require(opts)
+}
+
+// Access is for handlers that are not behind [Handlers.Require]: it returns what the request's
+// access token says, or the error that Require would have refused the request with. [Handlers.Refuse]
+// answers that error. Behind Require it is [FromContext], and so it is in a unit test with
+// [NewContext].
+func (h *Handlers) Access(r *http.Request) (tokensession.Access, error) {
+	if access, ok := FromContext(r.Context()); ok {
+		return access, nil
+	}
+	return h.admit(r, requirement{})
+}
+
+// Refuse answers an error as [Handlers.Require] does, with its status, its challenge, Retry-After,
+// and the form of [Config.Refuse] if there is one. It is for a host's own handlers: for errors of
+// [Handlers.Access], [Handlers.Login], [Handlers.Logout] and a Manager. The answer says nothing of
+// the error but its kind; [Config.OnError] is told the whole.
+func (h *Handlers) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	h.refuseAccess(w, r, err)
 }

@@ -2,6 +2,8 @@ package sessionhttp_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -232,31 +234,211 @@ func TestRequire_keepsWhatElseIsInTheContext(t *testing.T) {
 	require.Equal(t, http.StatusOK, answer.StatusCode)
 }
 
-func TestSession_refusesWhoHasNone(t *testing.T) {
+func TestRequire_keepsAnswersFromOtherUsersCaches(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Cookies: true})
 	tokens := s.start()
-	get := func(edit ...func(*http.Request)) *http.Response {
-		r := httptest.NewRequest(http.MethodGet, "/auth/session", nil)
-		for _, e := range edit {
-			e(r)
-		}
-		return s.do(r)
+	public := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "public, max-age=60")
+		w.Header().Del("Vary")
+	})
+	set := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "no-store")
+			w.Header().Set("Vary", "Accept-Encoding")
+			next.ServeHTTP(w, r)
+		})
 	}
-	answer := get()
-	require.Equal(t, "Bearer", answer.Header.Get("WWW-Authenticate"))
-	requireError(t, answer, http.StatusUnauthorized, "invalid_token")
-	requireError(t, get(bearer(tokens.AccessToken), func(r *http.Request) { r.Method = http.MethodPost }), http.StatusMethodNotAllowed, "invalid_request")
-	require.Equal(t, http.StatusOK, get(bearer(tokens.AccessToken)).StatusCode)
-	s.store.Down()
-	requireError(t, get(bearer(tokens.AccessToken)), http.StatusServiceUnavailable, "temporarily_unavailable")
-	s.store.Clear()
-	other := s.other()
-	require.NoError(t, other.Revoke(ctx, tokens.Session.ID))
-	requireError(t, get(bearer(tokens.AccessToken)), http.StatusUnauthorized, "invalid_token")
+	guarded, optional := s.h.Require(), s.h.Require(sessionhttp.Optional())
+	const both = "Cookie, Authorization"
+	for name, c := range map[string]struct {
+		handler http.Handler
+		token   string
+		control string
+		vary    []string
+	}{
+		"by default":          {guarded(whoami), tokens.AccessToken, "private, no-cache", []string{both}},
+		"two Requires":        {guarded(guarded(whoami)), tokens.AccessToken, "private, no-cache", []string{both}},
+		"nobody":              {optional(http.NotFoundHandler()), "", "private, no-cache", []string{both}},
+		"the handler's":       {guarded(public), tokens.AccessToken, "public, max-age=60", nil},
+		"a middleware before": {set(guarded(whoami)), tokens.AccessToken, "no-store", []string{"Accept-Encoding", both}},
+		"a refusal":           {guarded(whoami), "garbage", "no-store", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			if c.token != "" {
+				bearer(c.token)(r)
+			}
+			w := httptest.NewRecorder()
+			c.handler.ServeHTTP(w, r)
+			require.Equal(t, c.control, w.Header().Get("Cache-Control"))
+			require.Equal(t, c.vary, w.Header()["Vary"])
+		})
+	}
 }
 
-func TestSession_thatNeverEndsSaysNoEnd(t *testing.T) {
-	s := newSiteOf(t, sessionhttp.Config{Cookies: true}, tokensession.Config{MaxLifetime: tokensession.Unlimited})
-	cookies := s.login()
-	require.NotContains(t, jsonOf(t, s.post("/auth/token", nil, withCookies(cookies, refreshCookie))), "session_ends_in")
+// Alice's page makes a request. When it is sent, bob has logged in.
+func TestRequire_refusesWhatWasMadeInAnotherSession(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	s.protect()
+	s.mux.Handle("/optional", s.h.Require(sessionhttp.Optional())(anyone))
+	alice, err := s.m.Start(ctx, "alice")
+	require.NoError(t, err)
+	bob, err := s.m.Start(ctx, "bob")
+	require.NoError(t, err)
+	named := func(tokens tokensession.Tokens) func(*http.Request) {
+		return header("Tokensession-Session", tokens.Session.ID)
+	}
+	cookie := func(tokens tokensession.Tokens) func(*http.Request) {
+		return header("Cookie", "__Host-access="+tokens.AccessToken)
+	}
+	requireChanged := func(answer *http.Response) {
+		t.Helper()
+		require.Equal(t, `Bearer error="session_changed"`, answer.Header.Get("WWW-Authenticate"))
+		requireError(t, answer, http.StatusUnauthorized, "session_changed")
+		require.Equal(t, http.StatusUnauthorized, sessionhttp.Status(s.causes[len(s.causes)-1]))
+	}
+	require.Equal(t, http.StatusOK, s.call(cookie(alice), named(alice)).StatusCode)
+	requireChanged(s.call(cookie(bob), named(alice)))
+	requireChanged(s.call(bearer(bob.AccessToken), named(alice)))
+	requireChanged(s.call(cookie(bob), named(bob), named(alice)))
+	requireChanged(s.call(cookie(bob), header("Tokensession-Session", "")))
+	onOptional := func(r *http.Request) { r.URL.Path = "/optional" }
+	requireChanged(s.call(cookie(bob), named(alice), onOptional))
+	require.Equal(t, http.StatusUnauthorized, s.call(named(alice), onOptional).StatusCode, "logged out meanwhile")
+	s.clock.Advance(time.Hour)
+	answer := s.call(cookie(alice), named(alice))
+	require.Equal(t, `Bearer error="invalid_token"`, answer.Header.Get("WWW-Authenticate"), "a refresh helps")
+}
+
+// anyone is a resource that says who is logged in, or that nobody is.
+var anyone = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	access, ok := sessionhttp.FromContext(r.Context())
+	if !ok {
+		access.Subject = "nobody"
+	}
+	_, _ = w.Write([]byte(access.Subject))
+})
+
+func TestRequire_optional(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	s.mux.Handle("/api", s.h.Require(sessionhttp.Optional(), sessionhttp.Scope("read"))(anyone))
+	s.grant.Scope = "read"
+	good, over, old := s.start(), s.start(), s.start()
+	require.NoError(t, s.m.Revoke(ctx, over.Session.ID))
+	s.grant.Scope = ""
+	weak := s.start()
+	cookie := func(token string) func(*http.Request) { return header("Cookie", "__Host-access="+token) }
+	for name, c := range map[string]struct {
+		edit   func(*http.Request)
+		status int
+		who    string
+	}{
+		"nothing":                 {func(*http.Request) {}, 200, "nobody"},
+		"somebody":                {bearer(good.AccessToken), 200, "alice"},
+		"somebody, in a cookie":   {cookie(good.AccessToken), 200, "alice"},
+		"a session that is over":  {cookie(over.AccessToken), 200, "nobody"},
+		"a token that is no good": {cookie("garbage"), 401, ""},
+		"a scope that is missing": {cookie(weak.AccessToken), 403, ""},
+		"two tokens": {func(r *http.Request) {
+			cookie(good.AccessToken)(r)
+			bearer(good.AccessToken)(r)
+		}, 400, ""},
+		"another site's POST": {func(r *http.Request) {
+			cookie(good.AccessToken)(r)
+			header("Sec-Fetch-Site", "cross-site")(r)
+			r.Method = http.MethodPost
+		}, 403, ""},
+	} {
+		answer := s.call(c.edit)
+		require.Equal(t, c.status, answer.StatusCode, name)
+		if c.status == http.StatusOK {
+			require.Equal(t, c.who, bodyOf(t, answer), name)
+		}
+	}
+	told := len(s.causes)
+	s.call()
+	require.Len(t, s.causes, told, "an anonymous visitor is no error")
+	s.clock.Advance(time.Hour)
+	require.Equal(t, http.StatusUnauthorized, s.call(cookie(old.AccessToken)).StatusCode, "the client has to refresh")
+}
+
+func TestAccess_isForHandlersWithoutRequire(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	s.mux.HandleFunc("/api", func(w http.ResponseWriter, r *http.Request) {
+		access, err := s.h.Access(r)
+		if err != nil {
+			s.h.Refuse(w, r, err)
+			return
+		}
+		_, _ = w.Write([]byte(access.Subject))
+	})
+	require.Equal(t, "alice", bodyOf(t, s.call(bearer(s.start().AccessToken))))
+	answer := s.call()
+	require.Equal(t, "Bearer", answer.Header.Get("WWW-Authenticate"))
+	requireError(t, answer, http.StatusUnauthorized, "invalid_token")
+	answer = s.call(header("Cookie", "__Host-access="+s.start().AccessToken), header("Tokensession-Session", "x"))
+	requireError(t, answer, http.StatusUnauthorized, "session_changed")
+
+	inTest := sessionhttp.NewContext(ctx, tokensession.Access{Subject: "bob"})
+	access, err := s.h.Access(httptest.NewRequestWithContext(inTest, http.MethodGet, "/", nil))
+	require.NoError(t, err)
+	require.Equal(t, "bob", access.Subject)
+}
+
+func TestRefuse_saysWhatKindOfErrorItIs(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	for _, c := range []struct {
+		err     error
+		status  int
+		code    string
+		headers map[string]string
+	}{
+		{tokensession.ErrUnavailable, 503, "temporarily_unavailable", map[string]string{"Retry-After": "1"}},
+		{tokensession.ErrRevoked, 401, "invalid_token", map[string]string{"WWW-Authenticate": `Bearer error="invalid_token"`}},
+		{tokensession.ErrDenied, 403, "access_denied", nil},
+		{tokensession.ErrNotFound, 404, "not_found", nil},
+		{sessionhttp.ErrCrossOrigin, 403, "access_denied", nil},
+		{sessionhttp.ErrBadRequest, 400, "invalid_request", nil},
+		{errors.New("secret"), 500, "server_error", nil},
+	} {
+		w := httptest.NewRecorder()
+		s.h.Refuse(w, httptest.NewRequest(http.MethodGet, "/", nil), fmt.Errorf("secret: %w", c.err))
+		for name, value := range c.headers {
+			require.Equal(t, value, w.Header().Get(name), c.err)
+		}
+		requireError(t, w.Result(), c.status, c.code)
+		require.Equal(t, c.status, sessionhttp.Status(c.err))
+		require.ErrorIs(t, s.causes[len(s.causes)-1], c.err, "the host is told")
+	}
+}
+
+// The host redirects pages to its login, and the headers of the refusal are there.
+func TestConfigRefuse_isTheHostsForm(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true, Refuse: func(w http.ResponseWriter, r *http.Request, err error) {
+		if sessionhttp.Status(err) != http.StatusUnauthorized {
+			http.Error(w, "later", sessionhttp.Status(err))
+			return
+		}
+		http.Redirect(w, r, "/login", http.StatusSeeOther)
+	}})
+	s.protect(sessionhttp.Live())
+	answer := s.call()
+	require.Equal(t, http.StatusSeeOther, answer.StatusCode)
+	require.Equal(t, "/login", answer.Header.Get("Location"))
+	require.Equal(t, "Bearer", answer.Header.Get("WWW-Authenticate"))
+	require.Equal(t, "no-store", answer.Header.Get("Cache-Control"))
+	require.ErrorContains(t, s.causes[0], "no access token")
+
+	tokens := s.start()
+	s.store.Down()
+	answer = s.call(bearer(tokens.AccessToken))
+	require.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
+	require.Equal(t, "1", answer.Header.Get("Retry-After"))
+	require.Equal(t, "later\n", bodyOf(t, answer))
+	s.store.Clear()
+
+	// What clients of the endpoints get is not the host's.
+	r := httptest.NewRequest(http.MethodGet, "/auth/session", nil)
+	header("Cookie", "__Host-access=garbage")(r)
+	requireError(t, s.do(r), http.StatusUnauthorized, "invalid_token")
 }

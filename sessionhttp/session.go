@@ -10,16 +10,23 @@ import (
 
 // Session tells a client of its session: subject, session_id, scope, and in seconds from now
 // expires_in of the access token, refresh_expires_in and, if it has one, session_ends_in. It is a
-// GET that the access token lets in as for [Handlers.Require], and reads the store once.
-// [Handlers.Token] answers the same to a refresh with cookies.
+// GET that the access token lets in as for [Handlers.Require], and reads the store once. A browser
+// that has none of our cookies gets 200 and null: nobody is logged in.
+//
+// The times are those of the access token that is presented. So the answer does not change when the
+// session is refreshed, and somebody who has a copy of the token does not learn when that happens.
 func (h *Handlers) Session(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
 	if !h.onlyGET(w, r) {
 		return
 	}
 	access, err := h.admit(r, requirement{})
+	if errors.Is(err, errNoToken) && !h.mayRefresh(r) {
+		writeJSON(w, http.StatusOK, nil)
+		return
+	}
 	if err != nil {
-		h.refuseAccess(w, r, requirement{}, err)
+		writeError(w, h.challenge(w, r, err))
 		return
 	}
 	session, err := h.m.Session(r.Context(), access.SessionID)
@@ -27,10 +34,20 @@ func (h *Handlers) Session(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, tokensession.ErrNotFound),
 		err == nil && !(session.RevokedAt.IsZero() && h.m.Now().Before(session.ExpiresAt)):
 		err = fmt.Errorf("%w: session %s is over", tokensession.ErrRevoked, access.SessionID)
-		h.refuseAccess(w, r, requirement{}, err)
+		writeError(w, h.challenge(w, r, err))
 	case err != nil:
-		h.refuseAccess(w, r, requirement{}, err)
+		writeError(w, h.challenge(w, r, err))
 	default:
+		session.ExpiresAt = access.IssuedAt.Add(session.IdleTTL)
+		if end := session.MaxExpiresAt; !end.IsZero() && end.Before(session.ExpiresAt) {
+			session.ExpiresAt = end
+		}
 		writeJSON(w, http.StatusOK, h.describe(session, access.ExpiresAt, access.Scope))
 	}
+}
+
+// mayRefresh reports whether a request brings a refresh cookie, or what could be one.
+func (h *Handlers) mayRefresh(r *http.Request) bool {
+	cookie, err := h.refresh.read(r)
+	return err != nil || cookie != ""
 }
