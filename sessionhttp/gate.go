@@ -46,6 +46,9 @@ func (g *gate) require(opts []RequireOption) func(http.Handler) http.Handler {
 			access, err := g.admit(r, q)
 			switch {
 			case err == nil:
+				if len(r.Header["Authorization"]) == 0 { // a browser's script is to know whose request it was
+					w.Header().Set(namedSession, access.SessionID)
+				}
 				r = r.WithContext(NewContext(r.Context(), access))
 			case q.optional && isAnonymous(r, err):
 			default:
@@ -82,7 +85,8 @@ func keepPrivate(h http.Header) {
 // while alice is logged in. Before the request is sent, or before it is sent again after a refresh,
 // bob logs in in another tab. The cookies are bob's then, and without the header alice's draft
 // would be stored as his. A page cannot compare: only the server sees which session the cookie that
-// came along belongs to.
+// came along belongs to. In an answer, the header tells the page the session, so that a page that has
+// never asked knows which one to name.
 const namedSession = "Tokensession-Session"
 
 var (

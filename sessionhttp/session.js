@@ -1,51 +1,69 @@
-// The browser's side of a session whose tokens are in cookies that no script can read. An ES module without
-// dependencies, served beside the endpoints that it calls (token, logout and session):
+// The browser's side of a session whose tokens are in cookies that no script can read. An ES module
+// without dependencies, served beside the endpoints that it calls (token, logout and session):
 //
 //     import { session } from "/auth/session.js";
 //
-//     session.addEventListener("end", (e) => showLogin(e.detail.reason));
+//     session.addEventListener("end", () => location.assign("/login"));
 //     const who = await session.info();                // null if nobody is logged in
 //     const notes = await session.fetch("/api/notes"); // as fetch, but that it refreshes
 //
 // Methods
 //
-//     fetch(input, init)  As fetch. When the answer is 401, or would be because the access token has run out, it
-//                         refreshes and sends the request again: once, or twice if the first time it was another tab
-//                         that had refreshed, and that did not help. A body that is a ReadableStream cannot be sent
-//                         again: then the caller gets the 401, and may. Requests to other origins go as they are.
+//     fetch(input, init)  As fetch. When the answer is 401, or would be because the access token has
+//                         run out, it refreshes and sends the request again: once, or twice if the
+//                         first time it was another tab that had refreshed, and that did not help. A
+//                         body that is a ReadableStream cannot be sent again: then the caller gets
+//                         the 401, and may. Requests to other origins go as they are.
 //     info()              Who is logged in, and until when; null if nobody is.
 //     refresh()           Refreshes now, and returns what info does.
-//     login(send)         Calls send, which makes the host's login request and returns its response, while no tab
-//                         refreshes. It cancels what earlier refreshes have left, so that no late answer about an old
-//                         session undoes the login; but for one that a page has left which went away while it was
-//                         refreshing. Then it calls info, but does not fail if that does. The others wait for 30 seconds
-//                         at most; this tab's fetch does not refresh meanwhile, but returns the 401. Do not call refresh
-//                         or logout in send.
+//     login(send)         Calls send, which makes the host's login request and returns its response,
+//                         while no tab refreshes. It cancels what earlier refreshes have left, so
+//                         that no late answer about an old session undoes the login; but for one that
+//                         a page has left which went away while it was refreshing. Then it calls
+//                         info, but does not fail if that does. The others wait for 30 seconds at
+//                         most; this tab's fetch does not refresh meanwhile, but returns the 401. Do
+//                         not call refresh or logout in send.
 //     logout()            Ends the session and clears the cookies.
 //
-// An info is {subject, session_id, scope, expires_at, refresh_expires_at, session_ends_at}: when the access token has
-// to be refreshed, when the session ends unless it is, and when it ends whatever happens (if ever), in milliseconds of
-// this device's clock, as Date.now() has them.
+// An info is {subject, session_id, scope, expires_at, refresh_expires_at, session_ends_at}: when the
+// access token has to be refreshed, when the session ends unless it is, and when it ends whatever
+// happens (if ever), in milliseconds of this device's clock, as Date.now() has them.
 //
 // Events, each in every tab of the origin
 //
 //     update   There is news of the session: a login, a refresh. detail is the info.
-//     warning  The session is about to end. detail is {ends_at, extendable}; if it is extendable, refresh() helps.
-//              session.warnBefore says how many milliseconds before: five minutes, unless it is set.
-//     end      Nobody is logged in any more; once. detail.reason is "logout"; "ended" if the server says that the
-//              session is over; or "none" if this page did not know of one.
+//     warning  The session is about to end. detail is {ends_at, extendable}; if it is extendable,
+//              refresh() helps. session.warnBefore says how many milliseconds before: five minutes,
+//              unless it is set.
+//     end      A login that this page knew of is over; once. detail.reason is "logout", or "ended"
+//              if the server says so. A page that asks and learns that nobody is logged in has no
+//              event, but the answer. There are two pages that may not have known: one that hears of
+//              a logout in another tab, and one that comes back by the browser's Back and finds
+//              nobody logged in.
+//
+// Whose request it is
+//
+// A request belongs to the session that this page knew of when it was made. If somebody else logs in
+// in another tab before it is sent, or before it is sent again after a refresh, it is not sent as
+// theirs: fetch rejects with a SessionChangedError, or returns the 401. What a page cannot know is
+// compared by the server: each request names its session in the header Tokensession-Session. A page
+// that was made for one user and sends in the background what that user wrote calls info() first.
 //
 // What ends a login
 //
-// Only the server's verdict does: 400 and invalid_grant, twice, for a login may have changed the cookies while the first
-// request was under way. Whatever else goes wrong with a refresh (no network, no answer in time, 503, another 5xx) is
-// tried again with the same cookie for some seconds, while the server still takes a refresh whose answer got lost for
-// the same one. Then the call rejects with an UnavailableError and everybody is as logged in as before. The caller
-// tries again later. An answer that comes after all still brings the cookies, and an update.
+// Only the server's verdict does: 400 and invalid_grant, twice, for a login may have changed the
+// cookies while the first request was under way. Whatever else goes wrong with a refresh (no network,
+// no answer in time, 503, another 5xx) is tried again with the same cookie for some seconds, while
+// the server still takes a refresh whose answer got lost for the same one. Then the call rejects with
+// an UnavailableError and everybody is as logged in as before. The caller tries again later. An
+// answer that comes after all still brings the cookies, and an update.
 //
-// One refresh serves all tabs, by navigator.locks and a BroadcastChannel. Where these are missing, or a tab that the
-// browser has frozen keeps the lock for 45 seconds, tabs refresh at the same time, which the server's grace period makes
-// harmless, unless a request is stuck for longer than that. Nothing is kept in any storage.
+// A 401 that a refresh does not cure is handed on for 30 seconds, without another refresh.
+//
+// One refresh serves all tabs, by navigator.locks and a BroadcastChannel. Where these are missing, or
+// a tab that the browser has frozen keeps the lock for 45 seconds, tabs refresh at the same time,
+// which the server's grace period makes harmless, unless a request is stuck for longer than that.
+// Nothing is kept in any storage.
 
 const second = 1000;
 const patience = 8 * second; // for the last attempt to begin: the grace period, 10 s by default, with room to spare
@@ -55,6 +73,8 @@ const margin = 2 * second; // of the access token's life that is not used
 const longestLogin = 30 * second; // that others wait for
 const longestTurn = 45 * second; // of other tabs', that one waits for
 const settling = 50; // for a message to reach the other tabs before the lock does
+const vainPause = 30 * second; // after a refresh that has not helped, as in Go's sessionclient
+const sessionHeader = "Tokensession-Session"; // names the session that a request was made in
 
 const posting = { method: "POST", credentials: "same-origin", cache: "no-store", redirect: "error" };
 
@@ -66,6 +86,11 @@ export class UnavailableError extends Error {
 	transient = true; // whether trying again at once may help
 	retryAfter = 0; // in milliseconds, if the server says
 	status = 0; // what the server answered, if it did
+}
+
+/** What fetch and logout reject with if somebody else is logged in now, and the request was not sent as theirs. */
+export class SessionChangedError extends Error {
+	name = "SessionChangedError";
 }
 
 /** The session of the endpoints beside a URL. Pages use the one that is exported as session. */
@@ -80,6 +105,9 @@ export class Session extends EventTarget {
 	#channel;
 
 	#info; // undefined: not known yet; null: nobody is logged in
+	#id; // of the session, where an answer has told no more than that
+	#knew = false; // whether there was a session, of which no end was raised yet
+	#vain = new Map(); // by kind of request: for how long a refresh has not helped
 	#changes = 0; // counts logins and ends
 	#changed = 0; // when the last one was
 	#turn = 0; // counts refreshes, logins and logouts in all tabs
@@ -88,6 +116,7 @@ export class Session extends EventTarget {
 	#loggingIn = false; // whether this tab has the lock for a login, which must not wait for a refresh
 	#calling; // the endpoint that this tab is at, to refresh or to log out
 	#attempts = new Set(); // the requests to it that are under way, also those of calls that were given up
+	#left = false; // whether the page has gone away, perhaps into the back-forward cache
 	#warned = 0; // which end there was a warning of
 	#timer;
 
@@ -103,50 +132,115 @@ export class Session extends EventTarget {
 		} catch {} // an old browser has none, and one that is told to store nothing for a site may deny it
 		// Timers stand still while a device sleeps, and a page that comes out of the back-forward cache has heard nothing.
 		globalThis.document?.addEventListener("visibilitychange", () => this.#watch());
-		globalThis.addEventListener?.("pageshow", (e) => e.persisted && this.#info && this.info().catch(() => {}));
+		globalThis.addEventListener?.("pageshow", (e) => e.persisted && this.#return());
 		globalThis.addEventListener?.("pagehide", () => this.#leave());
 	}
 
 	async fetch(input, init) {
-		let request = new Request(input, init);
+		const request = new Request(input, init);
 		if (new URL(request.url).origin !== this.#base.origin) return fetch(request);
-		const replayable = !(init?.body instanceof ReadableStream);
+		const owner = { id: this.#info === undefined ? this.#id : (this.#info?.session_id ?? null), changes: this.#changes };
+		if (owner.id) request.headers.set(sessionHeader, owner.id);
+		return this.#send(request, !(init?.body instanceof ReadableStream), owner);
+	}
+
+	// Sends a request, which is sent again after a refresh if it is replayable. The owner is the session
+	// that it was made in; the question who is logged in has none.
+	async #send(request, replayable, owner) {
 		let spare = 2; // the second one is for when it was another tab that refreshed, and that did not help
 		if (this.#info && !this.#loggingIn && Date.now() > this.#info.expires_at - margin) {
 			await unlessAborted(request.signal, this.#recover(this.#turn)).catch((err) => {
 				if (request.signal.aborted || Date.now() > (this.#info?.expires_at ?? 0)) throw err;
 			});
 			if (this.#info === null) spare = 0;
+			else if (!this.#owns(owner)) throw new SessionChangedError("somebody else has logged in");
 		}
+		const kind = owner ? "call" : "question";
+		let refreshed = false;
 		for (;;) {
-			const turn = this.#turn;
+			const { turn, changes } = { turn: this.#turn, changes: this.#changes };
 			const again = replayable && spare > 0 ? request.clone() : null;
 			const response = await fetch(request);
-			if (response.status !== 401 || spare === 0 || this.#loggingIn) return response;
+			if (changes === this.#changes) this.#note(response);
+			if (response.status !== 401) return response;
+			if (refreshed) this.#tell({ kind: "vain", of: kind });
+			if (spare === 0 || this.#loggingIn || !this.#owns(owner)) return response;
+			const error = challengeOf(response);
+			if (error === "session_changed") this.info().catch(() => {}); // a login without this script: who is it?
+			if (error !== "invalid_token" || this.#vain.get(kind)?.() < vainPause) return response;
+			const nobody = this.#info === null;
 			const here = await unlessAborted(request.signal, this.#recover(turn));
-			if (this.#info === null || !again) return response;
+			if (nobody && this.#info === null) this.#tell({ kind: "vain", of: kind });
+			if (this.#info === null || !again || !this.#owns(owner)) return response;
 			response.body?.cancel().catch(() => {});
 			request = again;
+			if (owner && this.#info) request.headers.set(sessionHeader, this.#info.session_id);
+			refreshed = here;
 			spare = here ? 0 : spare - 1;
 		}
+	}
+
+	// An answer to one of this page's requests names the session that it was made in. That is news for a
+	// page that has never asked, and for one that took nobody to be logged in.
+	#note(response) {
+		const id = response.headers.get(sessionHeader);
+		if (!id || this.#info) return;
+		if (this.#info === null) {
+			this.info().catch(() => {});
+			return;
+		}
+		this.#id = id;
+		this.#knew = true;
+	}
+
+	// Whether a request may still be sent, as far as this page knows: nobody else has logged in since it
+	// was made.
+	#owns(owner) {
+		if (!owner) return true;
+		if (owner.changes !== this.#changes) return false;
+		return !this.#info || owner.id === undefined || owner.id === this.#info.session_id;
 	}
 
 	async info() {
 		const asked = Math.max(Date.now(), this.#changed); // after what this tab has heard of, though it be the same millisecond
 		const changes = this.#changes;
-		const response = await this.fetch(this.#url("session"), { cache: "no-store" }).catch((err) => {
+		const question = new Request(this.#url("session"), { cache: "no-store" });
+		const response = await this.#send(question, true).catch((err) => {
 			throw err instanceof UnavailableError ? err : unavailable(null, err);
 		});
+		const body = response.ok ? await response.json().catch(() => undefined) : undefined;
 		const old = this.#changes !== changes; // the answer may be of before
 		if (this.#info === null && (old || response.status === 401)) return null;
 		if (old) return this.info();
-		const body = await response.json().catch(() => null);
-		if (!response.ok || !isInfo(body)) throw unavailable(response);
+		if (body === null) return this.#nobody();
+		if (!isInfo(body)) throw unavailable(response);
 		const news = this.#info?.session_id !== body.session_id;
 		const message = { kind: "seen", info: dated(body) };
 		if (news) this.#channel?.postMessage({ ...message, asked });
 		this.#hear(message);
 		return this.#info;
+	}
+
+	// The server has got no cookie of ours. That answers a page that only asks. For a page that knew of a
+	// login it is no verdict, so it asks for one.
+	async #nobody() {
+		if (!this.#knew) return (this.#info = null);
+		await this.#recover(this.#turn);
+		return this.#info === undefined ? this.info() : this.#info;
+	}
+
+	// The page has come back out of the back-forward cache. There it has heard nothing, and it shows what
+	// it showed before, though it may be after a logout. So it asks until it gets an answer.
+	async #return() {
+		this.#left = false;
+		if (this.#info === undefined) this.#knew = true; // it may have
+		for (let pause = second; this.#info !== null && !this.#left; pause = Math.min(2 * pause, 60 * second)) {
+			try {
+				return await this.info();
+			} catch {
+				await sleep(pause);
+			}
+		}
 	}
 
 	async refresh() {
@@ -172,8 +266,17 @@ export class Session extends EventTarget {
 	}
 
 	async logout() {
+		const id = this.#info?.session_id;
+		const send = () => this.#persist("logout", (body) => body !== null, id && { [sessionHeader]: id });
 		await this.#alone(async () => {
-			await this.#persist("logout", (body) => body !== null);
+			try {
+				await send();
+			} catch (err) {
+				if (err instanceof SessionChangedError) this.#info = undefined; // it was somebody else's
+				if (err.status !== 401) throw err;
+				// The server could not tell which session the cookies are of. With new ones it can.
+				if (await this.#persist("token", isInfo)) await send();
+			}
 			this.#tell({ kind: "ended", reason: "logout" });
 		});
 	}
@@ -242,7 +345,7 @@ export class Session extends EventTarget {
 	//
 	// What remains: the answer to the one that was applied takes longer than the grace period, and another is delivered
 	// meanwhile; or one is delivered although it was cancelled, for it had left the browser.
-	async #persist(endpoint, good) {
+	async #persist(endpoint, good, headers) {
 		this.#supersede();
 		const last = Date.now() + patience;
 		let inDoubt = false; // an attempt may have been applied
@@ -252,7 +355,7 @@ export class Session extends EventTarget {
 		this.#calling = endpoint;
 		try {
 			for (let pause = 250; ; pause *= 2) {
-				const newest = this.#post(endpoint, good).then((done) => (settle({ done }), settled), (err) => ({ err }));
+				const newest = this.#post(endpoint, good, headers).then((done) => (settle({ done }), settled), (err) => ({ err }));
 				const silence = sleep(slow).then(bodies).then(() => ({ err: unavailable() }));
 				const { done, err } = await Promise.race([settled, newest, silence]);
 				if (!err) return done;
@@ -271,13 +374,13 @@ export class Session extends EventTarget {
 	}
 
 	// Sends one attempt, and resolves as persist does.
-	async #post(endpoint, good) {
+	async #post(endpoint, good, headers) {
 		const cancel = new AbortController();
 		const attempt = { began: Math.max(Date.now(), this.#changed), cancel, body: undefined };
 		this.#attempts.add(attempt);
 		let response, answered, text;
 		try {
-			response = await fetch(this.#url(endpoint), { ...posting, signal: cancel.signal });
+			response = await fetch(this.#url(endpoint), { ...posting, headers, signal: cancel.signal });
 			answered = Date.now();
 			attempt.body = Promise.race([response.text(), sleep(slow)]).catch(() => {});
 			text = await attempt.body;
@@ -296,6 +399,7 @@ export class Session extends EventTarget {
 			return true;
 		}
 		if (response.status === 400 && body?.error === "invalid_grant") return false;
+		if (challengeOf(response) === "session_changed") throw new SessionChangedError("somebody else has logged in");
 		const err = unavailable(response);
 		// Any other 503 is a proxy's: the server behind it may have done what was asked for, and its answer got lost.
 		err.notDone = response.status === 429 || (response.status === 503 && body?.error === "temporarily_unavailable");
@@ -321,6 +425,7 @@ export class Session extends EventTarget {
 	// The page goes away, and its requests with it. They may have been applied: another one, with keepalive, brings the
 	// cookies. As nothing can cancel that one, there is none unless a call is still waiting for them.
 	#leave() {
+		this.#left = true;
 		const awaited = this.#calling && ![...this.#attempts].some((attempt) => attempt.body);
 		this.#cancel();
 		if (awaited) fetch(this.#url(this.#calling), { ...posting, keepalive: true }).catch(() => {});
@@ -336,9 +441,13 @@ export class Session extends EventTarget {
 		this.#hear(message);
 	}
 
-	#hear({ kind, at, info, asked, reason, failure }) {
+	#hear({ kind, at, info, asked, reason, failure, of }) {
 		if (kind === "begun") {
 			if (!this.#calling) this.#cancel();
+			return;
+		}
+		if (kind === "vain") {
+			this.#vain.set(of, stopwatch());
 			return;
 		}
 		if (asked < this.#changed) return; // it was so
@@ -354,16 +463,20 @@ export class Session extends EventTarget {
 		}
 		if (kind === "login" || kind === "ended") {
 			this.#cancel();
+			this.#vain.clear();
+			this.#id = undefined;
 			this.#changes++;
 			this.#changed = at;
 		}
 		if (info) {
 			this.#info = info;
+			this.#knew = true;
 			this.#raise("update", info);
-		} else if (kind === "ended" && this.#info !== null) {
-			if (this.#info === undefined && reason === "ended") reason = "none";
+		} else if (kind === "ended") {
+			const over = this.#knew || (reason === "logout" && this.#info !== null);
 			this.#info = null;
-			this.#raise("end", { reason });
+			this.#knew = false;
+			if (over) this.#raise("end", { reason });
 		} else if (kind === "login") {
 			this.#info ??= undefined; // whoever it is, not nobody
 		}
@@ -395,6 +508,25 @@ export class Session extends EventTarget {
 		}
 		this.#timer = setTimeout(() => this.#watch(), Math.min(next - now, 3600 * second));
 	}
+}
+
+// Returns how much time has passed since this call. The wall clock can be set, and the steady clock
+// stands still on some devices while they sleep: whichever says more counts.
+function stopwatch() {
+	const wall = Date.now();
+	const steady = performance.now();
+	return () => Math.max(Date.now() - wall, performance.now() - steady);
+}
+
+// Returns the error of a 401's challenge (RFC 6750 section 3). A refresh may help against
+// invalid_token, which it also is if there is no challenge, or a bare one. It is empty if the server
+// asks for something else than a token.
+function challengeOf(response) {
+	if (response.status !== 401) return "";
+	const challenges = response.headers.get("WWW-Authenticate");
+	if (!challenges) return "invalid_token";
+	const bearer = /(?:^|,)\s*Bearer(?=[\s,]|$)(.*)/i.exec(challenges);
+	return bearer ? (/\berror\s*=\s*"?([^",\s]*)/i.exec(bearer[1])?.[1] ?? "invalid_token") : "";
 }
 
 const isInfo = (body) => typeof body?.session_id === "string";

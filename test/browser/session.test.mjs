@@ -22,7 +22,7 @@ globalThis.setTimeout = (...args) => {
 
 const folder = mkdtempSync(join(tmpdir(), "tokensession-"));
 copyFileSync(new URL("../../sessionhttp/session.js", import.meta.url), join(folder, "session.mjs"));
-const { Session, UnavailableError } = await import(join(folder, "session.mjs"));
+const { Session, SessionChangedError, UnavailableError } = await import(join(folder, "session.mjs"));
 rmSync(folder, { recursive: true });
 
 const origin = "http://localhost:1";
@@ -272,12 +272,126 @@ test("a logout takes the first answer", async () => {
 	assert.deepEqual(sent, ["POST /auth/logout"]);
 });
 
-test("a page that knows of no session is told that there is none", async () => {
+test("a page that only asks whether somebody is logged in gets an answer, and no end", async () => {
+	server["/auth/session"] = refused;
+	server["/auth/token"] = over;
+	const [tab, other] = [open(), open()];
+	assert.equal(await tab.info(), null);
+	assert.equal(await tab.refresh(), null);
+	await told(other, "ended");
+	assert.equal(await other.info(), null);
+	assert.deepEqual([tab.events, other.events], [[], []]);
+});
+
+test("an anonymous visitor costs one request", async () => {
+	server["/auth/session"] = () => json(200, null);
+	const tab = open();
+	assert.equal(await tab.info(), null);
+	assert.deepEqual(sent, ["GET /auth/session"]);
+	assert.deepEqual(tab.events, []);
+	assert.equal(await tab.info(), null);
+});
+
+test("that no cookie has come is no verdict about a login that the page knows of", async () => {
+	server["/auth/session"] = () => alive();
+	const tab = open();
+	await tab.info();
+	server["/auth/session"] = () => json(200, null);
+	server["/auth/token"] = () => json(503, { error: "temporarily_unavailable" }, { "Retry-After": "60" });
+	await assert.rejects(tab.info(), UnavailableError);
+	assert.deepEqual(tab.events, ["update"]);
+	server["/auth/token"] = over;
+	assert.equal(await tab.info(), null);
+	assert.deepEqual(tab.events, ["update", "end ended"]);
+	assert.equal(await tab.info(), null);
+	assert.deepEqual(tab.events, ["update", "end ended"]);
+});
+
+test("that nobody is logged in is no news of after another tab's login", async () => {
+	const [tab, other] = [open(), open()];
+	let answer;
+	server["/auth/session"] = () => new Promise((resolve) => (answer = () => resolve(json(200, null))));
+	const asked = tab.info();
+	await settle();
+	server["/auth/session"] = () => alive();
+	await other.login(async () => json(200, {}));
+	await told(tab, "seen");
+	answer();
+	assert.equal((await asked).subject, "alice");
+	assert.deepEqual([...new Set(tab.events)], ["update"]);
+});
+
+test("a login of two steps ends nothing", async () => {
 	server["/auth/session"] = refused;
 	server["/auth/token"] = over;
 	const tab = open();
 	assert.equal(await tab.info(), null);
-	assert.deepEqual(tab.events, ["end none"]);
+	assert.equal((await tab.login(async () => json(200, { next: "code" }))).status, 200);
+	assert.deepEqual(tab.events, []);
+	server["/auth/session"] = () => alive();
+	await tab.login(async () => json(200, {}));
+	assert.deepEqual(tab.events, ["update"]);
+});
+
+test("a page that has only used its login knows that it ends", async () => {
+	server["/api"] = () => json(200, {}, { "Tokensession-Session": "s1" });
+	const tab = open();
+	await tab.fetch(`${origin}/api`);
+	server["/api"] = refused;
+	server["/auth/token"] = over;
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 401);
+	assert.deepEqual(tab.events, ["end ended"]);
+});
+
+test("a logout elsewhere is told to a page that has never asked, and not to one where nobody was logged in", async () => {
+	server["/auth/session"] = () => json(200, null);
+	server["/auth/logout"] = () => json(200, {});
+	const [tab, unknown, nobody] = [open(), open(), open()];
+	await nobody.info();
+	await tab.logout();
+	await heard(unknown, "end logout");
+	await told(nobody, "ended");
+	assert.deepEqual(nobody.events, []);
+	await tab.logout();
+	assert.deepEqual(tab.events, ["end logout"]);
+});
+
+// cached opens a page as it comes out of the back-forward cache.
+function cached(prepare = async () => {}) {
+	const shown = [];
+	globalThis.addEventListener = (type, listener) => type === "pageshow" && shown.push(listener);
+	const tab = open();
+	delete globalThis.addEventListener;
+	return prepare(tab).then(() => (shown[0]({ persisted: true }), tab));
+}
+
+test("a page that comes back asks, unless it knows that nobody is logged in", async () => {
+	server["/auth/session"] = () => json(200, null);
+	server["/auth/token"] = over;
+	await heard(await cached(), "end ended");
+	server["/auth/session"] = () => alive();
+	await heard(await cached(), "update");
+	const known = await cached(async (tab) => {
+		await tab.info();
+		server["/auth/session"] = refused;
+	});
+	await heard(known, "end ended");
+	assert.deepEqual(known.events, ["update", "end ended"]);
+	sent = [];
+	await cached(async (tab) => assert.equal(await tab.info(), null));
+	assert.equal(count("GET /auth/session"), 1);
+});
+
+test("a page that comes back in an outage asks until there is an answer", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => { throw new TypeError("Failed to fetch"); };
+	const tab = await cached();
+	await pass(20_000);
+	assert.deepEqual(tab.events, []);
+	server["/auth/session"] = () => json(200, null);
+	server["/auth/token"] = over;
+	await pass(40_000);
+	assert.deepEqual(tab.events, ["end ended"]);
 });
 
 test("nothing but the verdict ends the session", async () => {
@@ -619,7 +733,7 @@ test("a login waits for a refresh, so that the old session's end is not the new 
 	answer();
 	await Promise.all([refreshed, loggedIn]);
 	assert.deepEqual(order, ["old session is over", "login"]);
-	assert.deepEqual(tab.events, ["end none", "update"]);
+	assert.deepEqual(tab.events, ["update"]);
 });
 
 // hang has the requests to a path wait for an answer, for ever unless the test gives one, and returns them.
@@ -706,7 +820,7 @@ test("what is left of an answer of before a login is no news of the new session"
 });
 
 test("an answer cancels the attempts that began before it, and so does the verdict", async () => {
-	for (const [answer, end] of [[alive, "update"], [over, "end none"]]) {
+	for (const [answer, events] of [[alive, ["update"]], [over, []]]) {
 		number++;
 		sent = [];
 		useFakeTime();
@@ -719,8 +833,8 @@ test("an answer cancels the attempts that began before it, and so does the verdi
 		server["/auth/token"] = over;
 		requests[1].answer(answer());
 		await pass(100);
-		assert.equal(requests[0].state, "cancelled", end);
-		assert.deepEqual(tab.events, [end]);
+		assert.equal(requests[0].state, "cancelled");
+		assert.deepEqual(tab.events, events);
 		mock.timers.reset();
 	}
 });
@@ -1081,21 +1195,256 @@ test("a 401 of before a login elsewhere is not the answer to who is logged in", 
 	assert.equal((await asked).subject, "alice");
 });
 
-test("a request that waits for a login elsewhere goes again", async () => {
-	server["/auth/session"] = refused;
-	server["/auth/token"] = over;
+// loginElsewhere is another tab's login, or that of a page without the script, of which nobody hears.
+async function loginElsewhere(tab, heard = true) {
+	server["/auth/session"] = () => alive({ session_id: "s2", subject: "bob" });
+	server["/auth/token"] = () => alive({ session_id: "s2", subject: "bob" });
+	if (!heard) return;
+	new BroadcastChannel(`tokensession /${number}/`).postMessage({ kind: "login", at: Date.now() + 1 });
+	await told(tab, "login");
+}
+
+test("a request names the session that it was made in, and is not sent again in another", async () => {
+	for (const knows of [false, true]) {
+		for (const hears of [false, true]) {
+			const name = `knows ${knows}, hears ${hears}`;
+			number++;
+			sent = [];
+			kept = [];
+			server["/auth/session"] = () => alive();
+			const tab = open();
+			if (knows) await tab.info();
+			const saved = [];
+			let answer;
+			server["/api"] = async (request) => {
+				saved.push([request.headers.get("Tokensession-Session"), await request.text()]);
+				return new Promise((resolve) => (answer = () => resolve(refused())));
+			};
+			const response = tab.fetch(`${origin}/api`, { method: "POST", body: "alice's" });
+			while (!answer) await settle();
+			await loginElsewhere(tab, hears);
+			server["/api"] = async (request) => {
+				saved.push([request.headers.get("Tokensession-Session"), await request.text()]);
+				return json(200, {});
+			};
+			answer();
+			const { status } = await response;
+			if (knows || hears) {
+				assert.equal(status, 401, name);
+				assert.deepEqual(saved, [[knows ? "s1" : null, "alice's"]], name);
+			} else {
+				assert.deepEqual(saved, [[null, "alice's"], ["s2", "alice's"]], name); // whose it was, nobody knows
+			}
+		}
+	}
+});
+
+test("a request that was made when nobody was logged in is not sent again as somebody's", async () => {
+	for (const hears of [false, true]) {
+		number++;
+		sent = [];
+		server["/auth/session"] = () => json(200, null);
+		const tab = open();
+		await tab.info();
+		let answer;
+		server["/api"] = () => new Promise((resolve) => (answer = () => resolve(refused())));
+		const response = tab.fetch(`${origin}/api`);
+		await settle();
+		await loginElsewhere(tab, hears);
+		answer();
+		assert.equal((await response).status, 401);
+		assert.equal(count("GET /api"), 1);
+		server["/api"] = () => json(200, {});
+		assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
+	}
+});
+
+test("a request that waits for a refresh is rejected if somebody else logs in", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ expires_in: 60 });
 	const tab = open();
 	await tab.info();
-	let answer;
-	server["/api"] = () => new Promise((resolve) => (answer = () => resolve(refused())));
-	const response = tab.fetch(`${origin}/api`);
-	await settle();
-	const channel = new BroadcastChannel(`tokensession /${number}/`);
-	channel.postMessage({ kind: "login", at: Date.now() });
-	await told(tab, "login");
+	await pass(61_000);
 	server["/api"] = () => json(200, {});
+	let answer;
+	server["/auth/token"] = () => new Promise((resolve) => (answer = () => resolve(alive({ session_id: "s2", subject: "bob" }))));
+	const rejected = assert.rejects(tab.fetch(`${origin}/api`), SessionChangedError);
+	await pass(100);
 	answer();
-	assert.equal((await response).status, 200);
+	await pass(100);
+	await rejected;
+	assert.equal(count("GET /api"), 0);
+	const next = tab.fetch(`${origin}/api`);
+	await pass(100);
+	assert.equal((await next).status, 200);
+	assert.equal(kept.at(-1).headers.get("Tokensession-Session"), "s2");
+});
+
+test("a request that waits for another tab's login is rejected", async () => {
+	useFakeTime();
+	server["/auth/session"] = () => alive({ expires_in: 60 });
+	const locks = withoutFreezing();
+	const [tab, other] = [withLocks(locks, open), withLocks(locks, open)];
+	await tab.info();
+	await pass(61_000);
+	server["/api"] = () => json(200, {});
+	let logIn;
+	const login = other.login(() => new Promise((resolve) => (logIn = () => resolve(json(200, {})))));
+	await settle();
+	const rejected = assert.rejects(tab.fetch(`${origin}/api`), SessionChangedError);
+	await pass(1000);
+	server["/auth/session"] = () => alive({ session_id: "s2", subject: "bob" });
+	logIn();
+	await told(tab, "login");
+	await pass(1000);
+	await login;
+	await rejected;
+	assert.equal(count("GET /api"), 0);
+	assert.equal(count("POST /auth/token"), 0);
+});
+
+// withoutFreezing is how the tabs of one browser have locks.
+function withoutFreezing() {
+	let last = Promise.resolve();
+	return { request: (_name, _options, work) => (last = last.then(work, work)) };
+}
+
+test("a page that has never asked learns its session from an answer, and names it", async () => {
+	server["/api"] = () => json(200, {}, { "Tokensession-Session": "s1" });
+	const tab = open();
+	await tab.fetch(`${origin}/api`);
+	await tab.fetch(`${origin}/api`);
+	assert.deepEqual(kept.map((r) => r.headers.get("Tokensession-Session")), [null, "s1"]);
+	await loginElsewhere(tab);
+	await tab.fetch(`${origin}/api`);
+	assert.equal(kept.at(-1).headers.get("Tokensession-Session"), null);
+});
+
+test("a page that took nobody to be logged in learns from an answer that somebody is", async () => {
+	server["/auth/session"] = () => json(200, null);
+	const tab = open();
+	await tab.info();
+	await loginElsewhere(tab, false);
+	server["/api"] = () => json(200, {}, { "Tokensession-Session": "s2" });
+	await tab.fetch(`${origin}/api`);
+	await heard(tab, "update");
+	assert.deepEqual(tab.subjects, ["bob"]);
+});
+
+const changed = () => json(401, { error: "session_changed" }, { "WWW-Authenticate": 'Bearer error="session_changed"' });
+
+test("what the server refuses as another session's is not sent again, and the page learns who is logged in", async () => {
+	server["/auth/session"] = () => alive();
+	const tab = open();
+	await tab.info();
+	await loginElsewhere(tab, false);
+	server["/api"] = changed;
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 401);
+	await heard(tab, "update");
+	assert.deepEqual(tab.subjects, ["alice", "bob"]);
+	assert.deepEqual([count("GET /api"), count("POST /auth/token")], [1, 0]);
+});
+
+test("a logout ends the session that the page knows of, and no other", async () => {
+	server["/auth/session"] = () => alive();
+	const tab = open();
+	await tab.info();
+	await loginElsewhere(tab, false);
+	server["/auth/logout"] = (request) => (request.headers.get("Tokensession-Session") === "s2" ? json(200, {}) : changed());
+	await assert.rejects(tab.logout(), SessionChangedError);
+	assert.equal(count("POST /auth/logout"), 1);
+	assert.ok(!tab.events.includes("end logout"));
+	assert.equal((await tab.info()).subject, "bob");
+	await tab.logout();
+	assert.equal(tab.events.at(-1), "end logout");
+});
+
+test("a logout that the server cannot tell the session of refreshes and tries again", async () => {
+	server["/auth/session"] = () => alive();
+	for (const [refresh, answers] of [[alive, 1], [over, 0]]) {
+		number++;
+		sent = [];
+		let refreshes = 0;
+		server["/auth/token"] = () => (refreshes++, refresh());
+		server["/auth/logout"] = () => (refreshes > 0 ? json(200, {}) : refused());
+		const tab = open();
+		await tab.info();
+		await tab.logout();
+		assert.equal(tab.events.at(-1), "end logout");
+		assert.equal(count("POST /auth/logout"), 1 + answers);
+	}
+});
+
+test("a 401 that no refresh cures makes one refresh, and then none for 30 seconds", async () => {
+	useFakeTime();
+	expired();
+	const api = server["/api"];
+	server["/never"] = refused;
+	const [tab, other] = [open(), open()];
+	const calls = async (n, tab) => {
+		for (let i = 0; i < n; i++) {
+			const response = tab.fetch(`${origin}/never`);
+			await pass(100);
+			assert.equal((await response).status, 401);
+		}
+	};
+	await calls(20, tab);
+	assert.equal(count("POST /auth/token"), 1);
+	await told(other, "vain");
+	await calls(5, other);
+	assert.equal(count("POST /auth/token"), 1, "in another tab");
+	await pass(30_000);
+	await calls(20, tab);
+	assert.equal(count("POST /auth/token"), 2);
+	server["/api"] = api;
+	const response = tab.fetch(`${origin}/api`);
+	await pass(100);
+	assert.equal((await response).status, 200, "another route works");
+});
+
+test("a pause after a vain refresh hides no verdict from who asks", async () => {
+	server["/never"] = refused;
+	server["/auth/token"] = () => alive();
+	server["/auth/session"] = () => alive();
+	const tab = open();
+	await tab.info();
+	await tab.fetch(`${origin}/never`);
+	server["/auth/session"] = refused;
+	server["/auth/token"] = over;
+	assert.equal((await tab.fetch(`${origin}/never`)).status, 401);
+	assert.equal(count("POST /auth/token"), 1);
+	assert.equal(await tab.info(), null);
+	assert.equal(tab.events.at(-1), "end ended");
+});
+
+test("asking again and again does not refresh again and again", async () => {
+	server["/auth/token"] = () => alive();
+	server["/auth/session"] = refused;
+	const tab = open();
+	for (let i = 0; i < 20; i++) await assert.rejects(tab.info(), UnavailableError);
+	assert.equal(count("POST /auth/token"), 1);
+});
+
+test("only a challenge that asks for a better token is answered with a refresh", async () => {
+	server["/auth/token"] = () => alive();
+	for (const [challenge, refreshes] of [
+		[undefined, 1],
+		["Bearer", 1],
+		['Bearer error="invalid_token"', 1],
+		["bearer realm=\"x\", error=invalid_token", 1],
+		['Basic realm="x", Bearer error="invalid_token"', 1],
+		['Bearer error="insufficient_user_authentication", max_age="300"', 0],
+		['Bearer error="session_changed"', 0],
+		['Basic realm="staging"', 0],
+		["Negotiate", 0],
+	]) {
+		number++;
+		sent = [];
+		server["/auth/session"] = () => alive();
+		server["/api"] = () => json(401, {}, challenge && { "WWW-Authenticate": challenge });
+		assert.equal((await open().fetch(`${origin}/api`)).status, 401);
+		assert.equal(count("POST /auth/token"), refreshes, challenge);
+	}
 });
 
 test("a login that failed tells nothing, and one that threw rejects and blocks nobody", async () => {
