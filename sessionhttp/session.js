@@ -167,9 +167,11 @@ export class Session extends EventTarget {
 			if (spare === 0 || this.#loggingIn || !this.#owns(owner)) return response;
 			const error = challengeOf(response);
 			if (error === "session_changed") this.info().catch(() => {}); // a login without this script: who is it?
-			if (error !== "invalid_token" || this.#vain.get(kind)?.() < vainPause) return response;
+			if (!curable.has(error) || this.#vain.get(kind)?.() < vainPause) return response;
 			const nobody = this.#info === null;
 			const here = await unlessAborted(request.signal, this.#recover(turn));
+			// A token came along, so somebody was logged in, and this page had not heard.
+			if (owner?.id === null && error === "invalid_token") owner.id = undefined;
 			if (nobody && this.#info === null) this.#tell({ kind: "vain", of: kind });
 			if (this.#info === null || !again || !this.#owns(owner)) return response;
 			response.body?.cancel().catch(() => {});
@@ -518,16 +520,16 @@ function stopwatch() {
 	return () => Math.max(Date.now() - wall, performance.now() - steady);
 }
 
-// Returns the error of a 401's challenge (RFC 6750 section 3). A refresh may help against
-// invalid_token, which it also is if there is no challenge, or a bare one. It is empty if the server
-// asks for something else than a token.
+// Returns the error of a 401's challenge (RFC 6750 section 3). It is empty if there is no challenge,
+// or one without an error, as for a request without a token. It is undefined if the server asks for
+// something else than a token.
 function challengeOf(response) {
-	if (response.status !== 401) return "";
-	const challenges = response.headers.get("WWW-Authenticate");
-	if (!challenges) return "invalid_token";
+	if (response.status !== 401) return undefined;
+	const challenges = response.headers.get("WWW-Authenticate") ?? "Bearer";
 	const bearer = /(?:^|,)\s*Bearer(?=[\s,]|$)(.*)/i.exec(challenges);
-	return bearer ? (/\berror\s*=\s*"?([^",\s]*)/i.exec(bearer[1])?.[1] ?? "invalid_token") : "";
+	return bearer ? (/\berror\s*=\s*"?([^",\s]*)/i.exec(bearer[1])?.[1] ?? "") : undefined;
 }
+const curable = new Set(["", "invalid_token"]); // by a refresh
 
 const isInfo = (body) => typeof body?.session_id === "string";
 

@@ -1259,6 +1259,19 @@ test("a request that was made when nobody was logged in is not sent again as som
 	}
 });
 
+test("a page that has not heard of a login sends a request again if a token of it came along", async () => {
+	server["/auth/session"] = () => json(200, null);
+	const tab = open();
+	await tab.info();
+	await loginElsewhere(tab, false);
+	server["/api"] = () => {
+		server["/api"] = () => json(200, {});
+		return json(401, {}, { "WWW-Authenticate": 'Bearer error="invalid_token"' });
+	};
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
+	assert.equal(count("POST /auth/token"), 1);
+});
+
 test("a request that waits for a refresh is rejected if somebody else logs in", async () => {
 	useFakeTime();
 	server["/auth/session"] = () => alive({ expires_in: 60 });
