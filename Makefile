@@ -65,7 +65,7 @@ coverage: ## which statements of the packages that hold secrets no test of their
 	go test -coverprofile .bin/coverage.out . ./internal/... ./sessionhttp ./sessionclient
 
 bench: ## the core beside the raw operations that nothing can be faster than
-	cd benchmarks && go test -run '^$$' -bench '^Benchmark(Verify|Refresh|MemoryStore)' -timeout 30m .
+	cd benchmarks && go test -run '^$$' -bench '^Benchmark(Verify|Refresh|MemoryStore|SessionContext)' -timeout 30m .
 
 bench-feed: ## how soon a revocation is known elsewhere, beside a million others
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkFeed' -benchtime 1x -timeout 30m .

@@ -51,8 +51,9 @@ const (
 // is too full, or holds too much that is over, is copied to a new one, which then takes its place
 // in one step.
 type denyList struct {
-	shards [denyShards]denyShard
-	turn   atomic.Int64 // which step of the purge was the last one, counted by the clock
+	watchers watchers // are told what is denied more than before
+	shards   [denyShards]denyShard
+	turn     atomic.Int64 // which step of the purge was the last one, counted by the clock
 }
 
 type denyShard struct {
@@ -80,10 +81,9 @@ func (l *denyList) add(k sessionKey, d denial, until, now time.Time) {
 		return
 	}
 	l.purge(now)
-	s := l.shard(k)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.add(k, d, until.UnixMicro(), now.UnixMicro())
+	if l.shard(k).raise(k, d, until.UnixMicro(), now.UnixMicro()) {
+		l.watchers.denied(k, now)
+	}
 }
 
 // find returns what a session is denied now.
@@ -145,8 +145,11 @@ func (s *denySlot) lives(over int64) bool {
 	return until != 0 && until > over
 }
 
-// add is denyList's, under the lock. Here and in the following, times are in microseconds.
-func (s *denyShard) add(k sessionKey, d denial, until, now int64) {
+// raise is denyList's add, and reports whether more is denied than before, or a second longer. Here
+// and in the following, times are in microseconds.
+func (s *denyShard) raise(k sessionKey, d denial, until, now int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	table := s.table.Load()
 	if table == nil || 4*(s.count+1) > 3*len(table.slots) {
 		table = s.copy(min(s.over, now), 1)
@@ -156,10 +159,15 @@ func (s *denyShard) add(k sessionKey, d denial, until, now int64) {
 		slot.key = k
 		s.count++
 	}
+	raised := d > denial(slot.denial.Load()) || seconds(until) > seconds(slot.until.Load())
 	// In this order, else a reader could find the new time beside the old denial.
 	slot.denial.Store(max(slot.denial.Load(), uint64(d)))
 	slot.until.Store(max(slot.until.Load(), until))
+	return raised
 }
+
+// seconds rounds microseconds up.
+func seconds(us int64) int64 { return (us + 1e6 - 1) / 1e6 }
 
 // purge drops what was over at the purge before. That was a while ago, so that a clock which is a
 // year ahead for some moments has nothing dropped that is still needed afterwards.

@@ -80,22 +80,32 @@ func (m *Manager) Introspect(ctx context.Context, accessToken string) (Access, e
 
 // unlessOver asks the store whether an access token's session lives.
 func (m *Manager) unlessOver(ctx context.Context, access Access) (Access, error) {
-	rec, err := m.load(ctx, access.SessionID)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return Access{}, fmt.Errorf("%w: session %s is gone", ErrRevoked, access.SessionID)
-	case err != nil:
+	rec, err := m.liveRecord(ctx, access.SessionID)
+	if err != nil {
 		return Access{}, err
-	case !rec.RevokedAt.IsZero():
-		m.foundEnded(ctx, rec)
-		return Access{}, &RevokedError{rec.ID, rec.RevokeReason}
-	case !m.rules.live(rec, m.now()):
-		return Access{}, fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
-	case access.epoch < rec.Epoch:
+	}
+	if access.epoch < rec.Epoch {
 		m.outdate(rec, rec.OutdatedAt)
 		return Access{}, denial(rec.Epoch).refusal(rec.ID)
 	}
 	return access, nil
+}
+
+// liveRecord returns the record of a session that lives, or says why there is none.
+func (m *Manager) liveRecord(ctx context.Context, sessionID string) (Record, error) {
+	rec, err := m.load(ctx, sessionID)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Record{}, fmt.Errorf("%w: session %s is gone", ErrRevoked, sessionID)
+	case err != nil:
+		return Record{}, err
+	case !rec.RevokedAt.IsZero():
+		m.foundEnded(ctx, rec)
+		return Record{}, &RevokedError{rec.ID, rec.RevokeReason}
+	case !m.rules.live(rec, m.now()):
+		return Record{}, fmt.Errorf("%w: session %s", ErrExpired, rec.ID)
+	}
+	return rec, nil
 }
 
 // SessionID returns the session of an access token. It does not matter whether the token is for
