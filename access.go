@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed67bc9b7f/tokensession/internal/strictjson"
@@ -137,10 +138,14 @@ func (a Access) Claim(name string, dst any) error {
 }
 
 // An AccessVerifier verifies access tokens with public keys only. It is for services that accept
-// tokens and have no store; they learn of revocations no sooner than the token expires, so keep
-// AccessTTL short, or ask the introspection endpoint of sessionhttp where that is too long. It is
-// safe for concurrent use.
-type AccessVerifier struct{ verifier }
+// tokens and have no store. By itself it learns of no revocation, and has to be given new keys: a
+// service that can reach the issuer over HTTP takes sessionhttp.NewRemote instead, which has one
+// and does both. It is safe for concurrent use.
+type AccessVerifier struct {
+	verifier
+	denied denyList     // what Deny was told
+	ttl    atomic.Int64 // how long after its iat a token is accepted; 0: Deny was told nothing yet
+}
 
 // NewAccessVerifier returns a verifier for tokens signed with a key of the JWKS, which is what
 // [AccessSigner.JWKS] returns. Keys in it for other purposes are passed over, and a key that is in
@@ -151,7 +156,7 @@ func NewAccessVerifier(jwks []byte, cfg AccessConfig) (*AccessVerifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &AccessVerifier{verifier{cfg: cfg}}
+	v := &AccessVerifier{verifier: verifier{cfg: cfg}}
 	if err := v.SetKeys(jwks); err != nil {
 		return nil, err
 	}
@@ -173,13 +178,22 @@ func (v *AccessVerifier) SetKeys(jwks []byte) error {
 	return nil
 }
 
-// Verify returns what the token says if it is authentic, for this issuer and audience, and not
-// expired. The error is [ErrInvalidToken] or [ErrExpired]; the latter only of authentic tokens. It
-// is an [ErrUnknownKey] where a newer JWKS may have the token's key.
+// Verify returns what the token says if it is authentic, for this issuer and audience, not expired,
+// and not denied. The error is [ErrInvalidToken], [ErrExpired] or [ErrRevoked]; the last two only of
+// authentic tokens. It is an [ErrUnknownKey] where a newer JWKS may have the token's key.
 func (v *AccessVerifier) Verify(accessToken string) (Access, error) {
-	checked, err := v.verify(accessToken, v.cfg.Now())
+	now := v.now()
+	checked, err := v.verify(accessToken, now)
 	if err != nil {
 		return Access{}, err
 	}
+	end := v.end(checked.access.IssuedAt, checked.access.ExpiresAt)
+	if !now.Before(end) {
+		return Access{}, fmt.Errorf("%w: access token: made more than AccessTTL ago", ErrExpired)
+	}
+	if err := v.denied.refuses(checked.access.SessionID, checked.session, now); err != nil {
+		return Access{}, err
+	}
+	v.denied.watchers.renewed(checked.session, end)
 	return checked.access, nil
 }

@@ -51,9 +51,13 @@ const (
 // is too full, or holds too much that is over, is copied to a new one, which then takes its place
 // in one step.
 type denyList struct {
-	watchers watchers // are told what is denied more than before
-	shards   [denyShards]denyShard
-	turn     atomic.Int64 // which step of the purge was the last one, counted by the clock
+	shards [denyShards]denyShard
+	turn   atomic.Int64 // which step of the purge was the last one, counted by the clock
+
+	// These are told what is denied more than before.
+	watchers  watchers
+	changes   changeLog
+	snapshots snapshotCache
 }
 
 type denyShard struct {
@@ -82,7 +86,24 @@ func (l *denyList) add(k sessionKey, d denial, until, now time.Time) {
 	}
 	l.purge(now)
 	if l.shard(k).raise(k, d, until.UnixMicro(), now.UnixMicro()) {
+		l.changes.add(k, d, until.UnixMicro(), now.UnixMicro())
 		l.watchers.denied(k, now)
+	}
+}
+
+// each calls f with each session that is denied something now, until when in microseconds.
+func (l *denyList) each(now time.Time, f func(k sessionKey, d denial, until int64)) {
+	for i := range l.shards {
+		table := l.shards[i].table.Load()
+		if table == nil {
+			continue
+		}
+		for j := range table.slots {
+			// As in find, the time first: then the key is there.
+			if slot := &table.slots[j]; slot.lives(now.UnixMicro()) {
+				f(slot.key, denial(slot.denial.Load()), slot.until.Load())
+			}
+		}
 	}
 }
 
@@ -109,6 +130,7 @@ func (l *denyList) purge(now time.Time) {
 	if turn == last || !l.turn.CompareAndSwap(last, turn) {
 		return
 	}
+	l.snapshots.forget(now)
 	// The clock may have been put back, and then nobody's turn has come.
 	for n := max(last, turn-denyShards) + 1; n <= turn; n++ {
 		l.shards[uint64(n)%denyShards].purge(now.UnixMicro())
@@ -271,7 +293,8 @@ func (m *Manager) acceptancePeriod() time.Duration {
 func (m *Manager) heard(r Revocation, now time.Time) {
 	d, at := forGood, r.At
 	if at.IsZero() {
-		d, at = refused, now
+		// In whole minutes, else this would be news for followers each time.
+		d, at = refused, now.Truncate(time.Minute).Add(time.Minute)
 	}
 	if r.Epoch != 0 {
 		d = denialOf(r.Epoch)

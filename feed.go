@@ -168,7 +168,11 @@ func (f *follower) fullIsDue(now, read time.Time, failed bool) bool {
 func (f *follower) fullLook(ctx context.Context, now time.Time) {
 	defer f.running.Store(false)
 	f.feed.markUnreadable()
-	if f.done(ctx, full, now, f.pull(ctx, now.Add(-f.denyPeriod()))) {
+	err := f.pull(ctx, now.Add(-f.denyPeriod()))
+	if err == nil {
+		f.denied.changes.begin(&f.denied, f.denyPeriod(), f.feedOverlap(), f.now())
+	}
+	if f.done(ctx, full, now, err) {
 		f.feed.forgetUnreadable()
 		f.cost.Store(int64(max(f.now().Sub(now), 0)))
 	}

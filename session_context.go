@@ -77,7 +77,12 @@ const (
 func (m *Manager) watches() *watchers { return &m.denied.watchers }
 
 func (m *Manager) denies(session string, k sessionKey, now time.Time) error {
-	if d := m.denied.find(k, now); d == forGood || d == refused {
+	return m.denied.refuses(session, k, now)
+}
+
+// refuses returns why the access tokens of a session are refused now, or nil.
+func (l *denyList) refuses(session string, k sessionKey, now time.Time) error {
+	if d := l.find(k, now); d == forGood || d == refused {
 		return fmt.Errorf("%w: session %s", ErrRevoked, session)
 	}
 	return nil
