@@ -24,8 +24,11 @@ type Session struct {
 	// Transient: the client keeps its tokens no longer than it runs.
 	Transient bool `json:"transient,omitempty"`
 
-	CreatedAt    time.Time     `json:"created_at"`
-	RefreshedAt  time.Time     `json:"-"`                       // of the last refresh that made a new refresh token; CreatedAt before the first
+	CreatedAt time.Time `json:"created_at"`
+
+	// RefreshedAt is when the last refresh made a new refresh token: CreatedAt before the first one.
+	RefreshedAt time.Time `json:"-"`
+
 	ExpiresAt    time.Time     `json:"-"`                       // when it ends unless refreshed
 	MaxExpiresAt time.Time     `json:"max_expires_at,omitzero"` // when it ends whatever happens; zero if never
 	IdleTTL      time.Duration `json:"-"`                       // how long it lasts without a refresh
