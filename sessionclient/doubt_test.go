@@ -302,6 +302,11 @@ func TestTransport_aDoubtIsNoOtherRefreshs(t *testing.T) {
 				require.Equal(t, 8*time.Second, time.Since(attempts.began))
 				pass(time.Minute)
 			}
+			if login { // the request was made for the session before, and the refresh goes on
+				_, _, err := clientGet(t.Context(), transport, clientAPIURL)
+				require.ErrorIs(t, err, sessionclient.ErrSessionChanged)
+				require.Equal(t, 4, busy)
+			}
 			requireGet(t, transport) // at its fifth attempt
 			require.Equal(t, 4, busy)
 			w.requireAlive(w.memory)

@@ -7,7 +7,7 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// These say why a [Transport] has no token for a request. There is a third reason,
+// These say why a [Transport] has no token for a request. There is one more reason,
 // [tokensession.ErrUnavailable], which means that the program can try again later. An [http.Client]
 // wraps them in a [net/url.Error], and [errors.Is] finds them there.
 var (
@@ -16,10 +16,19 @@ var (
 	// is no refresh token.
 	ErrSessionEnded = errors.New("sessionclient: the session has ended")
 
+	// ErrSessionChanged means that another session has begun since the request was made, such as
+	// that of another user. The request was not sent, because it was made for the earlier session.
+	// If the program means it for the new one, it makes the request again.
+	ErrSessionChanged = errors.New("sessionclient: another session has begun since the request was made")
+
 	// ErrNoTokens means that nobody is logged in. A [TokenStore] that holds no tokens returns it,
 	// and then the Transport does, too.
 	ErrNoTokens = errors.New("sessionclient: no tokens")
 )
+
+// ErrExposed tells [Config.OnError] that others than its owner can read or change a [TokenFile].
+// Everything works nevertheless.
+var ErrExposed = errors.New("sessionclient: others can use the token file")
 
 // unavailable returns an ErrUnavailable with its cause. A cause can look like a verdict of ours,
 // for instance if the base is a Transport, too. Such a cause is told but not wrapped, so that

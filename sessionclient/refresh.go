@@ -178,7 +178,14 @@ func (c *core) refreshFor(f *flight) (tokensession.Tokens, error) {
 		retry   retrySchedule
 		answer  endpointAnswer // to the latest attempt
 		refused string         // the refresh token for which the endpoint answered invalid_grant
+
+		prepared PreparedSwap // for the result
 	)
+	defer func() {
+		if prepared != nil {
+			prepared.Discard()
+		}
+	}()
 	for {
 		latest, latestHeld, err := c.reconcile(f, false)
 		switch {
@@ -200,10 +207,16 @@ func (c *core) refreshFor(f *flight) (tokensession.Tokens, error) {
 				"the store's tokens were replaced again and again by expired ones")
 			return tokensession.Tokens{}, c.fail(f, retry, answer)
 		}
+		if prepared == nil {
+			if prepared, err = c.prepare(f); err != nil {
+				answer.err = err
+				return tokensession.Tokens{}, c.fail(f, retry, answer)
+			}
+		}
 		answer = c.ask(tokens.RefreshToken)
 		switch {
 		case answer.granted:
-			if kept, ok := c.keep(f, held, tokens, answer); ok {
+			if kept, ok := c.keep(f, prepared, held, tokens, answer); ok {
 				return kept, nil
 			}
 			retry.unkept++

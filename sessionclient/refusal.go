@@ -6,14 +6,23 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
+	"slices"
 	"time"
+
+	"github.com/seed67bc9b7f/tokensession"
 )
 
 const (
 	// refusalPause is for an origin that refuses all tokens, new ones too. Without the pause each
-	// request to it would cost a refresh. So when an origin refuses a token that was made because
-	// it had refused the one before, the Transport hands on its 401 for this long.
+	// request to it would cost a refresh. So after a refresh because of a 401, the Transport hands
+	// on the 401s of the same origin for this long, unless the refresh has helped.
 	refusalPause = 30 * time.Second
+
+	// If it has helped, the next 401 may have another reason, such as a change of the user's roles.
+	// But it may also come from one of several servers that refuses all tokens. So the pause is
+	// short then.
+	refusalPauseHelped = 2 * time.Second
 
 	// discardLimit and discardTime limit how much of a refusal's body is read, and for how long. A
 	// body that is read to its end sets its connection free for the next request.
@@ -21,33 +30,68 @@ const (
 	discardTime  = time.Second
 )
 
-// A replacement is the access token that a refresh gave after an origin had refused the one before.
+// A replacement is what is known of a refresh that an origin has caused by a 401.
 type replacement struct {
-	accessToken string
-	noRefresh   quietTime // in it, a 401 of the same origin for this token causes no refresh
+	tokens    tokensession.Tokens // that the refresh gave
+	helped    bool                // the origin has accepted them
+	noRefresh quietTime           // in it, a 401 of the origin causes no refresh
 }
 
-// afterRefusal returns the access token to try instead of the one that a response refused. It
-// returns the refused one if there is no better one.
+// pauses reports whether a 401 of the origin causes no refresh now. If the last refresh has helped,
+// this is only so for the token that it gave.
+func (r replacement) pauses(refused tokensession.Tokens, now time.Time) bool {
+	return !r.noRefresh.over(now) && sameSession(r.tokens, refused) &&
+		(!r.helped || r.tokens.AccessToken == refused.AccessToken)
+}
+
+// noTokenHelps reports whether a 401 says that its reason is not the token: the user has to log in
+// more strongly (RFC 9470), or may not do this (RFC 6750 section 3.1). A 401 that says nothing, or
+// that the token is invalid, may be cured by a new token.
+func noTokenHelps(resp *http.Response) bool {
+	return slices.ContainsFunc(resp.Header.Values("WWW-Authenticate"), notTheToken.MatchString)
+}
+
+var notTheToken = regexp.MustCompile(
+	`(?i)\berror\s*=\s*"?(?:insufficient_user_authentication|insufficient_scope)\b`)
+
+// afterRefusal returns the tokens to try instead of those that an origin refused. It returns the
+// refused ones if there are no better ones of the same session.
 func (c *core) afterRefusal(
-	ctx context.Context, origin, refused string, resp *http.Response,
-) (string, error) {
+	ctx context.Context, origin string, refused tokensession.Tokens,
+) (tokensession.Tokens, error) {
 	s := &c.state
 	s.mu.Lock()
 	last := s.replaced[origin]
 	s.mu.Unlock()
-	if last.accessToken == refused && !last.noRefresh.over(c.now()) {
-		return refused, nil
+	if last.pauses(refused, c.now()) {
+		// Another request, or another origin, may have refreshed since this one was sent.
+		newest, err := c.load(ctx)
+		if err != nil || expired(newest, c.now()) || !sameSession(newest, refused) {
+			return refused, nil
+		}
+		return newest, nil
 	}
-	freeConnection(resp) // the refresh may need it
-	tokens, err := c.refresh(ctx, refused, false)
+	next, err := c.refresh(ctx, refused.AccessToken, false)
 	if err != nil {
-		return "", err
+		return tokensession.Tokens{}, err
+	}
+	if !sameSession(next, refused) {
+		return refused, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.replaced[origin] = replacement{tokens.AccessToken, quietFor(refusalPause, c.now())}
-	return tokens.AccessToken, nil
+	s.replaced[origin] = replacement{next, false, quietFor(refusalPause, c.now())}
+	return next, nil
+}
+
+// refreshHelped notes that an origin has accepted the tokens that it had caused.
+func (c *core) refreshHelped(origin string, tokens tokensession.Tokens) {
+	s := &c.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last := s.replaced[origin]; last.tokens.AccessToken == tokens.AccessToken {
+		s.replaced[origin] = replacement{tokens, true, quietFor(refusalPauseHelped, c.now())}
+	}
 }
 
 // replayBody returns the request's body once more, and whether that is possible.

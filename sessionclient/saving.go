@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
@@ -19,6 +20,9 @@ import (
 // has it, nobody else has saved, and the tokens in memory are the newest. As soon as the store has
 // another one, or none, somebody has logged in, logged out, or refreshed in another process. What
 // is in memory is older then, and is forgotten.
+//
+// A TokenPreparer is asked before each refresh whether the result can be saved. If not, or if an
+// earlier result still waits to be saved, there is no refresh.
 //
 // Only flights save, and only one flight runs at a time. So nothing here competes with itself, only
 // with the program and with other processes.
@@ -96,7 +100,7 @@ func (c *core) reconcile(
 	if !urgent && !u.noSave.over(c.now()) {
 		return u.tokens, u.held, nil
 	}
-	switch saved, err := c.save(ctx, f, u.held, u.tokens); {
+	switch saved, err := c.save(ctx, f, unprepared{c.store}, u.held, u.tokens); {
 	case saved:
 		return u.tokens, u.tokens.RefreshToken, nil
 	case err != nil:
@@ -118,11 +122,73 @@ func (c *core) saveUnsaved(f *flight) error {
 	return errors.Join(err, c.state.unsaved.err)
 }
 
+// prepare makes ready for saving the result of a refresh. Its error means that the result would be
+// lost.
+func (c *core) prepare(f *flight) (PreparedSwap, error) {
+	if told := c.exposureToTell(); told != nil {
+		f.notices = append(f.notices, func() { c.cfg.OnError(told) })
+	}
+	store, ok := c.store.(TokenPreparer)
+	if !ok {
+		return unprepared{c.store}, nil
+	}
+	c.state.mu.Lock()
+	u := c.state.unsaved
+	c.state.mu.Unlock()
+	if u != nil {
+		return nil, u.err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	prepared, err := store.Prepare(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("preparing to save the tokens: %w", err)
+	}
+	return prepared, nil
+}
+
+// unprepared is the PreparedSwap of a store that cannot prepare anything.
+type unprepared struct{ store TokenStore }
+
+func (u unprepared) Swap(
+	ctx context.Context, held string, tokens tokensession.Tokens,
+) (bool, error) {
+	if store, ok := u.store.(TokenSwapper); ok {
+		return store.Swap(ctx, held, tokens)
+	}
+	err := u.store.Save(ctx, tokens)
+	return err == nil, err
+}
+
+func (unprepared) Discard() {}
+
+// exposureToTell returns an error if others can use the tokens in the store, but only once.
+func (c *core) exposureToTell() error {
+	store, ok := c.store.(interface{ exposure() error })
+	if !ok {
+		return nil
+	}
+	c.state.mu.Lock()
+	told := c.state.exposureTold
+	c.state.mu.Unlock()
+	if told {
+		return nil
+	}
+	err := store.exposure()
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	if err == nil || c.state.exposureTold {
+		return nil
+	}
+	c.state.exposureTold = true
+	return err
+}
+
 // keep saves the result of a refresh. It reports false if the store has been given something else
 // since the flight loaded from it: a login, a logout, or the result of another process for the same
 // refresh token. None of these may be overwritten, and none is older than this result.
 func (c *core) keep(
-	f *flight, held string, old tokensession.Tokens, answer endpointAnswer,
+	f *flight, prepared PreparedSwap, held string, old tokensession.Tokens, answer endpointAnswer,
 ) (tokensession.Tokens, bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
@@ -135,7 +201,7 @@ func (c *core) keep(
 	c.state.mu.Lock()
 	c.state.lifetime = answer.lifetime
 	c.state.mu.Unlock()
-	saved, err := c.save(ctx, f, held, next)
+	saved, err := c.save(ctx, f, prepared, held, next)
 	return next, saved || err != nil
 }
 
@@ -155,14 +221,9 @@ func successor(old, next tokensession.Tokens) tokensession.Tokens {
 // without an error if the store has been given others. If there is an error, the tokens stay in
 // memory.
 func (c *core) save(
-	ctx context.Context, f *flight, held string, tokens tokensession.Tokens,
+	ctx context.Context, f *flight, store PreparedSwap, held string, tokens tokensession.Tokens,
 ) (saved bool, err error) {
-	if store, ok := c.store.(TokenSwapper); ok {
-		saved, err = store.Swap(ctx, held, tokens)
-	} else {
-		err = c.store.Save(ctx, tokens)
-		saved = err == nil
-	}
+	saved, err = store.Swap(ctx, held, tokens)
 	if err == nil {
 		c.setUnsaved(nil)
 		return saved, nil

@@ -143,8 +143,10 @@ func TestTransport_whatTheProgramSavesDuringARefreshStays(t *testing.T) {
 				_, _, err := clientGet(t.Context(), transport, clientAPIURL)
 				switch name {
 				case "login":
-					require.NoError(t, err)
+					require.ErrorIs(t, err, sessionclient.ErrSessionChanged)
+					require.Zero(t, w.apiCalls(), "the request was made for another session")
 					require.Equal(t, want, loaded(t, w.memory))
+					requireGet(t, transport)
 					require.Equal(t, []string{want.AccessToken}, w.calls)
 				case "logout":
 					require.ErrorIs(t, err, sessionclient.ErrNoTokens)
@@ -152,8 +154,10 @@ func TestTransport_whatTheProgramSavesDuringARefreshStays(t *testing.T) {
 					require.ErrorIs(t, err, sessionclient.ErrNoTokens)
 					require.Zero(t, w.apiCalls())
 				default:
-					require.NoError(t, err)
+					require.ErrorIs(t, err, sessionclient.ErrSessionChanged)
+					require.Zero(t, w.apiCalls(), "the request was made for another session")
 					require.Equal(t, want.RefreshToken, w.presented[1])
+					requireGet(t, transport)
 					w.requireAlive(w.memory)
 				}
 			})
@@ -305,5 +309,101 @@ func TestTransport_aStoreThatCannotBeReadEndsNothing(t *testing.T) {
 		_, _, err := clientGet(t.Context(), transport, clientAPIURL)
 		require.ErrorIs(t, err, tokensession.ErrUnavailable)
 		require.Empty(t, w.toldOfEnd())
+	})
+}
+
+// A store that can tell in advance whether it will save.
+type preparingStore struct {
+	*sessionclient.TokenMemory
+	prepareErr, swapErr error
+	prepared, discarded int
+}
+
+func (s *preparingStore) Prepare(context.Context) (sessionclient.PreparedSwap, error) {
+	if s.prepareErr != nil {
+		return nil, s.prepareErr
+	}
+	s.prepared++
+	return s, nil
+}
+
+func (s *preparingStore) Swap(ctx context.Context, held string, tokens tokensession.Tokens) (bool, error) {
+	if s.swapErr != nil {
+		return false, s.swapErr
+	}
+	return s.TokenMemory.Swap(ctx, held, tokens)
+}
+
+func (s *preparingStore) Discard() { s.discarded++ }
+
+func TestTransport_spendsNoTokenIfTheResultWouldBeLost(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		store := &preparingStore{TokenMemory: w.memory}
+		transport := w.transport(store)
+		requireGet(t, transport)
+		require.Zero(t, store.prepared, "nothing is to be saved")
+
+		// The access token is due. It is still good, so the request goes with it.
+		store.prepareErr = errClientDisk
+		pass(14*time.Minute + 30*time.Second)
+		requireGet(t, transport)
+		require.Len(t, w.toldErrors(), 1)
+		require.ErrorIs(t, w.toldErrors()[0], errClientDisk)
+		pass(time.Minute)
+		for range 20 {
+			_, _, err := clientGet(t.Context(), transport, clientAPIURL)
+			require.ErrorIs(t, err, tokensession.ErrUnavailable)
+			require.ErrorIs(t, err, errClientDisk)
+		}
+		require.Len(t, w.toldErrors(), 2, "it does not try at each request")
+		require.Zero(t, w.refreshes())
+		store.prepareErr = nil
+		pass(time.Second)
+		requireGet(t, transport)
+		require.Equal(t, 1, w.refreshes())
+
+		// The saving fails although it was prepared. No other token is spent until it is made up for.
+		store.swapErr = errClientDisk
+		pass(time.Hour)
+		requireGet(t, transport)
+		require.Equal(t, 2, w.refreshes())
+		pass(time.Hour)
+		_, _, err := clientGet(t.Context(), transport, clientAPIURL)
+		require.ErrorIs(t, err, tokensession.ErrUnavailable)
+		require.ErrorIs(t, err, errClientDisk)
+		require.Equal(t, 2, w.refreshes())
+		store.swapErr = nil
+		pass(10 * time.Second)
+		requireGet(t, transport)
+		require.Equal(t, 3, w.refreshes())
+		w.requireAlive(w.memory)
+		require.Equal(t, 3, store.prepared)
+		require.Equal(t, store.prepared, store.discarded)
+	})
+}
+
+// A lost answer is asked for again, and a login comes between. One preparation is enough for all.
+func TestTransport_preparesOnceForARefresh(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		store := &preparingStore{TokenMemory: w.memory}
+		transport := w.transport(store)
+		w.setFault(func(n int, rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+			switch n {
+			case 1, 2:
+				lostAnswers["connection lost"](rw, r, serve)
+			case 3:
+				tokens := w.login()
+				tokens.AccessExpiresAt = time.Now()
+				_ = w.memory.Save(context.Background(), tokens)
+			}
+			serve(rw)
+		})
+		pass(time.Hour)
+		_, _, err := clientGet(t.Context(), transport, clientAPIURL)
+		require.ErrorIs(t, err, sessionclient.ErrSessionChanged)
+		require.Equal(t, 4, w.refreshes())
+		require.Equal(t, 1, store.prepared)
+		require.Equal(t, 1, store.discarded)
+		w.requireAlive(w.memory)
 	})
 }

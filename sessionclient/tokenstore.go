@@ -11,7 +11,8 @@ import (
 // of a mobile back end's database. The Transport saves the tokens of a refresh, and the program
 // saves those of a login. Both methods MUST be safe for concurrent use.
 //
-// [TokenFile] and [TokenMemory] are TokenStores, and also [TokenSwapper]s.
+// [TokenFile] and [TokenMemory] are TokenStores, and also [TokenSwapper]s. Saving the zero Tokens
+// to them is a logout. [Transport.Logout] does that to every store.
 type TokenStore interface {
 	// Load returns the tokens that were saved last. If there are none, it MUST return
 	// [ErrNoTokens], wrapped or not. Any other error means that it could not tell. Load is called
@@ -20,7 +21,7 @@ type TokenStore interface {
 	// others. A zero AccessExpiresAt means unknown.
 	Load(ctx context.Context) (tokensession.Tokens, error)
 
-	// Save replaces the tokens. It MUST replace all of them or nothing. Once it has returned nil,
+	// Save replaces the tokens. The zero Tokens remove them. It MUST replace all of them or nothing. Once it has returned nil,
 	// Load MUST return the new tokens. The Transport loads before it saves, and does not save if it
 	// finds that somebody else has saved others. What somebody saves between the two is lost,
 	// unless the store is a [TokenSwapper].
@@ -35,6 +36,29 @@ type TokenSwapper interface {
 	// Swap does the same as Save if held is the refresh token in the store, and reports true. If
 	// the store has another one, or no tokens, Swap MUST change nothing, and reports false.
 	Swap(ctx context.Context, held string, tokens tokensession.Tokens) (bool, error)
+}
+
+// A TokenPreparer is a [TokenSwapper] that can find out, before a refresh token is spent, whether
+// its successor can be saved. With it, the Transport does not refresh if the result would be lost:
+// requests that need a new token fail with [tokensession.ErrUnavailable] until the store is well.
+// Without it, a refresh token is spent although its successor cannot be saved, and the next start
+// of the program finds the spent one.
+type TokenPreparer interface {
+	TokenSwapper
+
+	// Prepare makes ready for one swap. Its error means that the swap would fail. It is called
+	// before a refresh, which takes half a minute at most.
+	Prepare(ctx context.Context) (PreparedSwap, error)
+}
+
+// A PreparedSwap is a swap that a [TokenPreparer] has made ready. One goroutine uses it.
+type PreparedSwap interface {
+	// Swap does the same as that of the [TokenSwapper]. After it has reported false, it is called
+	// again if the refresh is repeated.
+	Swap(ctx context.Context, held string, tokens tokensession.Tokens) (bool, error)
+
+	// Discard is called when no more swap will come.
+	Discard()
 }
 
 // A TokenMemory is a [TokenStore] that forgets the tokens when the program ends. The zero value has

@@ -66,6 +66,8 @@ type state struct {
 	unsaved  *unsavedTokens         // tokens that the store would not take; nil if there are none
 	replaced map[string]replacement // by origin: the token that took the place of a refused one
 	lifetime time.Duration          // of the last access token that a refresh gave; 0 if unknown
+
+	exposureTold bool // OnError was told that others can use the tokens in the store
 }
 
 // RoundTrip sends the request with the access token. If there is no usable token, its error is
@@ -78,22 +80,26 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return c.cfg.Base.RoundTrip(req)
 	}
 	tokens, err := c.tokens(req.Context())
+	if err == nil && redirectedFromAnother(req, tokens) {
+		err = ErrSessionChanged
+	}
 	if err != nil {
 		if req.Body != nil {
 			req.Body.Close()
 		}
 		return nil, err
 	}
-	resp, err := c.send(req, req.Body, tokens.AccessToken)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+	resp, err := c.send(req, req.Body, tokens)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || noTokenHelps(resp) {
 		return resp, err
 	}
-	next, err := c.afterRefusal(req.Context(), origin, tokens.AccessToken, resp)
+	freeConnection(resp) // a refresh may need it
+	next, err := c.afterRefusal(req.Context(), origin, tokens)
 	if err != nil {
 		resp.Body.Close()
 		return nil, err
 	}
-	if next == tokens.AccessToken {
+	if next.AccessToken == tokens.AccessToken {
 		return resp, nil
 	}
 	body, ok := replayBody(req)
@@ -101,13 +107,17 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return resp, nil
 	}
 	resp.Body.Close()
-	return c.send(req, body, next)
+	resp, err = c.send(req, body, next)
+	if err == nil && resp.StatusCode != http.StatusUnauthorized {
+		c.refreshHelped(origin, next)
+	}
+	return resp, err
 }
 
 // send sends a copy of the request. The response leads back to the original and not to the copy,
 // because a program may print a response's request, and the copy contains the token.
 func (c *core) send(
-	req *http.Request, body io.ReadCloser, accessToken string,
+	req *http.Request, body io.ReadCloser, tokens tokensession.Tokens,
 ) (*http.Response, error) {
 	sent := req.Clone(req.Context())
 	if sent.Header == nil {
@@ -115,22 +125,29 @@ func (c *core) send(
 	}
 	sent.Body = body
 	sent.Trailer = req.Trailer // not a copy, because its values are set while the body is read
-	sent.Header.Set("Authorization", "Bearer "+accessToken)
+	sent.Header.Set("Authorization", "Bearer "+tokens.AccessToken)
 	resp, err := c.cfg.Base.RoundTrip(sent)
 	if err == nil && resp == nil {
 		return nil, errors.New("sessionclient: the base returned neither a response nor an error")
 	}
 	if err == nil {
 		resp.Request = req
+		rememberRedirect(resp, tokens)
 	}
 	return resp, err
 }
 
-// tokens returns tokens to send a request with.
+// tokens returns tokens to send a request with. They are of the session that is there when it is
+// called.
 func (c *core) tokens(ctx context.Context) (tokensession.Tokens, error) {
 	tokens, err := c.load(ctx)
 	if err != nil {
 		return tokensession.Tokens{}, err
+	}
+	if told := c.exposureToTell(); told != nil {
+		done := make(chan struct{})
+		go func() { defer close(done); c.cfg.OnError(told) }()
+		<-done
 	}
 	now := c.now()
 	c.state.mu.Lock()
@@ -142,7 +159,7 @@ func (c *core) tokens(ctx context.Context) (tokensession.Tokens, error) {
 	case ended:
 		return tokensession.Tokens{}, ErrSessionEnded
 	case expired(tokens, now):
-		return c.refresh(ctx, tokens.AccessToken, false)
+		return c.refreshExpired(ctx, tokens)
 	case early:
 		return c.refreshEarly(ctx, tokens)
 	case resave:
@@ -155,19 +172,35 @@ func (c *core) tokens(ctx context.Context) (tokensession.Tokens, error) {
 	return tokens, nil
 }
 
-// refreshEarly refreshes tokens that are still good. If the refresh fails for now or takes long, it
-// returns the old ones, because the request need not suffer from it. The old ones can expire while
-// it waits, and then it waits on for new ones.
+// refreshExpired returns new tokens of the same session.
+func (c *core) refreshExpired(
+	ctx context.Context, tokens tokensession.Tokens,
+) (tokensession.Tokens, error) {
+	next, err := c.refresh(ctx, tokens.AccessToken, false)
+	if err == nil && !sameSession(tokens, next) {
+		err = ErrSessionChanged
+	}
+	return next, err
+}
+
+// refreshEarly refreshes tokens that are still good. If the refresh fails for now or takes long, or
+// if somebody else logs in meanwhile, it returns the old ones, because the request need not suffer
+// from it. The old ones can expire while it waits, and then it waits on for new ones.
 func (c *core) refreshEarly(
 	ctx context.Context, tokens tokensession.Tokens,
 ) (tokensession.Tokens, error) {
 	next, err := c.refresh(ctx, tokens.AccessToken, true)
 	late := errors.Is(err, errTakesLong)
 	switch {
-	case (late || errors.Is(err, tokensession.ErrUnavailable)) && !expired(tokens, c.now()):
+	case err == nil && sameSession(tokens, next):
+		return next, nil
+	case (err == nil || late || errors.Is(err, tokensession.ErrUnavailable)) &&
+		!expired(tokens, c.now()):
 		return tokens, nil
+	case err == nil:
+		return tokensession.Tokens{}, ErrSessionChanged
 	case late:
-		return c.refresh(ctx, tokens.AccessToken, false)
+		return c.refreshExpired(ctx, tokens)
 	}
 	return next, err
 }
