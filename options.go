@@ -95,10 +95,22 @@ func Rotating(refreshToken string) AuthOption {
 }
 
 // Replacing ends another session, of whatever subject, when the new one has begun: the one that the
-// browser had before the login (ASVS 7.2.4). Take the id from a verified token. A session that is
-// unknown or over is no error.
+// browser had before the login (ASVS 7.2.4). Take the id from a verified token, or pass the token to
+// [ReplacingToken]. A session that is unknown or over is no error.
 func Replacing(sessionID string) StartOption {
-	return startFunc(func(o *startOptions) { o.replacing = sessionID })
+	return startFunc(func(o *startOptions) {
+		if sessionID != "" {
+			o.replacing = append(o.replacing, sessionID)
+		}
+	})
+}
+
+// ReplacingToken is Replacing by the tokens that the browser had before the login, of either kind,
+// however old. A refresh token's session ends if the token is genuine. So does an access token's,
+// and if the key that signed it is unknown here, only if it is a session of the new one's subject.
+// A string that is no such token is no error.
+func ReplacingToken(tokens ...string) StartOption {
+	return startFunc(func(o *startOptions) { o.replacingTokens = append(o.replacingTokens, tokens...) })
 }
 
 // WithScope asks for an access token of less scope than the authorizer grants: names separated by
@@ -161,9 +173,10 @@ type startOptions struct {
 	refreshOptions
 	proof
 	lifetimes
-	transient bool
-	actor     *string
-	replacing string
+	transient       bool
+	actor           *string
+	replacing       []string // ids of sessions
+	replacingTokens []string // tokens of sessions
 }
 
 type authOptions struct {

@@ -7,6 +7,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"strings"
+
+	"github.com/seed67bc9b7f/tokensession/internal/peek"
 )
 
 // A refresh token is refreshPrefix and 64 characters of base64url: the session's handle, a
@@ -18,9 +20,8 @@ const (
 	macSize       = 24
 	refreshSize   = len(refreshPrefix) + (handleSize+8+macSize)*4/3
 
-	sessionIDLabel = "tokensession session id v1"
-	refreshLabel   = "tokensession refresh v1"
-	deriveLabel    = "tokensession refresh key v1"
+	refreshLabel = "tokensession refresh v1"
+	deriveLabel  = "tokensession refresh key v1"
 )
 
 // A handle is what the holder of a session's refresh tokens knows and the store does not.
@@ -78,11 +79,7 @@ func refreshMAC(key []byte, h handle, generation uint64) (mac [macSize]byte) {
 }
 
 // sessionID is the session's public name. Nobody can go back from it to the handle.
-func (h handle) sessionID() string {
-	b := append(make([]byte, 0, 64), sessionIDLabel...)
-	sum := sha256.Sum256(append(b, h[:]...))
-	return encodeID(sum[:16])
-}
+func (h handle) sessionID() string { return peek.SessionID(h) }
 
 func newHandle() handle { return handle(randomBytes(handleSize)) }
 

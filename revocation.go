@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/seed67bc9b7f/tokensession/internal/peek"
 )
 
 // lateRefresh is how long after its session's end a refresh may still be under way that was
@@ -65,32 +67,55 @@ func (m *Manager) mustEnd(ctx context.Context, sessionID string, reason Reason) 
 // refresh token, even one consumed long ago, or an access token, even one that has expired. For
 // another string it returns [ErrInvalidToken], which a client that wants to be logged out can
 // ignore (RFC 7009 section 2.2).
+//
+// That is not so if the error is an [ErrUnknownKey]: the string may be an access token of ours,
+// signed with a key that this process does not have, as after a restart with another key. Nothing
+// was ended then. The session's refresh token ends it, and so does an access token of a later
+// refresh.
 func (m *Manager) RevokeToken(ctx context.Context, token string) error {
 	if strings.HasPrefix(token, refreshPrefix) {
 		return m.revokeRefreshToken(ctx, token)
 	}
 	id, err := m.SessionID(token)
+	if errors.Is(err, ErrUnknownKey) && !m.mayBeOurs(token) {
+		return invalid("an access token of another issuer")
+	}
 	if err != nil {
 		return err
 	}
 	return m.logOut(ctx, id)
 }
 
+// mayBeOurs reports whether an access token that cannot be verified says that it is ours.
+func (m *Manager) mayBeOurs(accessToken string) bool {
+	claims, ok := peek.Access(accessToken)
+	return ok && m.signer.cfg.isOurs(claims.Issuer)
+}
+
 func (m *Manager) revokeRefreshToken(ctx context.Context, refreshToken string) error {
+	rec, err := m.recordOf(ctx, refreshToken)
+	if err != nil {
+		return err
+	}
+	return m.logOut(ctx, rec.ID)
+}
+
+// recordOf returns the record of a genuine refresh token's session.
+func (m *Manager) recordOf(ctx context.Context, refreshToken string) (Record, error) {
 	token, ok := parseRefreshToken(refreshToken)
 	if !ok {
-		return invalid("malformed refresh token")
+		return Record{}, invalid("malformed refresh token")
 	}
 	rec, err := m.load(ctx, token.handle.sessionID())
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return invalid("unknown session")
+		return Record{}, invalid("unknown session")
 	case err != nil:
-		return err
+		return Record{}, err
 	case !token.authentic(m.tokenKeys(rec)):
-		return invalid("forged refresh token")
+		return Record{}, invalid("forged refresh token")
 	}
-	return m.logOut(ctx, rec.ID)
+	return rec, nil
 }
 
 // logOut ends a session of which somebody presented a genuine token. If the store does not know the

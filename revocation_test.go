@@ -123,6 +123,31 @@ func TestRevokeToken_takesATokenOfARotatedKeyAndNoneOfARetiredOne(t *testing.T) 
 	})
 }
 
+// A process that began anew with another key, or knows less keys than the others, cannot tell what
+// such a token is. A logout must not look as if it had worked.
+func TestRevokeToken_saysThatItDoesNotKnowTheKey(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	restarted := newManager(t, testSigner(t), w.memory, tokensession.Config{Now: w.clock.Now})
+	w.unchanged(tokens.Session.ID, func() {
+		err := restarted.RevokeToken(ctx, tokens.AccessToken)
+		require.ErrorIs(t, err, tokensession.ErrUnknownKey)
+	})
+	foreign := accessConfig
+	foreign.Issuer = "https://other.example"
+	key, err := tokensession.GenerateKey()
+	require.NoError(t, err)
+	signer, err := tokensession.NewAccessSigner(key, foreign)
+	require.NoError(t, err)
+	strange, err := newManager(t, signer, tokensession.NewMemoryStore(), tokensession.Config{}).Start(ctx, "alice")
+	require.NoError(t, err)
+	err = restarted.RevokeToken(ctx, strange.AccessToken)
+	require.ErrorIs(t, err, tokensession.ErrInvalidToken)
+	require.NotErrorIs(t, err, tokensession.ErrUnknownKey, "no key of ours has signed that")
+	require.NoError(t, restarted.RevokeToken(ctx, tokens.RefreshToken))
+	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
+}
+
 // R12: ASVS 7.4.2, 7.4.3, 7.5.2.
 func TestSessions_areListedNewestFirstAndEndedOneByOne(t *testing.T) {
 	ctx := context.Background()

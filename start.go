@@ -6,7 +6,10 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/seed67bc9b7f/tokensession/internal/peek"
 )
 
 // Start begins a session for a subject that the host has authenticated: a login. If the authorizer
@@ -23,6 +26,10 @@ func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption
 	if err := ctx.Err(); err != nil {
 		return Tokens{}, unavailable("starting a session", err)
 	}
+	replaced, err := m.replaced(ctx, subject, o)
+	if err != nil {
+		return Tokens{}, err
+	}
 	h := newHandle()
 	rec := m.newRecord(h, subject, o, now)
 	if err := m.queueUp(ctx, &rec); err != nil {
@@ -33,7 +40,7 @@ func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption
 		return Tokens{}, err
 	}
 	if err = m.create(ctx, rec); err == nil {
-		err = m.makeRoom(ctx, rec, o.replacing)
+		err = m.makeRoom(ctx, rec, replaced)
 	}
 	if err != nil {
 		detached, cancel := detach(ctx)
@@ -119,20 +126,57 @@ func (m *Manager) queueUp(ctx context.Context, rec *Record) error {
 	return nil
 }
 
-// makeRoom ends the oldest sessions beyond MaxSessions, of those in which nobody else acts for the
-// subject, and then the one that the new one replaces.
-// The replaced one comes last, because a user whose login fails should still have it.
-func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string) error {
-	if replacing == created.ID {
-		replacing = ""
+// replaced returns the sessions that a new one of the subject replaces.
+func (m *Manager) replaced(
+	ctx context.Context, subject string, o startOptions,
+) ([]string, error) {
+	ids := slices.Clone(o.replacing)
+	for _, token := range o.replacingTokens {
+		id, err := m.sessionOf(ctx, subject, token)
+		switch {
+		case errors.Is(err, ErrInvalidToken), errors.Is(err, ErrNotFound):
+		case err != nil:
+			return nil, err
+		default:
+			ids = append(ids, id)
+		}
 	}
+	return ids, nil
+}
+
+// sessionOf returns the session of a genuine token of either kind, or an [ErrInvalidToken].
+//
+// The key of an access token may be unknown here, because it was retired, or because the process
+// has begun anew with another one. Then the token proves nothing. But somebody who has just proved
+// to be its subject may end the session.
+func (m *Manager) sessionOf(ctx context.Context, subject, token string) (string, error) {
+	if strings.HasPrefix(token, refreshPrefix) {
+		rec, err := m.recordOf(ctx, token)
+		return rec.ID, err
+	}
+	id, err := m.SessionID(token)
+	if !errors.Is(err, ErrUnknownKey) || !m.mayBeOurs(token) {
+		return id, err
+	}
+	claims, _ := peek.Access(token)
+	rec, err := m.load(ctx, claims.SessionID)
+	if err == nil && rec.Subject != subject {
+		err = invalid("perhaps of a session of another subject")
+	}
+	return rec.ID, err
+}
+
+// makeRoom ends the oldest sessions beyond MaxSessions, of those in which nobody else acts for the
+// subject, and then those that the new one replaces. The replaced ones come last, because a user
+// whose login fails should still have them.
+func (m *Manager) makeRoom(ctx context.Context, created Record, replaced []string) error {
 	if m.cfg.MaxSessions > 0 && created.Actor == "" {
 		records, err := m.list(ctx, created.Subject)
 		if err != nil {
 			return err
 		}
 		records = slices.DeleteFunc(records, func(r Record) bool {
-			return r.ID == replacing || r.Actor != ""
+			return slices.Contains(replaced, r.ID) || r.Actor != ""
 		})
 		for _, rec := range records[:max(0, len(records)-m.cfg.MaxSessions)] {
 			if _, _, err := m.revoke(ctx, rec.ID, ReasonMaxSessions); err != nil && !errors.Is(err, ErrNotFound) {
@@ -140,8 +184,8 @@ func (m *Manager) makeRoom(ctx context.Context, created Record, replacing string
 			}
 		}
 	}
-	if replacing != "" {
-		if _, _, err := m.revoke(ctx, replacing, ReasonReplaced); err != nil && !errors.Is(err, ErrNotFound) {
+	for _, id := range replaced {
+		if _, _, err := m.revoke(ctx, id, ReasonReplaced); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 	}

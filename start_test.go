@@ -524,3 +524,70 @@ func TestWithActor_doesNotCountForMaxSessions(t *testing.T) {
 	third := w.start()
 	require.ElementsMatch(t, idsOf(append(acting, second, third)...), listed(t, w, "alice"), "the oldest of the user's own")
 }
+
+// A browser brings what it had before the login. What proves that the session was its own, ends it.
+func TestReplacingToken_endsTheSessionsOfGenuineTokens(t *testing.T) {
+	w := newWorld(t, tokensession.Config{MaxSessions: 2})
+	other := newManager(t, testSigner(t), w.memory, tokensession.Config{Now: w.clock.Now})
+	elsewhere := func(subject string) tokensession.Tokens { // with a key that is unknown here
+		tokens, err := other.Start(ctx, subject)
+		require.NoError(t, err)
+		return tokens
+	}
+	forged := func(tokens tokensession.Tokens) string { // of the same session, with another MAC
+		i := len(tokens.RefreshToken) - 4
+		return tokens.RefreshToken[:i] + "AAAA"
+	}
+	for name, c := range map[string]struct {
+		old   func() tokensession.Tokens
+		token func(tokensession.Tokens) string
+		ends  bool
+	}{
+		"access token":  {func() tokensession.Tokens { return w.start() }, accessOf, true},
+		"refresh token": {func() tokensession.Tokens { return w.start() }, refreshOf, true},
+		"access token, unknown key": {
+			func() tokensession.Tokens { return elsewhere("alice") }, accessOf, true},
+		"access token, unknown key, another subject": {
+			func() tokensession.Tokens { return elsewhere("bob") }, accessOf, false},
+		"refresh token of another subject": {
+			func() tokensession.Tokens { return elsewhere("bob") }, refreshOf, true},
+		"forged refresh token": {func() tokensession.Tokens { return w.start() }, forged, false},
+		"garbage": {
+			func() tokensession.Tokens { return w.start() },
+			func(tokensession.Tokens) string { return "x.y.z" }, false},
+	} {
+		_, err := w.m.RevokeSubject(ctx, "alice")
+		require.NoError(t, err)
+		old := c.old()
+		w.clock.Advance(time.Hour) // the access token has expired
+		w.start(tokensession.ReplacingToken("", c.token(old)))
+		rec := w.record(old.Session.ID)
+		require.Equal(t, c.ends, !rec.RevokedAt.IsZero(), name)
+		if c.ends {
+			require.Equal(t, tokensession.ReasonReplaced, rec.RevokeReason, name)
+		}
+	}
+}
+
+func TestReplacingToken_endsAllAndMakesRoomByThem(t *testing.T) {
+	w := newWorld(t, tokensession.Config{MaxSessions: 3})
+	phone, one, two := w.start(), w.start(), w.start()
+	w.start(tokensession.ReplacingToken(one.AccessToken, two.RefreshToken))
+	w.requireLive(phone)
+	w.requireDead(one, two)
+}
+
+func TestReplacingToken_anOutageIsNoForgery(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	old := w.start()
+	w.store.Down(testkit.Load)
+	_, err := w.m.Start(ctx, "alice", tokensession.ReplacingToken(old.RefreshToken))
+	requireUnavailableFor(t, err, testkit.ErrDown)
+	w.store.Clear()
+	sessions, err := w.m.Sessions(ctx, "alice")
+	require.NoError(t, err)
+	require.Len(t, sessions, 1)
+}
+
+func accessOf(t tokensession.Tokens) string  { return t.AccessToken }
+func refreshOf(t tokensession.Tokens) string { return t.RefreshToken }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/seed67bc9b7f/tokensession"
@@ -37,6 +38,14 @@ type Config struct {
 	// its origin, which is compared with the Host header: behind a proxy that changes that, the
 	// public origin has to be added as a trusted one.
 	CrossOrigin *http.CrossOriginProtection
+
+	// LoginOrigins are the origins of other sites whose pages may post a login to the host's own
+	// route, like "https://idp.example". It is for an identity provider that answers with
+	// response_mode=form_post, and is asked by Login only. It lifts a protection: by it, another
+	// site's page could log a user in as somebody else. So before it calls Login, the route checks
+	// that this browser has asked for the login, by OAuth's state. A provider whose pages have the
+	// Referrer-Policy no-referrer sends the origin "null", which any page can.
+	LoginOrigins []string
 
 	// Attributes returns what to remember of the device that a login or a refresh comes from, under
 	// the same names each time; see [tokensession.WithAttributes]. Values are cut to 255 bytes of
@@ -87,6 +96,12 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("sessionhttp: Config.CookieSuffix %q: must be of letters, digits and hyphens, "+
 			"and no longer than %d", c.CookieSuffix, maxCookieSuffix)
 	}
+	for _, origin := range c.LoginOrigins {
+		if err := checkOrigin(origin); err != nil {
+			return c, fmt.Errorf("sessionhttp: Config.LoginOrigins: %w", err)
+		}
+	}
+	c.LoginOrigins = slices.Clone(c.LoginOrigins)
 	if c.CrossOrigin == nil {
 		c.CrossOrigin = http.NewCrossOriginProtection()
 	}
@@ -94,6 +109,24 @@ func (c Config) withDefaults() (Config, error) {
 		c.OnError = func(*http.Request, error) {}
 	}
 	return c, nil
+}
+
+// checkOrigin refuses what no browser sends as an Origin header: it is compared byte for byte.
+func checkOrigin(origin string) error {
+	if origin == "null" {
+		return nil
+	}
+	if err := http.NewCrossOriginProtection().AddTrustedOrigin(origin); err != nil {
+		return err
+	}
+	scheme, host, _ := strings.Cut(origin, "://")
+	defaultPort := scheme == "https" && strings.HasSuffix(host, ":443") ||
+		scheme == "http" && strings.HasSuffix(host, ":80")
+	if strings.ToLower(origin) != origin || defaultPort || strings.ContainsAny(origin, "*?#") {
+		return fmt.Errorf("%q: must be one origin as browsers send it, in lower case and without the "+
+			"scheme's own port", origin)
+	}
+	return nil
 }
 
 // notInName reports characters that are not meant to be in a cookie's name.

@@ -39,6 +39,13 @@ func TestNew_saysWhatIsWrong(t *testing.T) {
 		_, err = sessionhttp.New(s.m, cfg)
 		require.ErrorContains(t, err, "Config.CookieSuffix")
 	}
+	for _, origin := range []string{
+		"", "idp.example", "https://idp.example/", "https://idp.example/login", "https://IDP.example",
+		"https://idp.example:443", "http://localhost:80", "*", "https://*.example?",
+	} {
+		_, err = sessionhttp.New(s.m, sessionhttp.Config{LoginOrigins: []string{"https://idp.example:8443", origin}})
+		require.ErrorContains(t, err, "Config.LoginOrigins", origin)
+	}
 }
 
 func TestMount_putsOnlyWhatIsConfigured(t *testing.T) {
@@ -169,4 +176,13 @@ func TestWriteTokens_answersALogin(t *testing.T) {
 	body := jsonOf(t, w.Result())
 	require.Equal(t, tokens.AccessToken, body["access_token"])
 	require.Equal(t, tokens.RefreshToken, body["refresh_token"])
+
+	// Where there is no refresh token, an empty one would replace the one that the client has.
+	w = httptest.NewRecorder()
+	tokens.RefreshToken = ""
+	s.h.WriteTokens(w, tokens)
+	body = jsonOf(t, w.Result())
+	require.Equal(t, tokens.AccessToken, body["access_token"])
+	require.NotContains(t, body, "refresh_token")
+	require.NotContains(t, body, "refresh_expires_in")
 }

@@ -3,7 +3,6 @@ package sessionhttp_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -46,24 +45,29 @@ func withCookies(cookies map[string]*http.Cookie, names ...string) func(*http.Re
 	}
 }
 
+// inCookies puts tokens where a browser has them.
+func inCookies(tokens tokensession.Tokens) func(*http.Request) {
+	return header("Cookie", accessCookie+"="+tokens.AccessToken+"; "+refreshCookie+"="+tokens.RefreshToken)
+}
+
 const accessCookie, refreshCookie = "__Host-access", "__Secure-refresh"
 
 func TestCookies_haveTheirAttributesWhenSetAndWhenDeleted(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Cookies: true, Prefix: "/api/auth"})
 	cookies := s.login()
 	require.Len(t, cookies, 2)
-	refreshed := s.post("/api/auth/token", nil, withCookies(cookies, refreshCookie))
+	refreshed := s.post("/api/auth/token", nil, withCookies(cookies, accessCookie, refreshCookie))
 	require.Equal(t, http.StatusOK, refreshed.StatusCode)
 	loggedOut := s.post("/api/auth/logout", nil, withCookies(cookies, accessCookie))
 	require.Equal(t, http.StatusOK, loggedOut.StatusCode)
-	ended := s.post("/api/auth/token", nil, withCookies(cookies, refreshCookie))
+	ended := s.post("/api/auth/token", nil, withCookies(cookies, accessCookie, refreshCookie))
 	requireError(t, ended, http.StatusBadRequest, "invalid_grant")
 	for name, c := range map[string]struct {
 		cookies map[string]*http.Cookie
 		maxAge  int
 	}{"login": {cookies, 7 * 24 * 3600}, "refresh": {cookiesOf(t, refreshed), 7 * 24 * 3600}, "logout": {cookiesOf(t, loggedOut), -1}, "verdict": {cookiesOf(t, ended), -1}} {
 		require.Len(t, c.cookies, 2, name)
-		for cookie, path := range map[string]string{accessCookie: "/", refreshCookie: "/api/auth/token"} {
+		for cookie, path := range map[string]string{accessCookie: "/", refreshCookie: "/api/auth"} {
 			got := c.cookies[cookie]
 			require.NotNil(t, got, name)
 			require.Equal(t, c.maxAge < 0, got.Value == "", name)
@@ -81,7 +85,7 @@ func TestCookies_insecureOnesHaveNoPrefixAndNoSecure(t *testing.T) {
 		require.True(t, cookies[name].HttpOnly)
 		require.Equal(t, http.SameSiteStrictMode, cookies[name].SameSite)
 	}
-	require.Equal(t, http.StatusOK, s.post("/auth/token", nil, withCookies(cookies, "refresh")).StatusCode)
+	require.Equal(t, http.StatusOK, s.post("/auth/token", nil, withCookies(cookies, "access", "refresh")).StatusCode)
 }
 
 // Two applications on one host, under two paths or on two ports, share the browser's jar.
@@ -119,7 +123,7 @@ func TestCookies_noTokenIsInABody(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Cookies: true})
 	s.grant.Scope = "read"
 	cookies := s.login()
-	answer := s.post("/auth/token", nil, withCookies(cookies, refreshCookie))
+	answer := s.post("/auth/token", nil, withCookies(cookies, accessCookie, refreshCookie))
 	next := cookiesOf(t, answer)
 	require.NotEqual(t, cookies[refreshCookie].Value, next[refreshCookie].Value)
 	access, err := s.m.Verify(next[accessCookie].Value)
@@ -143,13 +147,13 @@ func TestCookies_noTokenIsInABody(t *testing.T) {
 func TestCookies_stayInARaceAndInAnOutage(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Cookies: true})
 	cookies := s.login()
-	first := cookiesOf(t, s.post("/auth/token", nil, withCookies(cookies, refreshCookie)))
-	second := cookiesOf(t, s.post("/auth/token", nil, withCookies(cookies, refreshCookie)))
+	first := cookiesOf(t, s.post("/auth/token", nil, withCookies(cookies, accessCookie, refreshCookie)))
+	second := cookiesOf(t, s.post("/auth/token", nil, withCookies(cookies, accessCookie, refreshCookie)))
 	require.Equal(t, first[refreshCookie].Value, second[refreshCookie].Value)
 
 	s.store.Down()
 	for _, path := range []string{"/auth/token", "/auth/logout"} {
-		answer := s.post(path, nil, withCookies(first, refreshCookie, accessCookie))
+		answer := s.post(path, nil, withCookies(first, accessCookie, refreshCookie))
 		require.Empty(t, answer.Header["Set-Cookie"])
 		requireError(t, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
 	}
@@ -165,7 +169,7 @@ func TestCookies_stayWhenTheRequestIsWrong(t *testing.T) {
 	for code, form := range map[string]url.Values{
 		"invalid_scope": {"scope": {"admin"}}, "unsupported_grant_type": {"grant_type": {"password"}}, "invalid_request": {"scope": {"read", "read"}},
 	} {
-		answer := s.post("/auth/token", form, withCookies(cookies, refreshCookie))
+		answer := s.post("/auth/token", form, withCookies(cookies, accessCookie, refreshCookie))
 		require.Empty(t, answer.Header["Set-Cookie"])
 		requireError(t, answer, http.StatusBadRequest, code)
 	}
@@ -197,7 +201,7 @@ func TestCookies_stayWhenALoginHasEndedTheSession(t *testing.T) {
 			old := s.login()
 			require.NoError(t, end(s, old))
 			for range 2 {
-				answer := s.post("/auth/token", nil, withCookies(old, refreshCookie))
+				answer := s.post("/auth/token", nil, withCookies(old, accessCookie, refreshCookie))
 				require.Empty(t, answer.Header["Set-Cookie"])
 				requireError(t, answer, http.StatusBadRequest, "invalid_grant")
 			}
@@ -218,7 +222,7 @@ func TestCookies_areClearedWithEveryOtherVerdict(t *testing.T) {
 			require.Equal(t, http.StatusOK, s.post("/auth/logout", nil, withCookies(old, accessCookie)).StatusCode)
 		},
 		"reuse": func(s *site, old map[string]*http.Cookie) {
-			s.post("/auth/token", nil, withCookies(old, refreshCookie))
+			s.post("/auth/token", nil, withCookies(old, accessCookie, refreshCookie))
 			s.clock.Advance(time.Minute)
 			require.Equal(t, http.StatusBadRequest, s.refresh(old[refreshCookie].Value).StatusCode)
 		},
@@ -237,7 +241,7 @@ func TestCookies_areClearedWithEveryOtherVerdict(t *testing.T) {
 			s := newSite(t, sessionhttp.Config{Cookies: true})
 			old := s.login()
 			end(s, old)
-			answer := s.post("/auth/token", nil, withCookies(old, refreshCookie))
+			answer := s.post("/auth/token", nil, withCookies(old, accessCookie, refreshCookie))
 			for _, c := range cookiesOf(t, answer) {
 				require.Negative(t, c.MaxAge)
 			}
@@ -256,166 +260,20 @@ func TestCookies_areClearedForACookiesTokenOnly(t *testing.T) {
 	}
 }
 
-func TestLogin_replacesTheBrowsersSession(t *testing.T) {
-	for name, later := range map[string]time.Duration{"fresh": 0, "expired access token": time.Hour} {
-		t.Run(name, func(t *testing.T) {
-			s := newSite(t, sessionhttp.Config{Cookies: true})
-			old, elsewhere := s.login(), s.login()
-			s.clock.Advance(later)
-			r := httptest.NewRequest(http.MethodPost, "/login", nil)
-			withCookies(old, accessCookie)(r)
-			w := httptest.NewRecorder()
-			session, err := s.h.Login(w, r, "alice")
-			require.NoError(t, err)
-			require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
-			_, err = s.m.Refresh(ctx, old[refreshCookie].Value)
-			require.ErrorIs(t, err, tokensession.ErrRevoked)
-			s.requireLive(elsewhere[refreshCookie].Value)
-			access, err := s.m.Verify(cookiesOf(t, w.Result())[accessCookie].Value)
-			require.NoError(t, err)
-			require.Equal(t, session.ID, access.SessionID)
-		})
-	}
-}
-
-func TestLogin_garbageInTheCookieIsNoObstacle(t *testing.T) {
-	s := newSite(t, sessionhttp.Config{Cookies: true})
-	for _, cookie := range []string{"__Host-access=x", "__Host-access=a; __Host-access=b", "=;;=;__Host-access"} {
-		r := httptest.NewRequest(http.MethodPost, "/login", nil)
-		r.Header.Set("Cookie", cookie)
-		_, err := s.h.Login(httptest.NewRecorder(), r, "alice")
-		require.NoError(t, err)
-	}
-}
-
-func TestLogin_setsNothingOnAnError(t *testing.T) {
-	s := newSite(t, sessionhttp.Config{Cookies: true})
-	failing := func(edit func(*http.Request), subject string) error {
-		r := httptest.NewRequest(http.MethodPost, "/login", nil)
-		edit(r)
-		w := httptest.NewRecorder()
-		_, err := s.h.Login(w, r, subject)
-		require.Error(t, err)
-		require.Empty(t, w.Header()["Set-Cookie"])
-		return err
-	}
-	none := func(*http.Request) {}
-	require.ErrorIs(t, failing(header("Sec-Fetch-Site", "cross-site"), "alice"), sessionhttp.ErrCrossOrigin)
-	require.Error(t, failing(none, ""))
-	s.grant.Claims = map[string]any{"note": strings.Repeat("x", 4096)}
-	err := failing(none, "alice")
-	require.ErrorIs(t, err, tokensession.ErrUnavailable)
-	require.ErrorContains(t, err, "WithMaxAccessSize (4083)", "ASVS 3.3.5")
-	s.grant.Claims = nil
-	s.store.Down()
-	require.ErrorIs(t, failing(none, "alice"), tokensession.ErrUnavailable)
-	s.store.Clear()
-	sessions, err := s.m.Sessions(ctx, "alice")
-	require.NoError(t, err)
-	require.Empty(t, sessions)
-
-	_, err = newSite(t, sessionhttp.Config{}).h.Login(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", nil), "alice")
-	require.ErrorContains(t, err, "Config.Cookies")
-}
-
-// A callback of an identity provider is a GET that comes from another site.
-func TestLogin_takesARedirect(t *testing.T) {
-	s := newSite(t, sessionhttp.Config{Cookies: true})
-	r := httptest.NewRequest(http.MethodGet, "/callback?code=x", nil)
-	r.Header.Set("Sec-Fetch-Site", "cross-site")
-	_, err := s.h.Login(httptest.NewRecorder(), r, "alice")
-	require.NoError(t, err)
-}
-
-func TestLogin_bindsNoClientThatTheBrowserCouldNotName(t *testing.T) {
-	s := newSite(t, sessionhttp.Config{Cookies: true})
-	cookies := s.login(tokensession.WithClient("app"))
-	require.Equal(t, http.StatusOK, s.post("/auth/token", nil, withCookies(cookies, refreshCookie)).StatusCode)
-}
-
 // A cookie that no browser would keep must not replace one that works.
 func TestToken_aCookieThatIsTooLongConsumesNothing(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Cookies: true})
 	cookies := s.login()
 	s.grant.Claims = map[string]any{"note": strings.Repeat("x", 4096)}
-	answer := s.post("/auth/token", nil, withCookies(cookies, refreshCookie))
+	answer := s.post("/auth/token", nil, withCookies(cookies, accessCookie, refreshCookie))
 	require.Empty(t, answer.Header["Set-Cookie"])
 	requireError(t, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
 	s.grant.Claims = map[string]any{"note": strings.Repeat("x", 2500)}
-	answer = s.post("/auth/token", nil, withCookies(cookies, refreshCookie))
+	answer = s.post("/auth/token", nil, withCookies(cookies, accessCookie, refreshCookie))
 	require.Equal(t, http.StatusOK, answer.StatusCode)
 	for name, c := range cookiesOf(t, answer) {
 		require.LessOrEqual(t, len(name)+len(c.Value), 4096)
 	}
-}
-
-func TestLogout_endsTheSessionHoweverOldTheAccessToken(t *testing.T) {
-	for name, later := range map[string]time.Duration{"fresh": 0, "expired": time.Hour} {
-		t.Run(name, func(t *testing.T) {
-			s := newSite(t, sessionhttp.Config{Cookies: true})
-			cookies := s.login()
-			s.clock.Advance(later)
-			answer := s.post("/auth/logout", nil, withCookies(cookies, accessCookie))
-			require.Equal(t, http.StatusOK, answer.StatusCode)
-			require.JSONEq(t, `{}`, bodyOf(t, answer))
-			_, err := s.m.Refresh(ctx, cookies[refreshCookie].Value)
-			require.ErrorIs(t, err, tokensession.ErrRevoked)
-			again := s.post("/auth/logout", nil, withCookies(cookies, accessCookie))
-			require.Equal(t, http.StatusOK, again.StatusCode, "twice")
-		})
-	}
-}
-
-func TestLogout_endsTheSessionHoweverOldTheKey(t *testing.T) {
-	s := newSite(t, sessionhttp.Config{Cookies: true})
-	for path, edit := range map[string]func(*http.Request, string){
-		"/auth/logout": func(r *http.Request, access string) { r.Header.Set("Cookie", "__Host-access="+access) },
-		"/auth/revoke": func(r *http.Request, access string) {
-			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			r.Body = io.NopCloser(strings.NewReader("token=" + access))
-		},
-	} {
-		cookies := s.login()
-		next, err := tokensession.GenerateKey()
-		require.NoError(t, err)
-		require.NoError(t, s.signer.Rotate(next, s.clock.Now()))
-		s.clock.Advance(24 * time.Hour)
-		answer := s.post(path, nil, func(r *http.Request) { edit(r, cookies[accessCookie].Value) })
-		require.Equal(t, http.StatusOK, answer.StatusCode, path)
-		_, err = s.m.Refresh(ctx, cookies[refreshCookie].Value)
-		require.ErrorIs(t, err, tokensession.ErrRevoked, path)
-	}
-}
-
-func TestLogout_withoutASessionOnlyClears(t *testing.T) {
-	s := newSite(t, sessionhttp.Config{Cookies: true})
-	for _, edit := range []func(*http.Request){func(*http.Request) {}, header("Cookie", "__Host-access=garbage")} {
-		answer := s.post("/auth/logout", url.Values{}, edit)
-		require.Equal(t, http.StatusOK, answer.StatusCode)
-		require.Len(t, cookiesOf(t, answer), 2)
-	}
-}
-
-func TestLogout_refusesWhatIsNoLogout(t *testing.T) {
-	s := newSite(t, sessionhttp.Config{Cookies: true})
-	cookies := s.login()
-	for name, c := range map[string]struct {
-		edit   func(*http.Request)
-		err    error
-		status int
-	}{
-		"GET":         {func(r *http.Request) { r.Method = http.MethodGet }, sessionhttp.ErrBadRequest, 405},
-		"cross-site":  {header("Sec-Fetch-Site", "cross-site"), sessionhttp.ErrCrossOrigin, 403},
-		"two cookies": {header("Cookie", "__Host-access=x"), sessionhttp.ErrBadRequest, 400},
-	} {
-		t.Run(name, func(t *testing.T) {
-			answer := s.post("/auth/logout", nil, withCookies(cookies, accessCookie), c.edit)
-			require.Equal(t, c.status, answer.StatusCode)
-			require.Empty(t, answer.Header["Set-Cookie"])
-			require.ErrorIs(t, s.causes[len(s.causes)-1], c.err)
-		})
-	}
-	s.requireLive(cookies[refreshCookie].Value)
 }
 
 func TestStatus_tellsErrorsApart(t *testing.T) {

@@ -17,8 +17,10 @@
 // token in the Authorization header (RFC 6750 section 2.1).
 //
 // A browser gets them in cookies, if [Config.Cookies] says so, and no script ever sees one: the
-// access token goes to the whole site, the refresh token to the one endpoint that takes it. Both
-// are HttpOnly, Secure and SameSite=Strict. Requests of other origins that could change something
+// access token goes to the whole site, the refresh token to what is below [Config.Prefix]. Both are
+// HttpOnly, Secure and SameSite=Strict. The refresh token counts only beside an access token of the
+// same session, so that no other host of the site can swap a browser's session. Requests of other
+// origins that could change something
 // are refused with [http.CrossOriginProtection]. The script that [Handlers.Script] serves refreshes
 // for all tabs together.
 //
@@ -27,7 +29,9 @@
 // Only a verdict ends a login: 400 and invalid_grant, the same body whether the token is unknown,
 // expired, revoked or reused. Whatever else goes wrong is 503 with Retry-After, or another 5xx, and
 // leaves tokens and cookies as they are. Cookies are cleared with a verdict and at a logout that
-// came to something, and never else. They stay if the verdict is that a login ended the session, as
+// ended the session or found nothing to end, and never else. Where a logout cannot tell which
+// session it is to end, because the access token's key is unknown and no refresh token is there, it
+// is 401: the browser refreshes and tries again. They stay if the verdict is that a login ended the session, as
 // one that it replaces or for MaxSessions, or that all of the user's were ended: that may have been
 // a login in this browser, or just before one, while the refresh was under way. So that there is a
 // cookie says nothing of a login; only [Handlers.Require] does.

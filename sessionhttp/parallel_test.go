@@ -83,7 +83,7 @@ func (p *renderer) callAndRefresh() (c called) {
 	if c.first, c.err = p.send(http.MethodGet, "/api", p.cookies[accessCookie]); c.err != nil {
 		return c
 	}
-	if c.refresh, c.err = p.send(http.MethodPost, "/auth/token", p.cookies[refreshCookie]); c.err != nil || c.refresh.StatusCode != http.StatusOK {
+	if c.refresh, c.err = p.send(http.MethodPost, "/auth/token", p.cookies[accessCookie], p.cookies[refreshCookie]); c.err != nil || c.refresh.StatusCode != http.StatusOK {
 		return c
 	}
 	for _, set := range c.refresh.Cookies() {
@@ -94,12 +94,14 @@ func (p *renderer) callAndRefresh() (c called) {
 	return c
 }
 
-func (p *renderer) send(method, path string, cookie *http.Cookie) (*http.Response, error) {
+func (p *renderer) send(method, path string, cookies ...*http.Cookie) (*http.Response, error) {
 	r, err := http.NewRequest(method, p.url+path, nil)
 	if err != nil {
 		return nil, err
 	}
-	r.AddCookie(&http.Cookie{Name: cookie.Name, Value: cookie.Value})
+	for _, c := range cookies {
+		r.AddCookie(&http.Cookie{Name: c.Name, Value: c.Value})
+	}
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return nil, err

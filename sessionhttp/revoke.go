@@ -9,8 +9,11 @@ import (
 )
 
 // Revoke is the endpoint of RFC 7009: a POST of token, which is a refresh token or an access token,
-// expired or not. Its session ends. The answer is 200 and {} also for a token that is none of ours;
-// 503 with Retry-After if the session may still live. Other errors are as for [Handlers.Token].
+// expired or not. Its session ends. The answer is 200 and {} also for a token that is none of ours.
+// If it may be one, an access token of this issuer whose key this process does not have, nothing
+// was ended, and the answer is 400 and unsupported_token_type: the refresh token, or a newer access
+// token, ends the session. It is 503 with Retry-After if the session may still live. Other errors
+// are as for [Handlers.Token].
 func (h *Handlers) Revoke(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
 	form, err := h.readForm(w, r)
@@ -24,9 +27,12 @@ func (h *Handlers) Revoke(w http.ResponseWriter, r *http.Request) {
 		h.refuseForm(w, r, err)
 		return
 	}
-	if err := h.m.RevokeToken(r.Context(), form.Get("token")); err != nil && !errors.Is(err, tokensession.ErrInvalidToken) {
+	switch err := h.m.RevokeToken(r.Context(), form.Get("token")); {
+	case errors.Is(err, tokensession.ErrUnknownKey):
+		h.refuse(w, r, answer{http.StatusBadRequest, "unsupported_token_type"}, err)
+	case err != nil && !errors.Is(err, tokensession.ErrInvalidToken):
 		h.refuseForm(w, r, err)
-		return
+	default:
+		writeJSON(w, http.StatusOK, struct{}{})
 	}
-	writeJSON(w, http.StatusOK, struct{}{})
 }

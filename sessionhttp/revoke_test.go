@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,6 +50,28 @@ func TestRevoke_unknownTokensAreNoError(t *testing.T) {
 		require.JSONEq(t, `{}`, bodyOf(t, answer))
 	}
 	s.requireLive(tokens.RefreshToken)
+}
+
+// RFC 7009 section 2.2.1: a program that is told 200 forgets its tokens, and a copy would work on.
+func TestRevoke_ofATokenWhoseKeyIsUnknownIsNoSuccess(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{})
+	tokens := s.start()
+	again := s.newKey(sessionhttp.Config{})
+	answer := again.post("/auth/revoke", url.Values{"token": {tokens.AccessToken}})
+	requireError(t, answer, http.StatusBadRequest, "unsupported_token_type")
+	require.ErrorIs(t, again.lastCause(), tokensession.ErrUnknownKey)
+	s.requireLive(tokens.RefreshToken)
+	answer = again.post("/auth/revoke", url.Values{"token": {tokens.RefreshToken}})
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	requireError(t, s.refresh(tokens.RefreshToken), http.StatusBadRequest, "invalid_grant")
+
+	// The same form with another issuer, and one that is no JSON.
+	head, rest, _ := strings.Cut(tokens.AccessToken, ".")
+	payload, signature, _ := strings.Cut(rest, ".")
+	for _, other := range []string{"eyJzaWQiOiJBQUFBQUFBQUFBQUFBQUFBQUFBQUFBIiwiaXNzIjoiaHR0cHM6Ly9vdGhlci5leGFtcGxlIn0", "e30", payload[1:]} {
+		answer := again.post("/auth/revoke", url.Values{"token": {head + "." + other + "." + signature}})
+		require.Equal(t, http.StatusOK, answer.StatusCode)
+	}
 }
 
 func TestRevoke_refusesBadRequests(t *testing.T) {

@@ -109,5 +109,5 @@ func TestSession_timesAreThoseOfItsToken(t *testing.T) {
 func TestSession_thatNeverEndsSaysNoEnd(t *testing.T) {
 	s := newSiteOf(t, sessionhttp.Config{Cookies: true}, tokensession.Config{MaxLifetime: tokensession.Unlimited})
 	cookies := s.login()
-	require.NotContains(t, jsonOf(t, s.post("/auth/token", nil, withCookies(cookies, refreshCookie))), "session_ends_in")
+	require.NotContains(t, jsonOf(t, s.post("/auth/token", nil, withCookies(cookies, accessCookie, refreshCookie))), "session_ends_in")
 }

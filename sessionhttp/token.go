@@ -13,9 +13,11 @@ import (
 
 // Token is the endpoint that refreshes (RFC 6749 section 6): a POST of grant_type=refresh_token and
 // refresh_token, and client_id and scope if the client likes. With cookies, a POST without
-// refresh_token takes the one in the cookie and sets new cookies; its answer has no token. One that
-// has no cookie either is invalid_grant if it has no body and no Content-Type: else its token may
-// have got lost on the way. It must be at Config.Prefix + "/token".
+// refresh_token takes the one in the cookie and sets new cookies; its answer has no token. The
+// cookie counts only beside an access cookie of the same session. A request that has no such cookie
+// either is invalid_grant if it has no body and no Content-Type: else its token may have got lost
+// on the way. Config.OnError is told why the cookie may be missing. It must be at Config.Prefix +
+// "/token".
 //
 // The answer is 200, or 400 with one of the errors of RFC 6749 section 5.2, of which invalid_grant
 // alone says that the login is over; 401 for an OAuth client's wrong secret, 403 for a page of
@@ -100,18 +102,17 @@ func (g refreshGrant) refresh(
 func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, error) {
 	g := refreshGrant{kind: form.Get("grant_type"), token: form.Get("refresh_token")}
 	client := ""
-	cookie, err := h.refresh.read(r)
+	b, err := h.browser(r)
 	switch {
 	case err != nil:
 		return g, err
-	case cookie != "" && g.token != "":
+	case g.token != "" && (b.refresh != "" || b.strange != ""):
 		return g, fmt.Errorf("%w: a refresh token in the body and one in a cookie", ErrBadRequest)
-	case cookie != "":
-		g.token, g.fromCookie = cookie, true
+	case b.refresh != "":
+		g.token, g.fromCookie = b.refresh, true
 		g.options = append(g.options, tokensession.WithMaxAccessSize(h.access.room()))
 	case h.cfg.Cookies && len(form) == 0 && r.Header.Get("Content-Type") == "":
-		// A browser whose cookie is gone.
-		return g, fmt.Errorf("%w: no refresh token in a cookie", tokensession.ErrInvalidToken)
+		return g, h.noRefreshToken(b)
 	case g.kind == "":
 		return g, fmt.Errorf("%w: no grant_type", ErrBadRequest)
 	case g.token == "" && g.kind == "refresh_token":
@@ -128,20 +129,26 @@ func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, er
 }
 
 // WriteTokens answers a client that is no browser with its tokens (RFC 6749 section 5.1): what a
-// host's own login does after [tokensession.Manager.Start].
+// host's own login does after [tokensession.Manager.Start]. Where there is no refresh token, the
+// answer has no refresh_token and no refresh_expires_in.
 func (h *Handlers) WriteTokens(w http.ResponseWriter, tokens tokensession.Tokens) {
 	neverStored(w)
 	now := h.m.Now()
+	var refreshExpiresIn *int64
+	if tokens.RefreshToken != "" {
+		in := seconds(tokens.RefreshExpiresAt, now)
+		refreshExpiresIn = &in
+	}
 	writeJSON(w, http.StatusOK, struct {
 		AccessToken      string `json:"access_token"`
 		TokenType        string `json:"token_type"`
 		ExpiresIn        int64  `json:"expires_in"`
-		RefreshToken     string `json:"refresh_token"`
-		RefreshExpiresIn int64  `json:"refresh_expires_in"`
+		RefreshToken     string `json:"refresh_token,omitempty"`
+		RefreshExpiresIn *int64 `json:"refresh_expires_in,omitempty"`
 		Scope            string `json:"scope,omitempty"`
 	}{
 		tokens.AccessToken, "Bearer", seconds(tokens.AccessExpiresAt, now),
-		tokens.RefreshToken, seconds(tokens.RefreshExpiresAt, now), tokens.Scope,
+		tokens.RefreshToken, refreshExpiresIn, tokens.Scope,
 	})
 }
 

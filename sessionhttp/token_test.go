@@ -126,7 +126,7 @@ func TestToken_anOutageIsNoVerdict(t *testing.T) {
 		s.store.Down()
 		var answer *http.Response
 		if cfg.Cookies {
-			answer = s.post("/auth/token", nil, header("Cookie", "__Secure-refresh="+tokens.RefreshToken))
+			answer = s.post("/auth/token", nil, inCookies(tokens))
 		} else {
 			answer = s.refresh(tokens.RefreshToken)
 		}
@@ -186,7 +186,8 @@ func TestToken_refusesBadRequests(t *testing.T) {
 		"grant type in other case":           {with(url.Values{"grant_type": {"Refresh_Token"}}), none, 400, "unsupported_grant_type"},
 		"huge body":                          {with(url.Values{"x": {strings.Repeat("x", 1<<20)}}), none, 413, "invalid_request"},
 		"token in body and cookie":           {good, header("Cookie", "__Secure-refresh="+token), 400, "invalid_request"},
-		"two cookies of one name":            {nil, header("Cookie", "__Secure-refresh="+token+"; __Secure-refresh="+token), 400, "invalid_request"},
+		"two access cookies":                 {nil, header("Cookie", "__Host-access=a; __Host-access=b; __Secure-refresh="+token), 400, "invalid_request"},
+		"no access cookie beside it":         {nil, header("Cookie", "__Secure-refresh="+token), 400, "invalid_grant"},
 		"a cookie's name behind white space": {nil, header("Cookie", "\u3000__Secure-refresh="+token), 400, "invalid_grant"},
 		"no cookie":                          {nil, none, 400, "invalid_grant"},
 		"cookie by its other name":           {nil, header("Cookie", "refresh="+token), 400, "invalid_grant"},
@@ -318,14 +319,14 @@ func TestToken_aBrowserBehindAProxysPasswordRefreshes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, cfg)
 			password := func(r *http.Request) { r.SetBasicAuth("staging", "x") }
-			cookies := cookiesOf(t, s.post("/auth/token", nil, withCookies(s.login(), refreshCookie), password))
+			cookies := cookiesOf(t, s.post("/auth/token", nil, withCookies(s.login(), accessCookie, refreshCookie), password))
 			require.Len(t, cookies, 2)
 			r := httptest.NewRequest(http.MethodGet, "/auth/session", nil)
 			withCookies(cookies, accessCookie)(r)
 			password(r)
 			require.Equal(t, http.StatusOK, s.do(r).StatusCode)
 			require.Equal(t, http.StatusOK, s.post("/auth/logout", nil, withCookies(cookies, accessCookie), password).StatusCode)
-			requireError(t, s.post("/auth/token", nil, withCookies(cookies, refreshCookie), password), http.StatusBadRequest, "invalid_grant")
+			requireError(t, s.post("/auth/token", nil, withCookies(cookies, accessCookie, refreshCookie), password), http.StatusBadRequest, "invalid_grant")
 			requireError(t, s.post("/auth/token", nil, password), http.StatusBadRequest, "invalid_grant")
 		})
 	}
@@ -336,7 +337,7 @@ func TestToken_aClientsTokenInACookieIsRefused(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Cookies: true})
 	tokens := s.start(tokensession.WithClient("app"))
 	for _, form := range []url.Values{nil, {"client_id": {"app"}}} {
-		answer := s.post("/auth/token", form, header("Cookie", "__Secure-refresh="+tokens.RefreshToken), func(r *http.Request) { r.SetBasicAuth("app", "") })
+		answer := s.post("/auth/token", form, inCookies(tokens), func(r *http.Request) { r.SetBasicAuth("app", "") })
 		requireError(t, answer, http.StatusBadRequest, "invalid_grant")
 	}
 	s.events.TakeKinds()
@@ -354,8 +355,8 @@ func TestToken_takesAFormThatHasBeenRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, sessionhttp.Config{Cookies: true})
 			require.NotEmpty(t, jsonOf(t, s.refresh(s.start().RefreshToken, read))["refresh_token"])
-			require.Equal(t, http.StatusOK, s.post("/auth/token", nil, withCookies(s.login(), refreshCookie), read).StatusCode)
-			require.Equal(t, http.StatusOK, s.post("/auth/token", url.Values{"scope": {""}}, withCookies(s.login(), refreshCookie), read).StatusCode)
+			require.Equal(t, http.StatusOK, s.post("/auth/token", nil, withCookies(s.login(), accessCookie, refreshCookie), read).StatusCode)
+			require.Equal(t, http.StatusOK, s.post("/auth/token", url.Values{"scope": {""}}, withCookies(s.login(), accessCookie, refreshCookie), read).StatusCode)
 			requireError(t, s.post("/auth/token", nil, read), http.StatusBadRequest, "invalid_grant")
 
 			tokens := s.start()
@@ -414,7 +415,7 @@ func TestToken_aBodyThatIsLostIsNoVerdict(t *testing.T) {
 			requireError(t, answer, http.StatusBadRequest, "invalid_request")
 		})
 	}
-	answer := s.post("/auth/token", url.Values{"scope": {"read"}}, withCookies(cookies, refreshCookie), lost)
+	answer := s.post("/auth/token", url.Values{"scope": {"read"}}, withCookies(cookies, accessCookie, refreshCookie), lost)
 	require.Empty(t, answer.Header["Set-Cookie"])
 	requireError(t, answer, http.StatusBadRequest, "invalid_request")
 	requireError(t, s.post("/auth/token", nil, unknownLength), http.StatusBadRequest, "invalid_grant")
@@ -432,7 +433,7 @@ func TestToken_takesEmptyParametersForNone(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.post("/auth/token", form, func(r *http.Request) { r.SetBasicAuth("app", "") }).StatusCode)
 	cookies := s.login()
 	form = url.Values{"grant_type": {""}, "refresh_token": {""}}
-	require.Equal(t, http.StatusOK, s.post("/auth/token", form, withCookies(cookies, refreshCookie)).StatusCode)
+	require.Equal(t, http.StatusOK, s.post("/auth/token", form, withCookies(cookies, accessCookie, refreshCookie)).StatusCode)
 }
 
 // Whatever a client sends, what the host makes of it never keeps a session from being refreshed.
@@ -448,7 +449,7 @@ func TestToken_remembersNoMoreThanThereIsRoomFor(t *testing.T) {
 			for i := range names {
 				given[fmt.Sprintf("header %03d", i)] = strings.Repeat("é", size)
 			}
-			answer := s.post("/auth/token", nil, withCookies(cookies, refreshCookie))
+			answer := s.post("/auth/token", nil, withCookies(cookies, accessCookie, refreshCookie))
 			require.Equal(t, http.StatusOK, answer.StatusCode, "%d names, %d characters", names, size)
 			cookies = cookiesOf(t, answer)
 			sessions, err := s.m.Sessions(ctx, "alice")
@@ -481,12 +482,12 @@ func TestToken_refreshesWhereThereIsNoRoomForAttributes(t *testing.T) {
 			cookies := s.login(tokensession.WithAttributes(c.login))
 			tokens := s.start(tokensession.WithAttributes(c.login), tokensession.WithClient("app"))
 			for range 2 {
-				answer := s.post("/auth/token", nil, withCookies(cookies, refreshCookie))
+				answer := s.post("/auth/token", nil, withCookies(cookies, accessCookie, refreshCookie))
 				require.Equal(t, http.StatusOK, answer.StatusCode)
 				cookies = cookiesOf(t, answer)
 			}
 			s.store.Down()
-			requireError(t, s.post("/auth/token", nil, withCookies(cookies, refreshCookie)), http.StatusServiceUnavailable, "temporarily_unavailable")
+			requireError(t, s.post("/auth/token", nil, withCookies(cookies, accessCookie, refreshCookie)), http.StatusServiceUnavailable, "temporarily_unavailable")
 			s.store.Clear()
 			form := refreshForm(tokens.RefreshToken)
 			requireError(t, s.post("/auth/token", form), http.StatusBadRequest, "invalid_grant")

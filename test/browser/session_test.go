@@ -74,9 +74,9 @@ func TestCookies_areAsPromisedAndNoTokenReachesAScript(t *testing.T) {
 // checkCookies compares the cookies with what they should be, and returns their values.
 func (b *browser) checkCookies(secure bool) map[string]string {
 	b.t.Helper()
-	want := map[string]string{"access": "/", "refresh": "/auth/token"}
+	want := map[string]string{"access": "/", "refresh": "/auth"}
 	if secure {
-		want = map[string]string{"__Host-access": "/", "__Secure-refresh": "/auth/token"}
+		want = map[string]string{"__Host-access": "/", "__Secure-refresh": "/auth"}
 	}
 	cookies := b.cookies()
 	if len(cookies) != len(want) {
