@@ -20,9 +20,10 @@ type Manager struct {
 	feed   feedState // what Run has read of the revocation feed
 	denied denyList  // sessions whose access tokens are refused although they have not expired
 
-	name       string     // begins the WriteIDs of this Manager
-	deliveries deliveries // which of its successors perhaps nobody has received yet
-	endings    endings    // which revocations it still has to carry out
+	name       string        // begins the WriteIDs of this Manager
+	storeCalls chan struct{} // has an element for each call that is at the store
+	deliveries deliveries    // which of its successors perhaps nobody has received yet
+	endings    endings       // which revocations it still has to carry out
 }
 
 // New returns a Manager, or says which field of cfg is wrong.
@@ -44,6 +45,7 @@ func New(signer *AccessSigner, store RefreshStore, cfg Config) (*Manager, error)
 		signer: signer, store: store, cfg: cfg, rules: cfg.rules(),
 		refreshKeys: func() [][]byte { return keys },
 		name:        newManagerName(),
+		storeCalls:  make(chan struct{}, maxStoreCalls),
 	}, nil
 }
 
@@ -56,13 +58,15 @@ func (m *Manager) JWKS() []byte { return m.signer.jwks(m.cfg.Now()) }
 
 // load returns a record, [ErrNotFound] or [ErrUnavailable].
 func (m *Manager) load(ctx context.Context, id string) (Record, error) {
-	if err := ctx.Err(); err != nil {
-		return Record{}, unavailable("loading the session", err)
-	}
 	if err := checkSessionID(id); err != nil {
 		return Record{}, err
 	}
-	rec, err := m.store.Load(ctx, id)
+	call, done, err := m.atStore(ctx, callTimeout)
+	if err != nil {
+		return Record{}, unavailable("waiting for the store", err)
+	}
+	defer done()
+	rec, err := m.store.Load(call, id)
 	if errors.Is(err, ErrNotFound) {
 		return Record{}, fmt.Errorf("%w: session %s", ErrNotFound, id)
 	}
@@ -101,7 +105,7 @@ func (m *Manager) retry(ctx context.Context, f func() error) error {
 
 // detach returns a context for a write that must not be lost because the caller went away.
 func detach(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	return context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 }
 
 // now is the clock in the precision of the stores.

@@ -183,7 +183,7 @@ func (r *refresh) failed(so *attempts, s step, err error) {
 
 // mayBeApplied reports whether a write that failed may be in the store.
 func mayBeApplied(err error) bool {
-	return !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNotFound)
+	return !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNotFound) && !errors.Is(err, errNotSent)
 }
 
 // conclude remembers what a call leaves to those that come after it: a successor that nobody has
@@ -404,12 +404,12 @@ func (r *refresh) write(ctx context.Context, s step) error {
 	if s.ends() {
 		detached, cancel := detach(ctx)
 		defer cancel()
-		return r.store.Swap(detached, s.record)
+		return r.swap(detached, callTimeout, s.record)
 	}
 	if s.makes() {
 		r.deliveries.send(r.writeID, s.record)
 	}
-	return r.store.Swap(ctx, s.record)
+	return r.swap(ctx, callTimeout, s.record)
 }
 
 // renewTimeout is how much longer a client waits after a slow write.
@@ -447,11 +447,9 @@ func (r *refresh) renew(
 		return r.finish(ctx, rec, s)
 	}
 	so.renewed = true
-	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), renewTimeout)
-	defer cancel()
 	next := r.rules.next(renewed, rec, r.token.generation, r.now())
 	next.WriteID = renameWrite(rec.WriteID)
-	switch err := r.store.Swap(detached, next); {
+	switch err := r.swap(context.WithoutCancel(ctx), renewTimeout, next); {
 	case err == nil:
 		rec = next
 	case errors.Is(err, ErrConflict):

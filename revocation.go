@@ -327,7 +327,7 @@ func (m *Manager) end(
 		}
 		rec = m.rules.revoke(rec, m.now(), reason)
 		rec.WriteID = writeID
-		if lastErr = m.store.Swap(ctx, rec); lastErr == nil {
+		if lastErr = m.swap(ctx, callTimeout, rec); lastErr == nil {
 			m.deny(rec.ID, rec.RevokedAt)
 			return rec, rec.RevokedAt.Before(rec.ExpiresAt), nil
 		}

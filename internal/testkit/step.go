@@ -136,6 +136,7 @@ type Late struct{ r *Request }
 // Keep is the step that the request is held up somewhere. Its caller is answered by a later step.
 func (l *Late) Keep(r *Request) {
 	kept := *r
+	kept.ctx = context.WithoutCancel(r.ctx) // the end of the call does not stop it on its way
 	kept.Records = slices.Clone(r.Records)
 	l.r = &kept
 }

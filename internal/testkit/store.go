@@ -226,20 +226,20 @@ type hookedCalls struct{ s *HookedStore }
 
 func (h hookedCalls) Create(ctx context.Context, rec tokensession.Record) error {
 	return h.s.do(ctx, &Request{Call: Create, Record: rec}, func(r *Request) error {
-		return h.s.inner.Create(ctx, r.Record)
+		return h.s.inner.Create(r.ctx, r.Record)
 	})
 }
 
 func (h hookedCalls) Swap(ctx context.Context, next tokensession.Record) error {
 	return h.s.do(ctx, &Request{Call: Swap, Record: next}, func(r *Request) error {
-		return h.s.inner.Swap(ctx, r.Record)
+		return h.s.inner.Swap(r.ctx, r.Record)
 	})
 }
 
 func (h hookedCalls) Load(ctx context.Context, id string) (tokensession.Record, error) {
 	r := &Request{Call: Load, Record: tokensession.Record{ID: id}}
 	err := h.s.do(ctx, r, func(r *Request) (err error) {
-		r.Record, err = h.s.inner.Load(ctx, r.Record.ID)
+		r.Record, err = h.s.inner.Load(r.ctx, r.Record.ID)
 		return err
 	})
 	if err != nil {
@@ -251,7 +251,7 @@ func (h hookedCalls) Load(ctx context.Context, id string) (tokensession.Record, 
 func (h hookedCalls) List(ctx context.Context, subject string) ([]tokensession.Record, error) {
 	r := &Request{Call: List, Record: tokensession.Record{Subject: subject}}
 	err := h.s.do(ctx, r, func(r *Request) (err error) {
-		r.Records, err = h.s.inner.List(ctx, r.Record.Subject)
+		r.Records, err = h.s.inner.List(r.ctx, r.Record.Subject)
 		return err
 	})
 	if err != nil {
@@ -268,7 +268,7 @@ type hookedSweeper struct {
 func (h hookedSweeper) Sweep(ctx context.Context, now time.Time, limit int) (int, error) {
 	r := &Request{Call: Sweep, Time: now}
 	err := h.s.do(ctx, r, func(r *Request) (err error) {
-		r.Swept, err = h.inner.Sweep(ctx, r.Time, limit)
+		r.Swept, err = h.inner.Sweep(r.ctx, r.Time, limit)
 		return err
 	})
 	return r.Swept, err
@@ -284,7 +284,7 @@ func (h hookedFeed) Revocations(
 ) error {
 	r := &Request{Call: Revocations, Time: since}
 	err := h.s.do(ctx, r, func(r *Request) error {
-		return h.inner.Revocations(ctx, r.Time, func(some []tokensession.Revocation) error {
+		return h.inner.Revocations(r.ctx, r.Time, func(some []tokensession.Revocation) error {
 			r.Revocations = append(r.Revocations, some...)
 			return nil
 		})
@@ -310,7 +310,7 @@ func (h hookedRevoker) RevokeSubject(
 	}
 	err := h.s.do(ctx, r, func(r *Request) (err error) {
 		order.Subject, order.At = r.Record.Subject, r.Time
-		r.Records, err = h.inner.RevokeSubject(ctx, order)
+		r.Records, err = h.inner.RevokeSubject(r.ctx, order)
 		return err
 	})
 	if err != nil {
