@@ -12,8 +12,10 @@ const (
 	callTimeout = 5 * time.Second
 
 	// maxStoreCalls is how many calls a Manager has at the store at a time, of those that clients
-	// can cause without being logged in. Pools of connections are smaller as a rule.
-	maxStoreCalls = 256
+	// can cause without being logged in: enough for ten thousand calls a second of 3 ms each. Where
+	// somebody sends more than the store can do, everybody waits for their turn here, in a row that
+	// those who hung up leave. So the fewer there are at the store, the shorter is the row.
+	maxStoreCalls = 32
 )
 
 var (

@@ -77,7 +77,7 @@ func TestStoreCalls_nothingIsSentForWhoHasHungUp(t *testing.T) {
 // and nobody waits for ever.
 func TestStoreCalls_areBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const most, many = 256, 1000
+		const most, many = 32, 500
 		w := newWorld(t, tokensession.Config{})
 		w.m = w.manager(w.store.Store(), tokensession.Config{Now: time.Now}, w.events)
 		tokens := w.start()
