@@ -30,7 +30,7 @@ const (
 	defaultKeepEnded   = 25 * time.Hour // the longest AccessTTL, and time for clocks that differ
 
 	minTTL       = time.Second                // exp is in whole seconds
-	maxAccessTTL = 24 * time.Hour             // how long a RevocationFeed reports a revocation
+	maxAccessTTL = 24 * time.Hour             // a RevocationFeed tells of a revocation a little longer
 	maxPeriod    = 100 * 365 * 24 * time.Hour // keeps dates within what stores hold
 
 	minFeedInterval = 100 * time.Millisecond
@@ -51,12 +51,13 @@ type Config struct {
 	AccessTTL time.Duration
 
 	// RefreshTTL is how long a session lasts without a refresh: 7 days if 0. Every refresh starts
-	// it anew.
+	// it anew. A shorter value holds at once for sessions that began under another one, also for
+	// those that are idle. A longer one is for new logins.
 	RefreshTTL time.Duration
 
 	// MaxLifetime is how long a session lasts at most, from login: 30 days if 0. No refresh extends
-	// it. [Unlimited] means that a session that is refreshed never ends. It is fixed at login:
-	// sessions that began under another value keep that.
+	// it. [Unlimited] means that a session that is refreshed never ends. A shorter value holds at
+	// once for sessions that began under another one, and a longer one is for new logins.
 	MaxLifetime time.Duration
 
 	// GracePeriod is how long after a refresh the consumed token is answered with the same

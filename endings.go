@@ -114,7 +114,7 @@ func (m *Manager) endLater(rec Record, e ending) {
 func (m *Manager) foundEnded(ctx context.Context, rec Record) {
 	m.deny(rec.ID, rec.RevokedAt)
 	if e, ok := m.endings.take(rec.ID); ok && e.reason == rec.RevokeReason {
-		e.event.Session = rec.Session()
+		e.event.Session = m.session(rec)
 		m.emit(context.WithoutCancel(ctx), e.event)
 	}
 }

@@ -21,7 +21,7 @@ type accessToken struct {
 func (m *Manager) issue(
 	ctx context.Context, rec Record, sessionEnd, now time.Time, o accessOptions,
 ) (*accessToken, error) {
-	grant, err := m.cfg.Authorize(ctx, rec.Session())
+	grant, err := m.cfg.Authorize(ctx, m.session(rec))
 	switch {
 	case errors.Is(err, ErrDenied):
 		return nil, fmt.Errorf("session %s: %w", rec.ID, err)
@@ -65,7 +65,7 @@ func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
 		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,
 		RefreshToken:     newRefreshToken(m.tokenKey(rec), h, rec.Generation),
 		RefreshExpiresAt: m.rules.end(rec),
-		Scope:            issued.scope, Session: rec.Session(),
+		Scope:            issued.scope, Session: m.session(rec),
 	}
 }
 
@@ -74,8 +74,19 @@ func (m *Manager) accessOnly(rec Record, issued *accessToken) Tokens {
 	return Tokens{
 		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,
 		RefreshExpiresAt: m.rules.end(rec),
-		Scope:            issued.scope, Session: rec.Session(),
+		Scope:            issued.scope, Session: m.session(rec),
 	}
+}
+
+// session returns what a record says of its session, with the periods that hold here: they may be
+// shorter than those of the Manager that wrote the record.
+func (m *Manager) session(rec Record) Session {
+	s := rec.Session()
+	s.ExpiresAt, s.MaxExpiresAt = m.rules.end(rec), m.rules.absoluteEnd(rec)
+	if s.IdleTTL == 0 || s.IdleTTL > m.cfg.RefreshTTL {
+		s.IdleTTL = m.cfg.RefreshTTL
+	}
+	return s
 }
 
 // mergeAttributes returns a new map, or nil if it would be empty.

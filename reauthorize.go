@@ -69,7 +69,7 @@ func (m *Manager) reauthorize(ctx context.Context, rec Record) (bool, error) {
 		}
 		if rec.Epoch >= epoch {
 			m.outdate(rec, later(m.now(), rec.OutdatedAt))
-			m.emit(ctx, Event{Kind: EventOutdated, Session: rec.Session()})
+			m.emit(ctx, Event{Kind: EventOutdated, Session: m.session(rec)})
 			return true, nil
 		}
 		var err error

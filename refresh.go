@@ -461,7 +461,7 @@ func (r *refresh) renew(
 
 // finish tells the host what became of the session, and returns what the client gets.
 func (r *refresh) finish(ctx context.Context, rec Record, s step) (Tokens, bool, error) {
-	s.event.Session = rec.Session()
+	s.event.Session = r.session(rec)
 	if s.ends() {
 		return Tokens{}, false, r.finishEnd(ctx, rec, s)
 	}
@@ -478,7 +478,7 @@ func (r *refresh) finish(ctx context.Context, rec Record, s step) (Tokens, bool,
 
 // refuse tells the host of an authentic token that is refused, and returns why.
 func (r *refresh) refuse(ctx context.Context, rec Record, err error) error {
-	r.tell(context.WithoutCancel(ctx), Event{Kind: EventRefused, Session: rec.Session(), Err: err})
+	r.tell(context.WithoutCancel(ctx), Event{Kind: EventRefused, Session: r.session(rec), Err: err})
 	return err
 }
 

@@ -227,11 +227,7 @@ func (m *Manager) Session(ctx context.Context, sessionID string) (Session, error
 	if err != nil {
 		return Session{}, err
 	}
-	s := rec.Session()
-	if s.IdleTTL == 0 || s.IdleTTL > m.cfg.RefreshTTL { // a shorter RefreshTTL holds at once
-		s.IdleTTL = m.cfg.RefreshTTL
-	}
-	return s, nil
+	return m.session(rec), nil
 }
 
 // Sessions returns the subject's live sessions, newest login first.
@@ -242,7 +238,7 @@ func (m *Manager) Sessions(ctx context.Context, subject string) ([]Session, erro
 	}
 	sessions := make([]Session, 0, len(records))
 	for _, rec := range slices.Backward(records) {
-		sessions = append(sessions, rec.Session())
+		sessions = append(sessions, m.session(rec))
 	}
 	return sessions, nil
 }
@@ -347,7 +343,7 @@ func (m *Manager) end(
 func (m *Manager) ended(ctx context.Context, rec Record) {
 	m.deny(rec.ID, later(m.now(), rec.RevokedAt))
 	m.endings.take(rec.ID)
-	m.emit(ctx, Event{Kind: EventRevoked, Session: rec.Session()})
+	m.emit(ctx, Event{Kind: EventRevoked, Session: m.session(rec)})
 }
 
 // isSessionID reports whether s has the form of a session id.

@@ -254,6 +254,58 @@ func TestRefresh_usesTheShorterOfTheSessionsPeriodsAndConfigs(t *testing.T) {
 	require.ErrorIs(t, err, tokensession.ErrExpired, "it ended as the last refresh said")
 }
 
+// What is told of a session is when it ends here, whatever another Manager wrote.
+func TestSession_endsWhenTheShorterPeriodSays(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, tokensession.Config{MaxLifetime: tokensession.Unlimited})
+	tokens := w.start()
+	began := w.clock.Now().Truncate(micro)
+	var asked tokensession.Session
+	shorter := w.other(tokensession.Config{
+		RefreshTTL: time.Hour, MaxLifetime: 24 * time.Hour,
+		Authorize: func(_ context.Context, s tokensession.Session) (tokensession.Grant, error) {
+			asked = s
+			return tokensession.Grant{}, nil
+		},
+	})
+	requireEnds := func(s tokensession.Session) {
+		t.Helper()
+		require.Equal(t, began.Add(time.Hour), s.ExpiresAt)
+		require.Equal(t, began.Add(24*time.Hour), s.MaxExpiresAt)
+	}
+	one, err := shorter.Session(ctx, tokens.Session.ID)
+	require.NoError(t, err)
+	requireEnds(one)
+	all, err := shorter.Sessions(ctx, "alice")
+	require.NoError(t, err)
+	requireEnds(all[0])
+	tokens, err = shorter.Refresh(ctx, tokens.RefreshToken)
+	require.NoError(t, err)
+	requireEnds(asked)
+	requireEnds(tokens.Session)
+	require.Equal(t, tokens.RefreshExpiresAt, tokens.Session.ExpiresAt)
+}
+
+// A session that is over by the shorter period takes no room, is not listed, and is not live.
+func TestSession_thatIsOverByTheShorterPeriodCountsNowhere(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, tokensession.Config{AccessTTL: 4 * time.Hour})
+	long := w.start()
+	shorter := w.other(tokensession.Config{
+		AccessTTL: 4 * time.Hour, RefreshTTL: time.Hour, MaxSessions: 1,
+	})
+	w.clock.Advance(time.Hour)
+	all, err := shorter.Sessions(ctx, "alice")
+	require.NoError(t, err)
+	require.Empty(t, all)
+	_, err = shorter.VerifyLive(ctx, long.AccessToken)
+	require.ErrorIs(t, err, tokensession.ErrExpired)
+	_, err = shorter.Start(ctx, "alice")
+	require.NoError(t, err)
+	require.Zero(t, w.record(long.Session.ID).RevokedAt, "it made no room: it took none")
+	w.requireLive(long)
+}
+
 // Near its absolute end a session's idle end was cut. A shorter RefreshTTL must not shorten it
 // twice.
 func TestRefresh_doesNotShortenASessionTwiceNearItsEnd(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 
 const (
 	// feedPeriod is how long the contract wants a revocation to be told.
-	feedPeriod = 24 * time.Hour
+	feedPeriod = 24*time.Hour + 30*time.Minute
 
 	feedPage = 1000 // how many are told at once
 )

@@ -17,7 +17,7 @@ import (
 // in it is told before the session itself was looked at.
 
 const (
-	// feedKept is the 24 hours of the contract, and an hour for clocks that differ.
+	// feedKept is the 24 hours and a half of the contract, and half an hour for clocks that differ.
 	feedKept = 25 * time.Hour
 
 	// feedPage is how many entries of the feed are read at once.
