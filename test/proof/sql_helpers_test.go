@@ -4,9 +4,11 @@ package proof_test
 
 import (
 	"context"
-	"database/sql/driver"
+	"database/sql"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"sync/atomic"
 	"testing"
@@ -50,58 +52,48 @@ func withUserOf(t testing.TB, server sqlServer, dsn, user string) string {
 	return withUser(t, dsn, user)
 }
 
-// A forgettingDriver answers as a proxy that has forgotten what was prepared, for as long as it
-// forgets.
-type forgettingDriver struct {
-	driver.Driver
-	forgets *atomic.Bool
-}
-
-func (d forgettingDriver) Open(dsn string) (driver.Conn, error) {
-	conn, err := d.Driver.Open(dsn)
-	return forgettingConn{conn, d.forgets}, err
-}
-
+// A forgettingConn is a connection to MariaDB through a proxy that has lost what was prepared: once
+// it forgets, each command that goes through it finds the server without prepared statements.
 type forgettingConn struct {
-	driver.Conn
+	net.Conn
 	forgets *atomic.Bool
 }
 
-func (c forgettingConn) Prepare(text string) (driver.Stmt, error) {
-	stmt, err := c.Conn.Prepare(text)
-	return forgettingStmt{stmt, c.forgets}, err
-}
-
-func (c forgettingConn) QueryContext(ctx context.Context, text string, args []driver.NamedValue) (driver.Rows, error) {
-	return c.Conn.(driver.QueryerContext).QueryContext(ctx, text, args)
-}
-
-func (c forgettingConn) ExecContext(ctx context.Context, text string, args []driver.NamedValue) (driver.Result, error) {
-	return c.Conn.(driver.ExecerContext).ExecContext(ctx, text, args)
-}
-
-type forgettingStmt struct {
-	driver.Stmt
-	forgets *atomic.Bool
-}
-
-func (s forgettingStmt) forgotten() error {
-	if s.forgets.Load() {
-		return &mysql.MySQLError{Number: 1243, SQLState: [5]byte([]byte("HY000")), Message: "Unknown prepared statement handler"}
+func (c forgettingConn) Write(packet []byte) (int, error) {
+	const closeStatement, most = 0x19, 64 // COM_STMT_CLOSE; more than a connection prepares here
+	begins := len(packet) > 4 && packet[3] == 0
+	if c.forgets.Load() && begins {
+		var closes []byte
+		for id := range uint32(most) { // there is no reply to any of these
+			closes = append(closes, 5, 0, 0, 0, closeStatement)
+			closes = binary.LittleEndian.AppendUint32(closes, id+1)
+		}
+		if _, err := c.Conn.Write(closes); err != nil {
+			return 0, err
+		}
 	}
-	return nil
+	return c.Conn.Write(packet)
 }
 
-func (s forgettingStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	if err := s.forgotten(); err != nil {
-		return nil, err
+// openForgetting returns a pool whose connections forget what was prepared once forgets is set.
+func openForgetting(t testing.TB, dsn string, forgets *atomic.Bool) *sql.DB {
+	t.Helper()
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return s.Stmt.(driver.StmtExecContext).ExecContext(ctx, args)
-}
-
-func (s forgettingStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	if err := s.forgotten(); err != nil {
-		return nil, err
+	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, network, addr)
+		return forgettingConn{conn, forgets}, err
 	}
-	return s.Stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(connector)
+	t.Cleanup(func() { _ = db.Close() })
+	db.SetMaxOpenConns(4)
+	db.SetMaxIdleConns(4)
+	return db
 }

@@ -5,12 +5,15 @@ package proof_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 
 	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/sqlstore"
@@ -57,17 +60,24 @@ func TestSQLStore_sendsTextWhereTheServerPreparesNothing(t *testing.T) {
 }
 
 // A proxy that has lost its connection to the server has forgotten what was prepared on it. The
-// error comes back for as long as the statement is used.
+// server's error, 1243, comes back for as long as the statement is used.
 func TestSQLStore_sendsTextWhereAStatementWasForgotten(t *testing.T) {
 	server := sqlServers[1]
 	dsn := server.database(t)
 	var forgets atomic.Bool
-	name := "forgetting" + randomRole()
-	sql.Register(name, forgettingDriver{server.open(t, dsn).Driver(), &forgets})
-	forgetting := sqlServer{server.dialect, name, nil}
-	store := forgetting.migrated(t, forgetting.open(t, dsn), "")
+	db := openForgetting(t, dsn, &forgets)
+	store := server.migrated(t, db, "")
 	usesItsTable(t, store)
+	prepared, err := db.PrepareContext(t.Context(), "SELECT ?")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer prepared.Close()
 	forgets.Store(true)
+	var is *mysql.MySQLError
+	if err := prepared.QueryRow(1).Scan(new(int)); !errors.As(err, &is) || is.Number != 1243 {
+		t.Fatalf("a statement that was forgotten: %v, want error 1243", err)
+	}
 	execSQL(t, server.open(t, dsn), "DELETE FROM token_sessions")
 	usesItsTable(t, store)
 }
