@@ -240,11 +240,11 @@ func (b *browser) put(c *network.Cookie, value string) {
 }
 
 // loseAccess makes the access token what it is when it has expired, without waiting for that: no
-// good any more. The script does not know.
+// good any more, but it still names its session. The script does not know.
 func (b *browser) loseAccess() {
 	b.t.Helper()
 	access, _ := b.tokens()
-	b.put(access, "expired")
+	b.put(access, access.Value[:strings.LastIndex(access.Value, ".")+1]+"expired")
 }
 
 // tokens returns the two cookies.
