@@ -147,6 +147,7 @@ type Handlers struct {
 	m       *tokensession.Manager
 	cfg     Config
 	refresh cookie
+	mux     *http.ServeMux // of the endpoints alone
 }
 
 // New returns the handlers of a Manager, or says which field of cfg is wrong.
@@ -159,42 +160,15 @@ func New(m *tokensession.Manager, cfg Config) (*Handlers, error) {
 		return nil, err
 	}
 	access, refresh := cfg.cookies()
-	return &Handlers{
+	h := &Handlers{
 		gate: gate{
 			verifier: m, access: access, crossOrigin: cfg.CrossOrigin,
 			onError: cfg.OnError, form: cfg.Refuse,
 		},
-		m: m, cfg: cfg, refresh: refresh,
-	}, nil
-}
-
-// Mount puts the endpoints on a mux, under Config.Prefix: token, revoke, jwks.json; introspect, if
-// somebody may; and with cookies logout, session and session.js. The mux may have patterns for
-// everything else, like "GET /" or "/". A method that RFC 9110 and RFC 5789 do not have is refused
-// by the mux itself.
-func (h *Handlers) Mount(mux *http.ServeMux) {
-	h.mount(mux, "/token", h.Token)
-	h.mount(mux, "/revoke", h.Revoke)
-	h.mount(mux, "/jwks.json", h.JWKS)
-	if h.cfg.MayIntrospect != nil {
-		h.mount(mux, "/introspect", h.Introspect)
+		m: m, cfg: cfg, refresh: refresh, mux: http.NewServeMux(),
 	}
-	if h.cfg.Cookies {
-		h.mount(mux, "/logout", h.LogoutEndpoint)
-		h.mount(mux, "/session", h.Session)
-		h.mount(mux, "/session.js", h.Script)
-	}
-}
-
-// mount puts an endpoint on a mux for each method, those that it refuses included. A pattern
-// without a method would be in conflict with a host's "GET /".
-func (h *Handlers) mount(mux *http.ServeMux, endpoint string, serve http.HandlerFunc) {
-	for _, method := range []string{
-		http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, // HEAD comes with GET
-		http.MethodDelete, http.MethodOptions, http.MethodConnect, http.MethodTrace,
-	} {
-		mux.HandleFunc(method+" "+h.cfg.Prefix+endpoint, serve)
-	}
+	h.Mount(h.mux)
+	return h, nil
 }
 
 // attributes returns what the host wants to remember of a request's device, in a form that the

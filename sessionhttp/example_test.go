@@ -92,3 +92,31 @@ func ExampleHandlers_Token() {
 	fmt.Println(w.Code, strings.Contains(w.Body.String(), `"token_type":"Bearer","expires_in":900,`))
 	// Output: 200 true
 }
+
+// A page that everybody sees, and that greets those who are logged in.
+func ExampleOptional() {
+	h, err := sessionhttp.New(newExampleManager(), sessionhttp.Config{Cookies: true})
+	if err != nil {
+		panic(err)
+	}
+	home := func(w http.ResponseWriter, r *http.Request) {
+		if access, ok := sessionhttp.FromContext(r.Context()); ok {
+			fmt.Fprintln(w, "welcome back,", access.Subject)
+			return
+		}
+		fmt.Fprintln(w, "welcome")
+	}
+	page := h.Require(sessionhttp.Optional())(http.HandlerFunc(home))
+
+	w := httptest.NewRecorder()
+	page.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	fmt.Print(w.Body)
+
+	// In a unit test, NewContext stands for the login.
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	home(w, r.WithContext(sessionhttp.NewContext(r.Context(), tokensession.Access{Subject: "alice"})))
+	fmt.Print(strings.TrimPrefix(w.Body.String(), "welcome\n"))
+	// Output:
+	// welcome
+	// welcome back, alice
+}
