@@ -1,12 +1,22 @@
 #!/bin/sh
-# Installs Chromium, which `make test-browser` drives, from Debian's packages. Needs root for that; otherwise it prints
-# the command. Does nothing where there is one, or TOKENSESSION_TEST_CHROMIUM is the path of one.
+# Installs Chromium, which `make test-browser` drives, and nginx, which keeps answers in between, from
+# Debian's packages. Needs root for that; otherwise it prints the command. Does nothing where they are
+# there; TOKENSESSION_TEST_CHROMIUM can be the path of a Chromium. Starts no service.
 set -eu
 . "$(dirname "$0")/apt.sh"
 
-if [ -n "${TOKENSESSION_TEST_CHROMIUM:-}" ]; then exit 0; fi
-for program in chromium chromium-browser google-chrome; do
-	if command -v "$program" >/dev/null 2>&1; then exit 0; fi
-done
+has() {
+	for program in "$@"; do
+		if command -v "$program" >/dev/null 2>&1 || [ -x "/usr/sbin/$program" ]; then return; fi
+	done
+	return 1
+}
 
-apt_install install-chromium chromium fonts-dejavu-core
+missing=
+if [ -z "${TOKENSESSION_TEST_CHROMIUM:-}" ]; then
+	has chromium chromium-browser google-chrome || missing="chromium fonts-dejavu-core"
+fi
+has nginx || missing="$missing nginx-light"
+
+# shellcheck disable=SC2086
+apt_install install-chromium $missing
