@@ -54,6 +54,10 @@ type Config struct {
 	// the session has got so many others at its login that there is no room.
 	Attributes func(*http.Request) map[string]string
 
+	// Devices lets users see and end their own sessions: it adds the endpoints GET <Prefix>/sessions,
+	// DELETE <Prefix>/sessions/{id} and POST <Prefix>/sessions/revoke-others.
+	Devices bool
+
 	// AuthenticateClient checks the secret of an OAuth client (RFC 6749 section 2.3.1), which is
 	// empty where the client sent none. If it is nil, clients are public: whoever sends a secret is
 	// refused. An error means that it could not tell. Which sessions are a client's is not its

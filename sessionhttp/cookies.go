@@ -43,7 +43,7 @@ func (c Config) cookies() (access, refresh cookie) {
 // room is how many bytes the value may have.
 func (c cookie) room() int { return maxCookie - len(c.name) }
 
-// set sets the cookie for a time, rounded up to seconds.
+// set sets the cookie for so many seconds, or until the browser ends if there are none.
 func (c cookie) set(w http.ResponseWriter, value string, seconds int64) {
 	c.write(w, value, int(seconds))
 }
@@ -93,11 +93,17 @@ func (c cookie) values(r *http.Request) []string {
 
 // setCookies gives a browser its tokens. The access token's cookie lives as long as the session,
 // not only as the token: a browser that comes back later can still say which session a logout is to
-// end.
+// end. The cookies of a transient session have no Max-Age, so that they go when the browser ends.
+// Without a refresh token, the browser keeps the one that it has.
 func (h *Handlers) setCookies(w http.ResponseWriter, tokens tokensession.Tokens) {
-	lifetime := seconds(tokens.RefreshExpiresAt, h.m.Now())
+	lifetime := max(seconds(tokens.RefreshExpiresAt, h.m.Now()), 1) // 0 would be no Max-Age
+	if tokens.Session.Transient {
+		lifetime = 0
+	}
 	h.access.set(w, tokens.AccessToken, lifetime)
-	h.refresh.set(w, tokens.RefreshToken, lifetime)
+	if tokens.RefreshToken != "" {
+		h.refresh.set(w, tokens.RefreshToken, lifetime)
+	}
 }
 
 func (h *Handlers) clearCookies(w http.ResponseWriter) {

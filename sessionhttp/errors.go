@@ -67,9 +67,12 @@ func isVerdict(err error) bool {
 // accessAnswer says what the error of an access token means, or one of a host's own handler.
 func accessAnswer(err error) answer {
 	var scope *scopeError
+	var auth *authError
 	switch {
 	case errors.As(err, &scope):
 		return answer{http.StatusForbidden, "insufficient_scope"}
+	case errors.As(err, &auth):
+		return answer{http.StatusUnauthorized, "insufficient_user_authentication"}
 	case errors.Is(err, errNoToken):
 		return unauthorized
 	case errors.Is(err, errOtherSession):

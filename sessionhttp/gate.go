@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
 )
@@ -31,6 +32,9 @@ type verifier interface {
 
 	// VerifyLive also asks who knows best whether the session lives: see [Live].
 	VerifyLive(ctx context.Context, accessToken string) (tokensession.Access, error)
+
+	// Now is the time by the clock that access tokens are verified with.
+	Now() time.Time
 }
 
 var _ verifier = (*tokensession.Manager)(nil)
@@ -125,6 +129,9 @@ func (g *gate) admit(r *http.Request, q requirement) (tokensession.Access, error
 			return tokensession.Access{}, &scopeError{q.scope}
 		}
 	}
+	if !q.auth.met(access, g.verifier.Now) {
+		return tokensession.Access{}, &authError{q.auth}
+	}
 	return access, nil
 }
 
@@ -181,6 +188,7 @@ func (g *gate) refuseAccess(w http.ResponseWriter, r *http.Request, err error) {
 func (g *gate) challenge(w http.ResponseWriter, r *http.Request, err error) answer {
 	neverStored(w)
 	var scope *scopeError
+	var auth *authError
 	challenge := ""
 	switch {
 	case errors.Is(err, errNoToken):
@@ -189,6 +197,8 @@ func (g *gate) challenge(w http.ResponseWriter, r *http.Request, err error) answ
 		challenge = `Bearer error="invalid_request"`
 	case errors.As(err, &scope):
 		challenge = `Bearer error="insufficient_scope", scope="` + strings.Join(scope.required, " ") + `"`
+	case errors.As(err, &auth):
+		challenge = auth.required.challenge()
 	}
 	if challenge != "" {
 		w.Header().Set("WWW-Authenticate", challenge)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -25,6 +26,8 @@ func (verifierWithoutStore) Verify(token string) (tokensession.Access, error) {
 func (verifierWithoutStore) VerifyLive(context.Context, string) (tokensession.Access, error) {
 	return tokensession.Access{}, fmt.Errorf("%w: there is no store", tokensession.ErrUnavailable)
 }
+
+func (verifierWithoutStore) Now() time.Time { return time.Unix(0, 0) }
 
 func TestGate_takesAnyVerifier(t *testing.T) {
 	g := &gate{

@@ -13,6 +13,7 @@ type requirement struct {
 	scope    []string
 	live     bool
 	optional bool
+	auth     authRequirement
 }
 
 // Scope requires that the access token has all of these scopes. Without, the answer is 403 (RFC
