@@ -44,7 +44,8 @@ func (m *Manager) Reauthorize(ctx context.Context, subject string) (int, error) 
 	return n, failed
 }
 
-// reauthorize raises the epoch of a session, and reports false if the session is over.
+// reauthorize raises the epoch of a session, and reports false if the session is over. It does so
+// also for one that has expired a moment ago: a refresh that came before can still be under way.
 //
 // The epoch is chosen once, for the record as it was listed. Another call may write the record in
 // between, and the next attempt loads it again. A record that has this epoch or a later one was
@@ -68,9 +69,13 @@ func (m *Manager) reauthorize(ctx context.Context, rec Record) (bool, error) {
 			}
 		}
 		if rec.Epoch >= epoch {
-			m.outdate(rec, later(m.now(), rec.OutdatedAt))
-			m.emit(ctx, Event{Kind: EventOutdated, Session: m.session(rec)})
-			return true, nil
+			now := m.now()
+			m.outdate(rec, later(now, rec.OutdatedAt))
+			live := m.rules.live(rec, now)
+			if live {
+				m.emit(ctx, Event{Kind: EventOutdated, Session: m.session(rec)})
+			}
+			return live, nil
 		}
 		var err error
 		if rec, err = m.load(ctx, rec.ID); errors.Is(err, ErrNotFound) {

@@ -166,6 +166,21 @@ func TestReauthorize_refusesForAsLongAsATokenLives(t *testing.T) {
 	requireAccepted(t, w.refresh(next.RefreshToken), w.m)
 }
 
+// A refresh came a moment before its session's end, and its authorizer takes long. What it was told
+// before the rights changed must not be good afterwards.
+func TestReauthorize_ofASessionThatExpiresMeanwhile(t *testing.T) {
+	w := newAnsweringWorld(t, tokensession.Config{})
+	tokens := w.start()
+	w.clock.Advance(week - micro)
+	w.store.On(testkit.Swap, w.clock.Passes(time.Second), testkit.Do(func() {
+		w.answer(tokensession.ErrDenied)
+		w.events.Take()
+		w.reauthorize(w.other(tokensession.Config{}), 0)
+		require.Empty(t, w.events.Take(), "the session is over")
+	}))
+	require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrDenied)
+}
+
 // Sessions that are over stay over, and others on the same store are not touched.
 func TestReauthorize_leavesOthersAlone(t *testing.T) {
 	ctx := context.Background()

@@ -45,6 +45,8 @@ type session struct {
 	rotated     time.Time
 	expires     time.Time
 	end         time.Time
+	idle        time.Duration
+	epoch       int
 	revoked     bool
 	closed      bool // revoked after its time was over, if it was still there
 }
@@ -52,6 +54,7 @@ type session struct {
 type access struct {
 	token   string
 	session *session
+	epoch   int // of the session, then
 	expires time.Time
 }
 
@@ -120,6 +123,7 @@ func (s *model) handedOut(t *rapid.T, x *session, tokens tokensession.Tokens) {
 		t.Fatalf("tokens of %s until %v, want %s until %v", tokens.Session.ID, tokens.RefreshExpiresAt, x.id, x.expires)
 	}
 	switch {
+	case tokens.RefreshToken == "":
 	case x.live == len(x.refresh):
 		if slices.Contains(x.refresh, tokens.RefreshToken) {
 			t.Fatal("an old token is the new one")
@@ -132,7 +136,7 @@ func (s *model) handedOut(t *rapid.T, x *session, tokens tokensession.Tokens) {
 	if x.expires.Before(expires) {
 		expires = x.expires
 	}
-	s.access = append(s.access, access{tokens.AccessToken, x, expires.Truncate(time.Second)})
+	s.access = append(s.access, access{tokens.AccessToken, x, x.epoch, expires.Truncate(time.Second)})
 }
 
 func (s *model) Start(t *rapid.T) {
@@ -143,9 +147,15 @@ func (s *model) Start(t *rapid.T) {
 		replaced = rapid.SampledFrom(s.sessions).Draw(t, "replaced")
 		opts = append(opts, tokensession.Replacing(replaced.id))
 	}
+	idle := rapid.SampledFrom([]time.Duration{0, time.Minute, time.Hour}).Draw(t, "idle")
+	absolute := rapid.SampledFrom([]time.Duration{0, 90 * time.Minute}).Draw(t, "absolute")
+	opts = append(opts, tokensession.WithLifetimes(idle, absolute))
 	tokens, err := s.m.Start(ctx, subject, opts...)
 	must(t, err)
-	x := &session{id: tokens.Session.ID, subject: subject, created: tokens.Session.CreatedAt, parent: -1, end: s.now.Add(s.cfg.MaxLifetime)}
+	x := &session{
+		id: tokens.Session.ID, subject: subject, created: tokens.Session.CreatedAt, parent: -1,
+		idle: cmp.Or(idle, s.cfg.RefreshTTL), end: s.now.Add(cmp.Or(absolute, s.cfg.MaxLifetime)),
+	}
 	s.renewed(x)
 	if replaced != nil {
 		replaced.revoke(s.now)
@@ -166,7 +176,17 @@ func (s *model) Refresh(t *rapid.T) {
 	x := rapid.SampledFrom(s.sessions).Draw(t, "session")
 	back := rapid.IntRange(0, min(3, len(x.refresh)-1)).Draw(t, "how old")
 	n := len(x.refresh) - 1 - back
-	tokens, err := s.m.Refresh(ctx, x.refresh[n])
+	var tokens tokensession.Tokens
+	var err error
+	stepUp := rapid.Bool().Draw(t, "step up")
+	if stepUp {
+		tokens, err = s.m.Reauthenticate(ctx, x.id, tokensession.Rotating(x.refresh[n]))
+	} else {
+		tokens, err = s.m.Refresh(ctx, x.refresh[n])
+	}
+	if err == nil && stepUp {
+		x.epoch++
+	}
 	grace, recovery := max(s.cfg.GracePeriod, 0), max(s.cfg.RecoveryPeriod, 0)
 	parent := n == x.parent
 	switch {
@@ -199,7 +219,7 @@ func (s *model) rotated(t *rapid.T, x *session, tokens tokensession.Tokens) {
 }
 
 func (s *model) renewed(x *session) {
-	x.expires = s.now.Add(s.cfg.RefreshTTL)
+	x.expires = s.now.Add(x.idle)
 	if x.end.Before(x.expires) {
 		x.expires = x.end
 	}
@@ -249,6 +269,44 @@ func (s *model) RevokeSubject(t *rapid.T) {
 	}
 }
 
+// Reauthorize outdates what access tokens the subject's sessions have.
+func (s *model) Reauthorize(t *rapid.T) {
+	subject := rapid.SampledFrom(s.subjects).Draw(t, "subject")
+	live := s.of(subject)
+	n, err := s.m.Reauthorize(ctx, subject)
+	must(t, err)
+	if n != len(live) {
+		t.Fatalf("outdated %d of %d", n, len(live))
+	}
+	for _, x := range live {
+		x.epoch++
+	}
+}
+
+// Reauthenticate steps up by the session's id.
+func (s *model) Reauthenticate(t *rapid.T) {
+	if len(s.sessions) == 0 {
+		t.Skip("no sessions")
+	}
+	x := rapid.SampledFrom(s.sessions).Draw(t, "session")
+	tokens, err := s.m.Reauthenticate(ctx, x.id)
+	switch {
+	case x.revoked && s.now.Before(x.expires):
+		wants(t, err, tokensession.ErrRevoked)
+	case x.over(s.now): // the store may have dropped it
+		if !errors.Is(err, tokensession.ErrExpired) && !errors.Is(err, tokensession.ErrNotFound) && !((x.revoked || x.closed) && errors.Is(err, tokensession.ErrRevoked)) {
+			t.Fatalf("after the end: %v", err)
+		}
+	default:
+		must(t, err)
+		if tokens.RefreshToken != "" {
+			t.Fatal("a refresh token that nobody asked for")
+		}
+		x.epoch++
+		s.handedOut(t, x, tokens)
+	}
+}
+
 func (s *model) Wait(t *rapid.T) {
 	const us = time.Microsecond
 	s.now = s.now.Add(rapid.SampledFrom([]time.Duration{
@@ -293,6 +351,8 @@ func (s *model) Check(t *rapid.T) {
 			wants(t, err, tokensession.ErrExpired)
 		case a.session.revoked:
 			wants(t, err, tokensession.ErrRevoked)
+		case a.epoch < a.session.epoch:
+			wants(t, err, tokensession.ErrOutdated)
 		default:
 			must(t, err)
 		}
@@ -314,7 +374,7 @@ func play(t *rapid.T, store tokensession.RefreshStore, subjects ...string) {
 	s := newModel(t, store, subjects)
 	t.Repeat(map[string]func(*rapid.T){
 		"Start": s.Start, "Refresh": s.Refresh, "Refresh again": s.Refresh, "Refresh once more": s.Refresh,
-		"Revoke": s.Revoke, "RevokeSubject": s.RevokeSubject, "Wait": s.Wait, "Sweep": s.Sweep, "": s.Check,
+		"Revoke": s.Revoke, "RevokeSubject": s.RevokeSubject, "Reauthorize": s.Reauthorize, "Reauthenticate": s.Reauthenticate, "Wait": s.Wait, "Sweep": s.Sweep, "": s.Check,
 	})
 }
 
