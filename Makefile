@@ -1,7 +1,7 @@
 # `make` lists the targets with the text beside each.
 .DEFAULT_GOAL := help
 .PHONY: help check test race-proofs vectors test-clients test-browser lint proofs soak model mutants fuzz
-.PHONY: coverage bench bench-feed bench-stores bench-http bench-peers servers screenshot quickstart webapp
+.PHONY: coverage bench bench-feed bench-news bench-millions bench-stores bench-http bench-peers servers screenshot quickstart webapp
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,12 @@ bench: ## the core beside the raw operations that nothing can be faster than
 
 bench-feed: ## how soon a revocation is known elsewhere, beside a million others
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkFeed' -benchtime 1x -timeout 30m .
+
+bench-news: servers ## how soon another process knows of a revocation, and what an idle minute costs
+	cd benchmarks && go test -run '^$$' -bench '^BenchmarkNews' -benchtime 1x -timeout 30m .
+
+bench-millions: servers ## the same, and a start, beside millions of revocations in PostgreSQL
+	cd benchmarks && go test -run '^$$' -bench '^BenchmarkMillions' -benchtime 1x -timeout 60m .
 
 bench-stores: servers ## a refresh on real servers beside the cheapest possible write
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkStore' -timeout 60m .

@@ -8,6 +8,7 @@ require (
 	github.com/seed67bc9b7f/tokensession v0.1.0
 	github.com/seed67bc9b7f/tokensession/redisstore v0.1.0
 	github.com/seed67bc9b7f/tokensession/sqlstore v0.1.0
+	github.com/seed67bc9b7f/tokensession/sqlstore/pgxnotify v0.1.0
 	github.com/seed67bc9b7f/tokensession/test/proof v0.1.0
 )
 
@@ -38,5 +39,6 @@ replace (
 	github.com/seed67bc9b7f/tokensession => ../
 	github.com/seed67bc9b7f/tokensession/redisstore => ../redisstore
 	github.com/seed67bc9b7f/tokensession/sqlstore => ../sqlstore
+	github.com/seed67bc9b7f/tokensession/sqlstore/pgxnotify => ../sqlstore/pgxnotify
 	github.com/seed67bc9b7f/tokensession/test/proof => ../test/proof
 )

@@ -1,0 +1,162 @@
+//go:build unix
+
+package benchmarks
+
+import (
+	"bufio"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/seed67bc9b7f/tokensession/test/proof/servers"
+)
+
+// A newsServer is a server with a store, whose work can be counted.
+type newsServer struct {
+	name  string
+	start func(testing.TB) followed
+
+	// calls returns how many statements or commands the server has had, and for what.
+	calls func(testing.TB, followed) map[string]int
+}
+
+var newsServers = []newsServer{
+	{"postgres", newsPostgres, postgresCalls},
+	{"redis", newsRedis, redisCalls},
+}
+
+func newsPostgres(tb testing.TB) followed {
+	server := servers.StartPostgres(tb, servers.PostgresOptions{Durable: true, Settings: map[string]string{
+		"shared_preload_libraries": "pg_stat_statements", "track_activity_query_size": "16384",
+	}})
+	f := followed{Postgres: server.DSN}
+	store := must(f.sqlStore())
+	check(tb, store.Migrate(ctx))
+	db, _ := openPostgres(tb, server.DSN)
+	must(db.ExecContext(ctx, "CREATE EXTENSION pg_stat_statements"))
+	return f
+}
+
+func newsRedis(tb testing.TB) followed {
+	return followed{Redis: servers.StartRedis(tb, servers.RedisOptions{AppendFsync: "everysec"}).Addr}
+}
+
+// BenchmarkNews_twoProcesses reports how long it takes from the return of Revoke in one process
+// until the other one refuses the session's access token, with notifications and by polling.
+//
+// A process looks at most each 50 ms. So revocations in a row, each made as soon as the one before
+// it was known, wait for most of that.
+func BenchmarkNews_twoProcesses(b *testing.B) {
+	ways := []struct {
+		name          string
+		polled        bool
+		rounds        int
+		least, spread time.Duration // between two revocations
+	}{
+		{"notified", false, 400, 100 * time.Millisecond, 200 * time.Millisecond},
+		{"notified-in-a-row", false, 400, 0, 0},
+		{"polled", true, 80, 0, time.Second},
+	}
+	for _, server := range newsServers {
+		for _, way := range ways {
+			b.Run(server.name+"/"+way.name, func(b *testing.B) {
+				f := server.start(b)
+				f.Secret, f.Polled = []byte(randomID()+randomID()), way.polled
+				m, _, err := f.manager()
+				check(b, err)
+				second, _ := startFollower(b, f)
+				for range 10 {
+					second.knows(m) // connects, prepares, warms up
+				}
+				var known timings
+				for b.Loop() {
+					for range way.rounds {
+						time.Sleep(way.least + time.Duration(rand.Float64()*float64(way.spread)))
+						known.each = append(known.each, second.knows(m))
+					}
+				}
+				b.ReportMetric(known.percentile(50)/1e6, "known-p50-ms")
+				b.ReportMetric(known.percentile(99)/1e6, "known-p99-ms")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+	}
+}
+
+// BenchmarkNews_idle reports what one instance asks of the server in a minute in which nothing
+// happens, with notifications. A look at the feed each 10 seconds is what there may be of them. The
+// sweep of an SQL store is not part of it.
+func BenchmarkNews_idle(b *testing.B) {
+	for _, server := range newsServers {
+		b.Run(server.name, func(b *testing.B) {
+			f := server.start(b)
+			f.Secret = []byte(randomID() + randomID())
+			startFollower(b, f)
+			time.Sleep(5 * time.Second) // until the first looks and the first sweep are over
+			for b.Loop() {
+				before := server.calls(b, f)
+				time.Sleep(time.Minute)
+				after := server.calls(b, f)
+				all, sweep := 0, 0
+				for call, n := range after {
+					if n -= before[call]; n == 0 {
+						continue
+					}
+					all += n
+					if strings.Contains(call, "sweep_at <=") {
+						sweep += n
+					}
+					b.Logf("%d of %.60s", n, call)
+				}
+				if all-sweep > 6 {
+					b.Errorf("%d statements or commands in an idle minute, want 6 at most", all-sweep)
+				}
+				b.ReportMetric(float64(all-sweep), "feed/min")
+				b.ReportMetric(float64(sweep), "sweep/min")
+			}
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+func postgresCalls(tb testing.TB, f followed) map[string]int {
+	tb.Helper()
+	db, _ := openPostgres(tb, f.Postgres)
+	defer db.Close()
+	rows := must(db.QueryContext(ctx, "SELECT query, sum(calls) FROM pg_stat_statements"+
+		" WHERE query NOT LIKE '%pg_stat_statements%' GROUP BY query"))
+	defer rows.Close()
+	calls := make(map[string]int)
+	for rows.Next() {
+		var query string
+		var n int
+		check(tb, rows.Scan(&query, &n))
+		calls[query] = n
+	}
+	check(tb, rows.Err())
+	return calls
+}
+
+func redisCalls(tb testing.TB, f followed) map[string]int {
+	tb.Helper()
+	client := redis.NewClient(&redis.Options{Addr: f.Redis})
+	defer client.Close()
+	calls := make(map[string]int)
+	in := bufio.NewScanner(strings.NewReader(must(client.Info(ctx, "commandstats").Result())))
+	for in.Scan() {
+		name, stats, _ := strings.Cut(strings.TrimPrefix(in.Text(), "cmdstat_"), ":")
+		switch name {
+		case "info", "hello", "client|setinfo", "client|maint_notifications": // of this function
+			continue
+		}
+		var n int
+		if _, err := fmt.Sscanf(stats, "calls=%d,", &n); err == nil {
+			calls[name] = n
+		}
+	}
+	return calls
+}
