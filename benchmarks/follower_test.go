@@ -45,7 +45,7 @@ func (f followed) manager() (m *tokensession.Manager, looks *atomic.Int64, err e
 	if f.Redis != "" {
 		store, err = redisstore.New(redis.NewClient(&redis.Options{Addr: f.Redis}), redisstore.Config{})
 	} else {
-		store, err = f.sqlStore()
+		store, _, err = f.sqlStore()
 	}
 	if err != nil {
 		return nil, nil, err
@@ -65,15 +65,16 @@ func (f followed) manager() (m *tokensession.Manager, looks *atomic.Int64, err e
 	return m, looks, err
 }
 
-func (f followed) sqlStore() (*pgxnotify.Store, error) {
+func (f followed) sqlStore() (*pgxnotify.Store, *sql.DB, error) {
 	db, err := sql.Open("pgx", f.Postgres)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	db.SetMaxIdleConns(pool)
-	return pgxnotify.New(db, func(ctx context.Context) (*pgx.Conn, error) {
+	store, err := pgxnotify.New(db, func(ctx context.Context) (*pgx.Conn, error) {
 		return pgx.Connect(ctx, f.Postgres)
 	}, sqlstore.Config{})
+	return store, db, err
 }
 
 // counted returns a store that counts looks, and that notifies unless it is to be polled.

@@ -30,19 +30,25 @@ var newsServers = []newsServer{
 }
 
 func newsPostgres(tb testing.TB) followed {
-	server := servers.StartPostgres(tb, servers.PostgresOptions{Durable: true, Settings: map[string]string{
-		"shared_preload_libraries": "pg_stat_statements", "track_activity_query_size": "16384",
+	return followedPostgres(tb, servers.PostgresOptions{Durable: true, Settings: map[string]string{
+		"shared_preload_libraries": "pg_stat_statements",
 	}})
-	f := followed{Postgres: server.DSN}
-	store := must(f.sqlStore())
+}
+
+func followedPostgres(tb testing.TB, opts servers.PostgresOptions) followed {
+	tb.Helper()
+	f := followed{
+		Postgres: servers.StartPostgres(tb, opts).DSN, Secret: []byte(randomID() + randomID()),
+	}
+	store, _, err := f.sqlStore()
+	check(tb, err)
 	check(tb, store.Migrate(ctx))
-	db, _ := openPostgres(tb, server.DSN)
-	must(db.ExecContext(ctx, "CREATE EXTENSION pg_stat_statements"))
 	return f
 }
 
 func newsRedis(tb testing.TB) followed {
-	return followed{Redis: servers.StartRedis(tb, servers.RedisOptions{AppendFsync: "everysec"}).Addr}
+	server := servers.StartRedis(tb, servers.RedisOptions{AppendFsync: "everysec"})
+	return followed{Redis: server.Addr, Secret: []byte(randomID() + randomID())}
 }
 
 // BenchmarkNews_twoProcesses reports how long it takes from the return of Revoke in one process
@@ -65,7 +71,7 @@ func BenchmarkNews_twoProcesses(b *testing.B) {
 		for _, way := range ways {
 			b.Run(server.name+"/"+way.name, func(b *testing.B) {
 				f := server.start(b)
-				f.Secret, f.Polled = []byte(randomID()+randomID()), way.polled
+				f.Polled = way.polled
 				m, _, err := f.manager()
 				check(b, err)
 				second, _ := startFollower(b, f)
@@ -94,7 +100,6 @@ func BenchmarkNews_idle(b *testing.B) {
 	for _, server := range newsServers {
 		b.Run(server.name, func(b *testing.B) {
 			f := server.start(b)
-			f.Secret = []byte(randomID() + randomID())
 			startFollower(b, f)
 			time.Sleep(5 * time.Second) // until the first looks and the first sweep are over
 			for b.Loop() {
@@ -127,6 +132,7 @@ func postgresCalls(tb testing.TB, f followed) map[string]int {
 	tb.Helper()
 	db, _ := openPostgres(tb, f.Postgres)
 	defer db.Close()
+	must(db.ExecContext(ctx, "CREATE EXTENSION IF NOT EXISTS pg_stat_statements"))
 	rows := must(db.QueryContext(ctx, "SELECT query, sum(calls) FROM pg_stat_statements"+
 		" WHERE query NOT LIKE '%pg_stat_statements%' GROUP BY query"))
 	defer rows.Close()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -467,7 +468,24 @@ func TestPgxnotify_migrates(t *testing.T) {
 		t.Fatal(err)
 	}
 	pgxNotified(t, app, "Revoke by an account without further rights")
+
+	operations, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(operations), dropNotify) {
+		t.Errorf("docs/operations.md does not have\n%s", dropNotify)
+	}
+	execSQL(t, admin, dropNotify)
+	pgxRefuses(t, pgxStore(t, admin, dsn, ""), "no trigger that notifies")
+	server.migrated(t, admin, "")
+	usesItsTable(t, server.store(t, admin, ""))
 }
+
+// dropNotify are the statements by which the documentation has people stop notifying.
+const dropNotify = `DROP TRIGGER tokensession_notify_update ON token_sessions;
+DROP TRIGGER tokensession_notify_insert ON token_sessions;
+DROP FUNCTION token_sessions_notify();`
 
 // A connection whose other side is gone without a word is found out by TCP.
 func TestPgxnotify_keepsItsConnectionAwake(t *testing.T) {
