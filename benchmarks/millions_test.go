@@ -23,10 +23,12 @@ func BenchmarkMillions_postgres(b *testing.B) {
 		making time.Duration // for how long they may be made
 	}{
 		{1_000_000, time.Minute, 2 * time.Minute},
-		{3_000_000, 12 * time.Minute, 6 * time.Minute},
+		{3_000_000, 12 * time.Minute, 5 * time.Minute},
 	} {
 		b.Run(fmt.Sprintf("n=%d/within=%v", beside.n, beside.within), func(b *testing.B) {
-			f := followedPostgres(b, servers.PostgresOptions{Settings: map[string]string{"max_wal_size": "8GB"}})
+			f := followedPostgres(b, servers.PostgresOptions{Settings: map[string]string{
+				"max_wal_size": "8GB", "shared_buffers": "1GB", "work_mem": "256MB", "maintenance_work_mem": "256MB",
+			}})
 			store, db, err := f.sqlStore()
 			check(b, err)
 			m, _, err := f.manager()
@@ -93,16 +95,23 @@ func reportLook(b *testing.B, name string, feed tokensession.RevocationFeed, sin
 	}
 }
 
-// makeRevoked adds n sessions that were revoked one after the other between two times.
+// makeRevoked adds n sessions that were revoked one after the other between two times. It makes the
+// indexes afterwards, which is much faster.
 func makeRevoked(tb testing.TB, db *sql.DB, n int, from, until time.Time) {
 	tb.Helper()
+	const indexes = " FROM pg_indexes WHERE tablename = 'token_sessions' AND indexname <> 'token_sessions_pkey'"
+	var drop, create string
+	check(tb, db.QueryRowContext(ctx, "SELECT string_agg('DROP INDEX ' || indexname, ';'), "+
+		"string_agg(indexdef, ';')"+indexes).Scan(&drop, &create))
+	must(db.ExecContext(ctx, drop))
 	step := until.Sub(from) / time.Duration(n)
 	must(db.ExecContext(ctx, `INSERT INTO token_sessions (id, issuer, subject, revoke_reason, mac_key, write_id,
 		auth_time, created_at, rotated_at, expires_at, revoked_at, idle_ttl, generation, predecessor, version, sweep_at)
-		SELECT translate(encode(decode(md5(n::text), 'hex'), 'base64'), '+/=', '-_'), 'https://auth.example', 'user-' || n,
-			'logout', '\x0000000000000000000000000000000000000000000000000000000000000000', 'xxxxxxxxxxxxxxxxxxxxxx',
+		SELECT id, 'https://auth.example', 'user-' || n, 'logout', decode(repeat('00', 32), 'hex'), 'xxxxxxxxxxxxxxxxxxxxxx',
 			t, t, t, t + interval '7 days', $2::timestamptz + n * $3::interval, 604800000000, 1, 0, 2, t + interval '7 days'
-		FROM (SELECT n, $2::timestamptz - interval '1 hour' AS t FROM generate_series(1, $1::int) AS n) AS rows`,
+		FROM (SELECT n, $2::timestamptz - interval '1 hour' AS t,
+			translate(encode(decode(md5(n::text), 'hex'), 'base64'), '+/=', '-_') COLLATE "C" AS id
+			FROM generate_series(1, $1::int) AS n ORDER BY id) AS rows`,
 		n, from, fmt.Sprintf("%d microseconds", step.Microseconds())))
-	must(db.ExecContext(ctx, "VACUUM ANALYZE token_sessions"))
+	must(db.ExecContext(ctx, create+"; ANALYZE token_sessions"))
 }

@@ -25,7 +25,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 
@@ -43,13 +42,6 @@ const (
 	// closeTimeout bounds how long the end of a connection may take.
 	closeTimeout = time.Second
 )
-
-// keepAlive finds out within half a minute that the other side of a silent connection is gone. It
-// costs no statement. Without it the connection would wait for ever, and news would take as long as
-// it takes without notifications.
-var keepAlive = net.KeepAliveConfig{
-	Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3,
-}
 
 // A Store is a [sqlstore.Store] that notifies. Make it with [New].
 type Store struct {
@@ -186,7 +178,6 @@ func (s *Store) listen(ctx context.Context) (conn *pgx.Conn, topic string, err e
 	if conn, err = s.connect(ctx); err != nil {
 		return nil, "", err
 	}
-	stayAwake(conn)
 	if _, err = conn.Exec(ctx, "LISTEN "+channel); err == nil {
 		err = s.prove(ctx, conn)
 	}
@@ -220,15 +211,3 @@ func (s *Store) prove(ctx context.Context, conn *pgx.Conn) error {
 
 var errDeaf = errors.New("a notification that was sent has not come: the connection that listens " +
 	"has to go straight to the database that sessions are written to, and not through a pooler")
-
-// stayAwake sets the connection's TCP keep-alive. A connection of another kind needs none, or the
-// host knows better.
-func stayAwake(conn *pgx.Conn) {
-	network := conn.PgConn().Conn()
-	if wrapper, ok := network.(interface{ NetConn() net.Conn }); ok { // TLS
-		network = wrapper.NetConn()
-	}
-	if tcp, ok := network.(*net.TCPConn); ok {
-		_ = tcp.SetKeepAliveConfig(keepAlive) // without it, news may come late, which polling bounds
-	}
-}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -486,36 +485,3 @@ func TestPgxnotify_migrates(t *testing.T) {
 const dropNotify = `DROP TRIGGER tokensession_notify_update ON token_sessions;
 DROP TRIGGER tokensession_notify_insert ON token_sessions;
 DROP FUNCTION token_sessions_notify();`
-
-// A connection whose other side is gone without a word is found out by TCP.
-func TestPgxnotify_keepsItsConnectionAwake(t *testing.T) {
-	server := sqlServers[0]
-	dsn := server.database(t)
-	db := server.open(t, dsn)
-	var raw syscall.RawConn
-	store, err := pgxnotify.New(db, func(ctx context.Context) (*pgx.Conn, error) {
-		conn, err := pgx.Connect(ctx, dsn)
-		if err == nil {
-			raw, err = conn.PgConn().Conn().(syscall.Conn).SyscallConn()
-		}
-		return conn, err
-	}, sqlstore.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	pgxNotified(t, store, "a new connection")
-	for name, option := range map[string][3]int{
-		"SO_KEEPALIVE":  {syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1},
-		"TCP_KEEPIDLE":  {syscall.IPPROTO_TCP, 4, 15},
-		"TCP_KEEPINTVL": {syscall.IPPROTO_TCP, 5, 5},
-		"TCP_KEEPCNT":   {syscall.IPPROTO_TCP, 6, 3},
-	} {
-		var got int
-		if control := raw.Control(func(fd uintptr) { got, err = syscall.GetsockoptInt(int(fd), option[0], option[1]) }); control != nil || err != nil || got != option[2] {
-			t.Errorf("%s is %d, %v, %v; want %d", name, got, control, err, option[2])
-		}
-	}
-}
