@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -25,7 +26,12 @@ type Config struct {
 	// any, the token endpoint's origin gets it only if it is one of them.
 	Origins []string
 
-	// ClientID is sent with each refresh, as a public client's is (RFC 6749 section 3.2.1), if it
+	// RevokeURL is the revocation endpoint (RFC 7009), which [Transport.Logout] needs. If it is
+	// empty and the token endpoint's path ends in /token, it is the same URL with /revoke in place
+	// of that, as package sessionhttp has it.
+	RevokeURL string
+
+	// ClientID is sent with each refresh and each logout, as a public client's is (RFC 6749 section 3.2.1), if it
 	// is not empty.
 	ClientID string
 
@@ -83,13 +89,18 @@ func New(tokenURL string, store TokenStore, cfg Config) (*Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sessionclient: Config.Origins: %w", err)
 	}
+	revokeURL, err := cfg.revokeURLFor(endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("sessionclient: Config.RevokeURL %w", err)
+	}
 	cfg, err = cfg.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("sessionclient: Config.%w", err)
 	}
 	made := &core{
-		tokenURL: endpoint.String(), store: store, cfg: cfg, origins: origins,
-		state: state{replaced: map[string]replacement{}},
+		tokenURL: endpoint.String(), revokeURL: revokeURL, store: store, cfg: cfg,
+		origins: origins,
+		state:   state{replaced: map[string]replacement{}},
 	}
 	return &Transport{func() *core { return made }}, nil
 }
@@ -111,6 +122,22 @@ func (c Config) originsFor(endpoint *url.URL) (map[string]bool, error) {
 		origins[originOf(endpoint)] = true
 	}
 	return origins, nil
+}
+
+// revokeURLFor returns the URL of the revocation endpoint, or "" if it is not known.
+func (c Config) revokeURLFor(endpoint *url.URL) (string, error) {
+	if c.RevokeURL != "" {
+		u, err := c.parseURL(c.RevokeURL)
+		if err != nil {
+			return "", err
+		}
+		return u.String(), nil
+	}
+	path, ok := strings.CutSuffix(endpoint.Path, "/token")
+	if !ok || endpoint.RawPath != "" || endpoint.RawQuery != "" {
+		return "", nil
+	}
+	return (&url.URL{Scheme: endpoint.Scheme, Host: endpoint.Host, Path: path + "/revoke"}).String(), nil
 }
 
 func (c Config) withDefaults() (Config, error) {

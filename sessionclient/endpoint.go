@@ -163,7 +163,7 @@ func readRetryAfter(value string, now time.Time) time.Duration {
 // the time asked. Programs whose login is answered in this form need it to save the first tokens.
 //
 // If expires_in is missing or makes no sense, the expiry is unknown, which is the zero time. It is
-// the same with refresh_expires_in, and with scope, which is empty then. A client does not know the
+// the same with refresh_token_timeout, which some servers call refresh_expires_in, and with scope, which is empty then. A client does not know the
 // Session.
 func ParseTokens(body []byte, asked time.Time) (tokensession.Tokens, error) {
 	var answer struct {
@@ -171,6 +171,7 @@ func ParseTokens(body []byte, asked time.Time) (tokensession.Tokens, error) {
 		TokenType        string          `json:"token_type"`
 		ExpiresIn        json.RawMessage `json:"expires_in"`
 		RefreshToken     string          `json:"refresh_token"`
+		RefreshTimeout   json.RawMessage `json:"refresh_token_timeout"`
 		RefreshExpiresIn json.RawMessage `json:"refresh_expires_in"`
 		Scope            json.RawMessage `json:"scope"`
 	}
@@ -192,11 +193,14 @@ func ParseTokens(body []byte, asked time.Time) (tokensession.Tokens, error) {
 	if json.Unmarshal(answer.Scope, &scope) != nil {
 		scope = ""
 	}
+	if len(answer.RefreshTimeout) == 0 {
+		answer.RefreshTimeout = answer.RefreshExpiresIn
+	}
 	return tokensession.Tokens{
 		AccessToken:      answer.AccessToken,
 		AccessExpiresAt:  afterSeconds(asked, answer.ExpiresIn),
 		RefreshToken:     answer.RefreshToken,
-		RefreshExpiresAt: afterSeconds(asked, answer.RefreshExpiresIn),
+		RefreshExpiresAt: afterSeconds(asked, answer.RefreshTimeout),
 		Scope:            scope,
 	}, nil
 }

@@ -43,19 +43,29 @@ func identityOf(tokens tokensession.Tokens) identity {
 	return identity{claims.Sub, claims.Sid}
 }
 
-// sameSession reports whether tokens are of one session. If the access tokens do not tell, the
-// refresh tokens may: those of a Manager begin with a part that is the session's own. Tokens of
-// other servers that do not tell cannot be compared, and count as of one session.
+// sameSession reports whether tokens are of one session. Tokens of other servers that do not tell
+// cannot be compared, and count as of one session.
 func sameSession(a, b tokensession.Tokens) bool {
+	same, _ := compareSessions(a, b)
+	return same
+}
+
+// compareSessions reports whether tokens are of one session, and whether that is known. If the
+// access tokens do not tell, the refresh tokens may: those of a Manager begin with a part that is
+// the session's own.
+func compareSessions(a, b tokensession.Tokens) (same, known bool) {
 	if a.AccessToken != "" && a.AccessToken == b.AccessToken {
-		return true
+		return true, true
 	}
 	if was, is := identityOf(a), identityOf(b); was != (identity{}) && is != (identity{}) {
-		return was == is
+		return was == is, true
 	}
 	was, ok := sessionPart(a.RefreshToken)
 	is, ok2 := sessionPart(b.RefreshToken)
-	return !ok || !ok2 || was == is
+	if ok && ok2 {
+		return was == is, true
+	}
+	return true, false
 }
 
 // sessionPart returns the part of a Manager's refresh token that all tokens of the session have in

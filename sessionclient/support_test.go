@@ -70,10 +70,19 @@ func newClientWorldOf(t testing.TB, cfg tokensession.Config) *clientWorld {
 	return w
 }
 
-func (w *clientWorld) login() tokensession.Tokens {
+func (w *clientWorld) login() tokensession.Tokens { return w.loginAs("alice") }
+
+func (w *clientWorld) loginAs(subject string) tokensession.Tokens {
 	w.t.Helper()
-	tokens, err := w.m.Start(context.Background(), "alice")
+	tokens, err := w.m.Start(context.Background(), subject)
 	require.NoError(w.t, err)
+	return tokens
+}
+
+// expired returns the first tokens with an access token that has expired.
+func (w *clientWorld) expired() tokensession.Tokens {
+	tokens := w.start
+	tokens.AccessExpiresAt = time.Now().Add(-time.Second)
 	return tokens
 }
 
@@ -112,6 +121,23 @@ func (w *clientWorld) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			return
 		}
 		serve(rw)
+		return
+	}
+	switch r.URL.Path {
+	case "/revoke", "/elsewhere/revoke":
+		w.h.Revoke(rw, r)
+		return
+	case "/login": // the password is the user's name
+		user, password, _ := r.BasicAuth()
+		if user != password {
+			clientJSON(rw, http.StatusForbidden, map[string]any{"error": "invalid_grant", "hint": "secret"})
+			return
+		}
+		tokens, err := w.m.Start(context.WithoutCancel(r.Context()), user)
+		if err != nil {
+			panic(err)
+		}
+		w.h.WriteTokens(rw, tokens)
 		return
 	}
 	w.mu.Lock()

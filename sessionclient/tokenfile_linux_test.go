@@ -40,12 +40,6 @@ func newFileWorld(t *testing.T, path string) *fileWorld {
 	return &fileWorld{w, path, file, w.transport(sessionclient.NewTokenFile(path))}
 }
 
-func (w *clientWorld) expired() tokensession.Tokens {
-	tokens := w.start
-	tokens.AccessExpiresAt = time.Now().Add(-time.Second)
-	return tokens
-}
-
 // refuses shows that the Transport spends no refresh token, and says why.
 func (w *fileWorld) refuses(cause error) {
 	w.t.Helper()

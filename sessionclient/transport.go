@@ -20,8 +20,10 @@ import (
 // the request once more, if the request has no body or its body can be had again
 // ([http.Request.GetBody]). However many requests need a new token, one refresh gets it.
 //
-// The Transport asks its [TokenStore] at each request. So a program logs in, logs out, or logs in
-// as another user by saving to the store, and several processes may share one store. New tokens are
+// [Transport.Login] and [Transport.Logout] do what they say. The Transport asks its [TokenStore] at
+// each request. So a program may also log in or out by saving to the store, and several processes
+// may share one store. A request is sent with tokens of the session that was there when the request
+// was made, or not at all: see [ErrSessionChanged]. New tokens are
 // saved before they are used, even if the request that needed them was cancelled. For that, a
 // refresh runs in a goroutine of its own, which ends when the refresh does. Before a program exits,
 // it calls [Transport.Wait].
@@ -49,11 +51,12 @@ var _ http.RoundTripper = (*Transport)(nil)
 
 // A core is what a Transport is made of.
 type core struct {
-	tokenURL string
-	store    TokenStore
-	cfg      Config
-	origins  map[string]bool // as originOf names them
-	state    state
+	tokenURL  string
+	revokeURL string // "" if it is not known
+	store     TokenStore
+	cfg       Config
+	origins   map[string]bool // as originOf names them
+	state     state
 }
 
 // A state is what a Transport knows beyond what the store holds. The lock is held for moments only,
