@@ -62,7 +62,7 @@ fuzz: ## each fuzz target for ten minutes
 # To read it: go tool cover -html .bin/coverage.out
 coverage: ## which statements of the packages that hold secrets no test of theirs reaches
 	mkdir -p .bin
-	go test -coverprofile .bin/coverage.out . ./internal/... ./sessionhttp ./sessionclient
+	go test -coverprofile .bin/coverage.out . ./internal/... ./keyring ./sessionhttp ./sessionclient
 
 bench: ## the core beside the raw operations that nothing can be faster than
 	cd benchmarks && go test -run '^$$' -bench '^Benchmark(Verify|Refresh|MemoryStore|SessionContext)' -timeout 30m .
