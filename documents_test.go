@@ -14,7 +14,7 @@ import (
 // Every piece of Go in the documents is a part of a checked example, but for how deep it is
 // indented.
 func TestDocuments_snippetsAreExamples(t *testing.T) {
-	code := filesNamed(t, "example_test.go")
+	code := filesNamed(t, "example_test.go") + filesNamed(t, "main.go")
 	examples := unindent(code)
 	snippets := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(documents(t), -1)
 	require.NotEmpty(t, snippets)

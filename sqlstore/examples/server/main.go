@@ -3,7 +3,7 @@
 //
 //	export TOKENSESSION_SECRET=$(go run github.com/seed67bc9b7f/tokensession/tokenkeys secret)
 //	go run ./server
-//	curl -c cookies -d user=alice -H 'Sec-Fetch-Site: same-origin' localhost:8080/login
+//	curl -c cookies -d 'user=alice&password=open sesame' -H 'Sec-Fetch-Site: same-origin' localhost:8080/login
 //	curl -b cookies localhost:8080/me
 package main
 
@@ -15,6 +15,10 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
 
 	_ "modernc.org/sqlite"
 
@@ -25,52 +29,56 @@ import (
 )
 
 func main() {
-	ctx := context.Background()
-	db, err := sql.Open("sqlite", "file:sessions.db?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
-	if err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, "localhost:8080", "sessions.db"); err != nil {
 		log.Fatal(err)
 	}
-	handler, err := newServer(ctx, db, os.Getenv("TOKENSESSION_SECRET"))
-	if err != nil {
-		log.Fatal(err)
-	}
-	log.Fatal(http.ListenAndServe("localhost:8080", handler))
 }
 
-// newServer runs in the background until ctx ends.
-func newServer(ctx context.Context, db *sql.DB, secret string) (http.Handler, error) {
-	if secret == "" {
-		return nil, errors.New("TOKENSESSION_SECRET is not set; this makes one, which you have to keep: " +
-			"go run github.com/seed67bc9b7f/tokensession/tokenkeys secret")
+func run(ctx context.Context, addr, file string) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+
+	// The sessions, in the database that you have already.
+	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
+	if err != nil {
+		return err
 	}
+	defer db.Close()
 	store, err := sqlstore.New(db, sqlstore.SQLite, sqlstore.Config{})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := store.Migrate(ctx); err != nil {
-		return nil, err
+		return err
 	}
+
+	// The signing keys, beside them and sealed with a secret. "tokenkeys secret" makes one.
 	ring, err := keyring.Open(ctx, store, keyring.Config{
-		Secret: []byte(secret),
-		Access: tokensession.AccessConfig{Issuer: "http://localhost:8080", Audience: []string{"http://localhost:8080"}},
+		Secret: []byte(os.Getenv("TOKENSESSION_SECRET")),
+		Access: tokensession.AccessConfig{Issuer: "http://" + addr, Audience: []string{"http://" + addr}},
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	go ring.Run(ctx)
 	sessions, err := tokensession.New(ring.Signer(), store, tokensession.Config{})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	go sessions.Run(ctx)
+
+	// The cookies, and the handlers of your own.
 	auth, err := sessionhttp.New(sessions, sessionhttp.Config{Cookies: true})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	mux := http.NewServeMux()
-	auth.Mount(mux)
+	auth.Mount(mux) // /auth/token, /auth/logout, /auth/session.js and more
 	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
-		// Here you check the password.
+		if r.FormValue("password") != "open sesame" { // your own check
+			http.Error(w, "wrong user or password", http.StatusForbidden)
+			return
+		}
 		if _, err := auth.Login(w, r, r.FormValue("user")); err != nil {
 			http.Error(w, "no login", sessionhttp.Status(err))
 		}
@@ -79,5 +87,23 @@ func newServer(ctx context.Context, db *sql.DB, secret string) (http.Handler, er
 		access, _ := sessionhttp.FromContext(r.Context())
 		fmt.Fprintln(w, "hello", access.Subject)
 	})))
-	return mux, nil
+
+	// All goes on until the process is told to stop. Requests under way are answered.
+	server := &http.Server{Addr: addr, Handler: mux}
+	var background sync.WaitGroup
+	background.Go(func() { _ = ring.Run(ctx) })     // makes new keys in time
+	background.Go(func() { _ = sessions.Run(ctx) }) // hears what other instances revoke
+	background.Go(func() {
+		<-ctx.Done()
+		last, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = server.Shutdown(last)
+	})
+	err = server.ListenAndServe()
+	stop() // if it could not listen, there is nothing to run for
+	background.Wait()
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
 }

@@ -15,16 +15,16 @@ import (
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
-// The README's piece of JavaScript, as the script of a page of a host like the README's.
-func TestREADME_script(t *testing.T) {
+// The documented piece of JavaScript, as the script of a page of a host like the documented one.
+func TestDocuments_script(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/http.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	snippets := regexp.MustCompile("(?s)```js\n(.*?)```").FindAllSubmatch(readme, -1)
+	snippets := regexp.MustCompile("(?s)```js\n(.*?)```").FindAllSubmatch(page, -1)
 	if len(snippets) != 1 {
-		t.Fatalf("the README has %d pieces of JavaScript, want 1", len(snippets))
+		t.Fatalf("the page has %d pieces of JavaScript, want 1", len(snippets))
 	}
 	p := fmt.Sprintf(`<!doctype html><form><input name="password" value="right"></form><p></p>
 <script type="module">
