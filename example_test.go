@@ -240,6 +240,7 @@ func ExampleNewAccessVerifier() {
 	jwks := signer.JWKS() // served by the one, fetched by the other
 	verifier := must(tokensession.NewAccessVerifier(jwks, tokensession.AccessConfig{
 		Issuer: "https://auth.example", Audience: []string{"https://api.example"},
+		Leeway: 5 * time.Second, // for clocks that differ
 	}))
 	access, err := verifier.Verify(tokens.AccessToken)
 	fmt.Println(access.Subject, err)

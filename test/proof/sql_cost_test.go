@@ -117,7 +117,7 @@ func TestSQLStore_callsTakeTheStatementsTheREADMENames(t *testing.T) {
 	}{
 		{"a login", login, 1},
 		{"a refresh", func() (err error) { tokens, err = m.Refresh(ctx, tokens.RefreshToken); return err }, 2},
-		{"RevokeAccess", func() error { return m.RevokeToken(ctx, tokens.AccessToken) }, 2},
+		{"RevokeToken with an access token", func() error { return m.RevokeToken(ctx, tokens.AccessToken) }, 2},
 		{"another login", login, 1},
 		{"RevokeToken", func() error { return m.RevokeToken(ctx, tokens.RefreshToken) }, 3},
 		{"another login", login, 1},
