@@ -248,3 +248,134 @@ func TestTransport_refreshesThoughTheRefusalHoldsTheConnection(t *testing.T) {
 	require.Empty(t, w.toldErrors())
 	w.requireAlive(w.memory)
 }
+
+// Two origins refuse all tokens. Neither makes a refresh because of the token that the other one has
+// caused.
+func TestTransport_originsThatRefuseEverythingDoNotTakeTurns(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		network := clientNetwork{w, w}
+		cfg := w.config(network)
+		cfg.Origins = []string{"https://one.example", "https://two.example", "https://auth.example"}
+		transport, err := sessionclient.New(clientAuthURL, w.memory, cfg)
+		require.NoError(t, err)
+		w.setAPI(func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+			if r.URL.Host == "auth.example" {
+				serve(rw)
+				return
+			}
+			rw.WriteHeader(401)
+		})
+		for n := range 20 {
+			status, _, err := clientGet(t.Context(), transport, []string{"https://one.example/", "https://two.example/"}[n%2])
+			require.NoError(t, err)
+			require.Equal(t, 401, status)
+		}
+		require.Equal(t, 2, w.refreshes(), "one for each")
+		requireGet(t, transport)
+		w.requireAlive(w.memory)
+	})
+}
+
+// One of the servers behind an origin refuses all tokens. A refresh helps each time, by chance.
+func TestTransport_aServerAmongOthersThatRefusesEverythingCostsFewRefreshes(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		transport := w.transport(w.memory)
+		n := 0
+		w.setAPI(func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+			if n++; n%2 == 1 {
+				rw.WriteHeader(401)
+				return
+			}
+			serve(rw)
+		})
+		for range 20 {
+			_, _, err := clientGet(t.Context(), transport, clientAPIURL)
+			require.NoError(t, err)
+		}
+		require.LessOrEqual(t, w.refreshes(), 1, "in a moment")
+	})
+}
+
+// The user's roles change twice within seconds. Each time the token is refused, and a new one is
+// accepted.
+func TestTransport_refreshesAgainIfItHasHelpedBefore(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		transport := w.transport(w.memory)
+		for n := range 3 {
+			w.setAPI(refuse(loaded(t, w.memory).AccessToken))
+			requireGet(t, transport)
+			require.Equal(t, n+1, w.refreshes())
+			pass(3 * time.Second)
+		}
+	})
+}
+
+// The refusal says that the token is not the reason.
+func TestTransport_looksAtTheChallenge(t *testing.T) {
+	for challenge, refreshes := range map[string]int{
+		``:                                  1,
+		`Bearer`:                            1,
+		`Bearer realm="api"`:                1,
+		`Bearer error="invalid_token"`:      1,
+		`Bearer error=invalid_token`:        1,
+		`Basic realm="api"`:                 1,
+		`Bearer error="insufficient_user`:   1,
+		`Bearer error="insufficient_scope"`: 0,
+		`Bearer error="insufficient_user_authentication", max_age="60"`:                      0,
+		`bearer realm="api",error = insufficient_user_authentication`:                        0,
+		`Basic realm="x", Bearer realm="api", error="insufficient_user_authentication"`:      0,
+		`Bearer error_description="no error", error="insufficient_user_authentication"`:      0,
+		`Bearer error="invalid_token", error_description="insufficient_user_authentication"`: 1,
+	} {
+		t.Run(challenge, func(t *testing.T) {
+			clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+				transport := w.transport(w.memory)
+				w.setAPI(func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+					if challenge != "" {
+						rw.Header().Set("WWW-Authenticate", challenge)
+					}
+					rw.WriteHeader(401)
+					_, _ = io.WriteString(rw, "no entry")
+				})
+				for range 20 {
+					status, body, err := clientGet(t.Context(), transport, clientAPIURL)
+					require.NoError(t, err)
+					require.Equal(t, 401, status)
+					require.Equal(t, "no entry", body)
+				}
+				require.Equal(t, refreshes, w.refreshes())
+				w.requireAlive(w.memory)
+			})
+		})
+	}
+}
+
+// In the pause after a refresh that did not help, bob logs in while a request of alice is under way.
+func TestTransport_thePauseSendsNothingForAnotherSession(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		transport := w.transport(w.memory)
+		bob := w.loginAs("bob")
+		relogin := false
+		w.setAPI(func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+			if r.Header.Get("Authorization") == "Bearer "+bob.AccessToken {
+				serve(rw)
+				return
+			}
+			if relogin {
+				_ = w.memory.Save(context.Background(), bob)
+			}
+			rw.WriteHeader(401)
+		})
+		for _, relogin = range []bool{false, true} {
+			status, _, err := clientGet(t.Context(), transport, clientAPIURL)
+			require.NoError(t, err)
+			require.Equal(t, 401, status)
+		}
+		require.NotContains(t, w.calls, bob.AccessToken)
+		requireGet(t, transport)
+
+		// The pause was alice's. bob's token is refused for the first time.
+		w.setAPI(refuse(bob.AccessToken))
+		requireGet(t, transport)
+	})
+}

@@ -15,7 +15,7 @@ import (
 	"github.com/seed67bc9b7f/tokensession/sessionclient"
 )
 
-// Others have the file open for most of the time: a virus scanner, a backup, or other processes of
+// Others have the file open for much of the time: a virus scanner, a backup, or other processes of
 // the program. No save fails, and no load finds that there are no tokens.
 func TestTokenFile_savesAndLoadsWhileOthersHaveItOpen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens")
@@ -30,10 +30,10 @@ func TestTokenFile_savesAndLoadsWhileOthersHaveItOpen(t *testing.T) {
 		for !done.Load() {
 			if file, err := os.Open(path); err == nil {
 				opened.Add(1)
-				time.Sleep(20 * time.Millisecond)
+				time.Sleep(5 * time.Millisecond)
 				file.Close()
 			}
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond)
 		}
 	})
 	for range 3 {
