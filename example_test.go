@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
@@ -158,27 +157,19 @@ func ExampleManager_RevokeSubject() {
 }
 
 // A user signs out a device. The id comes from a form, and might be that of somebody else's session.
-func ExampleManager_Revoke() {
+func ExampleManager_RevokeOwn() {
 	sessions := must(tokensession.New(exampleSigner(), tokensession.NewMemoryStore(), tokensession.Config{}))
 	phone := must(sessions.Start(ctx, "alice"))
 	other := must(sessions.Start(ctx, "bob"))
 	access := must(sessions.Verify(must(sessions.Start(ctx, "alice")).AccessToken))
 
-	signOut := func(id string) error {
-		mine, err := sessions.Sessions(ctx, access.Subject)
-		if err != nil {
-			return err
-		}
-		if !slices.ContainsFunc(mine, func(s tokensession.Session) bool { return s.ID == id }) {
-			return tokensession.ErrNotFound
-		}
-		return sessions.Revoke(ctx, id)
+	for _, id := range []string{phone.Session.ID, other.Session.ID} {
+		err := sessions.RevokeOwn(ctx, access.Subject, id)
+		fmt.Println(err == nil, errors.Is(err, tokensession.ErrNotFound))
 	}
-	fmt.Println(signOut(phone.Session.ID))
-	fmt.Println(signOut(other.Session.ID))
 	// Output:
-	// <nil>
-	// tokensession: not found
+	// true false
+	// false true
 }
 
 // "Where you are logged in": what the host recorded of each session.
