@@ -34,6 +34,21 @@ type ending struct {
 	// before: if it was a theft, it is found again. Zero: the host has decided, and it is carried
 	// out in any case.
 	version uint64
+
+	// A theft is not void if the other write has left the generation and its grace period alone, as
+	// Reauthorize does. The token that was presented is a stolen one still, and perhaps nobody
+	// presents it again.
+	generation uint64
+	rotatedAt  time.Time
+}
+
+// void reports whether a refresh has decided so for another record than this one.
+func (e ending) void(rec Record) bool {
+	if e.version == 0 || rec.Version < e.version || !rec.RevokedAt.IsZero() {
+		return false
+	}
+	same := rec.Generation == e.generation && rec.RotatedAt.Equal(e.rotatedAt)
+	return e.reason != ReasonReuse || !same
 }
 
 // add keeps the one that is void last. That is the host's, and of two refreshes' the one that was
@@ -71,7 +86,7 @@ func (e *endings) of(rec Record) (ending, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	what, ok := e.sessions[rec.ID]
-	if ok && what.version != 0 && rec.Version >= what.version && rec.RevokedAt.IsZero() {
+	if ok && what.void(rec) {
 		e.drop(rec.ID)
 		return ending{}, false
 	}

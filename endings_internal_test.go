@@ -9,8 +9,8 @@ import (
 
 func TestEndings_areTakenOnce(t *testing.T) {
 	var e endings
-	logout := ending{Event{Kind: EventRevoked}, ReasonLogout, at(time.Hour), 0}
-	theft := ending{Event{Kind: EventReused, Presented: 4, Live: 5}, ReasonReuse, at(time.Hour), 0}
+	logout := ending{Event{Kind: EventRevoked}, ReasonLogout, at(time.Hour), 0, 0, time.Time{}}
+	theft := ending{Event{Kind: EventReused, Presented: 4, Live: 5}, ReasonReuse, at(time.Hour), 0, 0, time.Time{}}
 	requireNone := func(ending, ok any) {
 		t.Helper()
 		require.Zero(t, ending)
@@ -49,7 +49,7 @@ func TestEndings_ofARefreshAreVoidOnceTheRecordIsAnother(t *testing.T) {
 	e.add("s2", ending{reason: ReasonLogout, until: at(time.Hour)}, decisionTime)
 	_, ok := e.of(Record{ID: "s", Version: 4})
 	require.True(t, ok, "the record is as it was then")
-	_, ok = e.of(Record{ID: "s", Version: 5})
+	_, ok = e.of(Record{ID: "s", Version: 5, Generation: 1})
 	require.False(t, ok)
 	_, ok = e.of(Record{ID: "s", Version: 4})
 	require.False(t, ok, "void for good")
@@ -100,5 +100,26 @@ func TestEndings_arePurgedOnceAMinute(t *testing.T) {
 			require.Equal(t, 2, add("last", time.Minute, time.Hour))
 			require.NotContains(t, e.sessions, "short")
 		})
+	}
+}
+
+// Reauthorize writes the session once more and leaves its generation alone. A theft is a theft
+// still. What the authorizer has refused, it is to be asked again.
+func TestEndings_ofATheftOutliveAWriteThatLeavesTheGenerationAlone(t *testing.T) {
+	theft := ending{reason: ReasonReuse, until: at(time.Hour), version: 5, generation: 3, rotatedAt: decisionTime}
+	denied := theft
+	denied.reason = ReasonDenied
+	rec := Record{ID: "s", Version: 6, Generation: 3, RotatedAt: decisionTime}
+	rotatedSince, renewedSince := rec, rec
+	rotatedSince.Generation, renewedSince.RotatedAt = 4, at(time.Second)
+	for _, c := range []struct {
+		what ending
+		rec  Record
+		want bool
+	}{{theft, rec, true}, {denied, rec, false}, {theft, rotatedSince, false}, {theft, renewedSince, false}} {
+		var e endings
+		e.add("s", c.what, decisionTime)
+		_, ok := e.of(c.rec)
+		require.Equal(t, c.want, ok, "%+v", c)
 	}
 }

@@ -192,8 +192,11 @@ func (r *refresh) conclude(so attempts, tokens Tokens) {
 	r.deliveries.leave(r.id, r.writeID, r.now())
 	// One that was known before is known still.
 	if so.ended.writes() && so.ended.what != unrevoked && tokens.AccessToken == "" {
-		e := ending{event: so.ended.event, reason: so.ended.record.RevokeReason, version: so.ended.record.Version}
-		r.endLater(so.ended.record, e)
+		rec := so.ended.record
+		r.endLater(rec, ending{
+			event: so.ended.event, reason: rec.RevokeReason, version: rec.Version,
+			generation: rec.Generation, rotatedAt: rec.RotatedAt,
+		})
 	}
 }
 

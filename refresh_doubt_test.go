@@ -307,6 +307,22 @@ func TestReuse_thatIsInDoubtIsToldAsATheftThoughTheThiefComesFirst(t *testing.T)
 	}
 }
 
+// A theft is found, and the store is down. Before it is up again for this instance, an administrator
+// changes the user's rights elsewhere. Then the thief comes, and the owner never does.
+func TestReuse_thatIsInDoubtIsCarriedOutAfterANewEpochElsewhere(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	thief := w.refresh(first.RefreshToken)
+	w.clock.Advance(time.Minute)
+	w.events.Take()
+	w.store.On(testkit.Swap, w.store.GoesDown(testkit.Swap, testkit.Load), testkit.LoseRequest)
+	requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+	w.store.Clear()
+	w.reauthorize(w.other(tokensession.Config{}), 1)
+	require.ErrorIs(t, w.refreshError(thief.RefreshToken), tokensession.ErrRevoked)
+	require.Equal(t, []tokensession.EventKind{tokensession.EventReused}, w.events.Kinds())
+}
+
 // A revocation of a theft takes ten minutes to be written, and meanwhile a tab is answered. The
 // access token that it got is younger than the revocation, and dies with it.
 func TestReuse_thatTakesLongDeniesWhatWasAnsweredMeanwhile(t *testing.T) {
