@@ -120,3 +120,38 @@ func ExampleOptional() {
 	// welcome
 	// welcome back, alice
 }
+
+// An identity provider answers with response_mode=form_post: its page posts the answer to us.
+func ExampleHandlers_Login_formPost() {
+	sessions := newExampleManager()
+	h, err := sessionhttp.New(sessions, sessionhttp.Config{
+		Cookies:      true,
+		LoginOrigins: []string{"https://idp.example"},
+	})
+	if err != nil {
+		panic(err)
+	}
+	callback := func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("state") != "as this browser was given" { // else somebody else's login is posted here
+			http.Error(w, "not the login that was asked for", http.StatusForbidden)
+			return
+		}
+		if _, err := h.Login(w, r, "alice"); err != nil {
+			http.Error(w, "no login", sessionhttp.Status(err))
+		}
+	}
+
+	for _, origin := range []string{"https://idp.example", "https://evil.example"} {
+		form := url.Values{"state": {"as this browser was given"}}
+		r := httptest.NewRequest(http.MethodPost, "/callback", strings.NewReader(form.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Origin", origin)
+		r.Header.Set("Sec-Fetch-Site", "cross-site")
+		w := httptest.NewRecorder()
+		callback(w, r)
+		fmt.Println(w.Code, len(w.Result().Cookies()))
+	}
+	// Output:
+	// 200 2
+	// 403 0
+}

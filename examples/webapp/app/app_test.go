@@ -222,13 +222,14 @@ func TestReplay_endsTheFamilyAndNoOther(t *testing.T) {
 		Kind, Subject, Reason string
 	}
 	require.Equal(t, 200, visit(t, server).do("GET", "/demo/events", "", &events))
-	last := events[len(events)-1]
+	after, last := events[len(events)-1], events[len(events)-2]
+	require.Equal(t, "refused", after.Kind, "the page's refresh after that")
 	require.Equal(t, "reused", last.Kind)
 	require.Equal(t, "alice", last.Subject)
 	require.Equal(t, "reuse", last.Reason)
 
 	var none []any
-	require.Equal(t, 200, v.do("GET", "/demo/events?after="+jsonNumber(last.Number), "", &none))
+	require.Equal(t, 200, v.do("GET", "/demo/events?after="+jsonNumber(after.Number), "", &none))
 	require.Empty(t, none)
 }
 
