@@ -134,7 +134,9 @@ func (m *Manager) replaced(
 	for _, token := range o.replacingTokens {
 		id, err := m.sessionOf(ctx, subject, token)
 		switch {
-		case errors.Is(err, ErrInvalidToken), errors.Is(err, ErrNotFound):
+		case errors.Is(err, ErrInvalidToken), errors.Is(err, ErrNotFound), slices.Contains(ids, id):
+		case errors.Is(err, ErrUnreadable): // its tokens cannot be told from forged ones
+			m.emit(ctx, Event{Kind: EventUnreadable, Err: err})
 		case err != nil:
 			return nil, err
 		default:
@@ -185,9 +187,25 @@ func (m *Manager) makeRoom(ctx context.Context, created Record, replaced []strin
 		}
 	}
 	for _, id := range replaced {
-		if _, _, err := m.revoke(ctx, id, ReasonReplaced); err != nil && !errors.Is(err, ErrNotFound) {
+		if err := m.endReplaced(ctx, id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// endReplaced ends a session that a new one replaces. If its record cannot be read, the user must
+// not be kept from logging in for that. Then it is told, and its access tokens are refused here.
+// Nobody can refresh it, either, while that lasts.
+func (m *Manager) endReplaced(ctx context.Context, id string) error {
+	_, _, err := m.revoke(ctx, id, ReasonReplaced)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case errors.Is(err, ErrUnreadable):
+		m.heard(Revocation{SessionID: id}, m.now())
+		m.emit(ctx, Event{Kind: EventUnreadable, Err: err})
+		return nil
+	}
+	return err
 }

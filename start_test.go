@@ -2,6 +2,7 @@ package tokensession_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -587,6 +588,37 @@ func TestReplacingToken_anOutageIsNoForgery(t *testing.T) {
 	sessions, err := w.m.Sessions(ctx, "alice")
 	require.NoError(t, err)
 	require.Len(t, sessions, 1)
+}
+
+// A record that somebody has damaged, or that a later version has written, keeps nobody from
+// logging in in the same browser.
+func TestReplacing_ofARecordThatCannotBeReadIsTold(t *testing.T) {
+	for name, by := range map[string]func(tokensession.Tokens) tokensession.StartOption{
+		"id": func(t tokensession.Tokens) tokensession.StartOption { return tokensession.Replacing(t.Session.ID) },
+		"access token": func(t tokensession.Tokens) tokensession.StartOption {
+			return tokensession.ReplacingToken(t.AccessToken)
+		},
+		"refresh token": func(t tokensession.Tokens) tokensession.StartOption {
+			return tokensession.ReplacingToken(t.RefreshToken)
+		},
+	} {
+		w := newWorld(t, tokensession.Config{})
+		old := w.start()
+		w.store.Always(testkit.Load, testkit.If(
+			func(r *testkit.Request) bool { return r.Record.ID == old.Session.ID },
+			testkit.Refuse(fmt.Errorf("row 7: %w", tokensession.ErrUnreadable)),
+		))
+		tokens, err := w.m.Start(ctx, "alice", by(old))
+		require.NoError(t, err, name)
+		require.Equal(t, 1, w.events.Count(tokensession.EventUnreadable), name)
+		w.requireLive(tokens)
+		if name != "refresh token" { // which proves nothing
+			_, err = w.m.Verify(old.AccessToken)
+			require.ErrorIs(t, err, tokensession.ErrRevoked, name)
+		}
+		w.store.Clear()
+		require.Zero(t, w.record(old.Session.ID).RevokedAt, "what cannot be read leads to no write")
+	}
 }
 
 func accessOf(t tokensession.Tokens) string  { return t.AccessToken }
