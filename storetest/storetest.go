@@ -13,7 +13,7 @@
 //
 // [Run] is for every store. Run [RunShared] too if several processes use the records,
 // [RunElsewhere] if the database is in several places, and [RunExpiry] if the store drops expired
-// records by itself.
+// records by itself. [RunKeys] is for a store that keeps signing keys, too.
 //
 // One rule needs tests of your own: when the server fails, the store must not take that for
 // [tokensession.ErrNotFound], or for another verdict.
