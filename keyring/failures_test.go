@@ -156,8 +156,9 @@ func TestKeyring_aKeyOfAnUnknownAlgorithm(t *testing.T) {
 			require.ErrorContains(t, err, `key of-a-later-version is for "ML-DSA-65", and this version cannot use it`)
 			require.NotContains(t, err.Error(), "something of")
 			require.Equal(t, first.ID, a.signsWith())
-			require.Len(t, w.store.MemoryStoreIDs(t), 1, "the first one's time is over, and the last one is not ours to replace")
+			require.Len(t, w.stored(), 1, "the first one's time is over, and the last one is not ours to replace")
 			require.Error(t, a.Update(context.Background()), "it is said each time")
+			require.Equal(t, []string{next.ID}, w.storedIDs())
 			require.Equal(t, first.ID, a.signsWith())
 			_, err = keyring.Open(context.Background(), w.store, cfg)
 			require.ErrorContains(t, err, "ML-DSA-65")
@@ -172,15 +173,6 @@ func mask(_ context.Context, _ string, data []byte) ([]byte, error) {
 		out[i] ^= 0x5a
 	}
 	return out, nil
-}
-
-func (s *store) MemoryStoreIDs(t *testing.T) (ids []string) {
-	keys, err := s.MemoryStore.Keys(context.Background())
-	require.NoError(t, err)
-	for _, k := range keys {
-		ids = append(ids, k.ID)
-	}
-	return ids
 }
 
 // Somebody who can write to the store exchanges what is sealed of two keys.

@@ -62,6 +62,9 @@ func TestKeyring_fiftyInstancesMakeOneKey(t *testing.T) {
 	}
 	all(func(i int) { instances[i] = w.open(w.config(time.Duration(i-25) * day)) })
 	require.Len(t, w.stored(), 1)
+	for _, i := range instances {
+		require.Equal(t, w.storedIDs(), i.published(), "and none that only one instance has")
+	}
 	for n := range 5 {
 		w.clock.Advance(every + 50*day)
 		all(func(i int) { instances[i].update() })
