@@ -405,6 +405,8 @@ func TestKeyring_theSecretChangedOnOnlyOneInstance(t *testing.T) {
 	token, _ := a.token()
 	_, err := b.manager.Verify(token)
 	require.NoError(t, err, "until the new key signs")
+	_, err = keyring.Open(context.Background(), w.store, w.config(0))
+	require.ErrorIs(t, err, keyring.ErrSecret, "one of the keys is not enough to start with")
 
 	cfg = w.config(0)
 	cfg.OldSecrets = [][]byte{other}

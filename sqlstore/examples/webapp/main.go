@@ -5,11 +5,7 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/x509"
 	"database/sql"
-	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
@@ -58,11 +54,16 @@ func run(ctx context.Context, options app.Options, file string) error {
 	return app.Serve(ctx, options, key, store, os.Stdout)
 }
 
-// signingKey reads the key from its file, which it makes at the first start.
+// signingKey reads the key from its file, which it makes at the first start. That is enough for one
+// process on one machine. The example server has a ring, which several can share.
 func signingKey(file string) (tokensession.Key, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		if data, err = newKey(); err == nil {
+		var key tokensession.Key
+		if key, err = tokensession.GenerateKey(); err == nil {
+			data, err = key.MarshalPEM()
+		}
+		if err == nil {
 			err = os.WriteFile(file, data, 0o600)
 		}
 	}
@@ -70,17 +71,4 @@ func signingKey(file string) (tokensession.Key, error) {
 		return tokensession.Key{}, err
 	}
 	return tokensession.ParseKeyPEM(data)
-}
-
-// newKey is openssl genpkey -algorithm ed25519.
-func newKey() ([]byte, error) {
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		return nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
