@@ -179,8 +179,9 @@ func (v *AccessVerifier) SetKeys(jwks []byte) error {
 }
 
 // Verify returns what the token says if it is authentic, for this issuer and audience, not expired,
-// and not denied. The error is [ErrInvalidToken], [ErrExpired] or [ErrRevoked]; the last two only of
-// authentic tokens. It is an [ErrUnknownKey] where a newer JWKS may have the token's key.
+// and not denied. The error is [ErrInvalidToken], [ErrExpired], [ErrOutdated] or [ErrRevoked]; the
+// last three only of authentic tokens. It is an [ErrUnknownKey] where a newer JWKS may have the
+// token's key.
 func (v *AccessVerifier) Verify(accessToken string) (Access, error) {
 	now := v.now()
 	checked, err := v.verify(accessToken, now)
@@ -191,8 +192,8 @@ func (v *AccessVerifier) Verify(accessToken string) (Access, error) {
 	if !now.Before(end) {
 		return Access{}, fmt.Errorf("%w: access token: made more than AccessTTL ago", ErrExpired)
 	}
-	if err := v.denied.refuses(checked.access.SessionID, checked.session, now); err != nil {
-		return Access{}, err
+	if d := v.denied.find(checked.session, now); d > denial(checked.epoch) {
+		return Access{}, d.refusal(checked.access.SessionID)
 	}
 	v.denied.watchers.renewed(checked.session, end)
 	return checked.access, nil

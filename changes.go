@@ -35,7 +35,8 @@ type changeLog struct {
 	woken   chan struct{}
 	oldest  uint64 // the number that the one of them waits for that is furthest behind
 	waiting int
-	resting bool // they were woken a moment ago
+	resting bool   // they were woken a moment ago
+	shown   uint64 // for the changes before this number
 }
 
 // A change is that a session is denied more than before, or longer. Times are in microseconds.
@@ -148,18 +149,18 @@ const (
 // replyLater it returns a channel, which is closed when it should be read again. A follower that
 // cannot wait any longer gets what there is.
 func (c *changeLog) read(
-	from cursor, period time.Duration, now time.Time, waits bool,
+	from cursor, period time.Duration, waits bool,
 ) (how reply, lines []byte, next uint64, woken <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, here := from.positions.of(c.id)
 	switch {
 	case here && n >= c.first && n <= c.next():
-		if !waits || n < c.next() && !c.resting {
+		if !waits || n < c.shown || n < c.next() && !c.resting {
 			return replyNews, c.written(n, period), c.next(), nil
 		}
 		return replyLater, nil, n, c.wait(n)
-	case from.complete.IsZero() || from.complete.After(now.Add(elsewhere)):
+	case from.complete.IsZero():
 		return replySnapshot, nil, 0, nil
 	}
 	since := from.complete.Add(-elsewhere).UnixMicro()
@@ -204,7 +205,7 @@ func (c *changeLog) wake() {
 	rest := min(max(time.Duration(c.waiting)*restEach, minRest), maxRest)
 	close(c.woken)
 	c.woken = nil
-	c.resting = true
+	c.resting, c.shown = true, c.next()
 	time.AfterFunc(rest, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -71,7 +71,7 @@ func parseCursor(text string) (cursor, error) {
 	if text == "" {
 		return cursor{}, nil
 	}
-	if len(text) > 1024 {
+	if len(text) > 1024 || !isBase64URL(text) {
 		return cursor{}, errCursor
 	}
 	b, err := strictBase64.DecodeString(text)

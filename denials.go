@@ -47,12 +47,15 @@ type Denials struct {
 //
 // The error is an [ErrUnavailable] until [Manager.Run] has read the feed, or if the store has none.
 // Another error means that the cursor is malformed.
-func (m *Manager) Denials(ctx context.Context, cursor string) (Denials, error) {
-	from, err := parseCursor(cursor)
+func (m *Manager) Denials(ctx context.Context, since string) (Denials, error) {
+	from, err := parseCursor(since)
 	if err != nil {
 		return Denials{}, err
 	}
 	began := m.now()
+	if from.complete.After(began.Add(elsewhere)) {
+		from = cursor{} // of a clock that was ahead: nobody knows what it stands for
+	}
 	for waits := true; ; {
 		now := m.now()
 		read, full, err := m.known()
@@ -64,7 +67,7 @@ func (m *Manager) Denials(ctx context.Context, cursor string) (Denials, error) {
 			AccessTTL: m.acceptancePeriod() - m.signer.cfg.Leeway,
 			Keep:      time.Duration(seconds(m.denyPeriod().Microseconds())) * time.Second,
 		}
-		how, lines, next, woken := m.denied.changes.read(from, m.denyPeriod(), now, waits)
+		how, lines, next, woken := m.denied.changes.read(from, m.denyPeriod(), waits)
 		switch how {
 		case replyNews:
 			d.Entries = lines

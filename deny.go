@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Deny refuses the access tokens that d names, from now on: they are an [ErrRevoked]. Contexts of
+// Deny refuses the access tokens that d names, from now on: they are an [ErrRevoked], or an
+// [ErrOutdated] where d only refuses those of earlier epochs. Contexts of
 // [AccessVerifier.SessionContext] end. It returns the cursor to ask [Manager.Denials] with next. If
 // that is empty, d was not enough and a snapshot is needed.
 //
@@ -101,7 +102,7 @@ func (v *AccessVerifier) SessionContext(
 ) (context.Context, context.CancelFunc) {
 	until := v.end(a.IssuedAt, a.ExpiresAt)
 	goesOn := contextOptionsOf(opts).untilSessionEnds && v.now().Before(until)
-	return watchSession(ctx, v, a.SessionID, until, goesOn)
+	return watchSession(ctx, v, a, until, goesOn)
 }
 
 // end returns when an access token is accepted no more.
@@ -114,11 +115,7 @@ func (v *AccessVerifier) end(issued, expires time.Time) time.Time {
 
 func (v *AccessVerifier) now() time.Time { return v.cfg.Now() }
 
-func (v *AccessVerifier) watches() *watchers { return &v.denied.watchers }
-
-func (v *AccessVerifier) denies(session string, k sessionKey, now time.Time) error {
-	return v.denied.refuses(session, k, now)
-}
+func (v *AccessVerifier) denials() *denyList { return &v.denied }
 
 // review is asked when the newest access token that was verified has expired.
 func (v *AccessVerifier) review(*watch, time.Time) (time.Time, error) {

@@ -3,7 +3,6 @@ package tokensession
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -38,10 +37,13 @@ func contextOptionsOf(opts []ContextOption) contextOptions {
 // SessionContext returns a context for a connection that was opened with an access token, such as a
 // WebSocket, a stream of events or a gRPC stream. Verify only says whether a connection may begin.
 // This context ends when it should not go on: when the access token expires, or this Manager hears
-// that its session was revoked. [context.Cause] is an [ErrExpired] or an [ErrRevoked] then.
+// that its session was revoked, or has changed so that the access token is outdated.
+// [context.Cause] is an [ErrExpired], an [ErrRevoked] or an [ErrOutdated] then.
 //
-// With [UntilSessionEnds] it ends with the session, and not already with the access token. An
-// outage of the store ends nothing.
+// With [UntilSessionEnds] it ends with the session, and not already with the access token. It also
+// ends if the access token is outdated, because the connection was opened with rights that the
+// session may not have any more: the client refreshes, and opens another one. An outage of the
+// store ends nothing.
 //
 // Call the function that is returned when the connection has ended, as with [context.WithCancel].
 func (m *Manager) SessionContext(
@@ -58,7 +60,7 @@ func (m *Manager) SessionContext(
 			o.untilSessionEnds = false
 		}
 	}
-	return watchSession(ctx, m, a.SessionID, until, o.untilSessionEnds)
+	return watchSession(ctx, m, a, until, o.untilSessionEnds)
 }
 
 // spread returns a time in the last eighth before until. Many connections begin at the same time,
@@ -74,19 +76,7 @@ const (
 	reviewRetry   = time.Minute // while the store cannot tell
 )
 
-func (m *Manager) watches() *watchers { return &m.denied.watchers }
-
-func (m *Manager) denies(session string, k sessionKey, now time.Time) error {
-	return m.denied.refuses(session, k, now)
-}
-
-// refuses returns why the access tokens of a session are refused now, or nil.
-func (l *denyList) refuses(session string, k sessionKey, now time.Time) error {
-	if d := l.find(k, now); d == forGood || d == refused {
-		return fmt.Errorf("%w: session %s", ErrRevoked, session)
-	}
-	return nil
-}
+func (m *Manager) denials() *denyList { return &m.denied }
 
 func (m *Manager) review(w *watch, now time.Time) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(w.ctx, reviewTimeout)
@@ -97,6 +87,9 @@ func (m *Manager) review(w *watch, now time.Time) (time.Time, error) {
 		return spread(w.key, now, now.Add(min(reviewRetry, m.acceptancePeriod()))), nil
 	case err != nil:
 		return time.Time{}, err
+	case w.epoch < rec.Epoch:
+		m.outdate(rec, rec.OutdatedAt)
+		return time.Time{}, denial(rec.Epoch).refusal(rec.ID)
 	}
 	return sooner(spread(w.key, now, now.Add(m.acceptancePeriod())), m.rules.end(rec)), nil
 }

@@ -135,6 +135,38 @@ func TestSessionContext_endsWhenTheSessionIsRevoked(t *testing.T) {
 	}
 }
 
+// New rights: the connection was opened with the old ones. The client refreshes and opens another.
+func TestSessionContext_endsWhenTheAccessTokenIsOutdated(t *testing.T) {
+	for _, opts := range [][]tokensession.ContextOption{nil, {tokensession.UntilSessionEnds()}} {
+		t.Run(fmt.Sprintf("options=%d", len(opts)), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store, signer := tokensession.NewMemoryStore(), testSigner(t)
+				m := newManager(t, signer, store, tokensession.Config{})
+				other := newManager(t, signer, store, tokensession.Config{})
+				deaf := newManager(t, signer, testkit.Plain(store), tokensession.Config{})
+				runs(t, other)
+				tokens, err := m.Start(t.Context(), "alice")
+				require.NoError(t, err)
+				here := openConnection(t, m, tokens.AccessToken, opts...)
+				there := openConnection(t, other, tokens.AccessToken, opts...)
+				unaware := openConnection(t, deaf, tokens.AccessToken, opts...)
+				_, err = m.Reauthorize(t.Context(), "alice")
+				require.NoError(t, err)
+				time.Sleep(time.Second)
+				requireEnded(t, here, tokensession.ErrOutdated, "here")
+				requireEnded(t, there, tokensession.ErrOutdated, "there")
+				requireOpen(t, unaware, "nobody told this instance")
+
+				next, err := m.Refresh(t.Context(), tokens.RefreshToken)
+				require.NoError(t, err)
+				requireOpen(t, openConnection(t, other, next.AccessToken, opts...), "the new token")
+				time.Sleep(15 * time.Minute)
+				requireEnded(t, unaware, tokensession.ErrExpired, "an ErrOutdated is an ErrExpired")
+			})
+		})
+	}
+}
+
 // The client refreshes, and its connection goes on. The store is read once each AccessTTL.
 func TestSessionContext_untilSessionEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -33,7 +33,8 @@ type watch struct {
 	watched watched
 	session string // its id
 	key     sessionKey
-	goesOn  bool // it was made with UntilSessionEnds
+	epoch   uint64 // of the access token that the connection was opened with
+	goesOn  bool   // it was made with UntilSessionEnds
 
 	until time.Time // when it is reviewed, by the clock of what is watched
 	timer *time.Timer
@@ -44,10 +45,7 @@ type watch struct {
 // A watched is what verifies the access tokens of watches: a [Manager] or an [AccessVerifier].
 type watched interface {
 	now() time.Time
-	watches() *watchers
-
-	// denies returns why a session's access tokens are refused now, or nil.
-	denies(session string, key sessionKey, now time.Time) error
+	denials() *denyList
 
 	// review is asked when the access token's time is over, of a watch that goes on until its
 	// session ends. It returns when to ask again, or why the session has ended. An
@@ -62,16 +60,16 @@ var errAccessOver = fmt.Errorf("%w: access token", ErrExpired)
 // It looks at the deny list only after that. So a revocation finds the context here, or the context
 // finds the revocation there.
 func watchSession(
-	parent context.Context, of watched, session string, until time.Time, goesOn bool,
+	parent context.Context, of watched, a Access, until time.Time, goesOn bool,
 ) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	w := &watch{
-		ctx: ctx, cancel: cancel, watched: of, session: session, key: keyOf(session),
-		goesOn: goesOn, until: until,
+		ctx: ctx, cancel: cancel, watched: of, session: a.SessionID, key: keyOf(a.SessionID),
+		epoch: a.epoch, goesOn: goesOn, until: until,
 	}
 	now := of.now()
-	of.watches().add(w, until.Sub(now))
-	if err := of.denies(session, w.key, now); err != nil {
+	w.among().add(w, until.Sub(now))
+	if err := w.refusal(now); err != nil {
 		w.end(err)
 	} else if !goesOn && !now.Before(until) {
 		w.end(errAccessOver)
@@ -124,7 +122,7 @@ func (s *watchers) remove(w *watch) {
 // tokens.
 func (s *watchers) denied(k sessionKey, now time.Time) {
 	for _, w := range s.of(k) {
-		if err := w.watched.denies(w.session, k, now); err != nil {
+		if err := w.refusal(now); err != nil {
 			w.end(err)
 		}
 	}
@@ -160,16 +158,26 @@ func (s *watchers) of(k sessionKey) []*watch {
 	return all
 }
 
+func (w *watch) among() *watchers { return &w.watched.denials().watchers }
+
+// refusal returns why the deny list refuses the connection's access token, or nil.
+func (w *watch) refusal(now time.Time) error {
+	if d := w.watched.denials().find(w.key, now); d > denial(w.epoch) {
+		return d.refusal(w.session)
+	}
+	return nil
+}
+
 // release is what the host calls when it does not need the context any more.
 func (w *watch) release() {
 	w.cancel(context.Canceled)
-	w.watched.watches().remove(w)
+	w.among().remove(w)
 }
 
 // end cancels the context with a cause.
 func (w *watch) end(cause error) {
 	w.cancel(cause)
-	w.watched.watches().remove(w)
+	w.among().remove(w)
 }
 
 // due is called when the time of a watch may be over. The timer goes by the machine's clock and
@@ -179,7 +187,7 @@ func (w *watch) due() {
 	switch until, gone := w.state(); {
 	case gone:
 	case w.ctx.Err() != nil: // the parent has ended, and the host has not called release yet
-		w.watched.watches().remove(w)
+		w.among().remove(w)
 	case now.Before(until):
 		w.wait(until, now)
 	case !w.goesOn:
@@ -195,7 +203,7 @@ func (w *watch) due() {
 }
 
 func (w *watch) state() (until time.Time, gone bool) {
-	shard := w.watched.watches().shard(w.key)
+	shard := w.among().shard(w.key)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	return w.until, w.gone
@@ -203,7 +211,7 @@ func (w *watch) state() (until time.Time, gone bool) {
 
 // wait sets the timer anew.
 func (w *watch) wait(until, now time.Time) {
-	shard := w.watched.watches().shard(w.key)
+	shard := w.among().shard(w.key)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	if w.gone {

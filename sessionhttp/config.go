@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/internal/attributes"
@@ -75,6 +76,11 @@ type Config struct {
 	// belongs to the error. If it is nil, the body is JSON like {"error":"invalid_token"}. The
 	// endpoints under Prefix answer as OAuth has it in any case.
 	Refuse func(http.ResponseWriter, *http.Request, error)
+
+	// MayFollow says whether who sends the request may follow what is revoked, by its headers or its
+	// connection: see [Handlers.Revocations]. It tells ids of sessions, and no secret. If it is nil,
+	// nobody may.
+	MayFollow func(*http.Request) bool
 
 	// OnError is told why a request was refused or failed, for a log. The error contains no token.
 	// The answer never contains the error.
@@ -152,6 +158,9 @@ type Handlers struct {
 	cfg     Config
 	refresh cookie
 	mux     *http.ServeMux // of the endpoints alone
+
+	followers atomic.Int64
+	packed    packing
 }
 
 // New returns the handlers of a Manager, or says which field of cfg is wrong.

@@ -35,9 +35,17 @@ type verifier interface {
 
 	// Now is the time by the clock that access tokens are verified with.
 	Now() time.Time
+
+	// SessionContext is for [UntilSessionEnds].
+	SessionContext(
+		ctx context.Context, a tokensession.Access, opts ...tokensession.ContextOption,
+	) (context.Context, context.CancelFunc)
 }
 
-var _ verifier = (*tokensession.Manager)(nil)
+var (
+	_ verifier = (*tokensession.Manager)(nil)
+	_ verifier = (*Remote)(nil)
+)
 
 // require is [Handlers.Require] for any gate.
 func (g *gate) require(opts []RequireOption) func(http.Handler) http.Handler {
@@ -53,7 +61,13 @@ func (g *gate) require(opts []RequireOption) func(http.Handler) http.Handler {
 				if len(r.Header["Authorization"]) == 0 { // a browser's script is to know whose request it was
 					w.Header().Set(namedSession, access.SessionID)
 				}
-				r = r.WithContext(NewContext(r.Context(), access))
+				ctx := r.Context()
+				if q.untilSessionEnds {
+					var cancel context.CancelFunc
+					ctx, cancel = g.verifier.SessionContext(ctx, access, tokensession.UntilSessionEnds())
+					defer cancel()
+				}
+				r = r.WithContext(NewContext(ctx, access))
 			case q.optional && isAnonymous(r, err):
 			default:
 				g.refuseAccess(w, r, err)

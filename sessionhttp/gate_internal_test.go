@@ -29,6 +29,12 @@ func (verifierWithoutStore) VerifyLive(context.Context, string) (tokensession.Ac
 
 func (verifierWithoutStore) Now() time.Time { return time.Unix(0, 0) }
 
+func (verifierWithoutStore) SessionContext(
+	ctx context.Context, _ tokensession.Access, _ ...tokensession.ContextOption,
+) (context.Context, context.CancelFunc) {
+	return context.WithCancel(ctx)
+}
+
 func TestGate_takesAnyVerifier(t *testing.T) {
 	g := &gate{
 		verifier: verifierWithoutStore{}, access: cookie{name: "access"},

@@ -28,10 +28,11 @@ func (h *Handlers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(w, r)
 }
 
-// Mount puts the endpoints on a mux, under Config.Prefix: token, revoke, jwks.json; introspect, if
-// somebody may; sessions, with Config.Devices; and with cookies logout, session and session.js. The
-// mux may have patterns for everything else, like "GET /" or "/", and routes of the host's own below
-// the prefix. A method that RFC 9110 and RFC 5789 do not have is refused by the mux itself.
+// Mount puts the endpoints on a mux, under Config.Prefix: token, revoke, jwks.json; introspect and
+// revocations, if somebody may; sessions, with Config.Devices; and with cookies logout, session and
+// session.js. The mux may have patterns for everything else, like "GET /" or "/", and routes of the
+// host's own below the prefix. A method that RFC 9110 and RFC 5789 do not have is refused by the mux
+// itself.
 func (h *Handlers) Mount(mux *http.ServeMux) {
 	h.mount(mux, "/token", h.Token)
 	h.mount(mux, "/revoke", h.Revoke)
@@ -43,6 +44,9 @@ func (h *Handlers) Mount(mux *http.ServeMux) {
 		h.mount(mux, "/sessions", h.listDevices)
 		h.mount(mux, "/sessions/{id}", h.endDevice)
 		h.mount(mux, "/sessions/revoke-others", h.endOtherDevices)
+	}
+	if h.cfg.MayFollow != nil {
+		h.mount(mux, "/revocations", h.Revocations)
 	}
 	if h.cfg.Cookies {
 		h.mount(mux, "/logout", h.LogoutEndpoint)

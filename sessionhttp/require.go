@@ -14,6 +14,8 @@ type requirement struct {
 	live     bool
 	optional bool
 	auth     authRequirement
+
+	untilSessionEnds bool
 }
 
 // Scope requires that the access token has all of these scopes. Without, the answer is 403 (RFC
@@ -35,6 +37,13 @@ func Live() RequireOption {
 // user that it is.
 func Optional() RequireOption {
 	return func(q *requirement) { q.optional = true }
+}
+
+// UntilSessionEnds makes the request's context end when its session does: for a WebSocket, a stream
+// of events, or another answer that takes long. [context.Cause] says why. A hijacked connection is
+// the handler's to close then. See [tokensession.UntilSessionEnds].
+func UntilSessionEnds() RequireOption {
+	return func(q *requirement) { q.untilSessionEnds = true }
 }
 
 // Require returns a middleware that lets only requests with a valid access token through, to a

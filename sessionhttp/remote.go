@@ -1,0 +1,286 @@
+package sessionhttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// A RemoteConfig says how a [Remote] verifies. Access.Issuer and Access.Audience are required.
+type RemoteConfig struct {
+	// Access says whose access tokens are accepted. Its Now is the clock of all that Remote does.
+	Access tokensession.AccessConfig
+
+	// Client makes the requests to the issuer. It is where a client certificate, or a transport that
+	// adds a secret, goes in: the issuer's MayFollow may want one. Its Timeout and CheckRedirect
+	// do not count, because requests have time limits of their own, and a redirect is an error: a
+	// secret must not follow it. If it is nil, it is a client of its own.
+	Client *http.Client
+
+	// MaxAge makes Verify return ErrUnavailable while what is known of revocations is older than
+	// this, as when the issuer cannot be reached: it fails closed. It is off if 0, and else at least
+	// a minute. Off, a Remote goes on with what it knows, as a Manager does whose store is down.
+	MaxAge time.Duration
+
+	// Cookies lets requests in by the cookies that Handlers set. It is for a service behind the same
+	// host name as the issuer, as behind a gateway that routes by path. The other three are as in
+	// [Config], and must be the same as there.
+	Cookies         bool
+	InsecureCookies bool
+	CookieSuffix    string
+	CrossOrigin     *http.CrossOriginProtection
+
+	// InsecureHTTP allows an http URL to another host than this one: anybody on the way can then
+	// put in keys of their own, and is let in with whatever they sign. It is for a network that
+	// encrypts by itself.
+	InsecureHTTP bool
+
+	// OnEvent is told when the issuer cannot be followed, and when it can again: with
+	// tokensession.EventFeedStale and EventFeedFresh for revocations, EventKeysStale and
+	// EventKeysFresh for keys. It must not block.
+	OnEvent func(context.Context, tokensession.Event)
+
+	// OnError and Refuse are as in [Config].
+	OnError func(*http.Request, error)
+	Refuse  func(http.ResponseWriter, *http.Request, error)
+}
+
+// The kinds of events that only a [Remote] has.
+const (
+	EventKeysStale tokensession.EventKind = "keys_stale" // the issuer's keys cannot be fetched
+	EventKeysFresh tokensession.EventKind = "keys_fresh" // they can again, or for the first time
+)
+
+const minMaxAge = time.Minute // a long poll, and time for one that is lost
+
+// A Remote verifies access tokens in a service that has no store: a resource server. It fetches the
+// issuer's keys, and follows what is revoked there. Make it with [NewRemote], and keep its
+// [Remote.Run] running. It is safe for concurrent use.
+//
+// Until it has heard from the issuer for the first time, it lets nobody in, and says
+// ErrUnavailable. Later it goes on with what it knows while the issuer is down.
+type Remote struct {
+	gate
+	cfg    RemoteConfig
+	url    string // without a slash at its end
+	client *http.Client
+	local  *tokensession.AccessVerifier
+	keys   remoteKeys
+
+	mu       sync.RWMutex
+	asOf     time.Time // what is revoked is known as of then; zero: not yet
+	stale    error     // why it cannot be followed now
+	since    time.Time // how much was known when that began
+	followed bool      // it could be once
+}
+
+// NewRemote returns a Remote for the issuer whose endpoints are below authURL, such as
+// "https://auth.example/auth": where it is mounted and with its Prefix. The URL must be https,
+// except to this machine. It makes no request before [Remote.Run] or Verify is called.
+func NewRemote(authURL string, cfg RemoteConfig) (*Remote, error) {
+	where, err := parseAuthURL(authURL, cfg.InsecureHTTP)
+	if err != nil {
+		return nil, fmt.Errorf("sessionhttp: NewRemote: %w", err)
+	}
+	if cfg.MaxAge != 0 && cfg.MaxAge < minMaxAge {
+		return nil, fmt.Errorf("sessionhttp: RemoteConfig.MaxAge %v: cannot be shorter than %v",
+			cfg.MaxAge, minMaxAge)
+	}
+	door, err := Config{
+		Cookies: cfg.Cookies, InsecureCookies: cfg.InsecureCookies, CookieSuffix: cfg.CookieSuffix,
+		CrossOrigin: cfg.CrossOrigin, OnError: cfg.OnError,
+	}.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("%w (of the RemoteConfig)", err)
+	}
+	if cfg.OnEvent == nil {
+		cfg.OnEvent = func(context.Context, tokensession.Event) {}
+	}
+	if cfg.Access.Now == nil {
+		cfg.Access.Now = time.Now
+	}
+	local, err := verifierWithoutKeys(cfg.Access)
+	if err != nil {
+		return nil, err
+	}
+	r := &Remote{cfg: cfg, url: where, client: clientOf(cfg.Client), local: local}
+	r.gate = gate{
+		verifier: r, crossOrigin: door.CrossOrigin, onError: door.OnError, form: cfg.Refuse,
+	}
+	r.gate.access, _ = door.cookies()
+	return r, nil
+}
+
+func parseAuthURL(authURL string, insecure bool) (string, error) {
+	u, err := url.Parse(authURL)
+	switch {
+	case err != nil:
+		return "", errors.New("the URL cannot be parsed") // it may have a password in it
+	case u.User != nil:
+		return "", errors.New("the URL has a password in it: use RemoteConfig.Client")
+	case u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Opaque != "" ||
+		u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return "", fmt.Errorf("URL %q: must be like \"https://auth.example/auth\"", authURL)
+	case u.Scheme == "http" && !insecure && !isLoopback(u.Hostname()):
+		return "", fmt.Errorf("URL %q: must be https, except to this machine; see InsecureHTTP", authURL)
+	}
+	return strings.TrimRight(authURL, "/"), nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func clientOf(given *http.Client) *http.Client {
+	if given == nil {
+		given = &http.Client{}
+		if t, ok := http.DefaultTransport.(*http.Transport); ok {
+			given.Transport = t.Clone()
+		}
+	}
+	client := *given
+	client.Timeout = 0
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &client
+}
+
+// verifierWithoutKeys returns a verifier that knows only a key which nobody has.
+func verifierWithoutKeys(cfg tokensession.AccessConfig) (*tokensession.AccessVerifier, error) {
+	key, err := tokensession.GenerateKey()
+	if err != nil {
+		return nil, err
+	}
+	signer, err := tokensession.NewAccessSigner(key, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return tokensession.NewAccessVerifier(signer.JWKS(), cfg)
+}
+
+// Run fetches the issuer's keys and follows what it revokes until ctx ends, and then returns nil. It
+// never gives up. What goes wrong is told by events and by [Remote.Healthy].
+func (r *Remote) Run(ctx context.Context) error {
+	var both sync.WaitGroup
+	both.Go(func() { r.keepKeys(ctx) })
+	both.Go(func() { r.follow(ctx) })
+	both.Wait()
+	return nil
+}
+
+// Verify returns what an access token says, as [tokensession.Manager.Verify] does. It reads nothing
+// but the memory, with one exception: if a token names a key that is not known, the keys are
+// fetched again, at most every five seconds, and all requests with such a token wait for the same
+// fetch.
+//
+// The error is [tokensession.ErrUnavailable] if it cannot tell: nothing was heard from the issuer
+// yet, the keys cannot be fetched, or what is known is older than MaxAge.
+func (r *Remote) Verify(accessToken string) (tokensession.Access, error) {
+	if err := r.knows(); err != nil {
+		return tokensession.Access{}, err
+	}
+	access, err := r.local.Verify(accessToken)
+	if !errors.Is(err, tokensession.ErrUnknownKey) {
+		return access, err
+	}
+	if err := r.fetchUnknownKey(); err != nil {
+		return tokensession.Access{}, fmt.Errorf("%w: fetching the issuer's keys: %v",
+			tokensession.ErrUnavailable, err)
+	}
+	return r.local.Verify(accessToken)
+}
+
+// Require is [Handlers.Require] for this service: the same options and the same answers. [Live] asks
+// the issuer's introspection endpoint.
+func (r *Remote) Require(opts ...RequireOption) func(http.Handler) http.Handler {
+	return r.require(opts)
+}
+
+// Access is [Handlers.Access] for this service.
+func (r *Remote) Access(request *http.Request) (tokensession.Access, error) {
+	if access, ok := FromContext(request.Context()); ok {
+		return access, nil
+	}
+	return r.admit(request, requirement{})
+}
+
+// Refuse is [Handlers.Refuse] for this service.
+func (r *Remote) Refuse(w http.ResponseWriter, request *http.Request, err error) {
+	r.refuseAccess(w, request, err)
+}
+
+// SessionContext returns a context for an open connection that ends with the access token, or when
+// its session is revoked: see [tokensession.AccessVerifier.SessionContext].
+func (r *Remote) SessionContext(
+	ctx context.Context, a tokensession.Access, opts ...tokensession.ContextOption,
+) (context.Context, context.CancelFunc) {
+	return r.local.SessionContext(ctx, a, opts...)
+}
+
+// Age returns how old the knowledge of what is revoked is: the time since the issuer's own knowledge
+// that was told last. While all is well it is less than half a minute. Before anything was told it
+// is the longest time that there is.
+func (r *Remote) Age() time.Duration {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.asOf.IsZero() {
+		return math.MaxInt64
+	}
+	return max(r.Now().Sub(r.asOf), 0)
+}
+
+// Healthy returns nil if this Remote has the issuer's keys and follows what is revoked there, else an
+// ErrUnavailable. Like [tokensession.Manager.Healthy], it is for a probe at the start and for an
+// alarm, and not for readiness. It makes no request.
+func (r *Remote) Healthy(context.Context) error {
+	if err := r.knows(); err != nil {
+		return err
+	}
+	if err := r.keysState(); err != nil {
+		return fmt.Errorf("%w: the issuer's keys: %v", tokensession.ErrUnavailable, err)
+	}
+	r.mu.RLock()
+	stale := r.stale
+	r.mu.RUnlock()
+	if age := r.Age(); stale != nil && age > minMaxAge {
+		return fmt.Errorf("%w: revocations are known as of %v ago: %v",
+			tokensession.ErrUnavailable, age.Round(time.Second), stale)
+	}
+	return nil
+}
+
+// knows returns an ErrUnavailable if nobody can be let in.
+func (r *Remote) knows() error {
+	r.mu.RLock()
+	asOf, stale := r.asOf, r.stale
+	r.mu.RUnlock()
+	switch {
+	case asOf.IsZero() && stale != nil:
+		return fmt.Errorf("%w: nothing is known of revocations: %v", tokensession.ErrUnavailable, stale)
+	case asOf.IsZero():
+		return fmt.Errorf("%w: nothing is known of revocations: Run has not been told any yet",
+			tokensession.ErrUnavailable)
+	case r.cfg.MaxAge > 0 && r.Now().Sub(asOf) > r.cfg.MaxAge:
+		return fmt.Errorf("%w: revocations are known as of %v, longer ago than MaxAge: %v",
+			tokensession.ErrUnavailable, asOf, stale)
+	}
+	return nil
+}
+
+// Now returns the time by the clock that access tokens are verified with.
+func (r *Remote) Now() time.Time { return r.cfg.Access.Now() }
+
+func (r *Remote) emit(
+	ctx context.Context, kind tokensession.EventKind, since time.Time, err error,
+) {
+	r.cfg.OnEvent(ctx, tokensession.Event{Kind: kind, At: r.Now(), Since: since, Err: err})
+}
