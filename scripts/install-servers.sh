@@ -20,6 +20,8 @@ need() { # package, then the programs of which one must be there
 if [ -z "${TOKENSESSION_TEST_POSTGRES_BIN:-}" ]; then need postgresql postgres; fi
 need pgbouncer pgbouncer
 need pgpool2 pgpool
+need nginx nginx
+need nodejs node
 if [ -z "${TOKENSESSION_TEST_MARIADB_BIN:-}" ]; then need mariadb-server mariadbd; fi
 if [ -z "${TOKENSESSION_TEST_REDIS_BIN:-}" ]; then need redis-server redis-server valkey-server; fi
 if [ -z "${TOKENSESSION_TEST_VALKEY_SERVER:-}" ]; then
