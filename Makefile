@@ -1,7 +1,8 @@
 # `make` lists the targets with the text beside each.
 .DEFAULT_GOAL := help
 .PHONY: help check test race-proofs vectors test-clients test-browser lint proofs soak model mutants fuzz
-.PHONY: coverage bench bench-feed bench-news bench-millions bench-stores bench-http bench-peers servers screenshot quickstart webapp
+.PHONY: coverage bench bench-feed bench-news bench-millions bench-remote bench-stores bench-http bench-peers
+.PHONY: servers screenshot quickstart webapp
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +76,9 @@ bench-news: servers ## how soon another process knows of a revocation, and what 
 
 bench-millions: servers ## the same, and a start, beside millions of revocations in PostgreSQL
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkMillions' -benchtime 1x -timeout 60m .
+
+bench-remote: servers ## how soon a revocation is known to services without a store, and what 10,000 of them cost
+	cd benchmarks && go test -run '^$$' -bench '^BenchmarkRemote' -benchtime 1x -timeout 30m .
 
 bench-stores: servers ## a refresh on real servers beside the cheapest possible write
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkStore' -timeout 60m .
