@@ -1,0 +1,144 @@
+package sessiongrpc
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
+
+// A TokenSource gives a client its access tokens. A *sessionclient.Transport is one.
+type TokenSource interface {
+	// Token returns the access token to send. It refreshes if that is needed.
+	Token(ctx context.Context) (tokensession.Tokens, error)
+
+	// TokenInstead returns the token to try once instead of one that the server has refused, or the
+	// refused one if a new one would not help.
+	TokenInstead(ctx context.Context, refused tokensession.Tokens) (tokensession.Tokens, error)
+}
+
+// DialOptions are what a client needs to send its access token with each call: the credentials, and
+// the interceptors that try again once with a new token where the server has refused the old one. A
+// call that was refused has reached no handler, so that nothing happens twice. A stream is tried
+// again only where nothing was sent yet.
+//
+// The token goes over TLS only. Name no server that it is not for.
+func DialOptions(source TokenSource) []grpc.DialOption {
+	c := &callCredentials{source: source, secure: true}
+	return c.dialOptions()
+}
+
+// InsecureDialOptions are [DialOptions] that send the token also without TLS, where everybody on the
+// way can read it and use it. They are for a connection within one machine.
+func InsecureDialOptions(source TokenSource) []grpc.DialOption {
+	c := &callCredentials{source: source}
+	return c.dialOptions()
+}
+
+type callCredentials struct {
+	source TokenSource
+	secure bool
+}
+
+var _ credentials.PerRPCCredentials = (*callCredentials)(nil)
+
+func (c *callCredentials) dialOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithPerRPCCredentials(c),
+		grpc.WithChainUnaryInterceptor(c.unary),
+		grpc.WithChainStreamInterceptor(c.stream),
+	}
+}
+
+// An attempt says which token a call is sent with. It is in the call's context.
+type attempt struct {
+	instead *tokensession.Tokens                // if not nil, this one
+	sent    atomic.Pointer[tokensession.Tokens] // what was sent
+}
+
+type attemptKey struct{}
+
+func (c *callCredentials) GetRequestMetadata(
+	ctx context.Context, _ ...string,
+) (map[string]string, error) {
+	call, _ := ctx.Value(attemptKey{}).(*attempt)
+	var tokens tokensession.Tokens
+	if call != nil && call.instead != nil {
+		tokens = *call.instead
+	} else {
+		var err error
+		if tokens, err = c.source.Token(ctx); err != nil {
+			return nil, clientError(err)
+		}
+	}
+	if call != nil {
+		call.sent.Store(&tokens)
+	}
+	return map[string]string{"authorization": "Bearer " + tokens.AccessToken}, nil
+}
+
+func (c *callCredentials) RequireTransportSecurity() bool { return c.secure }
+
+// clientError is a status. gRPC takes any other error of credentials for Unauthenticated, and an
+// outage is no such thing.
+func clientError(err error) error {
+	if _, is := status.FromError(err); is {
+		return err
+	}
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return status.FromContextError(err).Err()
+	case errors.Is(err, tokensession.ErrUnavailable):
+		return status.Error(codes.Unavailable, err.Error())
+	default: // nobody is logged in, or the session is over
+		return status.Error(codes.Unauthenticated, err.Error())
+	}
+}
+
+func (c *callCredentials) unary(
+	ctx context.Context, method string, req, reply any, conn *grpc.ClientConn,
+	invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+) error {
+	first := &attempt{}
+	err := invoke(context.WithValue(ctx, attemptKey{}, first), method, req, reply, conn, opts...)
+	again, ok := c.again(ctx, first, err)
+	if !ok {
+		return err
+	}
+	return invoke(context.WithValue(ctx, attemptKey{}, again), method, req, reply, conn, opts...)
+}
+
+// again returns the attempt to make after one that failed, if there is one to make.
+func (c *callCredentials) again(ctx context.Context, failed *attempt, err error) (*attempt, bool) {
+	sent := failed.sent.Load()
+	if sent == nil || !isInvalidToken(err) {
+		return nil, false
+	}
+	next, err := c.source.TokenInstead(ctx, *sent)
+	if err != nil || next.AccessToken == sent.AccessToken {
+		return nil, false
+	}
+	return &attempt{instead: &next}, true
+}
+
+// isInvalidToken reports whether a server of ours has refused the token.
+func isInvalidToken(err error) bool {
+	s, ok := status.FromError(err)
+	if !ok || s.Code() != codes.Unauthenticated {
+		return false
+	}
+	for _, detail := range s.Details() {
+		info, ok := detail.(*errdetails.ErrorInfo)
+		if ok && info.Domain == Domain && info.Reason == ReasonInvalidToken {
+			return true
+		}
+	}
+	return false
+}

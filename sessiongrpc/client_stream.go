@@ -1,0 +1,105 @@
+package sessiongrpc
+
+import (
+	"context"
+	"sync"
+
+	"google.golang.org/grpc"
+)
+
+// stream opens a stream that is opened again, once and with a new token, if the server has refused
+// it. A client that sends one message, as of a stream that only the server goes on with, has that
+// sent again. A client that sends many is told of the refusal, once it has sent any.
+func (c *callCredentials) stream(
+	ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string,
+	open grpc.Streamer, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	first := &attempt{}
+	s, err := open(context.WithValue(ctx, attemptKey{}, first), desc, conn, method, opts...)
+	if err != nil {
+		again, ok := c.again(ctx, first, err)
+		if !ok {
+			return nil, err
+		}
+		return open(context.WithValue(ctx, attemptKey{}, again), desc, conn, method, opts...)
+	}
+	return &refusableStream{ClientStream: s, many: desc.ClientStreams,
+		reopen: func(refusal error) (grpc.ClientStream, error) {
+			again, ok := c.again(ctx, first, refusal)
+			if !ok {
+				return nil, refusal
+			}
+			return open(context.WithValue(ctx, attemptKey{}, again), desc, conn, method, opts...)
+		},
+	}, nil
+}
+
+// A refusableStream is a stream that may still be opened again. A refusal comes instead of the first
+// message that the client receives. From that message on, or once many messages may have been sent,
+// the stream stays the one that it is.
+type refusableStream struct {
+	many   bool // the client may send any number of messages
+	reopen func(refusal error) (grpc.ClientStream, error)
+
+	mu sync.Mutex
+	grpc.ClientStream
+	decided bool
+	sent    []any // at most one
+	closed  bool
+}
+
+func (s *refusableStream) SendMsg(m any) error {
+	s.mu.Lock()
+	s.decided = s.decided || s.many
+	s.sent = append(s.sent[:0], m)
+	stream := s.ClientStream
+	s.mu.Unlock()
+	return stream.SendMsg(m)
+}
+
+func (s *refusableStream) CloseSend() error {
+	s.mu.Lock()
+	s.closed = true
+	stream := s.ClientStream
+	s.mu.Unlock()
+	return stream.CloseSend()
+}
+
+func (s *refusableStream) RecvMsg(m any) error {
+	s.mu.Lock()
+	stream := s.ClientStream
+	s.mu.Unlock()
+	err := stream.RecvMsg(m) // without the lock: the client may send meanwhile
+	s.mu.Lock()
+	if s.decided || !isInvalidToken(err) {
+		s.decided, s.sent = true, nil
+		s.mu.Unlock()
+		return err
+	}
+	s.decided = true
+	next, err := s.again(err)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return next.RecvMsg(m)
+}
+
+// again opens the stream again, and sends what was sent.
+func (s *refusableStream) again(refusal error) (grpc.ClientStream, error) {
+	next, err := s.reopen(refusal)
+	if err != nil {
+		return nil, err
+	}
+	s.ClientStream = next
+	for _, m := range s.sent {
+		if err := next.SendMsg(m); err != nil {
+			return next, nil // RecvMsg says why
+		}
+	}
+	s.sent = nil
+	if s.closed {
+		_ = next.CloseSend()
+	}
+	return next, nil
+}

@@ -1,0 +1,166 @@
+package sessiongrpc_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sessiongrpc"
+)
+
+// A source has an access token, and refreshes by its Manager when one was refused.
+type source struct {
+	m       *tokensession.Manager
+	tokens  atomic.Pointer[tokensession.Tokens]
+	err     error // of Token
+	instead atomic.Int64
+}
+
+func (s *source) Token(context.Context) (tokensession.Tokens, error) {
+	if s.err != nil {
+		return tokensession.Tokens{}, s.err
+	}
+	return *s.tokens.Load(), nil
+}
+
+func (s *source) TokenInstead(
+	ctx context.Context, refused tokensession.Tokens,
+) (tokensession.Tokens, error) {
+	s.instead.Add(1)
+	next, err := s.m.Refresh(ctx, s.tokens.Load().RefreshToken)
+	if err != nil {
+		return tokensession.Tokens{}, err
+	}
+	s.tokens.Store(&next)
+	return next, nil
+}
+
+func newSource(t *testing.T, m *tokensession.Manager) *source {
+	t.Helper()
+	s := &source{m: m}
+	tokens, err := m.Start(within(t), "alice")
+	require.NoError(t, err)
+	s.tokens.Store(&tokens)
+	return s
+}
+
+// outdate makes the source's access token one that the server refuses, while its session goes on.
+func (s *source) outdate(t *testing.T) {
+	t.Helper()
+	n, err := s.m.Reauthorize(within(t), "alice")
+	require.NoError(t, err)
+	require.Positive(t, n)
+}
+
+func TestClient_unaryTriesAgainOnce(t *testing.T) {
+	m := newManager(t)
+	server, address := serve(t, m)
+	s := newSource(t, m)
+	conn := dial(t, address, sessiongrpc.InsecureDialOptions(s)...)
+	name, err := callWhoAmI(within(t), conn)
+	require.NoError(t, err)
+	require.Equal(t, "alice", name)
+	require.Zero(t, s.instead.Load())
+
+	s.outdate(t)
+	name, err = callWhoAmI(within(t), conn)
+	require.NoError(t, err)
+	require.Equal(t, "alice", name)
+	require.Equal(t, int64(1), s.instead.Load())
+	require.Equal(t, 2, server.count(whoAmI))
+
+	require.NoError(t, m.Revoke(within(t), s.tokens.Load().Session.ID))
+	_, err = callWhoAmI(within(t), conn)
+	requireStatus(t, err, codes.Unauthenticated, sessiongrpc.ReasonInvalidToken)
+	require.Equal(t, int64(2), s.instead.Load(), "once for a call")
+	require.Equal(t, 2, server.count(whoAmI))
+}
+
+func TestClient_streamTriesAgainOnce(t *testing.T) {
+	m := newManager(t)
+	server, address := serve(t, m)
+	s := newSource(t, m)
+	conn := dial(t, address, sessiongrpc.InsecureDialOptions(s)...)
+	got := &wrapperspb.StringValue{}
+
+	// One message of the client, which is sent again.
+	s.outdate(t)
+	stream, err := conn.NewStream(within(t), &echoService.Streams[1], watch)
+	require.NoError(t, err)
+	require.NoError(t, stream.SendMsg(wrapperspb.String("")))
+	require.NoError(t, stream.CloseSend())
+	require.NoError(t, stream.RecvMsg(got))
+	require.Equal(t, "alice", got.Value)
+	require.Equal(t, 1, server.count(watch))
+	require.Equal(t, int64(1), s.instead.Load())
+
+	// It has begun, and ends: the client opens another one if it wants.
+	s.outdate(t)
+	requireStatus(t, stream.RecvMsg(got), codes.Unauthenticated, sessiongrpc.ReasonEnded)
+	require.Equal(t, int64(1), s.instead.Load())
+
+	// Nothing was sent.
+	stream = openEcho(t, within(t), conn)
+	received := make(chan error, 1)
+	go func() { received <- stream.RecvMsg(got) }()
+	for server.count(echo) == 0 {
+		select {
+		case err := <-received:
+			t.Fatal(err)
+		default:
+		}
+	}
+	require.NoError(t, stream.SendMsg(wrapperspb.String("hello")))
+	require.NoError(t, <-received)
+	require.Equal(t, "hello", got.Value)
+
+	// Many messages may have been sent, and nobody knows which of them arrived.
+	s.outdate(t)
+	before := s.instead.Load()
+	stream = openEcho(t, within(t), conn)
+	_ = stream.SendMsg(wrapperspb.String("hello"))
+	requireStatus(t, stream.RecvMsg(got), codes.Unauthenticated, sessiongrpc.ReasonInvalidToken)
+	require.Equal(t, before, s.instead.Load())
+}
+
+func TestClient_sourceFails(t *testing.T) {
+	m := newManager(t)
+	_, address := serve(t, m)
+	s := newSource(t, m)
+	conn := dial(t, address, sessiongrpc.InsecureDialOptions(s)...)
+	for _, c := range []struct {
+		err  error
+		code codes.Code
+	}{
+		{fmt.Errorf("%w: no network", tokensession.ErrUnavailable), codes.Unavailable},
+		{errors.New("nobody is logged in"), codes.Unauthenticated},
+		{context.Canceled, codes.Canceled},
+	} {
+		s.err = c.err
+		_, err := callWhoAmI(within(t), conn)
+		require.Equal(t, c.code, status.Code(err), "%v", err)
+	}
+}
+
+// Without TLS everybody on the way could read the token.
+func TestClient_sendsNoTokenWithoutTLS(t *testing.T) {
+	m := newManager(t)
+	server, address := serve(t, m)
+	s := newSource(t, m)
+	opts := sessiongrpc.DialOptions(s)
+	conn, err := dialInsecure(address, opts...)
+	if err == nil {
+		defer conn.Close()
+		_, err = callWhoAmI(within(t), conn)
+	}
+	require.Error(t, err)
+	require.Zero(t, server.count(whoAmI))
+}
