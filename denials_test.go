@@ -70,10 +70,10 @@ func TestDenials_waitForNews(t *testing.T) {
 }
 
 // However much is revoked, a follower is answered less often the more followers there are. No
-// revocation waits for longer than a second.
+// revocation waits for longer than half a second.
 func TestDenials_answerManyFollowersLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const followers = 1000 // who rest for 100 milliseconds
+		const followers = 2000 // who rest for 100 milliseconds
 		m := newManager(t, testSigner(t), tokensession.NewMemoryStore(), tokensession.Config{})
 		stop := runs(t, m)
 		synctest.Wait()

@@ -11,7 +11,7 @@ export GOWORK=off
 quick=
 [ "${1:-}" != quick ] || quick=1
 if [ "$quick" ]; then
-	modules='. redisstore sqlstore sqlstore/pgxnotify'
+	modules='. redisstore sqlstore sqlstore/pgxnotify sessiongrpc'
 	tools='honnef.co/go/tools/cmd/staticcheck'
 else
 	modules=$(git ls-files 'go.mod' '*/go.mod' | xargs -n 1 dirname)

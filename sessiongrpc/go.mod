@@ -3,6 +3,7 @@ module github.com/seed67bc9b7f/tokensession/sessiongrpc
 go 1.25.0
 
 require (
+	connectrpc.com/connect v1.19.1
 	github.com/seed67bc9b7f/tokensession v0.1.0
 	github.com/stretchr/testify v1.12.1
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20250929231259-57b25ae835d4
