@@ -42,7 +42,7 @@ func ExampleNewRemote() {
 			fmt.Fprintln(w, "hello", access.Subject)
 		})), nil
 	}
-	api, err := service(issuer.URL+"/auth", &http.Client{Transport: secretTransport{}})
+	api, err := service(issuer.URL+"/auth", &http.Client{Transport: serviceTransport{}})
 	if err != nil {
 		panic(err)
 	}
@@ -74,9 +74,9 @@ func ExampleNewRemote() {
 	// 401
 }
 
-type secretTransport struct{}
+type serviceTransport struct{}
 
-func (secretTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+func (serviceTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Set("Authorization", "Bearer a secret of services")
 	return http.DefaultTransport.RoundTrip(r)
