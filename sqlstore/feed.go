@@ -228,6 +228,10 @@ type feedLook struct {
 	page   func([]tokensession.Revocation) error
 	barred error
 	failed unreadables
+
+	// The memory of one page, which all pages have in turn.
+	rows []feedRow
+	told []tokensession.Revocation
 }
 
 // A feedRow is what the feed's statements return of one session.
@@ -288,28 +292,28 @@ func (l *feedLook) tellPart(ctx context.Context, part feedPart, page []feedRow) 
 }
 
 func (l *feedLook) tell(rows []feedRow) error {
-	told := make([]tokensession.Revocation, 0, len(rows))
+	l.told = l.told[:0]
 	for _, r := range rows {
 		if r.err != nil {
 			l.failed.add(r.err)
 			continue
 		}
-		told = append(told, r.revocation)
+		l.told = append(l.told, r.revocation)
 	}
-	if len(told) == 0 {
+	if len(l.told) == 0 {
 		return nil
 	}
-	return l.page(told)
+	return l.page(l.told)
 }
 
 // read runs a statement, of the first page or a later one, and returns its rows without the first
-// one.
+// one. They are the caller's until the next read.
 func (l *feedLook) read(
 	ctx context.Context, st feedStatement, later bool, args ...any,
-) (rows []feedRow, err error) {
+) ([]feedRow, error) {
 	nonce := rand.Text()
 	args = append([]any{nonce}, args...)
-	err = l.store.do(ctx, "read revocations", func() error {
+	err := l.store.do(ctx, "read revocations", func() error {
 		var found *sql.Rows
 		var err error
 		if later {
@@ -324,7 +328,7 @@ func (l *feedLook) read(
 			return err
 		}
 		defer found.Close()
-		rows = rows[:0]
+		l.rows = l.rows[:0]
 		answered := false
 		for found.Next() {
 			row, format, err := l.scan(found)
@@ -337,7 +341,7 @@ func (l *feedLook) read(
 					l.barred = feedBars[format.Int64]
 				}
 			default:
-				rows = append(rows, row)
+				l.rows = append(l.rows, row)
 			}
 		}
 		if err := found.Err(); err != nil {
@@ -348,7 +352,7 @@ func (l *feedLook) read(
 		}
 		return nil
 	})
-	return rows, err
+	return l.rows, err
 }
 
 func (l *feedLook) scan(rows *sql.Rows) (row feedRow, format sql.NullInt64, err error) {
