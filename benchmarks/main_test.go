@@ -12,5 +12,9 @@ func TestMain(m *testing.M) {
 	if text := os.Getenv(followerEnv); text != "" {
 		os.Exit(followFor(text))
 	}
+	if text := os.Getenv(childEnv); text != "" {
+		doChildJob(text)
+		return
+	}
 	os.Exit(m.Run())
 }
