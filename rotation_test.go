@@ -306,6 +306,28 @@ func TestSession_thatIsOverByTheShorterPeriodCountsNowhere(t *testing.T) {
 	w.requireLive(long)
 }
 
+// The absolute end of a session that nobody has refreshed since the Config was changed.
+func TestRefresh_usesTheShorterOfTheSessionsLifetimeAndConfigs(t *testing.T) {
+	const day = 24 * time.Hour
+	for name, c := range map[string]struct{ login, now, want time.Duration }{
+		"shorter now": {30 * day, day, day},
+		"longer now":  {day, 30 * day, day},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tokensession.Config{MaxLifetime: c.login})
+			m := w.other(tokensession.Config{MaxLifetime: c.now})
+			early, late := w.start(), w.start()
+			w.clock.Advance(c.want - micro)
+			got, err := m.Refresh(context.Background(), early.RefreshToken)
+			require.NoError(t, err)
+			require.Equal(t, w.clock.Now().Add(micro).Truncate(micro), got.RefreshExpiresAt)
+			w.clock.Advance(micro)
+			_, err = m.Refresh(context.Background(), late.RefreshToken)
+			require.ErrorIs(t, err, tokensession.ErrExpired)
+		})
+	}
+}
+
 // Near its absolute end a session's idle end was cut. A shorter RefreshTTL must not shorten it
 // twice.
 func TestRefresh_doesNotShortenASessionTwiceNearItsEnd(t *testing.T) {
