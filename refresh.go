@@ -236,13 +236,19 @@ func (r *refresh) presentation(rec Record, known snapshot, so *attempts) present
 	if _, ok := r.endings.of(rec); ok {
 		p.denied = true
 	}
+	p.author = r.authorOf(rec, known)
+	return p
+}
+
+// authorOf says what is known about who made the record's live generation.
+func (r *refresh) authorOf(rec Record, known snapshot) author {
 	switch {
 	case sameCall(r.writeID, rec.WriteID):
-		p.author = mine
+		return mine
 	case r.made(rec):
-		p.author = known.author(rec.Generation)
+		return known.author(rec.Generation)
 	}
-	return p
+	return settled
 }
 
 var errRaced = errors.New("others have refreshed the session twice in the meantime")
@@ -318,6 +324,7 @@ func (r *refresh) grant(
 	if err != nil {
 		return step{}, err
 	}
+	what = r.answeredAs(what, rec)
 	s := step{what: what, issued: issued, event: r.event(grantedAs[what], rec), epoch: epoch}
 	switch {
 	case p.author == mine && so.event.Kind != "": // this call has made it before
@@ -378,6 +385,17 @@ func (r *refresh) ask(ctx context.Context, rec Record, what outcome) (*accessTok
 	}
 	sessionEnd := r.rules.end(r.rules.next(what, rec, r.token.generation, r.presented))
 	return r.issue(ctx, rec, sessionEnd, r.presented, r.options.accessOptions)
+}
+
+// answeredAs is what an outcome is by the time of the answer. The store, the authorizer or the
+// signer may have been slow, and so the call that made the live generation may have begun its write,
+// or have given up, after this one looked.
+func (r *refresh) answeredAs(what outcome, rec Record) outcome {
+	if r.named || what != replayed && what != raised {
+		return what
+	}
+	known := r.deliveries.look(r.id, r.writeID)
+	return r.rules.answered(what, rec, r.authorOf(rec, known), r.now())
 }
 
 // confirm is the step for a session that has expired by its record. A record can be old news: of a

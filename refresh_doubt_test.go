@@ -160,28 +160,105 @@ func TestRefresh_afterAnotherTabWasAnsweredDuringASlowWriteHasAWholeGracePeriod(
 	}
 }
 
-// A write takes long. Another tab came within the grace period, and is answered when that is over,
-// because its authorizer was slow. Then the call that wrote gives up, and its client comes again at
-// once.
+// A write takes long. Another tab came within the grace period, and is answered when most of that is
+// over, because its authorizer was slow. Then the call that wrote gives up, and its client comes
+// again as late as it may.
 func TestRefresh_afterATabWasAnsweredLateHasAWholeGracePeriod(t *testing.T) {
-	var meanwhile func()
-	w := newWorld(t, tokensession.Config{Authorize: onceAuthorizing(&meanwhile)})
+	for name, took := range map[string]struct{ write, authorizer time.Duration }{
+		"comes late":                     {6 * time.Second, 6 * time.Second},
+		"comes at once":                  {0, grace},
+		"is answered within the period":  {0, 6 * time.Second},
+		"comes at the end of the period": {grace - micro, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var meanwhile func()
+			w := newWorld(t, tokensession.Config{Authorize: onceAuthorizing(&meanwhile)})
+			first := w.start()
+			var tab tokensession.Tokens
+			w.store.On(testkit.Swap,
+				testkit.Apply,
+				w.clock.Passes(took.write),
+				testkit.Do(func() {
+					meanwhile = func() { w.clock.Advance(took.authorizer) }
+					tab = w.refresh(first.RefreshToken)
+				}),
+				w.store.GoesDown(testkit.Swap, testkit.Load),
+				testkit.LoseReply,
+			)
+			requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+			w.store.Clear()
+			w.clock.Advance(grace - micro)
+			require.Equal(t, tab.RefreshToken, w.refresh(first.RefreshToken).RefreshToken)
+		})
+	}
+}
+
+// The same, but the other tab looked before the write was sent, and its Load takes long.
+func TestRefresh_afterATabWhoseLoadTookLongHasAWholeGracePeriod(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
 	first := w.start()
 	var tab tokensession.Tokens
+	looked, goOn, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	w.store.On(testkit.Load,
+		testkit.Do(func() {
+			close(looked)
+			<-goOn
+		}),
+	)
+	go func() {
+		defer close(done)
+		tab, _ = w.m.Refresh(ctx, first.RefreshToken)
+	}()
+	<-looked
 	w.store.On(testkit.Swap,
 		testkit.Apply,
 		w.clock.Passes(6*time.Second),
 		testkit.Do(func() {
-			meanwhile = func() { w.clock.Advance(6 * time.Second) }
-			tab = w.refresh(first.RefreshToken)
+			close(goOn)
+			<-done
 		}),
 		w.store.GoesDown(testkit.Swap, testkit.Load),
 		testkit.LoseReply,
 	)
 	requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
 	w.store.Clear()
-	w.clock.Advance(time.Second)
+	w.clock.Advance(grace - micro)
+	require.NotEmpty(t, tab.RefreshToken)
 	require.Equal(t, tab.RefreshToken, w.refresh(first.RefreshToken).RefreshToken)
+}
+
+// A call gives up while another tab's authorizer is slow. Its client comes again after the grace
+// period, and recovers. So the other tab must not be given the successor that was displaced.
+func TestRefresh_thatIsAnsweredLateGivesNothingDisplaced(t *testing.T) {
+	var slow func()
+	w := newWorld(t, tokensession.Config{Authorize: onceAuthorizing(&slow)})
+	first := w.start()
+	var tab tokensession.Tokens
+	asked, goOn, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	w.store.On(testkit.Swap,
+		testkit.Apply,
+		testkit.Do(func() {
+			slow = func() {
+				close(asked)
+				<-goOn
+			}
+			go func() {
+				defer close(done)
+				tab, _ = w.m.Refresh(ctx, first.RefreshToken)
+			}()
+			<-asked
+		}),
+		w.store.GoesDown(testkit.Swap, testkit.Load),
+		testkit.LoseReply,
+	)
+	requireUnavailableFor(t, w.refreshError(first.RefreshToken), testkit.ErrDown)
+	w.store.Clear()
+	w.clock.Advance(grace)
+	got := w.refresh(first.RefreshToken)
+	close(goOn)
+	<-done
+	require.Equal(t, got.RefreshToken, tab.RefreshToken)
+	w.requireLive(tab)
 }
 
 // A successor is in doubt, and a client recovers. Between two attempts to write that, another tab

@@ -178,6 +178,22 @@ func (r rules) byAuthor(what outcome, a author, late bool) outcome {
 	}
 }
 
+// answered says what a replay is when it is answered, which is later if the store or the host is
+// slow. If the grace period is over by then, the replay is written as a renewal. That shows whether
+// the record is still the one that was loaded: a client that recovered may have displaced the
+// successor. And the client's other tabs have a period of which they can know.
+func (r rules) answered(what outcome, rec Record, a author, now time.Time) outcome {
+	switch {
+	case a == mine:
+		return what
+	case a == undelivered, a == running && r.late(rec, now):
+		return renewed
+	case !within(now, rec.RotatedAt, r.grace):
+		return renewed
+	}
+	return what
+}
+
 // judge says what presenting generation n leads to, by the record alone. The periods are measured
 // up to at, when the token came; now only shows whether another clock is ahead.
 //

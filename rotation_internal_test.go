@@ -271,6 +271,32 @@ func TestDecide_withWhatTheManagerKnows(t *testing.T) {
 	}
 }
 
+// A replay may be answered later than it was decided.
+func TestAnswered(t *testing.T) {
+	usual := rules{refreshTTL: time.Hour, grace: 10 * time.Second}
+	for _, c := range []struct {
+		name   string
+		author author
+		at     time.Duration
+		want   outcome
+	}{
+		{"settled", settled, 10*time.Second - us, replayed},
+		{"settled, after the grace", settled, 10 * time.Second, renewed},
+		{"running, early", running, 5 * time.Second, replayed},
+		{"running, late", running, 5*time.Second + us, renewed},
+		{"running, after the grace", running, time.Hour, renewed},
+		{"undelivered", undelivered, 0, renewed},
+		{"the clock was put back", settled, -time.Hour, replayed},
+		{"its own, after the grace", mine, time.Hour, replayed},
+	} {
+		require.Equal(t, c.want, usual.answered(replayed, decisionRecord(), c.author, at(c.at)), c.name)
+		if c.want == replayed {
+			c.want = raised
+		}
+		require.Equal(t, c.want, usual.answered(raised, decisionRecord(), c.author, at(c.at)), c.name)
+	}
+}
+
 // What holds whatever a Manager knows, for all combinations.
 func TestDecide_neverBreaksAPromise(t *testing.T) {
 	revokedAlready := decisionRecord().revoke(at(time.Second), ReasonLogout)
