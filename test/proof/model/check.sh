@@ -82,6 +82,7 @@ thief_failover=(-DTHEFTS=2 -DTABS=1 -DCALLS=2 -DTICKS=4 -DLOSSES=1)
 thief_recovery=(-DTHEFTS=2 -DTABS=1 -DCALLS=2 -DTICKS=5 -DRECOVERY=3)
 thief_gone=(-DTHEFTS=2 -DTABS=1 -DCALLS=2 -DTICKS=3 -DSTALLS=1 -DHANGUPS=1)
 thief_slow_recovery=(-DTHEFTS=1 -DTABS=1 -DCALLS=1 -DTICKS=5 -DSTALLS=1 -DRECOVERY=3 -DINSTANCES=2)
+thief_heard=(-DHEARD -DTHEFTS=1 -DCALLS=2 -DTICKS=3 -DFAILURES=1)
 thief_strict=(-DTHEFTS=2 -DTABS=1 -DCALLS=2 -DTICKS=2 -DGRACE=0 -DFAILURES=1)
 logout=(-DLOGOUTS=1 -DCALLS=2 -DTICKS=2 -DFAILURES=1 -DLOSSES=1 -DDEPTH=2)
 logout_instances=(-DLOGOUTS=1 -DTABS=1 -DCALLS=3 -DTICKS=2 -DFAILURES=1 -DLOSSES=1 -DINSTANCES=2)
@@ -106,6 +107,7 @@ run "scene: thief, failover" none "${thief_failover[@]}"
 run "scene: thief, recovery" none "${thief_recovery[@]}"
 run "scene: thief, callers gone" none "${thief_gone[@]}"
 run "scene: thief, slow recovery" none "${thief_slow_recovery[@]}"
+run "scene: thief, received before" none "${thief_heard[@]}"
 run "scene: thief, strict" none "${thief_strict[@]}"
 run "scene: logout" none "${logout[@]}"
 run "scene: logout, two instances" none "${logout_instances[@]}"
@@ -137,24 +139,24 @@ run "fault: running calls never leave" thief_is_caught -DF_NEVER_LEAVES "${thief
 run "fault: name lost by another write" honest_client_stays_in -DF_NAME_LOST "${touched[@]}"
 run "fault: caller gone is delivered" honest_client_stays_in -DF_GONE_IS_DELIVERED "${gone[@]}"
 run "fault: equal step made afresh" honest_client_stays_in -DF_STEP_AFRESH "${lands[@]}"
-run "fault: void revocation denies" honest_client_stays_in -DF_VOID_DENIES "${refusals[@]}"
+run "fault: replayed late, no renewal" honest_client_stays_in -DF_REPLAYED_LATE "${alone[@]}"
+run "fault: ending is never void" honest_client_stays_in -DF_ENDING_NEVER_VOID "${stalls[@]}"
+run "fault: ending is not carried out" revocation_is_carried_out -DF_NO_ENDINGS "${thief_failures[@]}"
+run "fault: received since it was sent" thief_has_lost_for_good -DF_RECEIVED_SINCE_SENT "${thief_heard[@]}"
 run "fault: a conflict denies" honest_client_stays_in -DF_CONFLICT_DENIES "${stalls[@]}"
 
 run "limit: tries again too late" honest_client_stays_in -DL_LATE "${alone[@]}"
 run "limit: refreshes at once" honest_client_stays_in -DL_EAGER "${alone[@]}"
 run "limit: takes replies too late" honest_client_stays_in -DL_PATIENT "${alone[@]}"
 run "limit: other instance" honest_client_stays_in -DL_OTHER_INSTANCE "${instances[@]}"
-run "limit: late replay" honest_client_stays_in -DL_LATE_REPLAY "${alone[@]}"
 run "limit: renewal fails" honest_client_stays_in -DL_RENEWAL_FAILS "${stalls[@]}"
 run "limit: failover loses a renewal" honest_client_stays_in -DFAILURES=1 "${failover[@]}"
-run "limit: theft in an old record" honest_client_stays_in -DL_END_LOST "${stalls[@]}"
 run "limit: strict, reply lost" honest_client_stays_in -DL_REPLY_LOST "${strict[@]}"
 run "limit: strict, two tabs" honest_client_stays_in "${strict[@]/-DTABS=1/-DTABS=2}"
 run "limit: recovery, two at once" honest_client_stays_in -DL_STRADDLE "${recovery[@]}"
 run "limit: outage, two at once" honest_client_stays_in -DL_STRADDLE "${alone[@]}"
 run "limit: outage opens a token again" thief_has_lost_for_good -DL_DOUBT "${thief_failures[@]}"
 run "limit: successor got elsewhere" thief_has_lost_for_good -DL_HEARD_ELSEWHERE "${thief_instances[@]}"
-run "limit: doubted after delivery" thief_has_lost_for_good -DL_DOUBTED_AFTER -DTHEFTS=1 -DCALLS=2 -DTICKS=3 -DFAILURES=1
 run "limit: write under way" thief_has_lost_for_good -DL_RUNNING "${thief_stalls[@]}"
 run "limit: within the grace" thief_has_lost_for_good -DL_WITHIN_GRACE "${thief[@]}"
 run "limit: lost, other instance" nothing_works_after_the_end -DL_REVOCATION_LOST "${logout_instances[@]}"

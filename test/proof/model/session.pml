@@ -84,12 +84,14 @@
 
 /*
  * The WriteID is in two parts: the name of the Manager that made the live generation, and the rest.
- * The rest is the number of the client whose call wrote the record, as long as that call goes on, and
- * 0 after that, because nothing asks for it any more. So one number serves all calls of a client.
+ * The rest is the number of the client whose call wrote the record, as long as that call goes on,
+ * and 0 after that, because nothing asks for it any more. So one number serves all calls of a
+ * client.
  */
 typedef Record {
 	byte version, generation, predecessor, consumedAt, rotatedAt, name, writeID;
 	bit revoked;
+	bit era;      /* the rest of the WriteID, for a Swap: whether it is younger than the failover */
 	/* For the claims; no decision looks at these. */
 	byte made;    /* when the live generation was made, or its grace period began anew */
 	byte spent;   /* when the predecessor was first used */
@@ -102,13 +104,14 @@ inline copy(to, from) {
 	to.version = from.version; to.generation = from.generation;
 	to.predecessor = from.predecessor; to.consumedAt = from.consumedAt;
 	to.rotatedAt = from.rotatedAt; to.name = from.name; to.writeID = from.writeID;
-	to.revoked = from.revoked; to.made = from.made; to.spent = from.spent; to.thiefs = from.thiefs
+	to.revoked = from.revoked; to.era = from.era;
+	to.made = from.made; to.spent = from.spent; to.thiefs = from.thiefs
 }
 
 inline clear(rec) {
 	rec.version = 0; rec.generation = 0; rec.predecessor = 0; rec.consumedAt = 0;
 	rec.rotatedAt = 0; rec.name = 0; rec.writeID = 0;
-	rec.revoked = 0; rec.made = 0; rec.spent = 0; rec.thiefs = 0
+	rec.revoked = 0; rec.era = 0; rec.made = 0; rec.spent = 0; rec.thiefs = 0
 }
 
 /* The store, what a failover can bring back, and a write that failed and has not landed yet. */
@@ -122,12 +125,17 @@ Record afloat;           /* with the Version that it is to have; 0: there is non
 #endif
 byte losses = LOSSES, failures = FAILURES, stalls = STALLS, touches = TOUCHES, hangups = HANGUPS;
 
-/* The Managers' memories: the deny list, and the deliveries. A generation of 0 means none. */
+/*
+ * The Managers' memories: the deny list, the endings, and the deliveries. A generation or a version
+ * of 0 means none.
+ */
 typedef Generations { byte first, last };
 bit denied[INSTANCES];
+byte ending[INSTANCES];        /* the version of a revocation that is still to be carried out */
 Generations doubt[INSTANCES];
-Generations running[HOLDERS];  /* what the running call of a client has sent */
-bit delivered[HOLDERS];        /* somebody else has got that */
+bit called[HOLDERS];           /* a call of a client is running */
+Generations running[HOLDERS];  /* what it has sent */
+byte received[HOLDERS];        /* the highest generation that anybody has received since it began */
 #ifdef F_DOUBT_STAYS
 Generations stays[INSTANCES];
 #endif
@@ -141,21 +149,23 @@ byte stayed[INSTANCES];
 /* The client, and the thief. */
 byte calls, thefts;
 byte jar, jarSince;
-byte underWay[TABS];     /* one more than the token of a request that no instance has seen yet; 0: none */
+byte underWay[TABS];     /* 1 + the token of a request that no instance has seen yet; 0: none */
 byte instanceOf[HOLDERS];
-bit replayedMeanwhile;   /* a tab was to get the successor of a running call, within the grace */
-bit busy[HOLDERS];       /* a request goes on, from when it is sent until its reply arrives or is lost */
+byte tokens[HOLDERS];    /* what a client's request is made with */
+#define token tokens[me]
+bit isLoading[HOLDERS];    /* the instance's Load is on its way */
+bit busy[HOLDERS];       /* a request goes on, until its reply arrives or is lost */
 bit stolen;
 byte held;               /* a bit for each generation that the thief has */
-#if defined(L_DOUBTED_AFTER) || defined(L_HEARD_ELSEWHERE)
+#if defined(HEARD) || defined(L_HEARD_ELSEWHERE)
 byte heard;              /* the newest generation that somebody got */
 #endif
 
 byte now = START;
 
 /*
- * The claims. Each is set and asserted in one step, so that spin names it. What a request must not be
- * answered for is noted when it is sent, and forgotten when the store loses the reason.
+ * The claims. Each is set and asserted in one step, so that spin names it. What a request must not
+ * be answered for is noted when it is sent, and forgotten when the store loses the reason.
  */
 bit one_live_successor = 1;
 bit honest_client_stays_in = 1;
@@ -164,18 +174,20 @@ bit thief_has_lost_for_good = 1;
 bit nothing_works_after_the_end = 1;
 bit known_revocation_is_made_again = 1;
 bit revocation_is_terminal = 1;
-bit assumptions_leave_room = 1;  /* not a claim: the assumptions never stop the client and the clock */
+bit revocation_is_carried_out = 1;
+bit assumptions_leave_room = 1;  /* no claim: the assumptions never stop client and clock */
 
 #define AS_DISPLACED 1
 #define AS_CAUGHT 2
 #define AS_SHUT_OUT 4
 #define AS_ENDED 8
 #define AS_DENIED 16
+#define AS_OWED 32
 byte barred[HOLDERS];
 
 byte newest;             /* the newest generation ever made: what the thief can steal */
 byte displaced;          /* a bit for each generation that a recovery displaced */
-bit shutOut;             /* the thief has only tokens older than the live one, and no period is open */
+bit shutOut;             /* the thief has only tokens older than the live one; no period is open */
 bit ended;               /* somebody was told that the session is over */
 
 #define HAS(range, n) (range.first != 0 && range.first <= (n) && (n) <= range.last)
@@ -195,11 +207,11 @@ bit ended;               /* somebody was told that the session is over */
 
 /*
  * Where a claim about the thief makes an exception: the live generation's token may be given again,
- * because its call is still running, or nobody received it. A tab that is under way can still become
- * such a call, or renew, if the store can fail or stall.
+ * because its call is still running, or nobody received it. A tab that is under way can still
+ * become such a call, or renew, if there is a grace period or the store can fail.
  */
 #define IS_SENT (ANY_TAB(SENT_BY) || SENT_BY(THIEF) || \
-	(FAILURES + STALLS + HANGUPS > 0 && !TABS_IDLE))
+	(GRACE + FAILURES + STALLS + HANGUPS > 0 && !TABS_IDLE))
 #define MAY_BE_GIVEN_AGAIN (!stored.revoked && (IS_SENT || ANY_INSTANCE(DOUBTED_BY)))
 #ifdef L_RUNNING
 #define IS_SHUT (!ANY_INSTANCE(DOUBTED_BY))
@@ -207,7 +219,7 @@ bit ended;               /* somebody was told that the session is over */
 #ifdef L_DOUBT
 #define IS_SHUT (!IS_SENT)
 #else
-#if defined(L_DOUBTED_AFTER) || defined(L_HEARD_ELSEWHERE)
+#if defined(HEARD) || defined(L_HEARD_ELSEWHERE)
 #define IS_SHUT (!IS_SENT && (heard >= stored.generation || !ANY_INSTANCE(DOUBTED_BY)))
 #else
 #define IS_SHUT (!MAY_BE_GIVEN_AGAIN)
@@ -216,18 +228,19 @@ bit ended;               /* somebody was told that the session is over */
 #endif
 
 /*
- * What is assumed of an honest client that is alone. With a thief or a logout the claims hold of any
- * client.
+ * What is assumed of an honest client that is alone. With a thief or a logout the claims hold of
+ * any client.
  *
  * It refreshes when its access token is used up, which lives longer than the grace: not at once. It
  * takes no reply to a request that is older than the grace. A token that has been consumed works no
- * longer when its period closes; until then each request with it has arrived, and the client has tried
- * again and got its successor, or the write that consumed it has not returned, or its call was told to
- * come later. In the last two cases it goes to the instance that made the write. With a recovery
- * period, none of its requests goes on while the grace closes.
+ * longer when its period closes; until then each request with it has arrived, and the client has
+ * tried again and got its successor, or the write that consumed it has not returned, or its call
+ * was told to come later. In the last two cases it goes to the instance that made the write. With a
+ * recovery period, none of its requests goes on while the grace closes.
  */
 #if HONEST_ONLY && !defined(L_EAGER)
-#define REFRESH_IS_DUE (now >= jarSince + GRACE)
+#define LOADS_LONG(tab) (isLoading[tab] && tokens[tab] < jar)
+#define REFRESH_IS_DUE (now >= jarSince + GRACE && !ANY_TAB(LOADS_LONG))
 #else
 #define REFRESH_IS_DUE true
 #endif
@@ -243,7 +256,8 @@ bit ended;               /* somebody was told that the session is over */
 #define MAY_GET_LOST true
 #endif
 
-#define WRITES_AT(who, i) (stored.writeID == (who) + 1 && instanceOf[who] == (i) && !delivered[who])
+#define WRITES_AT(who, i) (stored.writeID == (who) + 1 && instanceOf[who] == (i) && \
+	received[who] < stored.generation)
 #if TABS > 1
 #define WRITER_RUNS_AT(i) (GRACE > 0 && (WRITES_AT(0, i) || WRITES_AT(1, i)))
 #else
@@ -252,7 +266,8 @@ bit ended;               /* somebody was told that the session is over */
 #define KNOWS(token, i) ((token) == stored.predecessor && (DOUBTED_BY(i) || WRITER_RUNS_AT(i)))
 
 #define IS_FRESH(token) ((token) >= stored.generation || now + 1 < stored.rotatedAt + GRACE)
-#define WORKS(token, i) (IS_FRESH(token) || now + 1 < stored.consumedAt + RECOVERY || KNOWS(token, i))
+#define WORKS(token, i) \
+	(IS_FRESH(token) || now + 1 < stored.consumedAt + RECOVERY || KNOWS(token, i))
 #define JAR_WORKS(i) WORKS(jar, i)
 #ifdef L_PATIENT
 #define TRIES_AGAIN (ANY_INSTANCE(JAR_WORKS) || !(REFRESH_IS_DUE))  /* a late reply looks new */
@@ -282,28 +297,6 @@ bit ended;               /* somebody was told that the session is over */
 #endif
 #endif
 
-/*
- * The last two assumptions are about the instance and the store: "late replay" and "theft in an old
- * record" in README.md.
- */
-#if !HONEST_ONLY || defined(L_END_LOST)
-#define NO_VOID_END true
-#else
-#ifdef F_VOID_DENIES
-#define NO_VOID_END (sent != END_SENT || stored.version < endedAs || stored.revoked)
-#else
-#define NO_VOID_END (endedAs == 0 || stored.version < endedAs || stored.revoked)
-#endif
-#endif
-#if !HONEST_ONLY || GRACE == 0 || defined(L_LATE_REPLAY)
-#define NO_REPLAY true
-#define NOTES_REPLAYS 0
-#else
-#define NO_REPLAY (!replayedMeanwhile || now < stored.rotatedAt + GRACE || !SENT_BY(me))
-#define NOTES_REPLAYS 1
-#endif
-#define MAY_GIVE_UP (NO_VOID_END && NO_REPLAY)
-
 #if HONEST_ONLY && GRACE > 0 && INSTANCES > 1 && !defined(L_OTHER_INSTANCE)
 #define GOES_TO(i) (me == THIEF || token >= stored.generation || now < stored.rotatedAt + GRACE || \
 	now < stored.consumedAt + RECOVERY || KNOWS(token, i) || RUNS_AT(0, i) || RUNS_AT(TABS - 1, i))
@@ -314,21 +307,49 @@ bit ended;               /* somebody was told that the session is over */
 
 /* ---- deliveries.go ---- */
 
+/* What is known of the session before the record is loaded. A call does not count itself. */
+inline with(range, other) {
+	range.last = (other.last > range.last -> other.last : range.last);
+	range.first = (range.first == 0 || (other.first != 0 && other.first < range.first) -> \
+		other.first : range.first)
+}
+
+inline look() {
+	others(0);
+#if TABS > 1
+	others(1);
+#endif
+#if THEFTS > 0
+	others(THIEF);
+#endif
+	knownDoubt.first = doubt[instanceOf[me]].first; knownDoubt.last = doubt[instanceOf[me]].last
+}
+
+inline others(who) {
+	if
+	:: who != me && instanceOf[who] == instanceOf[me] && running[who].first != 0 ->
+		with(knownRunning, running[who])
+	:: else
+	fi
+}
+
+inline forgetKnown() {
+	knownRunning.first = 0; knownRunning.last = 0; knownDoubt.first = 0; knownDoubt.last = 0
+}
+
 inline send() {
-	delivered[me] = delivered[me] && generation <= running[me].last;
 	running[me].first = (running[me].first == 0 || generation < running[me].first -> \
 		generation : running[me].first);
 	running[me].last = (generation > running[me].last -> generation : running[me].last)
 }
 
-inline withdraw() {
-	running[me].first = 0; running[me].last = 0; delivered[me] = 0
-}
+inline withdraw() { running[me].first = 0; running[me].last = 0 }
 
+/* What a call has sent, and nobody has received. */
 #ifdef F_GIVES_UP_SILENTLY
 #define IS_IN_DOUBT false
 #else
-#define IS_IN_DOUBT (running[me].first != 0 && !delivered[me])
+#define IS_IN_DOUBT (running[me].first != 0 && running[me].last > received[me])
 #endif
 
 inline leave(i) {
@@ -337,30 +358,37 @@ inline leave(i) {
 #endif
 	if
 	:: IS_IN_DOUBT ->
-		doubt[i].first = (doubt[i].first == 0 || running[me].first < doubt[i].first -> \
-			running[me].first : doubt[i].first);
-		doubt[i].last = (running[me].last > doubt[i].last -> running[me].last : doubt[i].last);
+		running[me].first = (running[me].first > received[me] ->
+			running[me].first : received[me] + 1);
+		with(doubt[i], running[me]);
 		forgetDoubt(i)
 #ifdef F_DOUBT_STAYS
 		; stays[i].first = running[me].first; stays[i].last = running[me].last
 #endif
 	:: else
 	fi;
-	withdraw()
+	withdraw();
+	called[me] = 0; received[me] = 0
 }
 
-inline markDelivered(who, n) {
-	delivered[who] = delivered[who] ||
-		(instanceOf[who] == instanceOf[me] && running[who].first != 0 && running[who].last <= n)
+/* What a call makes is newer than its token, so that older ones do not matter to it. */
+#ifdef F_RECEIVED_SINCE_SENT
+#define IS_CALLED(who) (running[who].first != 0)
+#else
+#define IS_CALLED(who) called[who]
+#endif
+inline receive(who, n) {
+	received[who] = (IS_CALLED(who) && instanceOf[who] == instanceOf[me] && n > tokens[who] && \
+		n > received[who] -> n : received[who])
 }
 
 inline deliver(i, n) {
-	markDelivered(0, n);
+	receive(0, n);
 #if TABS > 1
-	markDelivered(1, n);
+	receive(1, n);
 #endif
 #if THEFTS > 0
-	markDelivered(THIEF, n);
+	receive(THIEF, n);
 #endif
 	if
 	:: doubt[i].last <= n -> doubt[i].first = 0; doubt[i].last = 0
@@ -385,16 +413,15 @@ inline forgetDoubts() {
 #endif
 }
 
-#define RUNS(who) ((who) != me && instanceOf[who] == instanceOf[me] && HAS(running[who], generation))
 #ifdef F_NEVER_LEAVES
-#define CALL_RUNS (ANY_TAB(RUNS) || RUNS(THIEF) || stayed[instanceOf[me]] == generation)
+#define CALL_RUNS (HAS(knownRunning, generation) || stayed[instanceOf[me]] == generation)
 #else
-#define CALL_RUNS (ANY_TAB(RUNS) || RUNS(THIEF))
+#define CALL_RUNS HAS(knownRunning, generation)
 #endif
 #ifdef F_DOUBT_STAYS
 #define GAVE_UP HAS(stays[instanceOf[me]], generation)
 #else
-#define GAVE_UP HAS(doubt[instanceOf[me]], generation)
+#define GAVE_UP HAS(knownDoubt, generation)
 #endif
 #define author \
 	(token != predecessor || name != instanceOf[me] + 1  -> SETTLED     : \
@@ -402,10 +429,27 @@ inline forgetDoubts() {
 	(GAVE_UP                                             -> UNDELIVERED : \
 	                                                        SETTLED)))
 
+/* ---- endings.go ---- */
+
+/* Of two, the one is kept that is void last. */
+inline endLater(i, version_) {
+	ending[i] = (version_ > ending[i] -> version_ : ending[i])
+}
+
+/* Another write has come first: the ending was decided for the record before, and is void. */
+inline dropVoid(i) {
+#ifdef F_ENDING_NEVER_VOID
+	skip
+#else
+	ending[i] = (version >= ending[i] && !revoked -> 0 : ending[i])
+#endif
+}
+
 /* ---- rotation.go ---- */
 
 #define within(now, from, period) ((now) < (from) + (period))
 #define sooner(t, u) ((u) < (t) -> (u) : (t))
+#define isLate (GRACE > 0 && 2 * (now - rotatedAt) > GRACE)
 
 #ifdef F_HEAL_REVIVES
 #define IS_REVOKED (revoked && token <= generation)
@@ -440,9 +484,14 @@ inline forgetDoubts() {
 #define overtaken (good && generation > reached && GRACE > 0)
 
 #ifdef F_NO_DENY
-#define KNOWN false
+#define IS_DENIED false
 #else
-#define KNOWN (denied[instanceOf[me]] && !revoked)
+#define IS_DENIED denied[instanceOf[me]]
+#endif
+#ifdef F_NO_ENDINGS
+#define KNOWN (IS_DENIED && !revoked)
+#else
+#define KNOWN ((IS_DENIED || ending[instanceOf[me]] != 0) && !revoked)
 #endif
 #ifdef F_NO_RACE
 #define IS_RACED false
@@ -452,6 +501,7 @@ inline forgetDoubts() {
 
 inline decide() {
 	what = judge((overtaken -> sooner(presented, rotatedAt) : presented));
+	dropVoid(instanceOf[me]);
 	if
 	:: KNOWN -> what = (what == REUSED && !good -> REUSED : UNREVOKED)
 	:: else ->
@@ -471,6 +521,11 @@ inline decide() {
 #else
 #define RUNNING_IS RENEWED
 #endif
+#ifdef F_REPLAYED_LATE
+#define ROW_LATE false
+#else
+#define ROW_LATE (author == RUNNING && what == REPLAYED && isLate)
+#endif
 #define ROW_RENEW (author == UNDELIVERED && what == REPLAYED)
 #ifdef F_NO_RECOVER
 #define ROW_RECOVER false
@@ -479,13 +534,13 @@ inline decide() {
 #endif
 
 inline byAuthor() {
-	replayedMeanwhile = replayedMeanwhile || (NOTES_REPLAYS && what == REPLAYED && author == RUNNING);
 	what = \
-		(token != predecessor -> what      : \
+		(token != predecessor -> what       : \
+		(ROW_LATE             -> RENEWED    : \
 		(ROW_RUNNING          -> RUNNING_IS : \
-		(ROW_RENEW            -> RENEWED   : \
-		(ROW_RECOVER          -> RECOVERED : \
-		                         what))))
+		(ROW_RENEW            -> RENEWED    : \
+		(ROW_RECOVER          -> RECOVERED  : \
+		                         what)))))
 }
 
 #define isGranted \
@@ -511,9 +566,9 @@ inline next() {
 }
 
 #ifdef F_NO_LATE
-#define late false
+#define WRITE_WAS_LATE false
 #else
-#define late (GRACE > 0 && 2 * (now - rotatedAt) > GRACE)
+#define WRITE_WAS_LATE isLate
 #endif
 
 /* ---- the store ---- */
@@ -522,12 +577,13 @@ inline next() {
 #define FITS true
 #else
 #ifdef F_VERSION_ONLY
-#define FITS (stored.version == version)
+#define FITS (stored.version == version && stored.era == era)
 #else
 #ifdef F_HEAL_REVIVES
-#define FITS (stored.version == version && (!stored.revoked || (what == HEALED && sent != END_SENT)))
+#define FITS (stored.version == version && stored.era == era && \
+	(!stored.revoked || (what == HEALED && sent != END_SENT)))
 #else
-#define FITS (stored.version == version && !stored.revoked)
+#define FITS (stored.version == version && stored.era == era && !stored.revoked)
 #endif
 #endif
 #endif
@@ -535,7 +591,9 @@ inline next() {
 /* A store may take the second of two equal writes for the first, which has landed meanwhile. */
 #define IS_SAME_WRITE (stored.version == version + 1 && stored.writeID == MY_ID && !stored.revoked)
 
-/* Keeps what a failover can bring back. */
+#define UNBAR(who) barred[who] = barred[who] & (255 - AS_OWED)
+
+/* Before each write: keeps what a failover can bring back. */
 inline push() {
 #if LOSSES > 0
 	if
@@ -546,10 +604,12 @@ inline push() {
 		copy(before[0], stored);
 		kept = (kept < DEPTH -> kept + 1 : DEPTH)
 	:: else
-	fi
-#else
-	skip
+	fi;
+	stored.era = (losses < LOSSES);
 #endif
+	UNBAR(0);
+	UNBAR(TABS - 1);
+	UNBAR(THIEF)
 }
 
 /* Swaps a successor, of which generation, predecessor, consumedAt and rotatedAt say what it is. */
@@ -573,7 +633,7 @@ inline apply() {
 	stored.name = instanceOf[me] + 1;
 	stored.writeID = MY_ID;
 	stored.revoked = 0;
-	stored.version = version + 1;
+	stored.version = version + 1; era = stored.era;
 	one_live_successor = (losses < LOSSES || generation >= newest); assert(one_live_successor);
 	newest = (generation > newest -> generation : newest);
 	forgetDoubts()
@@ -619,8 +679,8 @@ inline float() {
 
 inline returns() {
 	leave(instanceOf[me]);
-	replayedMeanwhile = replayedMeanwhile && (running[0].first != 0 || running[TABS - 1].first != 0);
-	denied[instanceOf[me]] = denied[instanceOf[me]] || endedAs != 0;
+	forgetKnown();
+	endLater(instanceOf[me], endedAs);
 	forgetWriteID(stored);
 #if LOSSES > 0
 	forgetWriteID(before[0]);
@@ -632,8 +692,8 @@ inline returns() {
 	forgetWriteID(afloat);
 #endif
 	presented = 0; what = 0; good = 0; reached = 0; made = 0; endedAs = 0; renewed = 0; own = 0;
-	sent = 0; sentWhat = 0; sentVersion = 0; stamp = 0;
-	version = 0; predecessor = 0; consumedAt = 0; rotatedAt = 0; revoked = 0; name = 0
+	sent = 0; sentWhat = 0; sentVersion = 0; sentEra = 0; stamp = 0;
+	version = 0; era = 0; predecessor = 0; consumedAt = 0; rotatedAt = 0; revoked = 0; name = 0
 }
 
 inline done() {
@@ -647,7 +707,7 @@ inline verdict() {
 }
 
 inline over() {
-	denied[instanceOf[me]] = 1;
+	denied[instanceOf[me]] = 1; ending[instanceOf[me]] = 0; endedAs = 0;
 	ended = 1;
 	verdict()
 }
@@ -676,9 +736,11 @@ inline answer() {
 	thief_is_caught = !(barred[me] & AS_CAUGHT); assert(thief_is_caught);
 	thief_has_lost_for_good = !(barred[me] & AS_SHUT_OUT); assert(thief_has_lost_for_good);
 	nothing_works_after_the_end = !(barred[me] & AS_ENDED); assert(nothing_works_after_the_end);
-	known_revocation_is_made_again = !(barred[me] & AS_DENIED); assert(known_revocation_is_made_again);
+	known_revocation_is_made_again = !(barred[me] & AS_DENIED);
+	assert(known_revocation_is_made_again);
+	revocation_is_carried_out = !(barred[me] & AS_OWED); assert(revocation_is_carried_out);
 	deliver(instanceOf[me], generation);
-#ifdef L_DOUBTED_AFTER
+#ifdef HEARD
 	heard = (generation > heard -> generation : heard);
 #endif
 #ifdef L_HEARD_ELSEWHERE
@@ -688,19 +750,19 @@ inline answer() {
 }
 
 /*
- * A step's record is in the store: version and rotatedAt are the record's. After a slow write the grace
- * period begins anew, in one step, because that may take a second at most.
+ * A step's record is in the store: version and rotatedAt are the record's. After a slow write the
+ * grace period begins anew, in one step, because that may take a second at most.
  */
 inline wrote() {
 	if
-	:: late && !renewed ->
+	:: WRITE_WAS_LATE && !renewed ->
 		renewed = 1;
 		if
-		:: stored.version == version && !stored.revoked ->
+		:: stored.version == version && stored.era == era && !stored.revoked ->
 			push();
 			stored.rotatedAt = now; stored.made = now * (THEFTS > 0);
 			stored.version = version + 1; stored.writeID = 0
-		:: stored.version != version || stored.revoked ->
+		:: stored.version != version || stored.era != era || stored.revoked ->
 #ifdef F_RENEWAL_CONFLICT
 			one_live_successor = (losses < LOSSES || !(displaced & (1 << generation)));
 			assert(one_live_successor)
@@ -717,7 +779,8 @@ inline wrote() {
 	goto reply
 }
 inline load() {
-	version = stored.version; generation = stored.generation; predecessor = stored.predecessor;
+	version = stored.version; era = stored.era;
+	generation = stored.generation; predecessor = stored.predecessor;
 	consumedAt = stored.consumedAt; rotatedAt = stored.rotatedAt; name = stored.name;
 	revoked = stored.revoked;
 	own = IS_OWN
@@ -735,6 +798,24 @@ inline load() {
 #define IS_EQUAL_STEP (sent == SUCCESSOR_SENT && sentWhat == what && sentVersion == version + 1)
 #endif
 
+inline forgetRecord() { predecessor = 0; consumedAt = 0; rotatedAt = 0; name = 0 }
+
+/* What a replay is when it is answered, which may be later. */
+#if defined(F_REPLAYED_LATE) || defined(F_ANSWERED_LATE)
+#define IS_OVER false
+#else
+#define IS_OVER (!within(now, rotatedAt, GRACE))
+#endif
+inline answeredAs() {
+	if
+	:: what == REPLAYED && IS_OVER -> what = RENEWED
+	:: what == REPLAYED && !IS_OVER -> look(); byAuthor()
+	:: else
+	fi;
+	forgetKnown();
+	name = 0; rotatedAt = 0
+}
+
 /* What an attempt does with the loaded record, up to the authorizer. */
 inline attempt() {
 	if
@@ -742,9 +823,7 @@ inline attempt() {
 	:: own && sent != END_SENT -> wrote()
 	:: else
 	fi;
-#ifndef F_VOID_DENIES
 	endedAs = (version >= endedAs -> 0 : endedAs);
-#endif
 	what = REUSED;
 	if
 	:: DECIDES -> decide()
@@ -756,18 +835,21 @@ inline attempt() {
 	fi;
 	if
 	:: what == RACED -> giveUp(); goto end_idle
-	:: what == REVOKED -> denied[instanceOf[me]] = 1; verdict(); goto end_idle
+	:: what == REVOKED ->
+		denied[instanceOf[me]] = 1; ending[instanceOf[me]] = 0; endedAs = 0;
+		verdict(); goto end_idle
 #ifdef F_REUSE_SPARES
 	:: what == REUSED -> ended = 1; verdict(); goto end_idle
 #endif
 	:: else
 	fi;
 	/* Only what is still needed is kept. */
-	own = 0; revoked = 0; name = 0; rotatedAt = 0;
+	forgetKnown();
+	own = 0; revoked = 0;
 	if
-	:: what == RECOVERED || what == RENEWED
-	:: what == REPLAYED -> predecessor = 0; consumedAt = 0; presented = 0; reached = 0; good = 0
-	:: else -> generation = 0; predecessor = 0; consumedAt = 0
+	:: what == REPLAYED
+	:: what == RECOVERED || what == RENEWED -> name = 0; rotatedAt = 0
+	:: else -> generation = 0; forgetRecord()
 	fi;
 #ifndef F_HEAL_REVIVES
 	what = (what == HEALED -> ROTATED : what);
@@ -775,14 +857,15 @@ inline attempt() {
 	what = (what == UNREVOKED -> REUSED : what);
 	/* plan: an equal step is sent again as it was. */
 	if
-	:: IS_EQUAL_STEP -> skip
+	:: IS_EQUAL_STEP -> era = sentEra
 	:: else -> stamp = 0
 	fi;
-	sent = 0; sentWhat = 0; sentVersion = 0
+	sent = 0; sentWhat = 0; sentVersion = 0; sentEra = 0
 }
 
 inline forgetAttempt() {
-	what = 0; version = 0; generation = 0; predecessor = 0; consumedAt = 0; rotatedAt = 0
+	forgetKnown();
+	era = 0; what = 0; version = 0; generation = 0; predecessor = 0; consumedAt = 0; rotatedAt = 0
 }
 
 /* ErrConflict. If each write of the call met one, none can be in the store. */
@@ -792,18 +875,19 @@ inline conflict() {
 	:: else
 	fi;
 #if LOSSES == 0
-	sentWhat = 0; sentVersion = 0; stamp = 0;  /* the version never comes back */
+	sentWhat = 0; sentVersion = 0; sentEra = 0; stamp = 0;  /* the version never comes back */
 #endif
 	forgetAttempt()
 }
 
 proctype Holder(byte me) {
-	byte token, presented, sentAt, what, sent, reached;
+	byte presented, sentAt, what, sent, reached;
 	byte version, generation, predecessor, consumedAt, rotatedAt, name;
-	byte sentWhat, sentVersion, stamp;  /* the step that was sent, the version of its record, and when */
-	bit revoked, own, good, renewed;
+	byte sentWhat, sentVersion, stamp;  /* the step that was sent, its record's version, and when */
+	bit revoked, own, good, renewed, era, sentEra;
+	Generations knownRunning, knownDoubt;
 	bit made;      /* a successor of the call may be in the store */
-	byte endedAs;  /* the version of the call's revocation that may be in the store; 0: there is none */
+	byte endedAs;  /* the version of its revocation that may be in the store; 0: there is none */
 
 #if THEFTS > 0
 	if
@@ -857,6 +941,7 @@ end_idle:
 			AS_SHUT_OUT * (me == THIEF && shutOut) |
 			AS_ENDED * ended |
 			AS_DENIED * denied[instanceOf[me]] |
+			AS_OWED * (ending[instanceOf[me]] > stored.version && !stored.revoked) |
 			AS_CAUGHT * (me != THIEF && RECOVERY == 0 && stored.thiefs && !stored.revoked &&
 				token < stored.generation && now >= stored.made + GRACE && THIEF_IDLE &&
 				!MAY_BE_GIVEN_AGAIN);
@@ -878,32 +963,50 @@ again:
 		:: me != THIEF -> underWay[me] = 0
 		:: else
 		fi;
+		called[me] = 1;
 		if
-		:: failures > 0 && MAY_GIVE_UP -> failures--; giveUp(); goto end_idle
+		:: failures > 0 -> failures--; giveUp(); goto end_idle
 		:: true
 		fi;
+		look();
+#if STALLS > 0
+		if
+		:: stalls > 0 -> stalls--; isLoading[me] = 1; goto on_its_way
+		:: true
+		fi;
+#endif
 		load();
 #if STALLS > 0
 		if
 		:: stalls > 0 -> stalls--; goto loaded
 		:: true
 		fi;
+#endif
+		attempt();
+		goto decided
+	}
+#if STALLS > 0
+on_its_way:
+	atomic { /* The Load was on its way for long. */
+		load();
+		isLoading[me] = 0;
 		attempt();
 		goto decided
 	}
 loaded:
-	atomic { /* The Load took long: the record may be out of date. */
-#endif
+	atomic { /* Its reply was on its way for long: the record may be out of date. */
 		attempt()
 	}
+#endif
 decided:
 	atomic { /* Authorize and sign, and Swap. */
 #if REFUSALS > 0
 		if
-		:: failures > 0 && what != REUSED && MAY_GIVE_UP -> failures--; giveUp(); goto end_idle
+		:: failures > 0 && what != REUSED -> failures--; giveUp(); goto end_idle
 		:: true
 		fi;
 #endif
+		answeredAs();
 		if
 		:: what == REPLAYED ->
 #ifdef F_GRACE_SLIDES
@@ -915,18 +1018,18 @@ decided:
 			sent = END_SENT;
 			if
 			:: FITS -> revoke(); over(); goto end_idle
-			:: FITS && failures > 0 -> failures--; endedAs = version + 1; revoke()  /* the reply is lost */
-			:: failures > 0 -> failures--; endedAs = version + 1                    /* the request is lost */
-			:: !(FITS) ->                                                           /* ErrConflict */
+			:: FITS && failures > 0 -> failures--; endedAs = version + 1; revoke() /* no reply */
+			:: failures > 0 -> failures--; endedAs = version + 1 /* no request */
+			:: !(FITS) -> /* ErrConflict */
 #ifdef F_CONFLICT_DENIES
 				denied[instanceOf[me]] = 1;
 #endif
-				what = 0; version = 0; goto again
+				what = 0; version = 0; era = 0; goto again
 			fi;
 			goto failed
 		:: else
 		fi;
-		sent = SUCCESSOR_SENT; sentWhat = what; sentVersion = version + 1;
+		sent = SUCCESSOR_SENT; sentWhat = what; sentVersion = version + 1; sentEra = era;
 		stamp = (stamp == 0 -> now : stamp);
 		next();
 		send();
@@ -979,7 +1082,7 @@ failed:
 	atomic { /* It is not known whether the write was applied. */
 		forgetAttempt();
 		if
-		:: MAY_GIVE_UP -> giveUp(); goto end_idle
+		:: giveUp(); goto end_idle
 		:: goto again
 		fi
 	}
@@ -1001,10 +1104,13 @@ reply:
 #ifdef F_NO_CAS
 #define FITS_LOGOUT true
 #else
-#define FITS_LOGOUT (stored.version == version && !stored.revoked)
+#define FITS_LOGOUT (stored.version == version && stored.era == era && !stored.revoked)
 #endif
 
-inline told() { denied[instance] = 1; ended = 1; instance = 0; version = 0; mayBeEnded = 0 }
+inline told() {
+	denied[instance] = 1; ending[instance] = 0; ended = 1;
+	instance = 0; version = 0; era = 0; mayBeEnded = 0
+}
 
 inline end_session() {
 	push();
@@ -1015,7 +1121,7 @@ inline end_session() {
 
 proctype Logout() {
 	byte instance, version;
-	bit mayBeEnded;
+	bit era, mayBeEnded;
 
 	if
 	:: instance = 0
@@ -1023,14 +1129,14 @@ proctype Logout() {
 	:: instance = 1
 #endif
 	fi;
-look:
+again:
 	atomic {
 		if
 		:: failures > 0 -> failures--;
 			denied[instance] = denied[instance] || mayBeEnded;
 			instance = 0; mayBeEnded = 0; goto end
 		:: stored.revoked -> told(); goto end
-		:: !stored.revoked -> version = stored.version
+		:: !stored.revoked -> version = stored.version; era = stored.era
 		fi
 	}
 	atomic { /* Swap */
@@ -1040,8 +1146,8 @@ look:
 		:: failures > 0 -> failures--; mayBeEnded = 1
 		:: !(FITS_LOGOUT)
 		fi;
-		version = 0;
-		goto look
+		version = 0; era = 0;
+		goto again
 	}
 end:
 	skip
@@ -1057,7 +1163,7 @@ inline age(rec) {
 }
 
 /* What a failover makes of what a request must not be answered for. */
-inline forget(who) { barred[who] = barred[who] & (AS_DENIED | (AS_ENDED * ended)) }
+inline forget(who) { barred[who] = barred[who] & (AS_DENIED | AS_OWED | (AS_ENDED * ended)) }
 
 #ifdef L_WITHIN_GRACE
 #define GRACE_IS_OVER true
@@ -1121,10 +1227,13 @@ end_world:
 			displaced = displaced | ((afloat.predecessor < stored.generation && \
 				afloat.generation != stored.generation) << stored.generation);
 			afloat.made = now * (THEFTS > 0);
-			afloat.spent = (afloat.predecessor < stored.generation -> stored.spent : now * (RECOVERY > 0));
-			afloat.thiefs = (afloat.generation == stored.generation -> stored.thiefs : afloat.thiefs);
+			afloat.spent = (afloat.predecessor < stored.generation ->
+				stored.spent : now * (RECOVERY > 0));
+			afloat.thiefs = (afloat.generation == stored.generation ->
+				stored.thiefs : afloat.thiefs);
 			copy(stored, afloat);
-			one_live_successor = (losses < LOSSES || stored.generation >= newest); assert(one_live_successor);
+			one_live_successor = (losses < LOSSES || stored.generation >= newest);
+			assert(one_live_successor);
 			newest = (stored.generation > newest -> stored.generation : newest)
 		:: else
 		fi;
