@@ -73,6 +73,7 @@ instances=(-DCALLS=3 -DTICKS=4 -DFAILURES=1 -DINSTANCES=2)
 failover=(-DCALLS=4 -DTICKS=5 -DLOSSES=1 -DDEPTH=2)
 recovery=(-DTICKS=6 -DFAILURES=1 -DRECOVERY=3)
 strict=(-DGRACE=0 -DTABS=1 -DCALLS=5 -DTICKS=4 -DFAILURES=3)
+strict_touched=(-DGRACE=0 -DTABS=1 -DCALLS=3 -DTICKS=3 -DFAILURES=2 -DTOUCHES=1)
 thief=(-DTHEFTS=2 -DCALLS=2 -DTICKS=4)
 thief_longer=(-DTHEFTS=3 -DTABS=1 -DCALLS=3 -DTICKS=4)
 thief_failures=(-DTHEFTS=2 -DTABS=1 -DCALLS=2 -DTICKS=3 -DFAILURES=2)
@@ -98,6 +99,7 @@ run "scene: two instances" none "${instances[@]}"
 run "scene: failover" none "${failover[@]}"
 run "scene: recovery" none "${recovery[@]}"
 run "scene: strict" none "${strict[@]}"
+run "scene: strict, touched" none "${strict_touched[@]}"
 run "scene: thief" none "${thief[@]}"
 run "scene: thief, longer" none "${thief_longer[@]}"
 run "scene: thief, failures" none "${thief_failures[@]}"
@@ -136,11 +138,11 @@ run "fault: verdict kept over attempts" honest_client_stays_in -DF_NOT_AFRESH "$
 run "fault: gives up without a doubt" honest_client_stays_in -DF_GIVES_UP_SILENTLY "${alone[@]}"
 run "fault: doubt never settled" thief_is_caught -DF_DOUBT_STAYS "${thief_failures[@]}"
 run "fault: running calls never leave" thief_is_caught -DF_NEVER_LEAVES "${thief[@]}"
+run "fault: own work taken for another" honest_client_stays_in -DF_NO_MINE "${strict_touched[@]}"
 run "fault: name lost by another write" honest_client_stays_in -DF_NAME_LOST "${touched[@]}"
 run "fault: caller gone is delivered" honest_client_stays_in -DF_GONE_IS_DELIVERED "${gone[@]}"
 run "fault: equal step made afresh" honest_client_stays_in -DF_STEP_AFRESH "${lands[@]}"
 run "fault: replayed late, no renewal" honest_client_stays_in -DF_REPLAYED_LATE "${alone[@]}"
-run "fault: ending is never void" honest_client_stays_in -DF_ENDING_NEVER_VOID "${stalls[@]}"
 run "fault: ending is not carried out" revocation_is_carried_out -DF_NO_ENDINGS "${thief_failures[@]}"
 run "fault: received since it was sent" thief_has_lost_for_good -DF_RECEIVED_SINCE_SENT "${thief_heard[@]}"
 run "fault: a conflict denies" honest_client_stays_in -DF_CONFLICT_DENIES "${stalls[@]}"

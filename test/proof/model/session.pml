@@ -81,6 +81,7 @@
 #define SETTLED 0
 #define RUNNING 1
 #define UNDELIVERED 2
+#define MINE 3
 
 /*
  * The WriteID is in two parts: the name of the Manager that made the live generation, and the rest.
@@ -424,10 +425,11 @@ inline forgetDoubts() {
 #define GAVE_UP HAS(knownDoubt, generation)
 #endif
 #define author \
+	(mine                                                -> MINE        : \
 	(token != predecessor || name != instanceOf[me] + 1  -> SETTLED     : \
 	(CALL_RUNS                                           -> RUNNING     : \
 	(GAVE_UP                                             -> UNDELIVERED : \
-	                                                        SETTLED)))
+	                                                        SETTLED))))
 
 /* ---- endings.go ---- */
 
@@ -438,11 +440,7 @@ inline endLater(i, version_) {
 
 /* Another write has come first: the ending was decided for the record before, and is void. */
 inline dropVoid(i) {
-#ifdef F_ENDING_NEVER_VOID
-	skip
-#else
 	ending[i] = (version >= ending[i] && !revoked -> 0 : ending[i])
-#endif
 }
 
 /* ---- rotation.go ---- */
@@ -526,6 +524,7 @@ inline decide() {
 #else
 #define ROW_LATE (author == RUNNING && what == REPLAYED && isLate)
 #endif
+#define ROW_MINE (author == MINE && (what == REUSED || what == RECOVERED))
 #define ROW_RENEW (author == UNDELIVERED && what == REPLAYED)
 #ifdef F_NO_RECOVER
 #define ROW_RECOVER false
@@ -536,11 +535,12 @@ inline decide() {
 inline byAuthor() {
 	what = \
 		(token != predecessor -> what       : \
+		(ROW_MINE             -> REPLAYED   : \
 		(ROW_LATE             -> RENEWED    : \
 		(ROW_RUNNING          -> RUNNING_IS : \
 		(ROW_RENEW            -> RENEWED    : \
 		(ROW_RECOVER          -> RECOVERED  : \
-		                         what)))))
+		                         what))))))
 }
 
 #define isGranted \
@@ -667,14 +667,19 @@ inline float() {
 
 /* ---- refresh.go ---- */
 
+#if defined(F_NO_WRITE_ID) || defined(F_NO_MINE)
+#define IS_MINE false
+#else
+#define IS_MINE (stored.writeID == MY_ID)
+#endif
 #define SUCCESSOR_SENT 1
 #define END_SENT 2
 
 #ifdef F_NO_WRITE_ID
 #define IS_OWN false
 #else
-#define IS_OWN ((sent == SUCCESSOR_SENT && stored.writeID == MY_ID) || \
-	(sent == END_SENT && stored.writeID == MY_END))
+#define IS_OWN ((sent == SUCCESSOR_SENT && stored.writeID == MY_ID && \
+	stored.version == sentVersion) || (sent == END_SENT && stored.writeID == MY_END))
 #endif
 
 inline returns() {
@@ -693,7 +698,7 @@ inline returns() {
 #endif
 	presented = 0; what = 0; good = 0; reached = 0; made = 0; endedAs = 0; renewed = 0; own = 0;
 	sent = 0; sentWhat = 0; sentVersion = 0; sentEra = 0; stamp = 0;
-	version = 0; era = 0; predecessor = 0; consumedAt = 0; rotatedAt = 0; revoked = 0; name = 0
+	version = 0; era = 0; mine = 0; revoked = 0; forgetRecord()
 }
 
 inline done() {
@@ -755,13 +760,13 @@ inline answer() {
  */
 inline wrote() {
 	if
-	:: WRITE_WAS_LATE && !renewed ->
+	:: WRITE_WAS_LATE && !renewed && (what != REPLAYED || mine) ->
 		renewed = 1;
 		if
 		:: stored.version == version && stored.era == era && !stored.revoked ->
 			push();
 			stored.rotatedAt = now; stored.made = now * (THEFTS > 0);
-			stored.version = version + 1; stored.writeID = 0
+			stored.version = version + 1
 		:: stored.version != version || stored.era != era || stored.revoked ->
 #ifdef F_RENEWAL_CONFLICT
 			one_live_successor = (losses < LOSSES || !(displaced & (1 << generation)));
@@ -783,7 +788,7 @@ inline load() {
 	generation = stored.generation; predecessor = stored.predecessor;
 	consumedAt = stored.consumedAt; rotatedAt = stored.rotatedAt; name = stored.name;
 	revoked = stored.revoked;
-	own = IS_OWN
+	own = IS_OWN; mine = IS_MINE
 }
 
 #ifdef F_NOT_AFRESH
@@ -808,12 +813,14 @@ inline forgetRecord() { predecessor = 0; consumedAt = 0; rotatedAt = 0; name = 0
 #endif
 inline answeredAs() {
 	if
-	:: what == REPLAYED && IS_OVER -> what = RENEWED
-	:: what == REPLAYED && !IS_OVER -> look(); byAuthor()
+	:: what == REPLAYED && mine
+	:: what == REPLAYED && !mine && IS_OVER -> what = RENEWED
+	:: what == REPLAYED && !mine && !IS_OVER -> look(); byAuthor()
 	:: else
 	fi;
 	forgetKnown();
-	name = 0; rotatedAt = 0
+	name = 0;
+	rotatedAt = (mine -> rotatedAt : 0)
 }
 
 /* What an attempt does with the loaded record, up to the authorizer. */
@@ -845,7 +852,7 @@ inline attempt() {
 	fi;
 	/* Only what is still needed is kept. */
 	forgetKnown();
-	own = 0; revoked = 0;
+	own = 0; revoked = 0; mine = mine && what == REPLAYED;
 	if
 	:: what == REPLAYED
 	:: what == RECOVERED || what == RENEWED -> name = 0; rotatedAt = 0
@@ -865,7 +872,8 @@ inline attempt() {
 
 inline forgetAttempt() {
 	forgetKnown();
-	era = 0; what = 0; version = 0; generation = 0; predecessor = 0; consumedAt = 0; rotatedAt = 0
+	mine = 0; era = 0; what = 0; version = 0; generation = 0;
+	predecessor = 0; consumedAt = 0; rotatedAt = 0
 }
 
 /* ErrConflict. If each write of the call met one, none can be in the store. */
@@ -884,7 +892,7 @@ proctype Holder(byte me) {
 	byte presented, sentAt, what, sent, reached;
 	byte version, generation, predecessor, consumedAt, rotatedAt, name;
 	byte sentWhat, sentVersion, stamp;  /* the step that was sent, its record's version, and when */
-	bit revoked, own, good, renewed, era, sentEra;
+	bit revoked, own, mine, good, renewed, era, sentEra;
 	Generations knownRunning, knownDoubt;
 	bit made;      /* a successor of the call may be in the store */
 	byte endedAs;  /* the version of its revocation that may be in the store; 0: there is none */
@@ -1012,8 +1020,7 @@ decided:
 #ifdef F_GRACE_SLIDES
 			stored.rotatedAt = (stored.version == version -> now : stored.rotatedAt);
 #endif
-			answer();
-			goto reply
+			wrote()
 		:: what == REUSED ->
 			sent = END_SENT;
 			if
@@ -1024,7 +1031,7 @@ decided:
 #ifdef F_CONFLICT_DENIES
 				denied[instanceOf[me]] = 1;
 #endif
-				what = 0; version = 0; era = 0; goto again
+				what = 0; version = 0; era = 0; mine = 0; goto again
 			fi;
 			goto failed
 		:: else
@@ -1209,11 +1216,10 @@ end_world:
 	   }
 #if TOUCHES > 0
 	/* Another instance changes something else of the session. */
-	:: atomic { touches > 0 && !stored.revoked && !ANY_TAB(SENT_BY) ->
+	:: atomic { touches > 0 && !stored.revoked ->
 		touches--;
 		push();
-		stored.version++;
-		stored.writeID = 0
+		stored.version++
 #ifdef F_NAME_LOST
 		; stored.name = 0
 #endif
