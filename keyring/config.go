@@ -17,7 +17,7 @@ const (
 	defaultAhead     = time.Hour
 	defaultAlgorithm = "EdDSA"
 
-	minAhead = time.Second
+	minAhead = 10 * time.Millisecond
 	maxEvery = 100 * 365 * 24 * time.Hour // keeps dates within what stores hold
 
 	// maxAccessTTL is the longest AccessTTL that a Manager can have. Another process may sign with

@@ -267,7 +267,7 @@ func TestOpen_refusesABadConfig(t *testing.T) {
 		"Unseal alone":               {func(c *C) { c.Secret, c.Unseal = nil, seal }, []string{"Seal and Unseal"}},
 		"Seal and Secret":            {func(c *C) { c.Seal, c.Unseal = seal, seal }, []string{"choose one"}},
 		"Seal and OldSecrets":        {func(c *C) { c.Secret, c.OldSecrets, c.Seal, c.Unseal = nil, [][]byte{other}, seal, seal }, []string{"choose one"}},
-		"no time ahead":              {func(c *C) { c.Ahead = time.Second - 1 }, []string{"Config.Ahead 999.999999ms", "1s"}},
+		"no time ahead":              {func(c *C) { c.Ahead = 10*time.Millisecond - 1 }, []string{"Config.Ahead 9.999999ms", "10ms"}},
 		"negative Ahead":             {func(c *C) { c.Ahead = -ahead }, []string{"Config.Ahead -1h0m0s"}},
 		"Ahead too long":             {func(c *C) { c.Every, c.Ahead = 2*ahead-1, ahead }, []string{"Config.Ahead 1h0m0s", "half of Every"}},
 		"negative Every":             {func(c *C) { c.Every = -day }, []string{"Every"}},

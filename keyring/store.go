@@ -7,7 +7,7 @@ import (
 )
 
 // A Store keeps the keys of one ring. sqlstore.Store, redisstore.Store and [MemoryStore] are such
-// stores. Whoever writes another one runs storetest.RunKeys in its tests. All methods are called
+// stores. If you write another one, run storetest.RunKeys in its tests. All methods are called
 // concurrently, by any number of processes.
 //
 // Two rings need two stores: a table or a prefix of its own for each. On one store they are one
