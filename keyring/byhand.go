@@ -7,8 +7,8 @@ import (
 
 // What an operator does: tokenkeys calls these, and so may a program of the host.
 
-// Rotate makes the next key now, before its time. It is published at once, and signs from twice Ahead
-// from now on, on all instances.
+// Rotate makes the next key now, before its time. It is published at once, and signs from twice
+// Ahead from now on, on all instances.
 func (k *Keyring) Rotate(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -26,9 +26,9 @@ func (k *Keyring) Rotate(ctx context.Context) error {
 }
 
 // Retire drops a key at once, because it has leaked. This instance refuses its tokens when Retire
-// returns, and the others when they have looked at the store, within 10 seconds. Its successor signs
-// at once, and is made if there is none. Verifiers that follow the JWKS accept the key's tokens until
-// they have fetched the set again. Nobody is logged out: clients refresh.
+// returns, and the others when they have looked at the store, within 10 seconds. Its successor
+// signs at once, and is made if there is none. Verifiers that follow the JWKS accept the key's
+// tokens until they have fetched the set again. Nobody is logged out: clients refresh.
 //
 // It is an error if the store has no key of that id.
 func (k *Keyring) Retire(ctx context.Context, id string) error {

@@ -106,8 +106,8 @@ func TestRetire_ofTheKeyThatIsToSignNext(t *testing.T) {
 	}
 }
 
-// The key before the last leaked, whose tokens may still be out. An instance that has never seen the
-// key between the two hears of it, too.
+// The key before the last leaked, whose tokens may still be out. An instance that has never seen
+// the key between the two hears of it, too.
 func TestRetire_ofAKeyThatNoLongerSigns(t *testing.T) {
 	for name, between := range map[string]bool{"with its successor": false, "whose successor was retired before": true} {
 		t.Run(name, func(t *testing.T) {

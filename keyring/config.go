@@ -21,8 +21,8 @@ const (
 	maxEvery = 100 * 365 * 24 * time.Hour // keeps dates within what stores hold
 
 	// maxAccessTTL is the longest AccessTTL that a Manager can have. Another process may sign with
-	// the same keys and have a longer AccessTTL than this one's, so a key is kept for as long as any
-	// token of it can be good for.
+	// the same keys and have a longer AccessTTL than this one's, so a key is kept for as long as
+	// any token of it can be good for.
 	maxAccessTTL = 24 * time.Hour
 
 	// maxLookInterval is how often Run looks at the store, at most. A key that leaked is refused so
@@ -40,10 +40,10 @@ type Config struct {
 
 	// OldSecrets open what was sealed under them, and seal nothing. To change the secret, first add
 	// the new one to OldSecrets on every instance. Then make it the Secret, and the old one an
-	// OldSecret, on every instance. Then seal all keys under it with [Keyring.Reseal], or wait until
-	// they have been replaced. Then remove the old one. A secret that is changed at once is an
-	// error at the start of an instance, and the other instances cannot open the keys that this one
-	// makes.
+	// OldSecret, on every instance. Then seal all keys under it with [Keyring.Reseal], or wait
+	// until they have been replaced. Then remove the old one. A secret that is changed at once is
+	// an error at the start of an instance, and the other instances cannot open the keys that this
+	// one makes.
 	OldSecrets [][]byte
 
 	// Seal and Unseal take the place of Secret, for a KMS or for age: what Seal makes of a private
@@ -86,7 +86,9 @@ func (c Config) withDefaults() (Config, sealer, error) {
 		c.Algorithm = defaultAlgorithm
 	}
 	if c.OnError == nil {
-		c.OnError = func(err error) { slog.Error("the signing keys could not be looked after", "error", err) }
+		c.OnError = func(err error) {
+			slog.Error("the signing keys could not be looked after", "error", err)
+		}
 	}
 	if c.Access.Now == nil {
 		c.Access.Now = time.Now
@@ -112,14 +114,17 @@ func (c Config) validateAccess() error {
 
 func (c Config) validate() (sealer, error) {
 	if c.Ahead < minAhead || c.Ahead > c.Every/2 {
-		return sealer{}, fmt.Errorf("keyring: Config.Ahead %v: must be from %v to half of Every (%v)",
+		return sealer{}, fmt.Errorf(
+			"keyring: Config.Ahead %v: must be from %v to half of Every (%v)",
 			c.Ahead, minAhead, c.Every)
 	}
 	if c.Every > maxEvery {
-		return sealer{}, fmt.Errorf("keyring: Config.Every %v: cannot be more than %v", c.Every, maxEvery)
+		return sealer{}, fmt.Errorf("keyring: Config.Every %v: cannot be more than %v",
+			c.Every, maxEvery)
 	}
 	if !slices.Contains(algorithms, c.Algorithm) {
-		return sealer{}, fmt.Errorf("keyring: Config.Algorithm %q: must be one of %q", c.Algorithm, algorithms)
+		return sealer{}, fmt.Errorf("keyring: Config.Algorithm %q: must be one of %q",
+			c.Algorithm, algorithms)
 	}
 	if c.Seal != nil || c.Unseal != nil {
 		switch {
@@ -131,8 +136,8 @@ func (c Config) validate() (sealer, error) {
 		return sealer{c.Seal, c.Unseal}, nil
 	}
 	if len(c.Secret) == 0 {
-		return sealer{}, errors.New("keyring: Config.Secret is empty: keys are never kept unsealed; " +
-			"make one with: go run github.com/seed67bc9b7f/tokensession/tokenkeys secret")
+		return sealer{}, errors.New("keyring: Config.Secret is empty: " +
+			"keys are never kept unsealed; make one with: go run github.com/seed67bc9b7f/tokensession/tokenkeys secret")
 	}
 	secrets := append([][]byte{c.Secret}, c.OldSecrets...)
 	for i, secret := range secrets {
@@ -145,7 +150,8 @@ func (c Config) validate() (sealer, error) {
 				name, len(secret), minSecretSize)
 		}
 		if bytes.Count(secret, secret[:1]) == len(secret) {
-			return sealer{}, errors.New("keyring: Config: a secret is one byte again and again: make it of random bytes")
+			return sealer{}, errors.New("keyring: Config: a secret is one byte again and again: " +
+				"make it of random bytes")
 		}
 	}
 	return secretSealer(secrets)

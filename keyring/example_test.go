@@ -9,7 +9,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/keyring"
 )
 
-// An everything is what a program gets from sqlstore.New or redisstore.New: it keeps sessions and keys.
+// An everything is what a program gets from sqlstore.New or redisstore.New: it keeps sessions and
+// keys.
 type everything struct {
 	tokensession.RefreshStore
 	keyring.Store

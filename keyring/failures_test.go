@@ -127,8 +127,8 @@ func TestOpen_twoRingsInOneStore(t *testing.T) {
 	require.ErrorIs(t, err, keyring.ErrSecret)
 }
 
-// A later version may make keys that this one cannot use. It says so, and a running instance goes on
-// with what it has.
+// A later version may make keys that this one cannot use. It says so, and a running instance goes
+// on with what it has.
 func TestKeyring_aKeyOfAnUnknownAlgorithm(t *testing.T) {
 	x25519, err := ecdh.X25519().GenerateKey(rand.Reader)
 	require.NoError(t, err)
@@ -266,8 +266,8 @@ func TestKeyring_aStoreRestoredFromABackupWithAllKeys(t *testing.T) {
 	require.Equal(t, backup[0].ID, a.signsWith())
 }
 
-// A key that leaked and was retired is in the backup. Whoever knows of the retirement carries it out
-// again.
+// A key that leaked and was retired is in the backup. Whoever knows of the retirement carries it
+// out again.
 func TestKeyring_aRetiredKeyComesBackWithABackup(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.start(), w.start()
@@ -311,8 +311,8 @@ func TestKeyring_anEmptiedStoreGetsItsKeysBack(t *testing.T) {
 	require.Equal(t, ids, w.storedIDs())
 }
 
-// An instance starts on the emptied store before one that runs has looked. There are two rings for a
-// moment, and one a moment later.
+// An instance starts on the emptied store before one that runs has looked. There are two rings for
+// a moment, and one a moment later.
 func TestKeyring_anEmptiedStoreWhereAnotherInstanceIsFirst(t *testing.T) {
 	w := newWorld(t)
 	a := w.start()
@@ -384,7 +384,8 @@ func TestKeyring_clocksAnHourOff(t *testing.T) {
 }
 
 // The secret was changed on one instance only. The others cannot open the keys that it makes, and
-// say so long before these sign. What they have goes on. When they have got the secret, all is well.
+// say so long before these sign. What they have goes on. When they have got the secret, all is
+// well.
 func TestKeyring_theSecretChangedOnOnlyOneInstance(t *testing.T) {
 	w := newWorld(t)
 	b := w.start()

@@ -27,9 +27,9 @@ type Keyring struct {
 }
 
 // Open returns a ring of the keys in the store. If the store has none, it makes the first one. It
-// is an error if the store cannot be reached, or if one of the keys cannot be opened: then the error
-// wraps [ErrSecret], or says what is wrong with the key. Without all keys this instance would refuse
-// the tokens of others.
+// is an error if the store cannot be reached, or if one of the keys cannot be opened: then the
+// error wraps [ErrSecret], or says what is wrong with the key. Without all keys this instance would
+// refuse the tokens of others.
 func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	cfg, seals, err := cfg.withDefaults()
 	if err != nil {
@@ -51,8 +51,8 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	return k, nil
 }
 
-// Signer returns the signer whose keys the ring looks after. Give it to [tokensession.New], and call
-// neither Rotate nor Retire of it: the other instances would not hear of it.
+// Signer returns the signer whose keys the ring looks after. Give it to [tokensession.New], and
+// call neither Rotate nor Retire of it: the other instances would not hear of it.
 func (k *Keyring) Signer() *tokensession.AccessSigner { return k.signer }
 
 // Run looks after the keys until ctx ends, and then returns nil: it calls Update every 10 seconds,
@@ -82,10 +82,10 @@ func (k *Keyring) updateInTime(ctx context.Context) error {
 	return k.Update(ctx)
 }
 
-// Update does once what [Keyring.Run] does again and again: it learns what other instances did, makes
-// the next key if its time has come, and drops keys whose last token is over. It is for programs
-// that run only now and then, and have no Run: they call it more often than once in a fifth of
-// Ahead. On an error the ring goes on with the keys it has.
+// Update does once what [Keyring.Run] does again and again: it learns what other instances did,
+// makes the next key if its time has come, and drops keys whose last token is over. It is for
+// programs that run only now and then, and have no Run: they call it more often than once in a
+// fifth of Ahead. On an error the ring goes on with the keys it has.
 func (k *Keyring) Update(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -99,8 +99,8 @@ func (k *Keyring) Update(ctx context.Context) error {
 // another instance was faster.
 const maxSteps = 100
 
-// update brings this ring and the store in step. After every step that may have changed the store it
-// looks again, so that each step goes by what all instances have done.
+// update brings this ring and the store in step. After every step that may have changed the store
+// it looks again, so that each step goes by what all instances have done.
 func (k *Keyring) update(ctx context.Context) error {
 	for range maxSteps {
 		stored, err := k.look(ctx)

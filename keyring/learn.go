@@ -13,15 +13,15 @@ import (
 // What this ring remembers of keys.
 //
 // known are the keys of the signer, in its order, as the store had them. gone are the keys that the
-// signer had and that were dropped. They never come back, whatever the store says later. orphans are
-// known keys that the store has lost, and whose place another key has taken there. earlier says which
-// keys come before which.
+// signer had and that were dropped. They never come back, whatever the store says later. orphans
+// are known keys that the store has lost, and whose place another key has taken there. earlier says
+// which keys come before which.
 
-// A key that is not in the store may have been dropped, and then its tokens must be refused at once,
-// because it may have leaked. Or the store has lost it, in a failover or because a backup was
-// restored, and then nothing may happen to its tokens. What tells the two apart is a later key. A key
-// is dropped only when it has a successor, and the store keeps that one. If the store was set back,
-// the newest keys are those that are missing.
+// A key that is not in the store may have been dropped, and then its tokens must be refused at
+// once, because it may have leaked. Or the store has lost it, in a failover or because a backup was
+// restored, and then nothing may happen to its tokens. What tells the two apart is a later key. A
+// key is dropped only when it has a successor, and the store keeps that one. If the store was set
+// back, the newest keys are those that are missing.
 //
 // So links lead from a key to those before it: to its predecessor, and to the one before it in a
 // list that the store once gave.
@@ -106,8 +106,8 @@ func (k *Keyring) lastSignFrom() time.Time {
 	return last
 }
 
-// forget removes a key from the signer, which refuses its tokens from then on. If the key is the only
-// one that this ring could open, the signer keeps it: it has nothing else to sign with.
+// forget removes a key from the signer, which refuses its tokens from then on. If the key is the
+// only one that this ring could open, the signer keeps it: it has nothing else to sign with.
 func (k *Keyring) forget(id string) error {
 	if err := k.signer.Retire(id); err != nil {
 		return fmt.Errorf("key %s was dropped from the store: %w", id, err)

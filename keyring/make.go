@@ -54,8 +54,9 @@ func (k *Keyring) newKey(
 	}
 	return SealedKey{
 		ID: key.ID(), Predecessor: predecessor, Algorithm: k.cfg.Algorithm,
-		MadeAt: now.UTC().Truncate(time.Microsecond), SignFrom: signFrom.UTC().Truncate(time.Microsecond),
-		Sealed: sealed,
+		MadeAt:   now.UTC().Truncate(time.Microsecond),
+		SignFrom: signFrom.UTC().Truncate(time.Microsecond),
+		Sealed:   sealed,
 	}, nil
 }
 

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// step does the first thing that is to be done in the store, and reports whether it may have changed
-// it: then the caller looks again. ErrExists is no failure, because it means that another instance
-// has done something.
+// step does the first thing that is to be done in the store, and reports whether it may have
+// changed it: then the caller looks again. ErrExists is no failure, because it means that another
+// instance has done something.
 func (k *Keyring) step(ctx context.Context, stored []SealedKey) (changed bool, err error) {
 	if lost, ok := k.lost(stored); ok {
 		return true, k.putBack(ctx, stored, lost)
@@ -43,9 +43,9 @@ func (k *Keyring) lost(stored []SealedKey) (SealedKey, bool) {
 	return SealedKey{}, false
 }
 
-// putBack puts a lost key back in its place, sealed as it was. In an empty store it is the first one.
-// If another instance has filled its place meanwhile, that key is the one to use from its SignFrom
-// on. This instance then keeps its own for the tokens that are out.
+// putBack puts a lost key back in its place, sealed as it was. In an empty store it is the first
+// one. If another instance has filled its place meanwhile, that key is the one to use from its
+// SignFrom on. This instance then keeps its own for the tokens that are out.
 func (k *Keyring) putBack(ctx context.Context, stored []SealedKey, lost SealedKey) error {
 	if len(stored) == 0 {
 		lost.Predecessor = ""
@@ -59,9 +59,9 @@ func (k *Keyring) putBack(ctx context.Context, stored []SealedKey, lost SealedKe
 	return nil
 }
 
-// overdue returns the id of a key that is to be dropped, or "". That is one whose last token is over,
-// and one that was dropped before and has come back, as from a backup: it may have leaked. The last
-// key is never dropped.
+// overdue returns the id of a key that is to be dropped, or "". That is one whose last token is
+// over, and one that was dropped before and has come back, as from a backup: it may have leaked.
+// The last key is never dropped.
 func (k *Keyring) overdue(stored []SealedKey, now time.Time) string {
 	for i := range len(stored) - 1 {
 		if k.gone[stored[i].ID] || !now.Before(k.droppedAt(stored[i+1])) {
@@ -72,8 +72,8 @@ func (k *Keyring) overdue(stored []SealedKey, now time.Time) string {
 }
 
 // droppedAt is when the key before this one is dropped. Its last token was signed just before this
-// one began to sign; on an instance whose clock is behind, up to Ahead later. It may be accepted for
-// as long as any AccessTTL can be, and the leeway.
+// one began to sign; on an instance whose clock is behind, up to Ahead later. It may be accepted
+// for as long as any AccessTTL can be, and the leeway.
 func (k *Keyring) droppedAt(successor SealedKey) time.Time {
 	return successor.SignFrom.Add(k.cfg.Ahead + maxAccessTTL + k.cfg.Access.Leeway)
 }
@@ -83,8 +83,8 @@ func (k *Keyring) nextIsMadeAt(last SealedKey) time.Time {
 	return last.SignFrom.Add(k.cfg.Every - 2*k.cfg.Ahead)
 }
 
-// nextSignsFrom is when a key that is made now begins to sign. Clocks may differ by Ahead, so that on
-// an instance whose clock is ahead it begins to sign when it has been published for Ahead.
+// nextSignsFrom is when a key that is made now begins to sign. Clocks may differ by Ahead, so that
+// on an instance whose clock is ahead it begins to sign when it has been published for Ahead.
 func (k *Keyring) nextSignsFrom(last SealedKey, now time.Time) time.Time {
 	return latest(now.Add(2*k.cfg.Ahead), last.SignFrom.Add(time.Microsecond))
 }

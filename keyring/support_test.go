@@ -184,7 +184,8 @@ func (s *store) Keys(ctx context.Context) ([]keyring.SealedKey, error) {
 	return keys, err
 }
 
-// meet makes the next n callers of Keys wait for each other, so that all of them have read the same.
+// meet makes the next n callers of Keys wait for each other, so that all of them have read the
+// same.
 func (s *store) meet(n int) {
 	s.meeting.Add(n)
 	s.met.Store(int64(n))

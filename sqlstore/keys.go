@@ -127,9 +127,9 @@ func (s *Store) AddKey(ctx context.Context, key keyring.SealedKey) error {
 	return s.explain(ctx, doing, fmt.Errorf("%w: the key was not added, and nothing is in its place", errOtherAnswer))
 }
 
-// insertKey runs a statement that adds a key, and returns how many it added. MySQL would lock the gaps
-// between the keys that the statement reads, so that instances which add one at the same moment lock
-// each other out, again and again. In READ COMMITTED it does not.
+// insertKey runs a statement that adds a key, and returns how many it added. MySQL would lock the
+// gaps between the keys that the statement reads, so that instances which add one at the same
+// moment lock each other out, again and again. In READ COMMITTED it does not.
 func (s *Store) insertKey(ctx context.Context, text string, args []any) (int, error) {
 	if s.dialect != MySQL {
 		return s.execMany(ctx, text, args)
@@ -144,8 +144,8 @@ func (s *Store) insertKey(ctx context.Context, text string, args []any) (int, er
 	return n, err
 }
 
-// sealAgain replaces what is sealed of a key that is there. MySQL may count no row where that is the
-// same already.
+// sealAgain replaces what is sealed of a key that is there. MySQL may count no row where that is
+// the same already.
 func (s *Store) sealAgain(ctx context.Context, key keyring.SealedKey) error {
 	_, err := s.change(ctx, "seal a signing key again", &s.keys.seal, key.Sealed, key.ID)
 	return err

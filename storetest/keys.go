@@ -14,8 +14,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/keyring"
 )
 
-// RunKeys is [Run] for a [keyring.Store]: it runs every case over a store of its own, which newStore
-// makes and which has to be empty.
+// RunKeys is [Run] for a [keyring.Store]: it runs every case over a store of its own, which
+// newStore makes and which has to be empty.
 func RunKeys(t *testing.T, newStore func(t *testing.T) keyring.Store) {
 	t.Helper()
 	for _, tc := range keyCases {

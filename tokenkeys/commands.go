@@ -68,8 +68,8 @@ func list(ctx context.Context, j job) error {
 
 func format(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// makeKey makes a key and shows all. Where there is none, or the next one is due, opening the ring has
-// made it.
+// makeKey makes a key and shows all. Where there is none, or the next one is due, opening the ring
+// has made it.
 func makeKey(ctx context.Context, j job) error {
 	before, err := j.store.Keys(ctx)
 	if err != nil {

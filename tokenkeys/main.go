@@ -1,5 +1,5 @@
-// Tokenkeys looks at the signing keys that package keyring keeps in a store, and does by hand what a
-// ring does not do by itself. Servers that use the same store notice it within 10 seconds.
+// Tokenkeys looks at the signing keys that package keyring keeps in a store, and does by hand what
+// a ring does not do by itself. Servers that use the same store notice it within 10 seconds.
 //
 //	tokenkeys secret                 print a new secret for TOKENSESSION_SECRET; keep it, it is not shown again
 //	tokenkeys list   <store>         list the keys with their times

@@ -36,7 +36,8 @@ func openStore(ctx context.Context, storeURL string, o options) (keyring.Store, 
 		}
 		return openSQL(ctx, "mysql", dsn, sqlstore.MySQL, o)
 	case "sqlite":
-		// With mode=rw a file that is not there is an error. Nothing is to be made by a typing error.
+		// With mode=rw a file that is not there is an error. Nothing is to be made by a typing
+		// error.
 		dsn := "file:" + strings.TrimPrefix(rest, "//") + "?mode=rw&_pragma=busy_timeout(10000)&_pragma=synchronous(FULL)"
 		return openSQL(ctx, "sqlite", dsn, sqlstore.SQLite, o)
 	case "redis", "rediss", "redis+cluster", "rediss+cluster":

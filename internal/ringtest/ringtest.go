@@ -41,13 +41,13 @@ type Stores struct {
 }
 
 // FastMotion plays three instances, each with its own stores on the same data, until there were
-// Rounds rounds and Rotations rotations. A round is a login or a refresh at one instance. Its token,
-// and all tokens that have not expired, must be accepted by all instances and by a service that
-// fetches the JWKS now and then.
+// Rounds rounds and Rotations rotations. A round is a login or a refresh at one instance. Its
+// token, and all tokens that have not expired, must be accepted by all instances and by a service
+// that fetches the JWKS now and then.
 //
-// The clocks of the instances differ, some looks at the store are missed, and an instance may stop at
-// any time and start again later. One of the instances makes tokens that are good for a day, which
-// the others do not know.
+// The clocks of the instances differ, some looks at the store are missed, and an instance may stop
+// at any time and start again later. One of the instances makes tokens that are good for a day,
+// which the others do not know.
 func FastMotion(t testing.TB, stores [3]Stores) {
 	t.Helper()
 	seed := rand.Uint64()

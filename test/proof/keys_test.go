@@ -16,8 +16,8 @@ import (
 	"github.com/seed67bc9b7f/tokensession/storetest"
 )
 
-// severalKeys are stores on the same keys, as several processes have them. Each call goes to the next
-// one.
+// severalKeys are stores on the same keys, as several processes have them. Each call goes to the
+// next one.
 type severalKeys struct {
 	stores []keyring.Store
 	calls  *atomic.Uint64

@@ -99,8 +99,8 @@ func unsealed(t *testing.T, k keyring.SealedKey) []byte {
 	return private
 }
 
-// TestKeyring_fiftyProcessesMakeOneKey: each has a connection of its own, and all start at once. Half
-// a year later they wake up at once.
+// TestKeyring_fiftyProcessesMakeOneKey: each has a connection of its own, and all start at once.
+// Half a year later they wake up at once.
 func TestKeyring_fiftyProcessesMakeOneKey(t *testing.T) {
 	eachBackend(t, func(t *testing.T, p place) {
 		clock := newClock()
