@@ -7,8 +7,10 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
@@ -82,6 +84,101 @@ func ExampleTransport() {
 	// not logged in
 }
 
+// The Transport posts the login itself and saves its tokens. A logout ends the session at the
+// server.
+func ExampleTransport_Login() {
+	server := exampleServer() // stands for https://auth.example
+	defer server.Close()
+	store := &sessionclient.TokenMemory{}
+	transport, err := sessionclient.New(server.URL+"/auth/token", store, sessionclient.Config{})
+	if err != nil {
+		panic(err)
+	}
+	client := &http.Client{Transport: transport}
+	ctx := context.Background()
+
+	for _, password := range []string{"wrong", "right"} {
+		form := strings.NewReader(url.Values{"user": {"alice"}, "password": {password}}.Encode())
+		req, err := http.NewRequestWithContext(ctx, "POST", server.URL+"/login", form)
+		if err != nil {
+			panic(err)
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		err = transport.Login(req)
+		var refused *sessionclient.LoginError
+		switch {
+		case errors.As(err, &refused):
+			fmt.Print(refused.StatusCode, " ", string(refused.Body)) // the server's own words
+		case err != nil: // no answer, or the tokens cannot be saved
+			fmt.Println("try again later:", err)
+		default:
+			fmt.Println("logged in")
+		}
+	}
+	resp, err := client.Get(server.URL + "/me")
+	if err != nil {
+		panic(err)
+	}
+	resp.Body.Close()
+	fmt.Println(resp.StatusCode)
+
+	if err := transport.Logout(ctx); err != nil {
+		fmt.Println("still logged in, try again later:", err)
+	}
+	_, err = client.Get(server.URL + "/me")
+	fmt.Println(errors.Is(err, sessionclient.ErrNoTokens))
+	// Output:
+	// 403 wrong user or password
+	// logged in
+	// 200
+	// true
+}
+
+// logIn logs alice in.
+func logIn(server *httptest.Server, store sessionclient.TokenStore) {
+	transport, err := sessionclient.New(server.URL+"/auth/token", store, sessionclient.Config{})
+	if err != nil {
+		panic(err)
+	}
+	req, err := http.NewRequest("POST", server.URL+"/login", nil)
+	if err != nil {
+		panic(err)
+	}
+	if err := transport.Login(req); err != nil {
+		panic(err)
+	}
+	// Some days pass.
+	tokens, err := store.Load(context.Background())
+	if err != nil {
+		panic(err)
+	}
+	if tokens.AccessExpiresAt.After(time.Now()) {
+		tokens.AccessExpiresAt = time.Now()
+		if err := store.Save(context.Background(), tokens); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// getMe is a run of a program.
+func getMe(server *httptest.Server, store sessionclient.TokenStore) string {
+	transport, err := sessionclient.New(server.URL+"/auth/token", store, sessionclient.Config{})
+	if err != nil {
+		panic(err)
+	}
+	defer transport.Wait(context.Background())
+	resp, err := (&http.Client{Transport: transport}).Get(server.URL + "/me")
+	if err != nil {
+		panic(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		panic(err)
+	}
+	return fmt.Sprint(resp.StatusCode, " ", string(body))
+}
+
 // exampleServer logs everybody in as alice.
 func exampleServer() *httptest.Server {
 	key, err := tokensession.GenerateKey()
@@ -105,6 +202,10 @@ func exampleServer() *httptest.Server {
 	refreshes := 0
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("password") == "wrong" {
+			http.Error(w, "wrong user or password", http.StatusForbidden)
+			return
+		}
 		tokens, err := sessions.Start(r.Context(), "alice")
 		if err != nil {
 			panic(err)
@@ -115,6 +216,7 @@ func exampleServer() *httptest.Server {
 		refreshes++
 		h.Token(w, r)
 	})
+	mux.HandleFunc("POST /auth/revoke", h.Revoke)
 	mux.Handle("GET /me", h.Require()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		access, _ := sessionhttp.FromContext(r.Context())
 		fmt.Fprintf(w, "%s, with refresh %d", access.Subject, refreshes)

@@ -1,0 +1,3 @@
+// Package examples shows package sessionclient with libraries that take a token from somewhere:
+// golang.org/x/oauth2, gRPC, and WebSockets. Each example runs against a real server.
+package examples
