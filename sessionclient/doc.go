@@ -14,8 +14,10 @@
 //	defer transport.Wait(context.Background()) // a refresh may still be running
 //	client := &http.Client{Transport: transport}
 //
-// The program logs the user in by itself, reads the answer with [ParseTokens], and saves the tokens
-// to the store. From then on it sends its requests with the client. If a request fails with
+// [Transport.Login] logs the user in and saves the tokens to the store, and [Transport.Logout] ends
+// the session. A program that logs in by other means reads the answer with [ParseTokens] and saves
+// the tokens itself. From then on it sends its requests with the client. What is not sent by an
+// http.Client gets the token from [Transport.Token]. If a request fails with
 // [ErrNoTokens] or [ErrSessionEnded], the user has to log in. If it fails with
 // [tokensession.ErrUnavailable], the user is still logged in, and the program can try again later.
 //
@@ -33,6 +35,12 @@
 // which is 10 seconds unless the host has changed it. So the Transport asks again with the same
 // token for 8 seconds after the first attempt that the server may have seen. With a server that has
 // no grace period, or a shorter one, a lost reply can end the session.
+//
+// A request belongs to the session that is there when it is made. If somebody else logs in while it
+// waits, it is not sent, and fails with [ErrSessionChanged].
+//
+// No refresh token is spent in vain. If the store can tell in advance whether it will save the
+// result, as a [TokenFile] can, there is no refresh unless it will.
 //
 // New tokens are saved before they are used. They are saved even if the request that needed them
 // was cancelled, because the old refresh token is worth nothing by then. If the store fails, the
