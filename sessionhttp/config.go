@@ -28,6 +28,15 @@ type Config struct {
 	// anybody can read them. It is for development on http://localhost, and for nothing else.
 	InsecureCookies bool
 
+	// SameSite says whether the cookies come along when a page of another site leads here:
+	// [http.SameSiteStrictMode], which it is if zero, or [http.SameSiteLaxMode].
+	//
+	// Strict: never. So a link in a mail opens the page as nobody's, and the next click is the user's
+	// again. Lax: with a link, but not with a form that is posted, an image or a script. That is what
+	// pages rendered by the server need, and it costs little: what changes something must be a POST,
+	// which Lax keeps out, and [http.CrossOriginProtection] refuses.
+	SameSite http.SameSite
+
 	// CookieSuffix ends the names of the cookies, after a hyphen. Two applications on one host need
 	// different ones, also if they are on different ports: a browser has one jar for both, and a
 	// login in one would be a logout from the other.
@@ -112,6 +121,17 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	c.LoginOrigins = slices.Clone(c.LoginOrigins)
+	if c.SameSite != 0 && !c.Cookies {
+		return c, errors.New("sessionhttp: Config.SameSite is set, and Cookies is not")
+	}
+	switch c.SameSite {
+	case 0:
+		c.SameSite = http.SameSiteStrictMode
+	case http.SameSiteStrictMode, http.SameSiteLaxMode:
+	default:
+		return c, fmt.Errorf("sessionhttp: Config.SameSite %d: must be http.SameSiteStrictMode or "+
+			"http.SameSiteLaxMode: otherwise other sites' pages could act as the user", c.SameSite)
+	}
 	if c.CrossOrigin == nil {
 		c.CrossOrigin = http.NewCrossOriginProtection()
 	}
@@ -149,6 +169,13 @@ func notInPath(r rune) bool {
 		strings.ContainsRune("-._~/", r))
 }
 
+func (c Config) resumer() resumer {
+	if !c.Cookies {
+		return resumer{}
+	}
+	return resumer{c.Prefix + resumePath, c.cookie("__Host-", "resumed", "/")}
+}
+
 // Handlers are the endpoints and the middleware of one Manager. Make them with [New]; they are safe
 // for concurrent use.
 type Handlers struct {
@@ -176,7 +203,7 @@ func New(m *tokensession.Manager, cfg Config) (*Handlers, error) {
 	h := &Handlers{
 		gate: gate{
 			verifier: m, access: access, crossOrigin: cfg.CrossOrigin,
-			onError: cfg.OnError, form: cfg.Refuse,
+			onError: cfg.OnError, form: cfg.Refuse, resumer: cfg.resumer(),
 		},
 		m: m, cfg: cfg, refresh: refresh, mux: http.NewServeMux(),
 	}

@@ -20,6 +20,19 @@ const maxCookieSuffix = 32
 type cookie struct {
 	name, path string
 	secure     bool
+	sameSite   http.SameSite
+}
+
+// cookie returns a cookie. With the prefix __Host- it goes to the whole site; only this host can set
+// it.
+func (c Config) cookie(prefix, name, path string) cookie {
+	if c.InsecureCookies {
+		prefix = ""
+	}
+	if c.CookieSuffix != "" {
+		name += "-" + c.CookieSuffix
+	}
+	return cookie{prefix + name, path, !c.InsecureCookies, c.SameSite}
 }
 
 // cookies returns the access token's cookie, which goes to the whole site, and the refresh token's,
@@ -29,15 +42,7 @@ func (c Config) cookies() (access, refresh cookie) {
 	if !c.Cookies {
 		return cookie{}, cookie{}
 	}
-	access, refresh = cookie{"__Host-access", "/", true}, cookie{"__Secure-refresh", c.Prefix, true}
-	if c.InsecureCookies {
-		access, refresh = cookie{"access", "/", false}, cookie{"refresh", c.Prefix, false}
-	}
-	if c.CookieSuffix != "" {
-		access.name += "-" + c.CookieSuffix
-		refresh.name += "-" + c.CookieSuffix
-	}
-	return access, refresh
+	return c.cookie("__Host-", "access", "/"), c.cookie("__Secure-", "refresh", c.Prefix)
 }
 
 // room is how many bytes the value may have.
@@ -54,7 +59,7 @@ func (c cookie) clear(w http.ResponseWriter) { c.write(w, "", -1) }
 func (c cookie) write(w http.ResponseWriter, value string, maxAge int) {
 	http.SetCookie(w, &http.Cookie{
 		Name: c.name, Value: value, Path: c.path, MaxAge: maxAge,
-		Secure: c.secure, HttpOnly: true, SameSite: http.SameSiteStrictMode,
+		Secure: c.secure, HttpOnly: true, SameSite: c.sameSite,
 	})
 }
 

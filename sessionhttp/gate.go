@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/peek"
 )
 
 // A gate lets requests in by their access tokens, and answers those that it refuses. It is the part
@@ -19,6 +20,7 @@ type gate struct {
 	verifier    verifier
 	access      cookie                      // has no name where tokens are not in cookies
 	crossOrigin *http.CrossOriginProtection // is asked where a cookie says who it is
+	resumer     resumer                     // its path is empty where no session can be resumed
 	onError     func(*http.Request, error)
 	form        func(http.ResponseWriter, *http.Request, error) // the host's own; can be nil
 }
@@ -56,7 +58,13 @@ func (g *gate) require(opts []RequireOption) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			access, err := g.admit(r, q)
+			token, runOut := "", false
+			if err != nil && q.resume {
+				token, runOut = g.runOut(r, err)
+			}
 			switch {
+			case runOut && g.resumer.send(w, r, token):
+				return
 			case err == nil:
 				if len(r.Header["Authorization"]) == 0 { // a browser's script is to know whose request it was
 					w.Header().Set(namedSession, access.SessionID)
@@ -68,7 +76,7 @@ func (g *gate) require(opts []RequireOption) func(http.Handler) http.Handler {
 					defer cancel()
 				}
 				r = r.WithContext(NewContext(ctx, access))
-			case q.optional && isAnonymous(r, err):
+			case q.optional && isAnonymous(r, err, runOut):
 			default:
 				g.refuseAccess(w, r, err)
 				return
@@ -80,9 +88,11 @@ func (g *gate) require(opts []RequireOption) func(http.Handler) http.Handler {
 }
 
 // isAnonymous reports whether an error of admit says that nobody is logged in, so that an optional
-// login is none. A request that names its session was made while somebody was: see namedSession.
-func isAnonymous(r *http.Request, err error) bool {
-	over := errors.Is(err, errNoToken) || errors.Is(err, tokensession.ErrRevoked)
+// login is none. That is so, too, if the token has run out and was not good any more when it was
+// tried to resume the session. A request that names its session was made while somebody was logged
+// in: see namedSession.
+func isAnonymous(r *http.Request, err error, triedInVain bool) bool {
+	over := errors.Is(err, errNoToken) || errors.Is(err, tokensession.ErrRevoked) || triedInVain
 	return over && len(r.Header[namedSession]) == 0
 }
 
@@ -106,6 +116,16 @@ func keepPrivate(h http.Header) {
 // came along belongs to. In an answer, the header tells the page the session, so that a page that has
 // never asked knows which one to name.
 const namedSession = "Tokensession-Session"
+
+// namesAnother reports whether a request was made in another session than this one.
+func namesAnother(r *http.Request, sessionID string) bool {
+	for _, id := range r.Header[namedSession] {
+		if id != sessionID {
+			return true
+		}
+	}
+	return false
+}
 
 var (
 	errNoToken      = errors.New("sessionhttp: no access token")
@@ -133,10 +153,8 @@ func (g *gate) admit(r *http.Request, q requirement) (tokensession.Access, error
 	if err != nil {
 		return tokensession.Access{}, err
 	}
-	for _, id := range r.Header[namedSession] {
-		if id != access.SessionID {
-			return tokensession.Access{}, errOtherSession
-		}
+	if namesAnother(r, access.SessionID) {
+		return tokensession.Access{}, errOtherSession
 	}
 	for _, name := range q.scope {
 		if !hasScope(access.Scope, name) {
@@ -159,8 +177,7 @@ func (g *gate) accessToken(r *http.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	bearer := len(headers) == 1 && hasScheme(headers[0], "Bearer")
-	switch {
+	switch bearer := bearer(r); {
 	case bearer && cookie != "":
 		return "", fmt.Errorf("%w: an access token in the Authorization header and one in a cookie", ErrBadRequest)
 	case bearer:
@@ -172,6 +189,12 @@ func (g *gate) accessToken(r *http.Request) (string, error) {
 		return "", fmt.Errorf("%w: %w", ErrCrossOrigin, err)
 	}
 	return cookie, nil
+}
+
+// bearer reports whether a request has its access token in the Authorization header.
+func bearer(r *http.Request) bool {
+	headers := r.Header["Authorization"]
+	return len(headers) == 1 && hasScheme(headers[0], "Bearer")
 }
 
 // asUnsafe returns a request as the check of its origin is to see it. A WebSocket begins with a
@@ -218,6 +241,11 @@ func (g *gate) challenge(w http.ResponseWriter, r *http.Request, err error) answ
 		w.Header().Set("WWW-Authenticate", challenge)
 	}
 	a := accessAnswer(err)
+	if cookie, err := g.access.read(r); err == nil && a.status == http.StatusUnauthorized {
+		if claims, ok := peek.Access(cookie); ok { // after a refresh, the page can compare
+			w.Header().Set(namedSession, claims.SessionID)
+		}
+	}
 	g.announce(w, r, a, err)
 	return a
 }

@@ -81,6 +81,9 @@ func (h *Handlers) Logout(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if b.session != "" && namesAnother(r, b.session) {
+		return errOtherSession
+	}
 	if err := h.end(r, b); err != nil {
 		return err
 	}
@@ -135,8 +138,8 @@ func (h *Handlers) LogoutEndpoint(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
 	err := h.Logout(w, r)
 	switch {
-	case errors.Is(err, tokensession.ErrUnknownKey):
-		h.refuse(w, r, unauthorized, err)
+	case errors.Is(err, tokensession.ErrUnknownKey), errors.Is(err, errOtherSession):
+		writeError(w, h.challenge(w, r, err))
 	case err != nil:
 		h.refuseForm(w, r, err)
 	default:

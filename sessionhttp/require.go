@@ -13,6 +13,7 @@ type requirement struct {
 	scope    []string
 	live     bool
 	optional bool
+	resume   bool
 	auth     authRequirement
 
 	untilSessionEnds bool

@@ -161,8 +161,12 @@ export class Session extends EventTarget {
 			const { turn, changes } = { turn: this.#turn, changes: this.#changes };
 			const again = replayable && spare > 0 ? request.clone() : null;
 			const response = await fetch(request);
-			if (changes === this.#changes) this.#note(response);
-			if (response.status !== 401) return response;
+			if (response.status !== 401) {
+				if (changes === this.#changes) this.#note(response);
+				return response;
+			}
+			// The session of the token that has run out, for a page that has not heard of it.
+			if (owner) owner.id ||= response.headers.get(sessionHeader) ?? owner.id;
 			if (refreshed) this.#tell({ kind: "vain", of: kind });
 			if (spare === 0 || this.#loggingIn || !this.#owns(owner)) return response;
 			const error = challengeOf(response);
@@ -170,8 +174,6 @@ export class Session extends EventTarget {
 			if (!curable.has(error) || this.#vain.get(kind)?.() < vainPause) return response;
 			const nobody = this.#info === null;
 			const here = await unlessAborted(request.signal, this.#recover(turn));
-			// A token came along, so somebody was logged in, and this page had not heard.
-			if (owner?.id === null && error === "invalid_token") owner.id = undefined;
 			if (nobody && this.#info === null) this.#tell({ kind: "vain", of: kind });
 			if (this.#info === null || !again || !this.#owns(owner)) return response;
 			response.body?.cancel().catch(() => {});

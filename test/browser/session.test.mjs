@@ -1259,17 +1259,23 @@ test("a request that was made when nobody was logged in is not sent again as som
 	}
 });
 
-test("a page that has not heard of a login sends a request again if a token of it came along", async () => {
-	server["/auth/session"] = () => json(200, null);
-	const tab = open();
-	await tab.info();
-	await loginElsewhere(tab, false);
-	server["/api"] = () => {
-		server["/api"] = () => json(200, {});
-		return json(401, {}, { "WWW-Authenticate": 'Bearer error="invalid_token"' });
-	};
-	assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
-	assert.equal(count("POST /auth/token"), 1);
+test("a request that a page made in a session it had not heard of is sent again in that one only", async () => {
+	for (const asked of [false, true]) {
+		for (const [session, status] of [["s2", 200], ["s1", 401]]) {
+			number++;
+			sent = [];
+			server["/auth/session"] = () => json(200, null);
+			const tab = open();
+			if (asked) await tab.info();
+			await loginElsewhere(tab, false);
+			server["/api"] = () => {
+				server["/api"] = () => json(200, {});
+				return json(401, {}, { "Tokensession-Session": session });
+			};
+			assert.equal((await tab.fetch(`${origin}/api`)).status, status);
+			assert.equal(count("POST /auth/token"), 1);
+		}
+	}
 });
 
 test("a request that waits for a refresh is rejected if somebody else logs in", async () => {

@@ -1,0 +1,254 @@
+package sessionhttp
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/peek"
+)
+
+// This file is about pages that the server renders, and about downloads, images and streams: about
+// all that a browser asks for without our script. Their access token runs out like any other, and
+// there is nobody who refreshes it. So the middleware sends the browser to an endpoint that does:
+//
+//	GET /report             the access cookie has run out
+//	303 /auth/resume?to=…   here the refresh cookie comes along
+//	303 /report             with new cookies
+//
+// The refresh cookie still goes to Config.Prefix only. A form that was posted takes the same way
+// with 307, which keeps the method and the body. Requests at the same time are answered alike,
+// because within the grace period the same refresh token gets the same successor.
+//
+// It must never go in circles, whatever the cookies are and however the clocks of the instances
+// differ. So the endpoint leaves a cookie that names the access token which the browser has
+// afterwards: this one could not be improved on. If a page refuses that very token, it does not send
+// the browser there again.
+
+const (
+	resumePath = "/resume"
+	triedFor   = time.Minute // long enough for the way back
+	maxTarget  = 4096        // bytes of the path to go back to
+	maxDrained = 32 << 20    // bytes of a body that are read so that the browser hears the answer
+)
+
+// Resume is for what a browser loads without a script: pages that the server renders, downloads,
+// images, EventSource. Where the access token in the cookie has run out, the browser is sent to the
+// endpoint Config.Prefix + "/resume", which refreshes, and back. A form that is posted keeps its body
+// on the way. The user notices nothing. If the session is over, the request goes on without it: with
+// [Optional] as anonymous, and else to [Config.Refuse].
+//
+// It never resumes a prefetch, a WebSocket, or a request of another origin that could change
+// something. A proxy in front must not change paths: the browser is sent back to the path that the
+// server sees.
+func Resume() RequireOption {
+	return func(q *requirement) { q.resume = true }
+}
+
+// A resumer sends browsers to refresh.
+type resumer struct {
+	path  string // of the endpoint
+	tried cookie // names the access token that the endpoint could not improve on
+}
+
+// runOut returns the access token of a request that was refused with err, if it is one of ours that
+// a refresh may improve on. It has run out, or is of a key that is not known here. Its payload is
+// read without being verified, which decides nothing but whether to ask.
+func (g *gate) runOut(r *http.Request, err error) (token string, ok bool) {
+	if !isVerdict(err) || errors.Is(err, tokensession.ErrRevoked) || len(r.Header["Upgrade"]) > 0 {
+		return "", false
+	}
+	if bearer(r) {
+		return "", false
+	}
+	token, err = g.access.read(r)
+	if err != nil {
+		return "", false
+	}
+	_, ok = peek.Access(token)
+	return token, ok
+}
+
+// send sends a browser to refresh, if that can help and was not tried. It reports whether it has
+// answered.
+func (re resumer) send(w http.ResponseWriter, r *http.Request, token string) bool {
+	if re.path == "" || re.wasTried(r, token) {
+		return false
+	}
+	status := http.StatusSeeOther
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+	case http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete:
+		status = http.StatusTemporaryRedirect
+		if err := fromThisOrigin(r); err != nil {
+			return false
+		}
+	default:
+		return false
+	}
+	to, err := resumeTarget(requestTarget(r))
+	if err != nil {
+		return false
+	}
+	neverStored(w)
+	if isPrefetch(r) {
+		// It must not be kept for the visit that may follow: that one is to resume.
+		writeError(w, unauthorized)
+		return true
+	}
+	redirect(w, r, re.path+"?to="+url.QueryEscape(to), status)
+	return true
+}
+
+// redirect sends the browser somewhere else. It reads the body first: a browser that is still
+// sending when the server hangs up does not see the answer.
+func redirect(w http.ResponseWriter, r *http.Request, to string, status int) {
+	if r.Body != nil {
+		_, _ = io.CopyN(io.Discard, r.Body, maxDrained)
+	}
+	w.Header().Set("Location", to)
+	w.WriteHeader(status)
+}
+
+// fromThisOrigin refuses a request that another origin's page has made, also if the host trusts it.
+func fromThisOrigin(r *http.Request) error {
+	if err := http.NewCrossOriginProtection().Check(r); err != nil {
+		return fmt.Errorf("%w: %w", ErrCrossOrigin, err)
+	}
+	return nil
+}
+
+// isPrefetch reports whether a browser only guesses that its user will want this.
+func isPrefetch(r *http.Request) bool {
+	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"} {
+		value := strings.ToLower(r.Header.Get(name))
+		if strings.Contains(value, "prefetch") || strings.Contains(value, "prerender") ||
+			strings.Contains(value, "preview") {
+			return true
+		}
+	}
+	return false
+}
+
+// requestTarget returns the path and the query as the browser has sent them, also where a router has
+// taken a part off r.URL.
+func requestTarget(r *http.Request) string {
+	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {
+		return u.RequestURI()
+	}
+	return r.URL.RequestURI()
+}
+
+// resumeTarget returns where to send a browser back to, if that is a path of this origin. Browsers
+// take a backslash for a slash and leave out tabs and line breaks, and two slashes at the beginning
+// name another host.
+func resumeTarget(to string) (string, error) {
+	bad := func(r rune) bool { return r <= ' ' || r == '\\' || r == 0x7f || r == '#' }
+	u, err := url.Parse(to)
+	if err != nil || len(to) > maxTarget || !strings.HasPrefix(to, "/") ||
+		strings.HasPrefix(to, "//") || strings.ContainsFunc(to, bad) ||
+		u.Scheme != "" || u.Host != "" || u.User != nil {
+		return "", fmt.Errorf("%w: to: not a path of this origin", ErrBadRequest)
+	}
+	return to, nil
+}
+
+// name returns what the cookie says of an access token. It is a hash, so that the cookie is no copy.
+func (re resumer) name(token string) string {
+	sum := sha256.Sum256([]byte("tokensession resumed v1" + token))
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+func (re resumer) wasTried(r *http.Request, token string) bool {
+	name := re.name(token)
+	for _, value := range re.tried.values(r) {
+		if value == name {
+			return true
+		}
+	}
+	return false
+}
+
+// mark remembers that an access token could not be improved on. It forgets that before the token
+// runs out by itself.
+func (re resumer) mark(w http.ResponseWriter, token string, life time.Duration) {
+	re.tried.set(w, re.name(token), max(1, int64(min(triedFor, life/2)/time.Second)))
+}
+
+// ResumeEndpoint is where [Resume] sends browsers: a request with a run-out access cookie and the
+// refresh cookie. It refreshes, and sends the browser back to the path in the parameter to, which
+// must be one of this origin. It sends the browser back also if the session is over. Only where it
+// cannot tell it answers by itself, as [Handlers.Refuse] does with 503, and leaves the cookies as
+// they are: to load the page again is to try again.
+func (h *Handlers) ResumeEndpoint(w http.ResponseWriter, r *http.Request) {
+	neverStored(w)
+	to, err := resumeTarget(r.URL.Query().Get("to"))
+	status := http.StatusSeeOther
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		status = http.StatusTemporaryRedirect
+		if err == nil {
+			err = fromThisOrigin(r)
+		}
+	}
+	if err == nil && isPrefetch(r) {
+		err = fmt.Errorf("%w: a prefetch", ErrBadRequest)
+	}
+	if err == nil {
+		err = h.resume(w, r)
+	}
+	if err != nil {
+		h.Refuse(w, r, err)
+		return
+	}
+	redirect(w, r, to, status)
+}
+
+// resume refreshes a browser's cookies. An error is what it cannot tell, and changes nothing. A
+// verdict is none: the browser goes back, and the page says that nobody is logged in.
+func (h *Handlers) resume(w http.ResponseWriter, r *http.Request) error {
+	b, err := h.browser(r)
+	if err != nil || b.access == "" {
+		return err
+	}
+	if access, err := h.verifier.Verify(b.access); err == nil {
+		// Another request has refreshed already, or this instance's clock differs from the page's.
+		h.resumer.mark(w, b.access, access.ExpiresAt.Sub(h.m.Now()))
+		return nil
+	}
+	tokens, err := h.refreshBrowser(r, b)
+	switch {
+	case err == nil:
+		h.setCookies(w, tokens)
+		h.resumer.mark(w, tokens.AccessToken, tokens.AccessExpiresAt.Sub(h.m.Now()))
+		return nil
+	case !isVerdict(err):
+		return err
+	}
+	h.cfg.OnError(r, err)
+	if b.refresh != "" && clears(err) {
+		h.clearCookies(w)
+	} else {
+		h.resumer.mark(w, b.access, 2*triedFor)
+	}
+	return nil
+}
+
+// refreshBrowser refreshes with the refresh cookie, as Token does.
+func (h *Handlers) refreshBrowser(r *http.Request, b browser) (tokensession.Tokens, error) {
+	if b.refresh == "" {
+		return tokensession.Tokens{}, h.noRefreshToken(b)
+	}
+	return refreshGrant{
+		token: b.refresh, fromCookie: true, attributes: h.attributes(r),
+		options: []tokensession.RefreshOption{
+			tokensession.WithMaxAccessSize(h.access.room()), tokensession.WithClient(""),
+		},
+	}.refresh(r.Context(), h.m)
+}
