@@ -482,7 +482,7 @@ export class Session extends EventTarget {
 			this.#knew = false;
 			if (over) this.#raise("end", { reason });
 		} else if (kind === "login") {
-			this.#info ??= undefined; // whoever it is, not nobody
+			this.#info = undefined; // whoever it is now
 		}
 		this.#watch();
 	}

@@ -1359,7 +1359,7 @@ test("what the server refuses as another session's is not sent again, and the pa
 	await loginElsewhere(tab, false);
 	server["/api"] = changed;
 	assert.equal((await tab.fetch(`${origin}/api`)).status, 401);
-	await heard(tab, "update");
+	await new Promise((resolve) => tab.addEventListener("update", resolve, { once: true }));
 	assert.deepEqual(tab.subjects, ["alice", "bob"]);
 	assert.deepEqual([count("GET /api"), count("POST /auth/token")], [1, 0]);
 });
