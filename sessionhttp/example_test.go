@@ -155,3 +155,27 @@ func ExampleHandlers_Login_formPost() {
 	// 200 2
 	// 403 0
 }
+
+// A page that the server renders. Its browser is sent to refresh where that is due.
+func ExampleResume() {
+	h, err := sessionhttp.New(newExampleManager(), sessionhttp.Config{
+		Cookies: true, SameSite: http.SameSiteLaxMode,
+		Refuse: func(w http.ResponseWriter, r *http.Request, err error) {
+			if sessionhttp.Status(err) == http.StatusUnauthorized {
+				http.Redirect(w, r, "/login", http.StatusSeeOther)
+				return
+			}
+			http.Error(w, "Try again in a moment.", sessionhttp.Status(err))
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	report := func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "<h1>Report</h1>") }
+	page := h.Require(sessionhttp.Resume())(http.HandlerFunc(report))
+
+	w := httptest.NewRecorder()
+	page.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/report", nil))
+	fmt.Println(w.Code, w.Header().Get("Location"))
+	// Output: 303 /login
+}

@@ -263,3 +263,15 @@ func (b *browser) tokens() (access, refresh *network.Cookie) {
 	}
 	return access, refresh
 }
+
+// forget deletes a cookie of localhost.
+func (b *browser) forget(name string) {
+	b.t.Helper()
+	expires := cdp.TimeSinceEpoch(time.Unix(1, 0))
+	err := storage.SetCookies([]*network.CookieParam{{
+		Name: name, Value: "", Domain: "localhost", Path: "/", Expires: &expires,
+	}}).WithBrowserContextID(b.id).Do(b.executor())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}

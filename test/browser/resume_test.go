@@ -1,0 +1,178 @@
+//go:build browser
+
+package browser
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sessionhttp"
+)
+
+// A rendered is a host whose pages have no script of ours.
+type rendered struct {
+	*host
+	elapsed atomic.Int64 // how much later than now it is on the server
+}
+
+func newRendered(t *testing.T, cfg sessionhttp.Config) *rendered {
+	t.Helper()
+	r := &rendered{}
+	now := func() time.Time { return time.Now().Add(time.Duration(r.elapsed.Load())) }
+	r.host = newHost(t, cfg, tokensession.Config{Now: now})
+	require := r.handlers.Require(sessionhttp.Resume(), sessionhttp.Optional())
+	page := func(kind string, serve func(w http.ResponseWriter, r *http.Request, who string)) http.Handler {
+		return require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			who := "nobody"
+			if access, ok := sessionhttp.FromContext(r.Context()); ok {
+				who = access.Subject
+			}
+			w.Header().Set("Content-Type", kind)
+			serve(w, r, who)
+		}))
+	}
+	r.mux.Handle("/page", page("text/html", func(w http.ResponseWriter, r *http.Request, who string) {
+		fmt.Fprintf(w, `<!doctype html><link rel="icon" href="data:,"><p>%s %s %s</p>
+			<form method="post"><input name="text" value="a long letter"></form>`, r.Method, who, r.PostFormValue("text"))
+	}))
+	r.mux.Handle("/image", page("image/svg+xml", func(w http.ResponseWriter, _ *http.Request, who string) {
+		fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="1"/>`, len(who))
+	}))
+	r.mux.Handle("/stream", page("text/event-stream", func(w http.ResponseWriter, _ *http.Request, who string) {
+		fmt.Fprintf(w, "data: %s\n\n", who)
+	}))
+	r.mux.HandleFunc("GET /start", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, `<!doctype html><link rel="icon" href="data:,"><p>start</p>`)
+	})
+	return r
+}
+
+// logIn opens a browser where alice has logged in twenty minutes ago.
+func (r *rendered) logIn(t *testing.T) (*browser, *tab) {
+	t.Helper()
+	b := newBrowser(t)
+	tab := b.open(r.url + "/start")
+	if _, err := tab.tryJS(`fetch("/login", {method: "POST", body: new URLSearchParams({name: "alice"})}).then((r) => r.status)`); err != nil {
+		t.Fatal(err)
+	}
+	r.elapsed.Add(int64(20 * time.Minute))
+	return b, tab
+}
+
+// Without a script of ours, twenty minutes after the login.
+func TestResume_userNoticesNothing(t *testing.T) {
+	t.Parallel()
+	for name, use := range map[string]func(*rendered, *browser, *tab){
+		"a link": func(r *rendered, _ *browser, tab *tab) {
+			tab.run(chromedp.Navigate(r.url + "/page?x=1"))
+			tab.sees("GET alice")
+			tab.until(`location.pathname + location.search === "/page?x=1"`)
+		},
+		"back and reload": func(r *rendered, _ *browser, tab *tab) {
+			tab.run(chromedp.Navigate(r.url+"/page"), chromedp.Navigate(r.url+"/start"))
+			r.elapsed.Add(int64(20 * time.Minute))
+			tab.run(chromedp.NavigateBack())
+			tab.sees("GET alice")
+			tab.run(chromedp.Reload())
+			tab.sees("GET alice")
+		},
+		"a form": func(r *rendered, b *browser, tab *tab) {
+			tab.run(chromedp.Navigate(r.url + "/page"))
+			tab.sees("GET alice")
+			b.forget("resumed") // it is there for a minute, and the server's clock has leapt
+			r.elapsed.Add(int64(20 * time.Minute))
+			tab.run(chromedp.Submit("form", chromedp.ByQuery))
+			tab.sees("POST alice a long letter")
+		},
+		"images": func(_ *rendered, _ *browser, tab *tab) {
+			got, err := tab.tryJS(`Promise.all(Array.from({length: 6}, (_, n) => new Promise((resolve, reject) => {
+				const image = new Image(); image.onload = () => resolve(image.naturalWidth); image.onerror = reject; image.src = "/image?" + n;
+			}))).then(String)`)
+			if err != nil || got != "5,5,5,5,5,5" { // "alice"
+				tab.t.Errorf("images: %v %v", got, err)
+			}
+		},
+		"a stream": func(_ *rendered, _ *browser, tab *tab) {
+			got, err := tab.tryJS(`new Promise((resolve, reject) => { const source = new EventSource("/stream");
+				source.onmessage = (e) => { source.close(); resolve(e.data); }; source.onerror = reject; })`)
+			if err != nil || got != "alice" {
+				tab.t.Errorf("the stream: %v %v", got, err)
+			}
+		},
+		"two tabs at once": func(r *rendered, b *browser, first *tab) {
+			second := b.open(r.url + "/start")
+			for _, tab := range []*tab{first, second} {
+				if _, err := tab.tryJS(`location.assign("/page"), null`); err != nil {
+					tab.t.Fatal(err)
+				}
+			}
+			first.sees("GET alice")
+			second.sees("GET alice")
+		},
+		"a prefetch before": func(r *rendered, _ *browser, tab *tab) {
+			before := r.count("GET /auth/resume")
+			if _, err := tab.tryJS(`new Promise((resolve) => { const link = document.createElement("link"); link.rel = "prefetch";
+				link.href = "/page"; link.onload = link.onerror = () => resolve(null); document.head.append(link); })`); err != nil {
+				tab.t.Fatal(err)
+			}
+			if r.count("GET /page") == 0 || r.count("GET /auth/resume") != before {
+				tab.t.Error("the prefetch has refreshed, or was not sent")
+			}
+			tab.run(chromedp.Navigate(r.url + "/page"))
+			tab.sees("GET alice")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRendered(t, sessionhttp.Config{})
+			b, tab := r.logIn(t)
+			use(r, b, tab)
+			if n := r.count("GET /auth/resume") + r.count("POST /auth/resume"); n == 0 || n > 7 {
+				t.Errorf("the session was resumed %d times", n)
+			}
+		})
+	}
+}
+
+// A link on a page of another site, as of a mail. The browser keeps Strict cookies to itself, and
+// sends Lax ones, also to the endpoint on the way.
+func TestResume_fromAnotherSite(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[http.SameSite]string{http.SameSiteStrictMode: "GET nobody", http.SameSiteLaxMode: "GET alice"} {
+		r := newRendered(t, sessionhttp.Config{SameSite: mode})
+		mail := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			fmt.Fprintf(w, `<!doctype html><a href="%s/page">read</a>`, r.url)
+		}))
+		_, tab := r.logIn(t)
+		tab.run(chromedp.Navigate(mail.URL)) // 127.0.0.1 is another site than localhost
+		tab.run(chromedp.Click("a", chromedp.ByQuery))
+		tab.sees(want)
+		mail.Close()
+	}
+}
+
+// After a logout elsewhere, or on this page, the visit ends, and the browser is not sent around again.
+func TestResume_afterTheEnd(t *testing.T) {
+	t.Parallel()
+	r := newRendered(t, sessionhttp.Config{})
+	_, tab := r.logIn(t)
+	if _, err := r.sessions.RevokeSubject(t.Context(), "alice"); err != nil { // which leaves the cookies
+		t.Fatal(err)
+	}
+	for range 3 {
+		tab.run(chromedp.Navigate(r.url + "/page"))
+		tab.sees("GET nobody")
+	}
+	if n := r.count("GET /auth/resume"); n > 1 {
+		t.Errorf("it was tried %d times", n)
+	}
+}
