@@ -32,6 +32,8 @@ type App struct {
 	sessions  *tokensession.Manager
 	auth      *sessionhttp.Handlers
 	fast      *sessionhttp.Handlers // for browsers that watch in fast motion
+	support   *sessionhttp.Handlers // for who acts as another user, beside their own session
+	rights    rights
 	logins    limiter
 	passwords checker
 	log       eventLog
@@ -60,6 +62,13 @@ func New(o Options, key tokensession.Key, store tokensession.RefreshStore) (*App
 	if err != nil {
 		return nil, err
 	}
+	a.support, err = sessionhttp.New(a.sessions, sessionhttp.Config{
+		Prefix: "/support", CookieSuffix: "support",
+		Cookies: true, InsecureCookies: !a.secure, Attributes: device, OnError: a.onError,
+	})
+	if err != nil {
+		return nil, err
+	}
 	a.Handler = a.headers(a.routes())
 	return a, nil
 }
@@ -78,6 +87,15 @@ func (a *App) routes() http.Handler {
 	// instance, signs out others.
 	mux.Handle("DELETE /api/devices/{id}", a.auth.Require(sessionhttp.Live())(http.HandlerFunc(a.signOut)))
 	mux.Handle("DELETE /api/devices", a.auth.Require(sessionhttp.Live())(http.HandlerFunc(a.signOutOthers)))
+
+	mux.Handle("GET /api/me", a.auth.Require()(http.HandlerFunc(me)))
+	mux.Handle("POST /api/email", a.auth.Require(sessionhttp.MaxAuthAge(time.Minute))(http.HandlerFunc(a.changeEmail)))
+	mux.HandleFunc("POST /auth/step-up", a.stepUp) // below the prefix, so that the refresh cookie comes along
+
+	mux.Handle("POST /demo/admins/{name}", a.auth.Require()(http.HandlerFunc(a.changeRights)))
+	mux.Handle("POST /demo/act/{name}", a.auth.Require()(http.HandlerFunc(a.actAs)))
+	mux.Handle("GET /support/me", a.support.Require()(http.HandlerFunc(me)))
+	a.support.Mount(mux)
 
 	mux.Handle("POST /demo/phone", a.auth.Require()(http.HandlerFunc(a.addPhone)))
 	mux.Handle("POST /demo/replay", a.auth.Require()(http.HandlerFunc(a.replay)))

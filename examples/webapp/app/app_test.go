@@ -385,3 +385,74 @@ func TestServe_saysThatAnAddressIsTaken(t *testing.T) {
 	err = app.Serve(t.Context(), app.Options{Addr: taken.Addr().String(), HashRounds: 1}, key, tokensession.NewMemoryStore(), io.Discard)
 	require.ErrorContains(t, err, "address already in use")
 }
+
+type who struct {
+	Subject, Actor, Scope string
+	AuthMethods           []string `json:"auth_methods"`
+}
+
+func (v *visitor) whoAmI(path string) (who, int) {
+	v.t.Helper()
+	var w who
+	status := v.do("GET", path, "", &w)
+	return w, status
+}
+
+// Another user's rights change at once, and nobody is logged out.
+func TestRights_changeAtOnce(t *testing.T) {
+	server := newApp(t)
+	alice, bob := visit(t, server).logIn(), visit(t, server)
+	require.Equal(t, 200, bob.do("POST", "/login", "name=bob&password=staple+my+stapler", nil))
+	got, status := bob.whoAmI("/api/me")
+	require.Equal(t, 200, status)
+	require.Equal(t, who{Subject: "bob", Scope: "notes", AuthMethods: []string{"pwd"}}, got)
+
+	require.Equal(t, 404, alice.do("POST", "/demo/admins/mallory", "", nil))
+	require.Equal(t, 200, alice.do("POST", "/demo/admins/bob", "", nil))
+	_, status = bob.whoAmI("/api/me")
+	require.Equal(t, 401, status, "which has the page refresh")
+	require.Equal(t, 200, bob.do("POST", "/auth/token", "", nil))
+	got, _ = bob.whoAmI("/api/me")
+	require.Equal(t, "notes admin", got.Scope)
+	require.Equal(t, 200, alice.calls())
+}
+
+func TestEmail_needsAPasswordThatIsNotOld(t *testing.T) {
+	v := visit(t, newApp(t)).logIn()
+	require.Equal(t, 200, v.do("POST", "/api/email", "", nil))
+	require.Equal(t, 401, v.do("POST", "/auth/step-up", "password=wrong", nil))
+	require.Equal(t, 400, v.do("POST", "/auth/step-up", "", nil))
+	require.Equal(t, 200, v.do("POST", "/auth/step-up", "password=correct+horse+battery", nil))
+	require.Equal(t, 200, v.do("POST", "/api/email", "", nil))
+	require.Equal(t, 401, visit(t, v.server).do("POST", "/auth/step-up", "password=correct+horse+battery", nil))
+}
+
+func TestActAs_isBesideOnesOwnSession(t *testing.T) {
+	v := visit(t, newApp(t)).logIn()
+	_, status := v.whoAmI("/support/me")
+	require.Equal(t, 401, status)
+	require.Equal(t, 200, v.do("POST", "/demo/act/bob", "", nil))
+	got, status := v.whoAmI("/support/me")
+	require.Equal(t, 200, status)
+	require.Equal(t, [2]string{"bob", "alice"}, [2]string{got.Subject, got.Actor})
+	got, _ = v.whoAmI("/api/me")
+	require.Equal(t, [2]string{"alice", ""}, [2]string{got.Subject, got.Actor})
+
+	require.Equal(t, 200, v.do("POST", "/support/logout", "", nil))
+	_, status = v.whoAmI("/support/me")
+	require.Equal(t, 401, status)
+	require.Equal(t, 200, v.calls(), "back again")
+}
+
+func TestLogin_canBeForgotten(t *testing.T) {
+	server := newApp(t)
+	for form, want := range map[string]bool{alice: true, alice + "&forget=on": false} {
+		resp, err := http.Post(server.URL+"/login", "application/x-www-form-urlencoded", strings.NewReader(form))
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Len(t, resp.Cookies(), 2)
+		for _, c := range resp.Cookies() {
+			require.Equal(t, want, c.MaxAge > 0, c.Name)
+		}
+	}
+}

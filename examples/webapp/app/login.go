@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
@@ -60,25 +61,43 @@ func (a *App) login(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "Give a name and a password.")
 		return
 	}
+	if !a.checked(w, r, name) {
+		return
+	}
+	opts := []tokensession.StartOption{tokensession.WithAuthMethods("pwd")}
+	if r.PostFormValue("forget") != "" { // the cookies go when the browser ends
+		opts = append(opts, tokensession.Transient())
+	}
+	if _, err := a.maker(r).Login(w, r, name, opts...); err != nil {
+		a.onError(r, err)
+		refuse(w, sessionhttp.Status(err), "The login did not work. Try again.")
+		return
+	}
+	answer(w, http.StatusOK, struct{}{})
+}
+
+// checked reports whether a request has the user's password, and otherwise answers it.
+func (a *App) checked(w http.ResponseWriter, r *http.Request, name string) bool {
+	r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
+	password := r.PostFormValue("password")
+	if password == "" || len(password) > maxPassword {
+		refuse(w, http.StatusBadRequest, "Give a password.")
+		return false
+	}
 	// The limit comes first: it is also what protects the server from hashing all day for somebody
 	// who guesses.
 	ip := remoteIP(r)
 	if wait := a.logins.wait(ip, name, time.Now()); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
 		refuse(w, http.StatusTooManyRequests, "That were too many attempts. Try again in a minute.")
-		return
+		return false
 	}
 	if !a.passwords.right(name, password) {
 		refuse(w, http.StatusUnauthorized, "The name or the password is wrong.")
-		return
+		return false
 	}
 	a.logins.forget(ip, name)
-	if _, err := a.maker(r).Login(w, r, name); err != nil {
-		a.onError(r, err)
-		refuse(w, sessionhttp.Status(err), "The login did not work. Try again.")
-		return
-	}
-	answer(w, http.StatusOK, struct{}{})
+	return true
 }
 
 const (

@@ -42,7 +42,7 @@ func (a *App) setPace(w http.ResponseWriter, r *http.Request) (short, changed bo
 func (a *App) makers(p Pace, signer *tokensession.AccessSigner, store tokensession.RefreshStore) (*tokensession.Manager, *sessionhttp.Handlers, error) {
 	sessions, err := tokensession.New(signer, store, tokensession.Config{
 		AccessTTL: p.Access, RefreshTTL: p.Refresh, MaxLifetime: p.Max,
-		OnEvent: a.onEvent,
+		Authorize: a.rights.authorize, OnEvent: a.onEvent,
 	})
 	if err != nil {
 		return nil, nil, err
