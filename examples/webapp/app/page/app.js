@@ -21,6 +21,7 @@ session.addEventListener("update", ({ detail }) => {
 		loadDevices();
 		showEvents();
 	}
+	loadRights();
 });
 
 session.addEventListener("warning", ({ detail }) => {
@@ -67,6 +68,43 @@ on("api-form", "submit", async (form) => {
 	if (!response.ok) return tell(await problemOf(response), "bad");
 	const { subject, text, issued_at } = await response.json();
 	$("api-answer").textContent = `“${text}”, said ${subject}, with an access token of ${clock(issued_at)}.`;
+});
+
+// A change that needs a proof which is not old. The server says so, and no refresh helps: the user
+// gives the password once more, and the change is tried again.
+on("email-form", "submit", async () => {
+	const response = await session.fetch("/api/email", { method: "POST" });
+	const challenge = response.headers.get("WWW-Authenticate") ?? "";
+	$("step-up-form").hidden = !challenge.includes("insufficient_user_authentication");
+	if (response.ok) tell("The e-mail address has been changed. (In the demo there is none.)");
+	else if (!$("step-up-form").hidden) $("step-up-form").elements.password.focus();
+	else if (response.status !== 401) tell(await problemOf(response), "bad");
+});
+
+on("step-up-form", "submit", async (form) => {
+	const response = await session.fetch("/auth/step-up", { method: "POST", body: new URLSearchParams(new FormData(form)) });
+	form.reset();
+	if (!response.ok) return tell(await problemOf(response), "bad");
+	$("email-form").requestSubmit();
+});
+
+for (const button of document.querySelectorAll("[data-admin]")) {
+	button.addEventListener("click", () => busy(button, async () => {
+		await act("/demo/admins/" + button.dataset.admin, "POST");
+		await loadRights();
+	}));
+}
+
+for (const button of document.querySelectorAll("[data-act]")) {
+	button.addEventListener("click", () => busy(button, async () => {
+		await act("/demo/act/" + button.dataset.act, "POST");
+		await loadRights();
+	}));
+}
+
+on("come-back", "click", async () => {
+	await fetch("/support/logout", { method: "POST" });
+	await loadRights();
 });
 
 on("add-phone", "click", () => act("/demo/phone", "POST"));
@@ -164,6 +202,18 @@ async function loadDevices() {
 	if (focused) $("devices-title").closest("section").querySelector("button:not(:disabled)")?.focus();
 }
 
+// loadRights shows what the access token says, and that of the session in which the user acts for
+// another one. Real pages of the support use the script at /support/session.js for that.
+async function loadRights() {
+	const response = await session.fetch("/api/me").catch(() => null);
+	if (!response?.ok) return;
+	const { scope } = await response.json();
+	const acting = await fetch("/support/me").catch(() => null);
+	const other = acting?.ok ? await acting.json() : null;
+	$("come-back").hidden = other === null;
+	$("rights").textContent = `You may: ${scope}.` + (other ? ` You act as ${other.subject}, who may: ${other.scope}.` : "");
+}
+
 async function loadEvents() {
 	if (document.hidden) return;
 	const response = await fetch("/demo/events?after=" + (events[0]?.number ?? 0)).catch(() => null);
@@ -206,6 +256,9 @@ function eventText(e) {
 	case "refreshed": return `${e.subject} refreshed: token ${e.presented} is used up, ${e.presented + 1} is good.`;
 	case "replayed": return `${e.subject} refreshed with token ${e.presented} once more, in time: the same answer.`;
 	case "reused": return `Theft: somebody presented ${e.subject}'s token ${e.presented} when ${e.live} was good. The session is over.`;
+	case "reauthenticated": return `${e.subject} gave the password once more.`;
+	case "outdated": return `${e.subject}’s rights have changed: the access tokens of before are refused.`;
+	case "refused": return e.reason ? `${e.subject}’s browser has heard that its session is over.` : `${e.subject}’s session had run out.`;
 	case "revoked": return `${e.subject}'s session is over: ${reasons[e.reason] ?? e.reason}.`;
 	default: return `${e.subject}: ${e.kind}.`;
 	}
