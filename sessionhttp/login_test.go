@@ -296,6 +296,29 @@ func TestLogout_anOutageOfAnUnknownKeyKeepsTheCookies(t *testing.T) {
 	s.requireLive(old[refreshCookie].Value)
 }
 
+// Alice's page logs out late, when bob has logged in in another tab.
+func TestLogout_ofAPageOfAnotherSessionEndsNothing(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	alice, bob := s.login(), s.login()
+	named := func(id string) func(*http.Request) { return header("Tokensession-Session", id) }
+	idOf := func(cookies map[string]*http.Cookie) string {
+		access, err := s.m.Verify(cookies[accessCookie].Value)
+		require.NoError(t, err)
+		return access.SessionID
+	}
+	answer := s.post("/auth/logout", nil, withCookies(bob, accessCookie, refreshCookie), named(idOf(alice)))
+	require.Empty(t, answer.Header["Set-Cookie"])
+	requireError(t, answer, http.StatusUnauthorized, "session_changed")
+	_, err := s.m.Verify(bob[accessCookie].Value)
+	require.NoError(t, err)
+	answer = s.post("/auth/logout", nil, named(idOf(alice)))
+	require.Equal(t, http.StatusOK, answer.StatusCode, "it has been logged out meanwhile")
+	answer = s.post("/auth/logout", nil, withCookies(bob, accessCookie, refreshCookie), named(idOf(bob)))
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	_, err = s.m.Verify(bob[accessCookie].Value)
+	require.ErrorIs(t, err, tokensession.ErrRevoked)
+}
+
 func TestLogout_withoutASessionOnlyClears(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Cookies: true})
 	for _, edit := range []func(*http.Request){func(*http.Request) {}, header("Cookie", "__Host-access=garbage")} {
