@@ -111,3 +111,33 @@ func TestStoreCalls_areBounded(t *testing.T) {
 		w.requireLive(tokens)
 	})
 }
+
+// A driver that knows no time limit, as go-redis is by default, holds its calls for as long as the
+// server hangs. Those that wait for their turn do not wait with them.
+func TestStoreCalls_nobodyWaitsForADriverThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most, others = 32, 8
+		w := newWorld(t, tokensession.Config{})
+		w.m = w.manager(w.store.Store(), tokensession.Config{Now: time.Now}, w.events)
+		tokens := w.start()
+		w.store.Always(testkit.Load, testkit.Do(func() { time.Sleep(time.Minute) }))
+		began := time.Now()
+		waited := make(chan time.Duration, most+others)
+		for range most + others {
+			go func() {
+				if _, err := w.m.Session(context.Background(), tokens.Session.ID); err != nil {
+					if !errors.Is(err, tokensession.ErrUnavailable) {
+						t.Errorf("%v", err)
+					}
+				}
+				waited <- time.Since(began)
+			}()
+		}
+		for range others {
+			require.Equal(t, 5*time.Second, <-waited)
+		}
+		for range most {
+			require.Equal(t, time.Minute, <-waited)
+		}
+	})
+}
