@@ -323,7 +323,7 @@ func (m *Manager) end(
 		}
 		rec = m.rules.revoke(rec, m.now(), reason)
 		rec.WriteID = writeID
-		if lastErr = m.swap(ctx, callTimeout, rec); lastErr == nil {
+		if lastErr = m.swap(context.WithoutCancel(ctx), callTimeout, rec); lastErr == nil {
 			m.deny(rec.ID, rec.RevokedAt)
 			return rec, rec.RevokedAt.Before(rec.ExpiresAt), nil
 		}

@@ -73,6 +73,21 @@ func TestStoreCalls_nothingIsSentForWhoHasHungUp(t *testing.T) {
 	require.ErrorIs(t, w.refreshError(second.RefreshToken), tokensession.ErrRevoked)
 }
 
+// Who logs out closes the page. The session ends all the same.
+func TestStoreCalls_aLogoutGoesOnWhenThePageIsClosed(t *testing.T) {
+	for _, token := range []func(tokensession.Tokens) string{accessOf, refreshOf} {
+		w := newWorld(t, tokensession.Config{})
+		tokens := w.start()
+		hangUp, cancel := context.WithCancel(context.Background())
+		if token(tokens) == tokens.RefreshToken {
+			w.store.On(testkit.Load) // it is authenticated first
+		}
+		w.store.On(testkit.Load, testkit.Do(cancel))
+		require.NoError(t, w.m.RevokeToken(hangUp, token(tokens)))
+		w.requireDead(tokens)
+	}
+}
+
 // A store that hangs holds a bounded number of calls. Those that wait leave when their callers do,
 // and nobody waits for ever.
 func TestStoreCalls_areBounded(t *testing.T) {
