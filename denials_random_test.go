@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -195,3 +196,73 @@ func TestDenials_aFollowerKnowsWhatItsIssuersKnow(t *testing.T) {
 func isRevoked(err error) bool { return errors.Is(err, tokensession.ErrRevoked) }
 
 func isExpired(err error) bool { return errors.Is(err, tokensession.ErrExpired) }
+
+// An instance that cannot read the feed answers with what it knows. Its cursor must not say that this
+// is all: another instance would not tell what this one has missed.
+func TestDenials_ofAnInstanceThatCannotReadTheFeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		signer, store := testSigner(t), tokensession.NewMemoryStore()
+		var down atomic.Bool
+		cut := newRunning(t, signer, scriptedFeed{store, func(
+			ctx context.Context, since time.Time, page func(...tokensession.Revocation),
+		) error {
+			if down.Load() {
+				return errors.New("the connection is broken")
+			}
+			return store.Revocations(ctx, since, func(all []tokensession.Revocation) error {
+				page(all...)
+				return nil
+			})
+		}})
+		whole := newRunning(t, signer, store)
+		v := newVerifier(t, signer, accessConfig)
+		cursor, err := v.Deny(within(t, cut, time.Second, ""))
+		require.NoError(t, err)
+		down.Store(true)
+		tokens, err := whole.Start(t.Context(), "alice")
+		require.NoError(t, err)
+		require.NoError(t, whole.Revoke(t.Context(), tokens.Session.ID))
+		time.Sleep(5 * time.Minute)
+		d := within(t, cut, time.Second, cursor)
+		require.GreaterOrEqual(t, d.Age, 5*time.Minute)
+		cursor, err = v.Deny(d)
+		require.NoError(t, err)
+		_, err = v.Verify(tokens.AccessToken)
+		require.NoError(t, err, "nobody has told it")
+		_, err = v.Deny(within(t, whole, time.Second, cursor))
+		require.NoError(t, err)
+		_, err = v.Verify(tokens.AccessToken)
+		require.ErrorIs(t, err, tokensession.ErrRevoked)
+	})
+}
+
+// A revocation is committed late, after one instance has looked, and another instance is started
+// only then. When that has heard of it nobody knows, and its At is more than a minute before the
+// cursor's time.
+func TestDenials_ofALateCommitThatAnInstanceFindsAtItsStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 1)
+		for _, each := range f.instances {
+			each.stop()
+		}
+		one := newRunning(t, f.signer, f.store)
+		writer := newManager(t, f.signer, f.store, tokensession.Config{})
+		v := f.verifier()
+		tokens, err := writer.Start(t.Context(), "alice")
+		require.NoError(t, err)
+		time.Sleep(40 * time.Second)
+		f.store.visible[tokens.Session.ID] = time.Now().Add(90 * time.Second)
+		require.NoError(t, writer.Revoke(t.Context(), tokens.Session.ID))
+		time.Sleep(85 * time.Second) // a full look each minute: the last one was 5 seconds ago
+		cursor, err := v.Deny(within(t, one, time.Second, ""))
+		require.NoError(t, err)
+		time.Sleep(6 * time.Second)
+		two := newRunning(t, f.signer, f.store)
+		d := within(t, two, time.Second, cursor)
+		require.False(t, d.Snapshot)
+		_, err = v.Deny(d)
+		require.NoError(t, err)
+		_, err = v.Verify(tokens.AccessToken)
+		require.ErrorIs(t, err, tokensession.ErrRevoked)
+	})
+}
