@@ -110,13 +110,14 @@ func TestEndings_ofATheftOutliveAWriteThatLeavesTheGenerationAlone(t *testing.T)
 	denied := theft
 	denied.reason = ReasonDenied
 	rec := Record{ID: "s", Version: 6, Generation: 3, RotatedAt: decisionTime}
-	rotatedSince, renewedSince := rec, rec
+	rotatedSince, renewedSince, ended := rec, rec, rec
+	ended.RevokedAt = at(time.Second) // by the write whose reply was lost: the host has to hear of it
 	rotatedSince.Generation, renewedSince.RotatedAt = 4, at(time.Second)
 	for _, c := range []struct {
 		what ending
 		rec  Record
 		want bool
-	}{{theft, rec, true}, {denied, rec, false}, {theft, rotatedSince, false}, {theft, renewedSince, false}} {
+	}{{theft, rec, true}, {denied, rec, false}, {denied, ended, true}, {theft, ended, true}, {theft, rotatedSince, false}, {theft, renewedSince, false}} {
 		var e endings
 		e.add("s", c.what, decisionTime)
 		_, ok := e.of(c.rec)

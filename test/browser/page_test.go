@@ -67,6 +67,6 @@ func TestPage_fitsItsScreen(t *testing.T) {
 	page.logIn("alice")
 	page.click("Send")
 	page.sees("said alice")
-	page.until(`[...document.querySelectorAll("#log li")].length === 7`)
+	page.until(`[...document.querySelectorAll("#log li")].length === 8`)
 	keep("webapp") // the README's
 }
