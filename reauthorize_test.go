@@ -632,3 +632,27 @@ func TestReauthorize_saveNoSessionInEveryOrder(t *testing.T) {
 		return func() { s.requireDead(live) }
 	})
 }
+
+func TestReauthorize_whoseReplyIsLostWritesOnce(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	w.start()
+	w.store.Took()
+	w.store.On(testkit.Swap, testkit.Apply, testkit.LoseReply)
+	w.reauthorize(w.m, 1)
+	require.Equal(t, 1, w.store.Count(testkit.Swap))
+}
+
+// The feed tells an epoch under the time at which it was written, not under that at which the
+// authorizer was asked: others would have read past it.
+func TestReauthenticate_isOutdatedWhenItIsWritten(t *testing.T) {
+	var w *world
+	w = newWorld(t, tokensession.Config{
+		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+			w.clock.Advance(20 * time.Second)
+			return tokensession.Grant{}, nil
+		},
+	})
+	tokens := w.start()
+	w.stepUp(tokens.Session.ID)
+	require.Equal(t, w.m.Now(), w.record(tokens.Session.ID).OutdatedAt)
+}
