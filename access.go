@@ -106,19 +106,24 @@ func (c AccessConfig) isOurs(issuer string) bool {
 // An Access is what a verified access token says. It may share memory with other results for the
 // same token: treat Audience and AuthMethods as read-only.
 type Access struct {
-	ID        string // jti
-	SessionID string // sid
-	Subject   string // sub
-	ClientID  string // client_id; empty if the session is bound to no client
-	Issuer    string // iss
-	Scope     string // scope: names separated by spaces
-	Audience  []string
+	ID        string   `json:"id"` // jti
+	SessionID string   `json:"session_id"`
+	Subject   string   `json:"subject"`
+	ClientID  string   `json:"client_id,omitempty"` // empty: the session is bound to no client
+	Issuer    string   `json:"issuer"`
+	Scope     string   `json:"scope,omitempty"` // names separated by spaces
+	Audience  []string `json:"audience"`
 
-	IssuedAt, ExpiresAt, AuthTime time.Time
+	IssuedAt  time.Time `json:"issued_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+	AuthTime  time.Time `json:"auth_time,omitzero"`
 
-	AuthMethods []string // amr: how the user proved who they are (RFC 8176); nil if that is not said
-	AuthContext string   // acr: how well; empty if that is not said
-	Actor       string   // act.sub: who acts for the subject (RFC 8693); empty: nobody else does
+	// How the user proved who they are (RFC 8176), and how well: amr and acr. Nil or empty if that
+	// is not said.
+	AuthMethods []string `json:"auth_methods,omitempty"`
+	AuthContext string   `json:"auth_context,omitempty"`
+
+	Actor string `json:"actor,omitempty"` // act.sub: who acts for the subject (RFC 8693), or nobody
 
 	epoch  uint64 // of the session when the token was made
 	claims strictjson.Object

@@ -60,6 +60,12 @@ type Event struct {
 	// then. They are equal for a plain refresh. Only events of a refresh token have them.
 	Presented, Live uint64
 
+	// Delay is how long after the rotation a replayed token came, and InARow how many generations
+	// in a row were replayed, as far as this Manager has seen. Only replayed events have them. A
+	// long row is no accident: somebody with a copy of the tokens may be keeping up.
+	Delay  time.Duration
+	InARow int
+
 	// Took is how long the call of Refresh has taken, by Config.Now. Only its events have it.
 	Took time.Duration
 
@@ -85,6 +91,9 @@ func (e Event) LogValue() slog.Value {
 	switch e.Kind {
 	case EventRefreshed, EventReplayed, EventRecovered, EventHealed, EventReused, EventDenied:
 		attrs = append(attrs, slog.Uint64("presented", e.Presented), slog.Uint64("live", e.Live))
+		if e.Kind == EventReplayed {
+			attrs = append(attrs, slog.Duration("delay", e.Delay), slog.Int("in_a_row", e.InARow))
+		}
 	case EventFeedStale, EventFeedFresh:
 		attrs = append(attrs, slog.Time("since", e.Since))
 	}

@@ -186,7 +186,7 @@ func TestEvent_logValue(t *testing.T) {
 		"e.kind=feed_polled e.error=down":                                                                                            {Kind: tokensession.EventFeedPolled, Err: errors.New("down")},
 		"e.kind=sweep_failed e.error=down":                                                                                           {Kind: tokensession.EventSweepFailed, Err: errors.New("down")},
 		"e.kind=healed e.session=SID e.subject=alice e.presented=9 e.live=2":                                                         {Kind: tokensession.EventHealed, Session: session, Presented: 9, Live: 2},
-		"e.kind=replayed e.session=SID e.subject=alice e.presented=0 e.live=1":                                                       {Kind: tokensession.EventReplayed, Session: session, Live: 1},
+		"e.kind=replayed e.session=SID e.subject=alice e.presented=0 e.live=1 e.delay=3s e.in_a_row=2":                               {Kind: tokensession.EventReplayed, Session: session, Live: 1, Delay: 3 * time.Second, InARow: 2},
 		"e.kind=recovered e.session=SID e.subject=alice e.presented=0 e.live=1":                                                      {Kind: tokensession.EventRecovered, Session: session, Live: 1},
 		"e.kind=refused e.session=SID e.subject=alice e.reason=reuse e.error_kind=revoked e.error=\"tokensession: session revoked\"": {Kind: tokensession.EventRefused, Session: ended, Err: tokensession.ErrRevoked},
 		"e.kind=outdated e.session=SID e.subject=alice e.actor=carol":                                                                {Kind: tokensession.EventOutdated, Session: acting},
@@ -348,5 +348,33 @@ func TestEvents_tellWhyATokenIsRefused(t *testing.T) {
 			}
 			require.Equal(t, c.kinds, kinds)
 		})
+	}
+}
+
+// Somebody presents each token that the owner has just consumed.
+func TestEvent_tellsOfReplaysInARow(t *testing.T) {
+	w := sessiontest.New(t, tokensession.Config{})
+	owner := w.Login("alice")
+	for n := range 5 {
+		next := w.Refresh(owner)
+		w.Clock.Advance(3 * time.Second)
+		w.Refresh(owner)
+		events := w.Events(tokensession.EventReplayed)
+		require.Len(t, events, n+1)
+		require.Equal(t, 3*time.Second, events[n].Delay)
+		require.Equal(t, n+1, events[n].InARow)
+		owner = next
+		w.Clock.Advance(time.Minute)
+	}
+	owner = w.Refresh(owner)
+	w.Refresh(owner)
+	w.Refresh(owner)
+	events := w.Events(tokensession.EventReplayed)
+	require.Equal(t, 1, events[len(events)-1].InARow, "the generation before was not replayed")
+	for _, e := range w.Events() {
+		if e.Kind != tokensession.EventReplayed {
+			require.Zero(t, e.Delay, e.Kind)
+			require.Zero(t, e.InARow, e.Kind)
+		}
 	}
 }

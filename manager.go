@@ -23,6 +23,7 @@ type Manager struct {
 	name       string        // begins the WriteIDs of this Manager
 	storeCalls chan struct{} // has an element for each call that is at the store
 	deliveries deliveries    // which of its successors perhaps nobody has received yet
+	replays    replayLog     // which generations were replayed one after the other
 	endings    endings       // which revocations it still has to carry out
 }
 

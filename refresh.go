@@ -368,6 +368,10 @@ func (r *refresh) event(kind EventKind, rec Record) Event {
 // tell tells the host what this call has come to.
 func (r *refresh) tell(ctx context.Context, e Event) {
 	e.Took = r.now().Sub(r.presented)
+	if e.Kind == EventReplayed {
+		e.Delay = max(0, r.presented.Sub(e.Session.RefreshedAt))
+		e.InARow = r.replays.add(keyOf(r.id), e.Presented, r.presented)
+	}
 	r.emit(ctx, e)
 }
 

@@ -17,14 +17,14 @@ type Session struct {
 	Actor      string            `json:"actor,omitempty"`      // who acts for the subject; empty: nobody else
 	Attributes map[string]string `json:"attributes,omitempty"` // the host's: device name, IP address…
 
-	AuthTime    time.Time `json:"auth_time"`              // when the user proved who they are
+	AuthTime    time.Time `json:"auth_time,omitzero"`     // when the user proved who they are
 	AuthMethods []string  `json:"auth_methods,omitempty"` // how (RFC 8176); nil if that is not said
 	AuthContext string    `json:"auth_context,omitempty"` // how well; empty if that is not said
 
 	// Transient: the client keeps its tokens no longer than it runs.
 	Transient bool `json:"transient,omitempty"`
 
-	CreatedAt time.Time `json:"created_at"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
 
 	// RefreshedAt is when the last refresh made a new refresh token: CreatedAt before the first one.
 	RefreshedAt time.Time `json:"-"`
@@ -41,12 +41,12 @@ type Session struct {
 // two; read the fields to send them. [encoding/json] writes them, as does a slog.JSONHandler where
 // Tokens are part of another value.
 type Tokens struct {
-	AccessToken      string
-	AccessExpiresAt  time.Time
-	RefreshToken     string
-	RefreshExpiresAt time.Time // when the session ends unless refreshed
-	Scope            string    // of the access token, as granted
-	Session          Session
+	AccessToken      string    `json:"access_token"`
+	AccessExpiresAt  time.Time `json:"access_expires_at,omitzero"`
+	RefreshToken     string    `json:"refresh_token,omitempty"`
+	RefreshExpiresAt time.Time `json:"refresh_expires_at,omitzero"` // when the session ends unless refreshed
+	Scope            string    `json:"scope,omitempty"`             // of the access token, as granted
+	Session          Session   `json:"session,omitzero"`
 }
 
 // String describes the tokens without them.

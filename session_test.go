@@ -30,3 +30,19 @@ func TestSession_itsJSONTellsNotWhenItWasRefreshed(t *testing.T) {
 		"created_at":"2026-01-02T03:04:05Z","max_expires_at":"2026-01-02T03:04:05Z",
 		"revoked_at":"2026-01-02T03:04:05Z","revoke_reason":"logout"}`, string(b))
 }
+
+func TestTokens_theirJSONHasNoZeroTimes(t *testing.T) {
+	b, err := json.Marshal(tokensession.Tokens{AccessToken: "A"})
+	require.NoError(t, err)
+	require.JSONEq(t, `{"access_token":"A"}`, string(b))
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	want := tokensession.Tokens{
+		AccessToken: "A", AccessExpiresAt: at, RefreshToken: "R", RefreshExpiresAt: at, Scope: "read",
+		Session: tokensession.Session{ID: "SID", Subject: "alice", AuthTime: at, CreatedAt: at},
+	}
+	b, err = json.Marshal(want)
+	require.NoError(t, err)
+	var got tokensession.Tokens
+	require.NoError(t, json.Unmarshal(b, &got))
+	require.Equal(t, want, got)
+}

@@ -64,6 +64,14 @@ func (m *Manager) VerifyLive(ctx context.Context, accessToken string) (Access, e
 	return m.unlessOver(ctx, access)
 }
 
+// Live asks the store whether the session of a verified access token lives, as [Manager.VerifyLive]
+// does, and returns the same errors. It is for a handler that has the Access already, and wants to
+// be sure before it does something that cannot be taken back.
+func (m *Manager) Live(ctx context.Context, a Access) error {
+	_, err := m.unlessOver(ctx, a)
+	return err
+}
+
 // Introspect is VerifyLive for a token that may be for another audience. It is for an endpoint that
 // tells services whether the tokens they were given are good (RFC 7662). It lets nobody in here.
 func (m *Manager) Introspect(ctx context.Context, accessToken string) (Access, error) {

@@ -123,3 +123,14 @@ func TestIntrospect_refusesWhatARetiredKeySigned(t *testing.T) {
 	_, err = w.m.Introspect(context.Background(), tokens.AccessToken)
 	require.ErrorIs(t, err, tokensession.ErrInvalidToken)
 }
+
+func TestLive_isVerifyLiveForAnAccess(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	access, err := w.m.Verify(tokens.AccessToken)
+	require.NoError(t, err)
+	require.NoError(t, w.m.Live(t.Context(), access))
+	require.NoError(t, w.m.Revoke(t.Context(), tokens.Session.ID))
+	require.ErrorIs(t, w.m.Live(t.Context(), access), tokensession.ErrRevoked)
+	require.ErrorIs(t, w.m.Live(t.Context(), tokensession.Access{}), tokensession.ErrRevoked)
+}

@@ -1,0 +1,71 @@
+package tokensession
+
+import (
+	"sync"
+	"time"
+)
+
+// A replayLog counts how many generations of a session in a row were replayed, as far as this
+// process has seen.
+//
+// Somebody who holds a copy of the cookies, and presents the token just consumed within the grace
+// period of each rotation, gets the same answers as the owner and is never caught by reuse. But
+// then each generation is replayed, one after the other. Tabs that refresh at the same moment, and
+// replies that got lost, do not make such long rows.
+//
+// Only a replay writes here, so that other refreshes do not wait for each other.
+type replayLog struct {
+	mu       sync.Mutex
+	sessions map[sessionKey]replayRow
+}
+
+// A replayRow is one session's.
+type replayRow struct {
+	generation uint64 // the last one that was replayed
+	length     int
+	at         time.Time
+}
+
+const (
+	maxReplayRows = 10_000
+	replayRowTime = 24 * time.Hour // after so long without a replay, a row is over
+)
+
+// add notes that a generation was replayed, and returns how many were in a row. Where the log is
+// full, rows of other sessions are forgotten, so that it never grows beyond its limit.
+func (l *replayLog) add(k sessionKey, generation uint64, now time.Time) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sessions == nil {
+		l.sessions = make(map[sessionKey]replayRow)
+	}
+	row, known := l.sessions[k]
+	switch {
+	case known && generation == row.generation: // by a third tab
+	case known && generation == row.generation+1 && now.Sub(row.at) < replayRowTime:
+		row.length++
+	default:
+		row.length = 1
+	}
+	row.generation, row.at = generation, now
+	if !known && len(l.sessions) >= maxReplayRows {
+		l.makeRoom(now)
+	}
+	l.sessions[k] = row
+	return row.length
+}
+
+// makeRoom forgets the rows that are over, or else short ones, or else any: at least one.
+func (l *replayLog) makeRoom(now time.Time) {
+	for k, row := range l.sessions {
+		if now.Sub(row.at) >= replayRowTime || row.length == 1 {
+			delete(l.sessions, k)
+		}
+	}
+	for k := range l.sessions {
+		if len(l.sessions) < maxReplayRows {
+			return
+		}
+		delete(l.sessions, k)
+	}
+}
