@@ -14,6 +14,7 @@ check: ## before a commit, within two minutes: the quick linters, and the tests 
 # The proofs start their own servers, and take three times as long with the race detector: make race-proofs.
 test: servers vectors ## the tests of all modules, with the race detector, and the proofs on real servers
 	go test -race -timeout 30m $$(go list work | grep -v /test/proof)
+	go test -run '^TestDenials' . # denials_random_test.go is not for the race detector
 	go test -timeout 30m ./test/proof/...
 
 race-proofs: servers ## the proofs on real servers, with the race detector

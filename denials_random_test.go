@@ -1,3 +1,8 @@
+//go:build !race
+
+// The race detector of Go 1.26 crashes in these tests after some games, because their bubbles begin
+// and end very many goroutines. So make test runs them once more without it.
+
 package tokensession_test
 
 import (

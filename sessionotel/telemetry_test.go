@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,12 +32,11 @@ type program struct {
 	telemetry *sessionotel.Telemetry
 	registry  *prometheus.Registry
 	spans     *tracetest.SpanRecorder
-	now       time.Time
 }
 
 func newProgram(t *testing.T) *program {
 	t.Helper()
-	p := &program{t: t, registry: prometheus.NewRegistry(), spans: tracetest.NewSpanRecorder(), now: time.Now()}
+	p := &program{t: t, registry: prometheus.NewRegistry(), spans: tracetest.NewSpanRecorder()}
 	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(p.registry))
 	require.NoError(t, err)
 	p.telemetry, err = sessionotel.New(sessionotel.Config{
@@ -51,7 +51,8 @@ func (p *program) manager(store tokensession.RefreshStore, cfg tokensession.Conf
 	p.t.Helper()
 	key, err := tokensession.GenerateKey()
 	require.NoError(p.t, err)
-	now := func() time.Time { p.now = p.now.Add(time.Millisecond); return p.now }
+	began, ticks := time.Now(), &atomic.Int64{}
+	now := func() time.Time { return began.Add(time.Duration(ticks.Add(1)) * time.Millisecond) }
 	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{
 		Issuer: "https://auth.example", Audience: []string{"https://api.example"}, Now: now,
 	})
