@@ -55,7 +55,8 @@ func (l *replayLog) add(k sessionKey, generation uint64, now time.Time) int {
 	return row.length
 }
 
-// makeRoom forgets the rows that are over, or else short ones, or else any: at least one.
+// makeRoom forgets the rows that are over, and those of one generation. If more than half of the log
+// is left, it forgets others, too: so that there is room for a while, and this is done rarely.
 func (l *replayLog) makeRoom(now time.Time) {
 	for k, row := range l.sessions {
 		if now.Sub(row.at) >= replayRowTime || row.length == 1 {
@@ -63,7 +64,7 @@ func (l *replayLog) makeRoom(now time.Time) {
 		}
 	}
 	for k := range l.sessions {
-		if len(l.sessions) < maxReplayRows {
+		if len(l.sessions) <= maxReplayRows/2 {
 			return
 		}
 		delete(l.sessions, k)
