@@ -1,10 +1,15 @@
 package tokensession_test
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,4 +114,61 @@ func read(t *testing.T, path string) string {
 
 func unindent(s string) string {
 	return regexp.MustCompile(`(?m)^\t+`).ReplaceAllString(s, "")
+}
+
+// The table of the API names all that the root package exports.
+func TestDocuments_apiIsWhole(t *testing.T) {
+	page := read(t, "docs/api.md")
+	files, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		require.NoError(t, err)
+		for _, name := range exported(parsed) {
+			require.True(t, strings.Contains(page, "`"+name+"`"), "docs/api.md does not name %s", name)
+		}
+	}
+}
+
+// printing are the methods by which package fmt and slog ask for a value's form, and those of
+// errors.
+var printing = []string{"String", "Format", "LogValue", "Error", "Is", "Unwrap"}
+
+// exported returns what a file exports. A method is Type.Method, and only those of what a program
+// calls count: stores have the methods of their interfaces.
+func exported(file *ast.File) (names []string) {
+	add := func(ids ...*ast.Ident) {
+		for _, id := range ids {
+			if id.IsExported() {
+				names = append(names, id.Name)
+			}
+		}
+	}
+	for _, d := range file.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			if d.Recv == nil {
+				add(d.Name)
+				continue
+			}
+			of := strings.TrimPrefix(types.ExprString(d.Recv.List[0].Type), "*")
+			counts := slices.Contains([]string{"Manager", "AccessVerifier", "AccessSigner", "Access", "Key"}, of)
+			if counts && d.Name.IsExported() && !slices.Contains(printing, d.Name.Name) {
+				names = append(names, of+"."+d.Name.Name)
+			}
+		case *ast.GenDecl:
+			for _, s := range d.Specs {
+				switch s := s.(type) {
+				case *ast.TypeSpec:
+					add(s.Name)
+				case *ast.ValueSpec:
+					add(s.Names...)
+				}
+			}
+		}
+	}
+	return names
 }
