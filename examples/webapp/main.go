@@ -23,7 +23,7 @@ func main() {
 
 	key, err := tokensession.GenerateKey() // where sessions outlive the process, the key must, too
 	if err == nil {
-		err = app.Serve(ctx, *options, key, tokensession.NewMemoryStore(), os.Stdout)
+		err = app.Serve(ctx, *options, app.WithKey(key), tokensession.NewMemoryStore(), os.Stdout)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "webapp:", err)

@@ -52,6 +52,7 @@ var opened = regexp.MustCompile(`Open (\S+) in a browser`)
 func (s *server) start(addr string) {
 	s.t.Helper()
 	cmd := exec.Command(webapp, slices.Concat([]string{"-addr", addr}, s.args)...)
+	cmd.Env = append(os.Environ(), "TOKENSESSION_SECRET=RN10o2MRZBUXHFo1olbo8zXQRK-YeFk-tZP52Xv6xXU")
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = dieWithParent()
 	out, err := cmd.StdoutPipe()

@@ -40,15 +40,25 @@ type App struct {
 	thief     thief
 }
 
+// A Signer makes what signs the application's access tokens.
+type Signer func(tokensession.AccessConfig) (*tokensession.AccessSigner, error)
+
+// WithKey signs with a key that is gone when the process ends, as its sessions are in a MemoryStore.
+func WithKey(key tokensession.Key) Signer {
+	return func(cfg tokensession.AccessConfig) (*tokensession.AccessSigner, error) {
+		return tokensession.NewAccessSigner(key, cfg)
+	}
+}
+
 // New returns the application with its sessions in a store.
-func New(o Options, key tokensession.Key, store tokensession.RefreshStore) (*App, error) {
+func New(o Options, sign Signer, store tokensession.RefreshStore) (*App, error) {
 	if o.HashRounds < 1 {
 		return nil, fmt.Errorf("HashRounds %d: cannot be less than 1", o.HashRounds)
 	}
 	a := &App{options: o, secure: o.CertFile != "", passwords: newChecker(o.HashRounds)}
 	// What access tokens say of who made them and whom they are for. Other services would verify
 	// them with the keys at /auth/jwks.json and these two names.
-	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{
+	signer, err := sign(tokensession.AccessConfig{
 		Issuer: "https://webapp.example", Audience: []string{"https://webapp.example/api"},
 	})
 	if err != nil {

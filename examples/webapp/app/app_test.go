@@ -30,7 +30,7 @@ func serve(t *testing.T, o app.Options) *httptest.Server {
 	t.Helper()
 	key, err := tokensession.GenerateKey()
 	require.NoError(t, err)
-	a, err := app.New(o, key, tokensession.NewMemoryStore())
+	a, err := app.New(o, app.WithKey(key), tokensession.NewMemoryStore())
 	require.NoError(t, err)
 	server := httptest.NewServer(a)
 	t.Cleanup(server.Close)
@@ -357,7 +357,7 @@ func TestServe_printsWhereItIs(t *testing.T) {
 			go func() {
 				key, err := tokensession.GenerateKey()
 				if err == nil {
-					err = app.Serve(ctx, app.Options{Addr: addr, HashRounds: 1}, key, tokensession.NewMemoryStore(), in)
+					err = app.Serve(ctx, app.Options{Addr: addr, HashRounds: 1}, app.WithKey(key), tokensession.NewMemoryStore(), in)
 				}
 				in.CloseWithError(err)
 				served <- err
@@ -382,7 +382,7 @@ func TestServe_saysThatAnAddressIsTaken(t *testing.T) {
 	defer taken.Close()
 	key, err := tokensession.GenerateKey()
 	require.NoError(t, err)
-	err = app.Serve(t.Context(), app.Options{Addr: taken.Addr().String(), HashRounds: 1}, key, tokensession.NewMemoryStore(), io.Discard)
+	err = app.Serve(t.Context(), app.Options{Addr: taken.Addr().String(), HashRounds: 1}, app.WithKey(key), tokensession.NewMemoryStore(), io.Discard)
 	require.ErrorContains(t, err, "address already in use")
 }
 

@@ -43,8 +43,8 @@ func Flags(flags *flag.FlagSet) *Options {
 }
 
 // Serve runs the application until ctx ends.
-func Serve(ctx context.Context, o Options, key tokensession.Key, store tokensession.RefreshStore, out io.Writer) error {
-	a, err := New(o, key, store)
+func Serve(ctx context.Context, o Options, sign Signer, store tokensession.RefreshStore, out io.Writer) error {
+	a, err := New(o, sign, store)
 	if err != nil {
 		return err
 	}

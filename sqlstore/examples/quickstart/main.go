@@ -32,7 +32,8 @@ func main() {
 
 // tell runs the story on a new file. It returns an error if a line was not as it should be.
 func tell(w io.Writer, file string) error {
-	// A real server loads its key with ParseKeyPEM: it must survive the restart, too.
+	// A real server has a keyring in the store, because its keys must survive the restart, too. The
+	// example server shows that.
 	key, err := tokensession.GenerateKey()
 	if err != nil {
 		return err

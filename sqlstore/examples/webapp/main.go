@@ -1,15 +1,15 @@
 // Webapp is the application of examples/webapp with its sessions in a SQLite file, so that
-// everybody stays logged in when it is restarted, or killed. The key that signs access tokens is
-// kept in a file beside it.
+// everybody stays logged in when it is restarted, or killed. The keys that sign access tokens are in
+// the same file, sealed with a secret. Make it once, and keep it:
+//
+//	export TOKENSESSION_SECRET=$(go run github.com/seed67bc9b7f/tokensession/tokenkeys secret)
 package main
 
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -18,12 +18,13 @@ import (
 
 	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/examples/webapp/app"
+	"github.com/seed67bc9b7f/tokensession/keyring"
 	"github.com/seed67bc9b7f/tokensession/sqlstore"
 )
 
 func main() {
 	options := app.Flags(flag.CommandLine)
-	file := flag.String("db", "webapp.db", "the sessions' `file`; the signing key is beside it, in file.pem")
+	file := flag.String("db", "webapp.db", "the `file` of the sessions and the signing keys")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -47,28 +48,15 @@ func run(ctx context.Context, options app.Options, file string) error {
 	if err := store.Migrate(ctx); err != nil {
 		return err
 	}
-	key, err := signingKey(file + ".pem")
-	if err != nil {
-		return err
-	}
-	return app.Serve(ctx, options, key, store, os.Stdout)
-}
-
-// signingKey reads the key from its file, which it makes at the first start. That is enough for one
-// process on one machine. The example server has a ring, which several can share.
-func signingKey(file string) (tokensession.Key, error) {
-	data, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		var key tokensession.Key
-		if key, err = tokensession.GenerateKey(); err == nil {
-			data, err = key.MarshalPEM()
+	sign := func(cfg tokensession.AccessConfig) (*tokensession.AccessSigner, error) {
+		ring, err := keyring.Open(ctx, store, keyring.Config{
+			Secret: []byte(os.Getenv("TOKENSESSION_SECRET")), Access: cfg,
+		})
+		if err != nil {
+			return nil, err
 		}
-		if err == nil {
-			err = os.WriteFile(file, data, 0o600)
-		}
+		go ring.Run(ctx)
+		return ring.Signer(), nil
 	}
-	if err != nil {
-		return tokensession.Key{}, err
-	}
-	return tokensession.ParseKeyPEM(data)
+	return app.Serve(ctx, options, sign, store, os.Stdout)
 }
