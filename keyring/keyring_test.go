@@ -214,6 +214,7 @@ func TestRun_tellsWhatItCannotDo(t *testing.T) {
 		go func() { ended <- ring.Run(ctx) }()
 		w.store.setDown(errDown)
 		time.Sleep(time.Minute)
+		synctest.Wait() // for a look at this moment
 		require.ErrorIs(t, <-told, errDown)
 		require.NotEmpty(t, told)
 		w.store.setDown(nil)
@@ -222,13 +223,16 @@ func TestRun_tellsWhatItCannotDo(t *testing.T) {
 			<-told
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		require.ErrorIs(t, <-told, context.DeadlineExceeded)
 		hanging.hang.Unlock()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		for len(told) > 0 {
 			<-told
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		require.Empty(t, told, "all is well again")
 		cancel()
 		require.NoError(t, <-ended)
