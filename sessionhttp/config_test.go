@@ -2,6 +2,7 @@ package sessionhttp_test
 
 import (
 	"encoding/json"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -113,12 +114,17 @@ func TestJWKS_showsARotationBeforeItSigns(t *testing.T) {
 
 func TestScript_isAModule(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Cookies: true})
-	answer := s.do(httptest.NewRequest(http.MethodGet, "/auth/session.js", nil))
-	require.Equal(t, http.StatusOK, answer.StatusCode)
-	require.Equal(t, "text/javascript; charset=utf-8", answer.Header.Get("Content-Type"))
-	require.Equal(t, "nosniff", answer.Header.Get("X-Content-Type-Options"))
-	require.NotEmpty(t, bodyOf(t, answer))
-	require.Equal(t, http.StatusMethodNotAllowed, s.post("/auth/session.js", nil).StatusCode)
+	for name, contentType := range map[string]string{"session.js": "text/javascript", "session.d.ts": "text/plain"} {
+		answer := s.do(httptest.NewRequest(http.MethodGet, "/auth/"+name, nil))
+		require.Equal(t, http.StatusOK, answer.StatusCode)
+		require.Equal(t, contentType+"; charset=utf-8", answer.Header.Get("Content-Type"))
+		require.Equal(t, "nosniff", answer.Header.Get("X-Content-Type-Options"))
+		file, err := fs.ReadFile(sessionhttp.ScriptFiles(), name)
+		require.NoError(t, err)
+		require.NotEmpty(t, file)
+		require.Equal(t, string(file), bodyOf(t, answer))
+		require.Equal(t, http.StatusMethodNotAllowed, s.post("/auth/"+name, nil).StatusCode)
+	}
 }
 
 func TestWriteTokens_answersALogin(t *testing.T) {

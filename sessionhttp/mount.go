@@ -30,7 +30,7 @@ func (h *Handlers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Mount puts the endpoints on a mux, under Config.Prefix: token, revoke, jwks.json; introspect and
 // revocations, if somebody may; sessions, with Config.Devices; and with cookies logout, session,
-// session.js and resume. The mux may have patterns for everything else, like "GET /" or "/", and
+// session.js, session.d.ts and resume. The mux may have patterns for everything else, like "GET /" or "/", and
 // routes of the host's own below the prefix. A method that RFC 9110 and RFC 5789 do not have is
 // refused by the mux itself.
 func (h *Handlers) Mount(mux *http.ServeMux) {
@@ -52,6 +52,7 @@ func (h *Handlers) Mount(mux *http.ServeMux) {
 		h.mount(mux, "/logout", h.LogoutEndpoint)
 		h.mount(mux, "/session", h.Session)
 		h.mount(mux, "/session.js", h.Script)
+		h.mount(mux, "/session.d.ts", h.types)
 		h.mount(mux, resumePath, h.ResumeEndpoint)
 	}
 }

@@ -52,6 +52,7 @@ func TestMount_putsOnlyWhatIsConfigured(t *testing.T) {
 	full := newSite(t, sessionhttp.Config{Prefix: "/x", Cookies: true, MayIntrospect: func(*http.Request) bool { return true }})
 	for path, always := range map[string]bool{
 		"/x/token": true, "/x/revoke": true, "/x/jwks.json": true, "/x/introspect": false, "/x/logout": false, "/x/session": false, "/x/session.js": false,
+		"/x/session.d.ts": false,
 	} {
 		require.Equal(t, always, exists(plain, path), path)
 		require.True(t, exists(full, path), path)

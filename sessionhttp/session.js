@@ -9,27 +9,39 @@
 //
 // Methods
 //
-//     fetch(input, init)  As fetch. When the answer is 401, or would be because the access token has
-//                         run out, it refreshes and sends the request again: once, or twice if the
-//                         first time it was another tab that had refreshed, and that did not help. A
-//                         body that is a ReadableStream cannot be sent again: then the caller gets
-//                         the 401, and may. Requests to other origins go as they are.
+//     fetch(input, init)  As fetch. When the answer is 401, or would be because the access token
+//                         has run out, it refreshes and sends the request again: once, or twice if
+//                         the first time it was another tab that had refreshed, and that did not
+//                         help. A body that is a ReadableStream cannot be sent again: then the
+//                         caller gets the 401, and may. Requests to other origins go as they are.
 //     info()              Who is logged in, and until when; null if nobody is.
 //     refresh()           Refreshes now, and returns what info does.
-//     login(send)         Calls send, which makes the host's login request and returns its response,
-//                         while no tab refreshes. It cancels what earlier refreshes have left, so
-//                         that no late answer about an old session undoes the login; but for one that
-//                         a page has left which went away while it was refreshing. Then it calls
-//                         info, but does not fail if that does. The others wait for 30 seconds at
-//                         most; this tab's fetch does not refresh meanwhile, but returns the 401. Do
-//                         not call refresh or logout in send.
+//     login(send)         Calls send, which makes the host's login request and returns its
+//                         response, while no tab refreshes. It cancels what earlier refreshes have
+//                         left, so that no late answer about an old session undoes the login; but
+//                         for one that a page has left which went away while it was refreshing.
+//                         Then it calls info, but does not fail if that does. The others wait for
+//                         30 seconds at most; this tab's fetch does not refresh meanwhile, but
+//                         returns the 401. Do not call refresh or logout in send.
 //     logout()            Ends the session and clears the cookies.
+//     stepUp(input, init) Sends the host's step-up request, which proves once more who the user is,
+//                         and returns its response. It is as fetch, but no tab refreshes meanwhile,
+//                         because the answer may bring new cookies. See "Step-up".
 //
-// An info is {subject, session_id, scope, expires_at, refresh_expires_at, session_ends_at}: when the
-// access token has to be refreshed, when the session ends unless it is, and when it ends whatever
-// happens (if ever), in milliseconds of this device's clock, as Date.now() has them.
+// With Config.Devices, each of them null if nobody is logged in:
 //
-// Events, each in every tab of the origin
+//     devices()           The user's sessions, newest login first, as {id, current, created_at,
+//                         last_seen, actor, attributes}. The times are as those of an info, but of
+//                         the server's clock. last_seen, actor and attributes may be missing.
+//     revoke(id)          Ends one of them. It is true, or false if the user has no such session.
+//                         For the current one it is a logout.
+//     revokeOthers()      Ends all but the current one, and returns how many.
+//
+// An info is {subject, session_id, scope, expires_at, refresh_expires_at, session_ends_at}: when
+// the access token has to be refreshed, when the session ends unless it is, and when it ends
+// whatever happens (if ever), in milliseconds of this device's clock, as Date.now() has them.
+//
+// Events, each in every tab of the origin, but for stepup
 //
 //     update   There is news of the session: a login, a refresh. detail is the info.
 //     warning  The session is about to end. detail is {ends_at, extendable}; if it is extendable,
@@ -37,38 +49,61 @@
 //              unless it is set.
 //     end      A login that this page knew of is over; once. detail.reason is "logout", or "ended"
 //              if the server says so. A page that asks and learns that nobody is logged in has no
-//              event, but the answer. There are two pages that may not have known: one that hears of
-//              a logout in another tab, and one that comes back by the browser's Back and finds
+//              event, but the answer. There are two pages that may not have known: one that hears
+//              of a logout in another tab, and one that comes back by the browser's Back and finds
 //              nobody logged in.
+//     stepup   The server asks this tab for a better or a more recent proof of who the user is. See
+//              "Step-up".
 //
 // Whose request it is
 //
-// A request belongs to the session that this page knew of when it was made. If somebody else logs in
-// in another tab before it is sent, or before it is sent again after a refresh, it is not sent as
-// theirs: fetch rejects with a SessionChangedError, or returns the 401. What a page cannot know is
-// compared by the server: each request names its session in the header Tokensession-Session. A page
-// that was made for one user and sends in the background what that user wrote calls info() first.
+// A request belongs to the session that this page knew of when it was made. If somebody else logs
+// in in another tab before it is sent, or before it is sent again after a refresh, it is not sent
+// as theirs: fetch rejects with a SessionChangedError, or returns the 401. What a page cannot know
+// is compared by the server: each request names its session in the header Tokensession-Session. A
+// page that was made for one user and sends in the background what that user wrote calls info()
+// first.
 //
 // What ends a login
 //
 // Only the server's verdict does: 400 and invalid_grant, twice, for a login may have changed the
-// cookies while the first request was under way. Whatever else goes wrong with a refresh (no network,
-// no answer in time, 503, another 5xx) is tried again with the same cookie for some seconds, while
-// the server still takes a refresh whose answer got lost for the same one. Then the call rejects with
-// an UnavailableError and everybody is as logged in as before. The caller tries again later. An
-// answer that comes after all still brings the cookies, and an update.
+// cookies while the first request was under way. Whatever else goes wrong with a refresh (no
+// network, no answer in time, 503, another 5xx) is tried again with the same cookie for some
+// seconds, while the server still takes a refresh whose answer got lost for the same one. Then the
+// call rejects with an UnavailableError and everybody is as logged in as before. The caller tries
+// again later. An answer that comes after all still brings the cookies, and an update.
 //
 // A 401 that a refresh does not cure is handed on for 30 seconds, without another refresh.
 //
-// One refresh serves all tabs, by navigator.locks and a BroadcastChannel. Where these are missing, or
-// a tab that the browser has frozen keeps the lock for 45 seconds, tabs refresh at the same time,
-// which the server's grace period makes harmless, unless a request is stuck for longer than that.
-// Nothing is kept in any storage.
+// Step-up
+//
+// A 401 with the error insufficient_user_authentication (RFC 9470) asks for the password or the
+// passkey once more, and no refresh cures it. It raises the event stepup, whose detail is {max_age,
+// acr_values, waitUntil}: how many seconds ago the proof may have been (undefined if any time will
+// do), and an array of what the proof has to be of. The page opens its dialog, and that calls
+// stepUp:
+//
+//     session.addEventListener("stepup", (e) => e.detail.waitUntil(askForPassword(e.detail)));
+//     ...
+//     const response = await session.stepUp("/auth/step-up", { method: "POST", body });
+//
+// The request waits until the promise given to waitUntil is settled. If a stepUp has worked by
+// then, the request goes again, and its caller never sees the 401. Else the caller gets it, as
+// without a listener. While one dialog is open, other requests wait for the same, and there is no
+// other event.
+//
+// One refresh serves all tabs, by navigator.locks and a BroadcastChannel. Where these are missing,
+// or a tab that the browser has frozen keeps the lock for 45 seconds, tabs refresh at the same
+// time, which the server's grace period makes harmless, unless a request is stuck for longer than
+// that. Nothing is kept in any storage.
 
 const second = 1000;
-const patience = 8 * second; // for the last attempt to begin: the grace period, 10 s by default, with room to spare
-const slow = 4 * second; // without an answer, or without the rest of one, so that a connection may be dead
-const overlap = second; // an attempt that begins so shortly before another's answer may have the cookie of that
+// For the last attempt to begin: the grace period, which is 10 s by default, with room to spare.
+const patience = 8 * second;
+// Without an answer, or without the rest of one, so that a connection may be dead.
+const slow = 4 * second;
+// An attempt that begins so shortly before another's answer may have the cookie of that.
+const overlap = second;
 const margin = 2 * second; // of the access token's life that is not used
 const longestLogin = 30 * second; // that others wait for
 const longestTurn = 45 * second; // of other tabs', that one waits for
@@ -76,11 +111,20 @@ const settling = 50; // for a message to reach the other tabs before the lock do
 const vainPause = 30 * second; // after a refresh that has not helped, as in Go's sessionclient
 const sessionHeader = "Tokensession-Session"; // names the session that a request was made in
 
-const posting = { method: "POST", credentials: "same-origin", cache: "no-store", redirect: "error" };
+const posting = {
+	method: "POST",
+	credentials: "same-origin",
+	cache: "no-store",
+	redirect: "error",
+};
 
-const sleep = (milliseconds, value) => new Promise((resolve) => setTimeout(resolve, milliseconds, value));
+const sleep = (milliseconds, value) =>
+	new Promise((resolve) => setTimeout(resolve, milliseconds, value));
 
-/** What calls reject with if they could not tell whether the login still is good. It may be: try again later. */
+/**
+ * What calls reject with if they could not tell whether the login still is good. It may be: try
+ * again later.
+ */
 export class UnavailableError extends Error {
 	name = "UnavailableError";
 	transient = true; // whether trying again at once may help
@@ -88,7 +132,7 @@ export class UnavailableError extends Error {
 	status = 0; // what the server answered, if it did
 }
 
-/** What fetch and logout reject with if somebody else is logged in now, and the request was not sent as theirs. */
+/** What calls reject with if somebody else is logged in now, and nothing was sent as theirs. */
 export class SessionChangedError extends Error {
 	name = "SessionChangedError";
 }
@@ -113,24 +157,30 @@ export class Session extends EventTarget {
 	#turn = 0; // counts refreshes, logins and logouts in all tabs
 	#failure; // the error of the last turn, if it came to nothing
 	#recovering; // the refresh that this tab's callers wait for
-	#loggingIn = false; // whether this tab has the lock for a login, which must not wait for a refresh
+	#loggingIn = false; // whether this tab has the lock for a login, which waits for no refresh
+	#proofs = 0; // counts the step-ups in all tabs
+	#asking; // the promise of the dialog that a stepup event has opened
+	#stopAsking; // settles it, because the session has changed
 	#calling; // the endpoint that this tab is at, to refresh or to log out
-	#attempts = new Set(); // the requests to it that are under way, also those of calls that were given up
+	#attempts = new Set(); // the requests to it that are under way, also those of calls given up
 	#left = false; // whether the page has gone away, perhaps into the back-forward cache
 	#warned = 0; // which end there was a warning of
 	#timer;
 
 	constructor(url) {
 		super();
-		this.#base = new URL(url);
+		this.#base = new URL(url, globalThis.location?.href);
 		this.#name = "tokensession " + new URL(".", this.#base).pathname;
 		this.#locks = globalThis.navigator?.locks ?? this.#spare;
 		this.fetch = this.fetch.bind(this);
 		try {
 			this.#channel = new BroadcastChannel(this.#name);
 			this.#channel.onmessage = (message) => this.#hear(message.data);
-		} catch {} // an old browser has none, and one that is told to store nothing for a site may deny it
-		// Timers stand still while a device sleeps, and a page that comes out of the back-forward cache has heard nothing.
+		} catch {
+			// An old browser has none, and one that is told to store nothing for a site may deny it.
+		}
+		// Timers stand still while a device sleeps, and a page that comes out of the back-forward
+		// cache has heard nothing.
 		globalThis.document?.addEventListener("visibilitychange", () => this.#watch());
 		globalThis.addEventListener?.("pageshow", (e) => e.persisted && this.#return());
 		globalThis.addEventListener?.("pagehide", () => this.#leave());
@@ -139,27 +189,39 @@ export class Session extends EventTarget {
 	async fetch(input, init) {
 		const request = new Request(input, init);
 		if (new URL(request.url).origin !== this.#base.origin) return fetch(request);
-		const owner = { id: this.#info === undefined ? this.#id : (this.#info?.session_id ?? null), changes: this.#changes };
-		if (owner.id) request.headers.set(sessionHeader, owner.id);
+		const owner = this.#owner();
+		this.#sign(request, owner);
 		return this.#send(request, !(init?.body instanceof ReadableStream), owner);
 	}
 
-	// Sends a request, which is sent again after a refresh if it is replayable. The owner is the session
-	// that it was made in; the question who is logged in has none.
+	// The session that a request belongs to which is made now, as far as this page knows.
+	#owner() {
+		const id = this.#info === undefined ? this.#id : (this.#info?.session_id ?? null);
+		// It is asked when the answer to the request has raised a stepup event.
+		return { id, changes: this.#changes, asked: false };
+	}
+
+	#sign(request, owner) {
+		const id = this.#info?.session_id ?? owner?.id;
+		if (owner && id) request.headers.set(sessionHeader, id);
+	}
+
+	// Sends a request, which is sent again after a refresh if it is replayable. The owner is the
+	// session that it was made in; the question who is logged in has none.
 	async #send(request, replayable, owner) {
-		let spare = 2; // the second one is for when it was another tab that refreshed, and that did not help
+		let spare = 2; // the second is for when another tab has refreshed, and that did not help
 		if (this.#info && !this.#loggingIn && Date.now() > this.#info.expires_at - margin) {
 			await unlessAborted(request.signal, this.#recover(this.#turn)).catch((err) => {
 				if (request.signal.aborted || Date.now() > (this.#info?.expires_at ?? 0)) throw err;
 			});
 			if (this.#info === null) spare = 0;
-			else if (!this.#owns(owner)) throw new SessionChangedError("somebody else has logged in");
+			else if (!this.#owns(owner)) throw sessionChanged();
 		}
 		const kind = owner ? "call" : "question";
 		let refreshed = false;
 		for (;;) {
-			const { turn, changes } = { turn: this.#turn, changes: this.#changes };
-			const again = replayable && spare > 0 ? request.clone() : null;
+			const [turn, changes, proofs] = [this.#turn, this.#changes, this.#proofs];
+			const again = replayable ? request.clone() : null;
 			const response = await fetch(request);
 			if (response.status !== 401) {
 				if (changes === this.#changes) this.#note(response);
@@ -167,10 +229,20 @@ export class Session extends EventTarget {
 			}
 			// The session of the token that has run out, for a page that has not heard of it.
 			if (owner) owner.id ||= response.headers.get(sessionHeader) ?? owner.id;
-			if (refreshed) this.#tell({ kind: "vain", of: kind });
-			if (spare === 0 || this.#loggingIn || !this.#owns(owner)) return response;
-			const error = challengeOf(response);
-			if (error === "session_changed") this.info().catch(() => {}); // a login without this script: who is it?
+			const challenge = challengeOf(response);
+			const error = challenge?.error;
+			if (refreshed && curable.has(error)) this.#tell({ kind: "vain", of: kind });
+			if (this.#loggingIn || !this.#owns(owner)) return response;
+			if (error === "insufficient_user_authentication" && owner) {
+				await unlessAborted(request.signal, this.#ask(owner, challenge, proofs));
+				if (this.#proofs === proofs || !again || !this.#owns(owner)) return response;
+				response.body?.cancel().catch(() => {});
+				this.#sign(again, owner);
+				return this.#send(again, replayable, owner);
+			}
+			if (spare === 0) return response;
+			// There was a login without this script. Who is it?
+			if (error === "session_changed") this.info().catch(() => {});
 			if (!curable.has(error) || this.#vain.get(kind)?.() < vainPause) return response;
 			const nobody = this.#info === null;
 			const here = await unlessAborted(request.signal, this.#recover(turn));
@@ -178,14 +250,45 @@ export class Session extends EventTarget {
 			if (this.#info === null || !again || !this.#owns(owner)) return response;
 			response.body?.cancel().catch(() => {});
 			request = again;
-			if (owner && this.#info) request.headers.set(sessionHeader, this.#info.session_id);
+			this.#sign(request, owner);
 			refreshed = here;
 			spare = here ? 0 : spare - 1;
 		}
 	}
 
-	// An answer to one of this page's requests names the session that it was made in. That is news for a
-	// page that has never asked, and for one that took nobody to be logged in.
+	// Has the page ask for a better proof of who the user is, and waits for its dialog. There is
+	// nothing to ask if there has been a step-up since the request was sent. One request opens no
+	// second dialog: if the step-up was not what the server wanted, the user would be asked again
+	// and again.
+	async #ask(owner, { max_age, acr_values = "" }, proofs) {
+		if (this.#proofs !== proofs) return;
+		if (!this.#asking) {
+			if (owner.asked) return;
+			owner.asked = true;
+			let dialogs = [];
+			const waitUntil = (dialog) => {
+				if (!dialogs) throw new Error("waitUntil is called when the stepup event is over");
+				dialogs.push(dialog);
+			};
+			this.#raise("stepup", {
+				max_age: /^\d+$/.test(max_age) ? Number(max_age) : undefined,
+				acr_values: acr_values.split(" ").filter(Boolean),
+				waitUntil,
+			});
+			const opened = dialogs;
+			dialogs = null;
+			if (opened.length === 0) return;
+			const asking = new Promise((resolve) => {
+				this.#stopAsking = resolve;
+				Promise.allSettled(opened).then(resolve);
+			});
+			this.#asking = asking.then(() => (this.#asking = undefined));
+		}
+		await this.#asking;
+	}
+
+	// An answer to one of this page's requests names the session that it was made in. That is news
+	// for a page that has never asked, and for one that took nobody to be logged in.
 	#note(response) {
 		const id = response.headers.get(sessionHeader);
 		if (!id || this.#info) return;
@@ -197,8 +300,8 @@ export class Session extends EventTarget {
 		this.#knew = true;
 	}
 
-	// Whether a request may still be sent, as far as this page knows: nobody else has logged in since it
-	// was made.
+	// Whether a request may still be sent, as far as this page knows: nobody else has logged in
+	// since it was made.
 	#owns(owner) {
 		if (!owner) return true;
 		if (owner.changes !== this.#changes) return false;
@@ -206,7 +309,8 @@ export class Session extends EventTarget {
 	}
 
 	async info() {
-		const asked = Math.max(Date.now(), this.#changed); // after what this tab has heard of, though it be the same millisecond
+		// It is after what this tab has heard of, even if it is the same millisecond.
+		const asked = Math.max(Date.now(), this.#changed);
 		const changes = this.#changes;
 		const question = new Request(this.#url("session"), { cache: "no-store" });
 		const response = await this.#send(question, true).catch((err) => {
@@ -218,31 +322,35 @@ export class Session extends EventTarget {
 		if (old) return this.info();
 		if (body === null) return this.#nobody();
 		if (!isInfo(body)) throw unavailable(response);
-		const news = this.#info?.session_id !== body.session_id;
 		const message = { kind: "seen", info: dated(body) };
+		const known = this.#info?.session_id === body.session_id;
+		const news = !known || message.info.expires_at > this.#info.expires_at + second;
 		if (news) this.#channel?.postMessage({ ...message, asked });
 		this.#hear(message);
 		return this.#info;
 	}
 
-	// The server has got no cookie of ours. That answers a page that only asks. For a page that knew of a
-	// login it is no verdict, so it asks for one.
+	// The server has got no cookie of ours. That answers a page that only asks. For a page that
+	// knew of a login it is no verdict, so it asks for one.
 	async #nobody() {
 		if (!this.#knew) return (this.#info = null);
 		await this.#recover(this.#turn);
 		return this.#info === undefined ? this.info() : this.#info;
 	}
 
-	// The page has come back out of the back-forward cache. There it has heard nothing, and it shows what
-	// it showed before, though it may be after a logout. So it asks until it gets an answer.
+	// The page has come back out of the back-forward cache. There it has heard nothing, and it
+	// shows what it showed before, though it may be after a logout. So it asks until it gets an
+	// answer.
 	async #return() {
 		this.#left = false;
 		if (this.#info === undefined) this.#knew = true; // it may have
-		for (let pause = second; this.#info !== null && !this.#left; pause = Math.min(2 * pause, 60 * second)) {
+		let pause = second;
+		while (this.#info !== null && !this.#left) {
 			try {
 				return await this.info();
 			} catch {
 				await sleep(pause);
+				pause = Math.min(2 * pause, 60 * second);
 			}
 		}
 	}
@@ -269,14 +377,95 @@ export class Session extends EventTarget {
 		return response;
 	}
 
+	// The answer may bring new cookies. Then the ones of before are no good any more, as after a
+	// refresh, and a late answer to a refresh must not bring them back. So it takes its turn as a
+	// refresh does.
+	async stepUp(input, init) {
+		const request = new Request(input, init);
+		if (new URL(request.url).origin !== this.#base.origin) {
+			throw new TypeError(`stepUp: ${request.url} is of another origin`);
+		}
+		const owner = this.#owner();
+		let sending;
+		await this.#alone(async () => {
+			this.#supersede();
+			sending = this.#prove(request, owner);
+			await Promise.race([sending, sleep(longestLogin)]);
+		});
+		const response = await sending;
+		// For the new times. If they do not come, the step-up has worked all the same.
+		if (response.ok) await this.info().catch(() => {});
+		return response;
+	}
+
+	// Sends a step-up request, and once more after a refresh if the access token has run out
+	// meanwhile: dialogs take time.
+	async #prove(request, owner) {
+		for (let spare = 1; ; spare--) {
+			if (!this.#owns(owner)) throw sessionChanged();
+			this.#sign(request, owner);
+			const again = request.clone();
+			const asked = Math.max(Date.now(), this.#changed);
+			const response = await fetch(request);
+			if (response.ok) this.#tell({ kind: "proved", asked, at: Date.now() });
+			if (spare === 0 || !curable.has(challengeOf(response)?.error)) return response;
+			owner.id ||= response.headers.get(sessionHeader) ?? owner.id;
+			await this.#refresh();
+			if (!this.#owns(owner)) return response; // it is over
+			response.body?.cancel().catch(() => {});
+			request = again;
+		}
+	}
+
+	async devices() {
+		const { sessions } = (await this.#own("sessions", { cache: "no-store" })) ?? {};
+		return sessions?.map((device) => {
+			const timed = { ...device, created_at: Date.parse(device.created_at) };
+			if (device.last_seen) timed.last_seen = Date.parse(device.last_seen);
+			return timed;
+		}) ?? null;
+	}
+
+	async revoke(id) {
+		if (typeof id !== "string" || !/^[\w-]+$/.test(id)) {
+			throw new TypeError("revoke: not the id of a session: " + id);
+		}
+		const who = this.#info ?? (await this.info());
+		if (!who) return null;
+		if (id === who.session_id) return this.logout().then(() => true); // and all tabs are told
+		const answer = await this.#own("sessions/" + id, { method: "DELETE" });
+		return answer ? answer.error !== "not_found" : null;
+	}
+
+	async revokeOthers() {
+		return (await this.#own("sessions/revoke-others", { method: "POST" }))?.ended ?? null;
+	}
+
+	// Calls one of the endpoints of Config.Devices. It resolves to what was answered, or to null if
+	// nobody is logged in.
+	async #own(endpoint, init) {
+		const response = await this.fetch(this.#url(endpoint), init).catch((err) => {
+			throw err instanceof TypeError ? unavailable(null, err) : err;
+		});
+		if (response.status === 401) {
+			if (challengeOf(response)?.error === "session_changed") throw sessionChanged();
+			if (this.#info === null) return null;
+		}
+		const body = parsed(await response.text().catch(() => ""));
+		const known = response.ok || (response.status === 404 && body?.error === "not_found");
+		if (!known || !body) throw unavailable(response);
+		return body;
+	}
+
 	async logout() {
 		const id = this.#info?.session_id;
-		const send = () => this.#persist("logout", (body) => body !== null, id && { [sessionHeader]: id });
+		const headers = id && { [sessionHeader]: id };
+		const send = () => this.#persist("logout", (body) => body !== null, headers);
 		await this.#alone(async () => {
 			try {
 				await send();
 			} catch (err) {
-				if (err instanceof SessionChangedError) this.#info = undefined; // it was somebody else's
+				if (err instanceof SessionChangedError) this.#info = undefined; // who is it now?
 				if (err.status !== 401) throw err;
 				// The server could not tell which session the cookies are of. With new ones it can.
 				if (await this.#persist("token", isInfo)) await send();
@@ -285,7 +474,8 @@ export class Session extends EventTarget {
 		});
 	}
 
-	// Refreshes, unless there has been a turn since the one given. It resolves to whether it was this tab that did.
+	// Refreshes, unless there has been a turn since the one given. It resolves to whether it was
+	// this tab that did.
 	#recover(turn) {
 		this.#recovering ??= this.#alone(async () => {
 			if (this.#turn === turn) {
@@ -300,7 +490,8 @@ export class Session extends EventTarget {
 
 	async #refresh() {
 		try {
-			// The verdict may be about a session that a login without this script has replaced meanwhile: ask with its cookie.
+			// The verdict may be about a session that a login without this script has replaced
+			// meanwhile: ask with its cookie.
 			if ((await this.#persist("token", isInfo)) || (await this.#persist("token", isInfo))) return;
 		} catch (err) {
 			this.#tell({ kind: "failed", failure: err.message });
@@ -309,8 +500,9 @@ export class Session extends EventTarget {
 		this.#tell({ kind: "ended", reason: "ended" });
 	}
 
-	// Runs work while no other tab runs any. The lock is kept for a moment longer, in which the others hear the news. It
-	// does without where the lock is denied, or kept for too long: a tab that is frozen does not give it up.
+	// Runs work while no other tab runs any. The lock is kept for a moment longer, in which the
+	// others hear the news. It does without where the lock is denied, or kept for too long: a tab
+	// that is frozen does not give it up.
 	#alone(work) {
 		return new Promise((resolve, reject) => {
 			const giveUp = new AbortController();
@@ -332,45 +524,58 @@ export class Session extends EventTarget {
 		});
 	}
 
-	// Sends a request until an answer settles the matter. It resolves to whether that was done; false is the verdict.
+	// Sends a request until an answer settles the matter. It resolves to whether that was done;
+	// false is the verdict.
 	//
-	// The browser fixes a request's cookie when the request begins, however late that is delivered. The attempt that the
-	// server applies first makes the new cookie. Another one with the old cookie brings the same again, within the grace
-	// period and while the new one is not in use; after that it counts as theft. So one that is stuck does no harm until
-	// another has been applied; and it may be the one that was, and have the only answer. Therefore:
+	// The browser fixes a request's cookie when the request begins, however late that is delivered.
+	// The attempt that the server applies first makes the new cookie. Another one with the old
+	// cookie brings the same again, within the grace period and while the new one is not in use;
+	// after that it counts as theft. So one that is stuck does no harm until another has been
+	// applied; and it may be the one that was, and have the only answer. Therefore:
 	//
-	//   - None is cancelled for being slow, nor when the call gives up. Whichever answer comes first is news, then too.
-	//   - The new cookie comes with an answer's headers. No attempt begins while the body is awaited. Then those that began
-	//     before the headers came are cancelled, in all tabs; those that began after have the new cookie, and are not. One
-	//     that began within a second before may have either, and gets some seconds more.
-	//   - What a call that gave up has left is cancelled when the next call or a login begins, in any tab. A refresh does
-	//     the same again, and after a login or a logout, the old session's cookies must not come.
+	//   - None is cancelled for being slow, nor when the call gives up. Whichever answer comes
+	//   first is news, then too.
+	//   - The new cookie comes with an answer's headers. No attempt begins while the body is
+	//     awaited. Then those that began before the headers came are cancelled, in all tabs; those
+	//     that began after have the new cookie, and are not. One that began within a second before
+	//     may have either, and gets some seconds more.
+	//   - What a call that gave up has left is cancelled when the next call or a login begins, in
+	//     any tab. A refresh does the same again, and after a login or a logout, the old session's
+	//     cookies must not come.
 	//   - They are without keepalive, because Chromium does not cancel a request that has it.
 	//
-	// What remains: the answer to the one that was applied takes longer than the grace period, and another is delivered
-	// meanwhile; or one is delivered although it was cancelled, for it had left the browser.
+	// What remains: the answer to the one that was applied takes longer than the grace period, and
+	// another is delivered meanwhile; or one is delivered although it was cancelled, for it had
+	// left the browser.
 	async #persist(endpoint, good, headers) {
 		this.#supersede();
 		const last = Date.now() + patience;
 		let inDoubt = false; // an attempt may have been applied
 		let settle;
 		const settled = new Promise((resolve) => (settle = resolve));
-		const bodies = () => Promise.all([...this.#attempts].map((attempt) => attempt.body)); // whose headers have come
+		// Of the attempts whose headers have come.
+		const bodies = () => Promise.all([...this.#attempts].map((attempt) => attempt.body));
 		this.#calling = endpoint;
 		try {
 			for (let pause = 250; ; pause *= 2) {
-				const newest = this.#post(endpoint, good, headers).then((done) => (settle({ done }), settled), (err) => ({ err }));
+				const newest = this.#post(endpoint, good, headers).then(
+					(done) => (settle({ done }), settled),
+					(err) => ({ err }),
+				);
 				const silence = sleep(slow).then(bodies).then(() => ({ err: unavailable() }));
 				const { done, err } = await Promise.race([settled, newest, silence]);
 				if (!err) return done;
 				inDoubt ||= !err.notDone;
 				const left = last - Date.now();
 				let wait = Math.max(pause * (0.5 + Math.random()), err.retryAfter);
-				if (inDoubt && left > 0) wait = Math.min(wait, left); // later, the token may count as stolen
+				// Later, the token may count as stolen.
+				if (inDoubt && left > 0) wait = Math.min(wait, left);
 				if (!err.transient || wait > left) throw err;
-				const answer = await Promise.race([settled, sleep(wait).then(bodies).then(() => null)]);
+				const pauseOver = sleep(wait).then(bodies).then(() => null);
+				const answer = await Promise.race([settled, pauseOver]);
 				if (answer) return answer.done;
-				if (Date.now() > last + second) throw err; // the device has slept, or that body was no good
+				// The device has slept, or that body was no good.
+				if (Date.now() > last + second) throw err;
 			}
 		} finally {
 			this.#calling = undefined;
@@ -384,7 +589,8 @@ export class Session extends EventTarget {
 		this.#attempts.add(attempt);
 		let response, answered, text;
 		try {
-			response = await fetch(this.#url(endpoint), { ...posting, headers, signal: cancel.signal });
+			const init = { ...posting, headers, signal: cancel.signal };
+			response = await fetch(this.#url(endpoint), init);
 			answered = Date.now();
 			attempt.body = Promise.race([response.text(), sleep(slow)]).catch(() => {});
 			text = await attempt.body;
@@ -395,18 +601,21 @@ export class Session extends EventTarget {
 			cancel.abort(); // a body that does not come would keep the connection
 		}
 		const body = parsed(text);
-		// The cookies came with the headers, so that a body that is missing does no harm. That of a network that wants to be
-		// paid is no JSON.
+		// The cookies came with the headers, so that a body that is missing does no harm. That of a
+		// network that wants to be paid is no JSON.
 		const missing = text === undefined && /json/.test(response.headers.get("Content-Type"));
 		if (response.ok && (missing || good(body))) {
-			if (endpoint === "token") this.#refreshed(attempt, answered, missing ? undefined : dated(body));
+			const info = missing ? undefined : dated(body);
+			if (endpoint === "token") this.#refreshed(attempt, answered, info);
 			return true;
 		}
 		if (response.status === 400 && body?.error === "invalid_grant") return false;
-		if (challengeOf(response) === "session_changed") throw new SessionChangedError("somebody else has logged in");
+		if (challengeOf(response)?.error === "session_changed") throw sessionChanged();
 		const err = unavailable(response);
-		// Any other 503 is a proxy's: the server behind it may have done what was asked for, and its answer got lost.
-		err.notDone = response.status === 429 || (response.status === 503 && body?.error === "temporarily_unavailable");
+		// Any other 503 is a proxy's: the server behind it may have done what was asked for, and
+		// its answer got lost.
+		const own = body?.error === "temporarily_unavailable";
+		err.notDone = response.status === 429 || (response.status === 503 && own);
 		throw err;
 	}
 
@@ -426,13 +635,15 @@ export class Session extends EventTarget {
 		this.#channel?.postMessage({ kind: "begun" });
 	}
 
-	// The page goes away, and its requests with it. They may have been applied: another one, with keepalive, brings the
-	// cookies. As nothing can cancel that one, there is none unless a call is still waiting for them.
+	// The page goes away, and its requests with it. They may have been applied: another one, with
+	// keepalive, brings the cookies. As nothing can cancel that one, there is none unless a call is
+	// still waiting for them.
 	#leave() {
 		this.#left = true;
 		const awaited = this.#calling && ![...this.#attempts].some((attempt) => attempt.body);
 		this.#cancel();
-		if (awaited) fetch(this.#url(this.#calling), { ...posting, keepalive: true }).catch(() => {});
+		if (!awaited) return;
+		fetch(this.#url(this.#calling), { ...posting, keepalive: true }).catch(() => {});
 	}
 
 	#url(endpoint) {
@@ -440,7 +651,8 @@ export class Session extends EventTarget {
 	}
 
 	#tell(message) {
-		message.at ??= Date.now() + 1; // others may hear it later; what was asked in this very millisecond is of before
+		// Others may hear it later. What was asked in this very millisecond is of before.
+		message.at ??= Date.now() + 1;
 		this.#channel?.postMessage(message);
 		this.#hear(message);
 	}
@@ -460,12 +672,14 @@ export class Session extends EventTarget {
 			this.#failure = failure;
 		}
 		if (failure) return;
-		if (kind === "refreshed") {
+		if (kind === "refreshed" || kind === "proved") {
 			this.#cancel(at - overlap);
 			setTimeout(() => this.#cancel(at), slow);
-			this.#info = undefined; // if the news do not bring it
 		}
+		if (kind === "refreshed") this.#info = undefined; // if the news do not bring it
+		if (kind === "proved") this.#proofs++;
 		if (kind === "login" || kind === "ended") {
+			this.#stopAsking?.();
 			this.#cancel();
 			this.#vain.clear();
 			this.#id = undefined;
@@ -491,7 +705,8 @@ export class Session extends EventTarget {
 		this.dispatchEvent(new CustomEvent(type, { detail }));
 	}
 
-	// Warns before the session's end, and asks the server when that should have come: only it knows.
+	// Warns before the session's end, and asks the server when that should have come: only it
+	// knows.
 	#watch() {
 		clearTimeout(this.#timer);
 		if (!this.#info) return;
@@ -522,14 +737,20 @@ function stopwatch() {
 	return () => Math.max(Date.now() - wall, performance.now() - steady);
 }
 
-// Returns the error of a 401's challenge (RFC 6750 section 3). It is empty if there is no challenge,
-// or one without an error, as for a request without a token. It is undefined if the server asks for
-// something else than a token.
+// Returns the parameters of a 401's challenge (RFC 6750 section 3). Its error is empty if there is
+// no challenge, or one without an error, as for a request without a token. It returns undefined if
+// the server asks for something else than a token, or has not answered 401.
 function challengeOf(response) {
 	if (response.status !== 401) return undefined;
 	const challenges = response.headers.get("WWW-Authenticate") ?? "Bearer";
 	const bearer = /(?:^|,)\s*Bearer(?=[\s,]|$)(.*)/i.exec(challenges);
-	return bearer ? (/\berror\s*=\s*"?([^",\s]*)/i.exec(bearer[1])?.[1] ?? "") : undefined;
+	if (!bearer) return undefined;
+	const found = { error: "" };
+	const parameter = /([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))/g;
+	for (const [, name, quoted, token] of bearer[1].matchAll(parameter)) {
+		found[name.toLowerCase()] ||= quoted ?? token;
+	}
+	return found;
 }
 const curable = new Set(["", "invalid_token"]); // by a refresh
 
@@ -553,11 +774,15 @@ function parsed(text) {
 	}
 }
 
+const sessionChanged = () => new SessionChangedError("somebody else has logged in");
+
 function unavailable(response, cause) {
-	const err = new UnavailableError(response ? `the server answered ${response.status}` : "the server did not answer", { cause });
+	const what = response ? `the server answered ${response.status}` : "the server did not answer";
+	const err = new UnavailableError(what, { cause });
 	if (response) {
-		err.status = response.status;
-		err.transient = response.ok || response.status >= 500 || response.status === 408 || response.status === 429;
+		const { ok, status } = response;
+		err.status = status;
+		err.transient = ok || status >= 500 || status === 408 || status === 429;
 		err.retryAfter = (Number(response.headers.get("Retry-After")) || 0) * second;
 	}
 	return err;

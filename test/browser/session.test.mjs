@@ -1,6 +1,6 @@
 // Tests of the script alone, with a server that is a function. Chromium has the rest: locks, cookies, pages that go away.
 import assert from "node:assert/strict";
-import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, beforeEach, mock, test } from "node:test";
@@ -22,7 +22,8 @@ globalThis.setTimeout = (...args) => {
 
 const folder = mkdtempSync(join(tmpdir(), "tokensession-"));
 copyFileSync(new URL("../../sessionhttp/session.js", import.meta.url), join(folder, "session.mjs"));
-const { Session, SessionChangedError, UnavailableError } = await import(join(folder, "session.mjs"));
+const script = await import(join(folder, "session.mjs"));
+const { Session, SessionChangedError, UnavailableError } = script;
 rmSync(folder, { recursive: true });
 
 const origin = "http://localhost:1";
@@ -1593,4 +1594,374 @@ test("fetch can be passed on", async () => {
 	expired();
 	const { fetch } = open();
 	assert.equal((await fetch(`${origin}/api`)).status, 200);
+});
+
+// What Config.Devices serves, for alice in s1 who also has s2.
+function devices() {
+	server["/auth/session"] = () => alive();
+	server["/auth/sessions"] = () => json(200, { sessions: [
+		{ id: "s1", current: true, created_at: "2026-01-02T03:04:05Z" },
+		{ id: "s2", current: false, created_at: "2026-01-01T00:00:00Z", last_seen: "2026-01-01T12:00:00.5Z", attributes: { device: "phone" } },
+	] });
+	server["/auth/sessions/s2"] = () => json(200, {});
+	server["/auth/sessions/s3"] = () => json(404, { error: "not_found" });
+	server["/auth/sessions/revoke-others"] = () => json(200, { ended: 1 });
+}
+
+test("a user sees their devices, and signs the others out", async () => {
+	devices();
+	const tab = open();
+	assert.deepEqual(await tab.devices(), [
+		{ id: "s1", current: true, created_at: Date.UTC(2026, 0, 2, 3, 4, 5) },
+		{ id: "s2", current: false, created_at: Date.UTC(2026, 0, 1), last_seen: Date.UTC(2026, 0, 1, 12) + 500, attributes: { device: "phone" } },
+	]);
+	assert.equal(await tab.revoke("s2"), true);
+	assert.equal(await tab.revoke("s3"), false, "it is no session of the user's");
+	assert.equal(await tab.revokeOthers(), 1);
+	assert.deepEqual(tab.events.filter((e) => e.startsWith("end")), []);
+	assert.deepEqual(sent, ["GET /auth/sessions", "GET /auth/session",
+		"DELETE /auth/sessions/s2", "DELETE /auth/sessions/s3", "POST /auth/sessions/revoke-others"]);
+	assert.equal(kept.at(-1).headers.get("Tokensession-Session"), "s1");
+});
+
+test("who signs out the current device logs out, in every tab", async () => {
+	devices();
+	server["/auth/logout"] = () => json(200, {});
+	const [tab, other] = [open(), open()];
+	await other.info();
+	assert.equal(await tab.revoke("s1"), true);
+	assert.equal(tab.events.at(-1), "end logout");
+	await heard(other, "end logout");
+	assert.deepEqual([count("POST /auth/logout"), sent.filter((s) => s.startsWith("DELETE")).length], [1, 0]);
+});
+
+test("of nobody there are no devices", async () => {
+	server["/auth/session"] = () => json(200, null);
+	server["/auth/sessions"] = server["/auth/sessions/revoke-others"] = refused;
+	server["/auth/token"] = over;
+	const tab = open();
+	assert.deepEqual([await tab.devices(), await tab.revoke("s2"), await tab.revokeOthers()], [null, null, null]);
+	assert.deepEqual(tab.events, []);
+});
+
+test("devices are listed with an access token that has run out", async () => {
+	expired();
+	devices();
+	const list = server["/auth/sessions"];
+	server["/auth/sessions"] = () => (count("POST /auth/token") > 0 ? list() : refused());
+	assert.equal((await open().devices()).length, 2);
+});
+
+test("what does not become of a device is an error, and ends nothing", async () => {
+	devices();
+	const tab = open();
+	await tab.info();
+	for (const [answer, error] of [
+		[() => busy(7), { name: "UnavailableError", status: 503, retryAfter: 7000, transient: true }],
+		[() => { throw new TypeError("Failed to fetch"); }, { name: "UnavailableError", status: 0, transient: true }],
+		[() => new Response("404 page not found", { status: 404 }), { name: "UnavailableError", status: 404, transient: false }],
+		[() => json(404, { error: "no such route" }), { name: "UnavailableError", status: 404 }],
+		[() => new Response("<p>Pay for the network</p>"), { name: "UnavailableError", status: 200 }],
+		[changed, { name: "SessionChangedError" }],
+	]) {
+		server["/auth/sessions"] = server["/auth/sessions/s2"] = server["/auth/sessions/revoke-others"] = answer;
+		await assert.rejects(tab.devices(), error);
+		await assert.rejects(tab.revoke("s2"), error);
+		await assert.rejects(tab.revokeOthers(), error);
+	}
+	for (const id of [undefined, null, 7, "", "..", "a/b", "s2?x"]) await assert.rejects(tab.revoke(id), TypeError);
+	assert.ok(!tab.events.some((e) => e.startsWith("end")));
+});
+
+const challenged = (challenge = 'max_age="300"') =>
+	json(401, {}, { "WWW-Authenticate": `Bearer error="insufficient_user_authentication", ${challenge}` });
+
+// guarded has the API ask for a step-up until there has been one.
+function guarded(challenge) {
+	let proved = false;
+	server["/auth/session"] = () => alive();
+	server["/auth/token"] = () => alive();
+	server["/api"] = async (request) => (proved ? new Response(await request.text()) : challenged(challenge));
+	server["/auth/step-up"] = async (request) => {
+		proved = (await request.text()) === "right";
+		return json(proved ? 200 : 403, {});
+	};
+}
+const stepUp = (tab, body = "right") => tab.stepUp(`${origin}/${number}/step-up`, { method: "POST", body });
+
+// until waits for what needs no time, and fails instead of waiting for ever.
+async function until(done) {
+	for (let i = 0; i < 1000 && !done(); i++) await new Promise((resolve) => timeout(resolve, 1));
+	assert.ok(done(), `${done}`);
+}
+
+// asks has a tab's page open a dialog at each stepup event, and returns the details of the events.
+function asks(tab, dialog) {
+	const asked = [];
+	tab.addEventListener("stepup", (e) => {
+		asked.push(e.detail);
+		if (dialog) e.detail.waitUntil(dialog(e.detail));
+	});
+	return asked;
+}
+
+test("a step-up is asked for, and then the request goes again, and no refresh was made", async () => {
+	guarded('acr_values="pwd otp", max_age="300"');
+	const tab = open();
+	await tab.info();
+	const asked = asks(tab, () => stepUp(tab));
+	const response = await tab.fetch(`${origin}/api`, { method: "POST", body: "hello" });
+	assert.equal(await response.text(), "hello");
+	assert.deepEqual(sent, ["GET /auth/session", "POST /api", "POST /auth/step-up", "GET /auth/session", "POST /api"]);
+	assert.deepEqual(asked.map(({ max_age, acr_values }) => [max_age, acr_values]), [[300, ["pwd", "otp"]]]);
+	assert.equal(kept[2].headers.get("Tokensession-Session"), "s1");
+	assert.throws(() => asked[0].waitUntil(Promise.resolve()), /over/);
+});
+
+test("a page without a dialog, and a user who gives up, get the 401", async () => {
+	for (const dialog of [
+		undefined,
+		async () => null,
+		async () => { throw new Error("the dialog was closed"); },
+		(tab) => stepUp(tab, "wrong"),
+	]) {
+		number++;
+		guarded();
+		const tab = open();
+		const asked = asks(tab, dialog && (() => dialog(tab)));
+		for (const times of [1, 2]) {
+			assert.equal((await tab.fetch(`${origin}/api`)).status, 401);
+			assert.equal(asked.length, times);
+		}
+		assert.equal(count("POST /auth/token"), 0);
+	}
+});
+
+test("a challenge is read as RFC 9470 has it, and nothing is read into its strings", async () => {
+	for (const [challenge, max_age, acr_values] of [
+		["max_age=0", 0, []],
+		['error_description="error=\\"x\\", max_age=7"', undefined, []],
+		['acr_values="urn:mace:incommon:iap:silver  x"', undefined, ["urn:mace:incommon:iap:silver", "x"]],
+		['max_age="soon"', undefined, []],
+	]) {
+		number++;
+		guarded(challenge);
+		const tab = open();
+		const asked = asks(tab);
+		await tab.fetch(`${origin}/api`);
+		assert.deepEqual(asked.map((a) => [a.max_age, a.acr_values]), [[max_age, acr_values]], challenge);
+	}
+	number++;
+	server["/auth/token"] = () => alive();
+	server["/api"] = () => json(401, {}, { "WWW-Authenticate": 'Bearer error_description="x, error=insufficient_user_authentication", error="invalid_token"' });
+	const tab = open();
+	const asked = asks(tab);
+	sent = [];
+	await tab.fetch(`${origin}/api`);
+	assert.deepEqual([asked.length, count("POST /auth/token")], [0, 1]);
+});
+
+test("many requests wait for one dialog, and one that was refused before it goes again without", async () => {
+	guarded();
+	const tab = open();
+	await tab.info();
+	const api = server["/api"];
+	let answerLate;
+	server["/late"] = async (request) => {
+		if (answerLate) return api(request);
+		return new Promise((resolve) => (answerLate = () => resolve(challenged())));
+	};
+	const late = tab.fetch(`${origin}/late`);
+	let close;
+	const asked = asks(tab, () => new Promise((resolve) => (close = resolve)));
+	const answers = [];
+	for (let i = 0; i < 3; i++) tab.fetch(`${origin}/api`).then((response) => answers.push(response.status));
+	await until(() => count("GET /api") === 3 && close);
+	await stepUp(tab);
+	await settle();
+	assert.equal(count("GET /api"), 3, "they wait for the dialog");
+	close();
+	await until(() => answers.length === 3);
+	assert.deepEqual(answers, [200, 200, 200]);
+	answerLate();
+	await until(() => count("GET /late") === 2);
+	assert.equal((await late).status, 200);
+	assert.equal(asked.length, 1);
+});
+
+test("a step-up that was not enough asks once", async () => {
+	guarded();
+	server["/api"] = () => challenged();
+	const tab = open();
+	const asked = asks(tab, () => asked.length < 5 && stepUp(tab));
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 401);
+	assert.deepEqual([asked.length, count("GET /api"), count("POST /auth/step-up")], [1, 2, 1]);
+});
+
+test("a step-up after a refresh has not made the refresh vain", async () => {
+	guarded();
+	let refreshes = 0;
+	const api = server["/api"];
+	server["/api"] = (request) => (refreshes > 0 ? api(request) : refused());
+	server["/auth/token"] = () => (refreshes++, alive());
+	const tab = open();
+	asks(tab, () => stepUp(tab));
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
+	refreshes = 0;
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 200, "the next token that runs out is refreshed");
+});
+
+test("a step-up whose access token has run out in the dialog refreshes first", async () => {
+	guarded();
+	const prove = server["/auth/step-up"];
+	server["/auth/step-up"] = (request) => (count("POST /auth/token") > 0 ? prove(request) : refused());
+	const tab = open();
+	await tab.info();
+	assert.equal((await stepUp(tab)).status, 200);
+	assert.deepEqual(sent.slice(1), ["POST /auth/step-up", "POST /auth/token", "POST /auth/step-up", "GET /auth/session"]);
+	server["/auth/step-up"] = refused;
+	sent = [];
+	assert.equal((await stepUp(tab)).status, 401);
+	assert.equal(count("POST /auth/token"), 1);
+	server["/auth/token"] = over;
+	assert.equal((await stepUp(tab)).status, 401);
+	assert.equal(tab.events.at(-1), "end ended");
+});
+
+test("no tab refreshes during a step-up, and a late answer of before it is cancelled", async () => {
+	useFakeTime();
+	guarded();
+	const locks = withoutFreezing();
+	const [tab, other] = [withLocks(locks, open), withLocks(locks, open)];
+	await tab.info();
+	server["/auth/token"] = () => new Promise(() => {});
+	const gaveUp = assert.rejects(other.refresh(), UnavailableError);
+	await pass(20_000, 50);
+	await gaveUp;
+	const left = kept.filter((r) => r.url.endsWith("/token"));
+	assert.ok(left.length > 0 && !left.some((r) => r.signal.aborted));
+	const prove = server["/auth/step-up"];
+	let answer;
+	server["/auth/step-up"] = (request) => new Promise((resolve) => (answer = () => resolve(prove(request))));
+	const done = stepUp(tab);
+	await told(other, "begun");
+	for (let i = 0; i < 1000 && left.some((r) => !r.signal.aborted); i++) await new Promise((resolve) => timeout(resolve, 10));
+	assert.ok(left.every((r) => r.signal.aborted));
+	sent = [];
+	server["/auth/token"] = () => alive();
+	const refreshed = other.refresh();
+	await pass(1000);
+	assert.equal(count("POST /auth/token"), 0);
+	answer();
+	await settle();
+	await pass(1000);
+	assert.equal((await done).status, 200);
+	await pass(1000);
+	await refreshed;
+	assert.equal(count("POST /auth/token"), 1);
+});
+
+test("a step-up that hangs gives up the lock", async () => {
+	useFakeTime();
+	guarded();
+	const tab = open();
+	await tab.info();
+	let answer;
+	server["/auth/step-up"] = () => new Promise((resolve) => (answer = resolve));
+	const done = stepUp(tab);
+	let refreshed = false;
+	tab.refresh().then(() => (refreshed = true));
+	await pass(28_000);
+	assert.equal(refreshed, false);
+	await pass(4000);
+	assert.equal(refreshed, true);
+	answer(json(200, {}));
+	assert.equal((await done).status, 200);
+});
+
+test("the new times are told in every tab, and a step-up there counts here", async () => {
+	guarded();
+	const [tab, other] = [open(), open()];
+	await tab.info();
+	await heard(other, "update");
+	let close;
+	asks(other, () => new Promise((resolve) => (close = resolve)));
+	const response = other.fetch(`${origin}/api`);
+	await until(() => close);
+	server["/auth/session"] = () => alive({ expires_in: 1800 });
+	await stepUp(tab);
+	await told(other, "proved");
+	await until(() => other.events.length === 2);
+	close();
+	assert.equal((await response).status, 200);
+});
+
+test("a request whose dialog is open is not sent as somebody else's, and the next user gets a dialog of their own", async () => {
+	for (const proved of [false, true]) {
+		number++;
+		sent = [];
+		guarded();
+		const tab = open();
+		await tab.info();
+		const asked = asks(tab, () => new Promise(() => {}));
+		let status;
+		tab.fetch(`${origin}/api`).then((response) => (status = response.status));
+		await until(() => asked.length === 1);
+		if (proved) await stepUp(tab);
+		server["/auth/session"] = () => alive({ session_id: "s2", subject: "bob" });
+		server["/api"] = () => challenged();
+		await tab.login(async () => json(200, {}));
+		await until(() => status === 401);
+		assert.equal(count("GET /api"), 1);
+		tab.fetch(`${origin}/api`);
+		await until(() => asked.length === 2);
+	}
+});
+
+test("a step-up goes to no other origin", async () => {
+	await assert.rejects(open().stepUp("http://localhost:2/step-up", { method: "POST", body: "right" }), TypeError);
+	assert.deepEqual(sent, []);
+});
+
+test("a step-up that waits for another tab's login is rejected", async () => {
+	useFakeTime();
+	guarded();
+	const locks = withoutFreezing();
+	const [tab, other] = [withLocks(locks, open), withLocks(locks, open)];
+	await tab.info();
+	let logIn;
+	const login = other.login(() => new Promise((resolve) => (logIn = () => resolve(json(200, {})))));
+	await settle();
+	const rejected = assert.rejects(stepUp(tab), SessionChangedError);
+	await pass(1000);
+	logIn();
+	await told(tab, "login");
+	await pass(1000);
+	await login;
+	await rejected;
+	assert.equal(count("POST /auth/step-up"), 0);
+});
+
+test("a caller that gives up waits for no dialog", async () => {
+	guarded();
+	const tab = open();
+	const asked = asks(tab, () => new Promise(() => {}));
+	const giveUp = new AbortController();
+	const response = tab.fetch(`${origin}/api`, { signal: giveUp.signal });
+	await until(() => asked.length === 1);
+	giveUp.abort(new Error("enough"));
+	await assert.rejects(response, /enough/);
+});
+
+test("the types name what there is", async () => {
+	const types = readFileSync(new URL("../../sessionhttp/session.d.ts", import.meta.url), "utf8");
+	const declared = [...types.matchAll(/^export (?:class|const) (\w+)/gm)].map((match) => match[1]);
+	assert.deepEqual(declared.sort(), Object.keys(script).sort());
+	const body = /^export class Session extends EventTarget \{$(.*?)^\}$/ms.exec(types)[1];
+	const members = new Set([...body.matchAll(/^\t(?:readonly )?(\w+)\W/gm)].map((match) => match[1]));
+	const inherited = ["addEventListener", "removeEventListener"];
+	const own = [...Object.getOwnPropertyNames(Session.prototype), ...Object.getOwnPropertyNames(new Session(`${origin}/${number}/`))];
+	assert.deepEqual([...members].sort(), [...new Set([...own, ...inherited])].sort());
+	const error = /^export class UnavailableError extends Error \{$(.*?)^\}$/ms.exec(types)[1];
+	for (const [, name, type] of error.matchAll(/^\treadonly (\w+): (\w+)/gm)) assert.equal(typeof new UnavailableError()[name], type);
 });
