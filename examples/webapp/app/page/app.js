@@ -82,7 +82,7 @@ on("email-form", "submit", async () => {
 });
 
 on("step-up-form", "submit", async (form) => {
-	const response = await session.fetch("/auth/step-up", { method: "POST", body: new URLSearchParams(new FormData(form)) });
+	const response = await session.stepUp("/auth/step-up", { method: "POST", body: new URLSearchParams(new FormData(form)) });
 	form.reset();
 	if (!response.ok) return tell(await problemOf(response), "bad");
 	$("email-form").requestSubmit();
