@@ -109,15 +109,7 @@ const (
 // Last comes the epoch. A replay leaves the record as it is, unless the epoch has to go up. What is
 // written anyway raises it with the same write ([rules.epochAfter]).
 func (r rules) decide(rec Record, p presentation) outcome {
-	overtaken := p.good && rec.Generation > p.reached && r.grace > 0
-	at := p.at
-	if overtaken {
-		at = sooner(at, rec.RotatedAt)
-	}
-	what := r.judge(rec, p.generation, at, p.now)
-	if p.named && what != revoked && what != expired {
-		what = replayed
-	}
+	what := r.judgeInTime(rec, p)
 	if p.denied && r.live(rec, p.at) {
 		if what == reused && !p.good {
 			return reused
@@ -132,6 +124,21 @@ func (r rules) decide(rec Record, p presentation) outcome {
 		return raced
 	case what == replayed && r.epochAfter(what, rec, p) > rec.Epoch:
 		return raised
+	}
+	return what
+}
+
+// judgeInTime is the first part of decide: it judges the token by the time that counts for this
+// call. If the host has named the session, there is no token, and the session goes on as it is.
+func (r rules) judgeInTime(rec Record, p presentation) outcome {
+	overtaken := p.good && rec.Generation > p.reached && r.grace > 0
+	at := p.at
+	if overtaken {
+		at = sooner(at, rec.RotatedAt)
+	}
+	what := r.judge(rec, p.generation, at, p.now)
+	if p.named && what != revoked && what != expired {
+		what = replayed
 	}
 	return what
 }
