@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,7 +17,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/keyring"
 	"github.com/seed67bc9b7f/tokensession/redisstore"
 )
 
@@ -39,13 +42,12 @@ func tell(addr string) error {
 	if err := client.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("%w: is there a Redis at %s?", err, addr)
 	}
-	key, err := tokensession.GenerateKey()
-	if err != nil {
-		return err
-	}
+	secret := make([]byte, 32)
+	_, _ = rand.Read(secret) // a real server has it from its environment
 	s := &story{ctx: ctx}
 	for _, m := range []**tokensession.Manager{&s.a, &s.b} {
-		if *m, err = s.instance(key, client); err != nil {
+		var err error
+		if *m, err = s.instance(secret, client); err != nil {
 			return err
 		}
 	}
@@ -71,20 +73,23 @@ type story struct {
 	laptop, phone tokensession.Tokens
 }
 
-// instance makes what each process of the server has: one store and one Manager, with the key that
-// all share.
-func (s *story) instance(key tokensession.Key, client redis.UniversalClient) (*tokensession.Manager, error) {
+// instance makes what each process of the server has: one store, one Manager, and a ring of the
+// signing keys that all share. They are in the store, sealed with a secret.
+func (s *story) instance(secret []byte, client redis.UniversalClient) (*tokensession.Manager, error) {
 	store, err := redisstore.New(client, redisstore.Config{Prefix: prefix})
 	if err != nil {
 		return nil, err
 	}
-	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{
-		Issuer: "https://auth.example", Audience: []string{"https://api.example"},
+	ring, err := keyring.Open(s.ctx, store, keyring.Config{
+		Secret: secret,
+		Access: tokensession.AccessConfig{
+			Issuer: "https://auth.example", Audience: []string{"https://api.example"}, Now: s.now,
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	return tokensession.New(signer, store, tokensession.Config{Now: s.now})
+	return tokensession.New(ring.Signer(), store, tokensession.Config{Now: s.now})
 }
 
 func (s *story) devices() {
@@ -145,7 +150,11 @@ func (s *story) left(client *redis.Client) {
 	keys := client.Scan(s.ctx, 0, prefix+":*", 1000).Iterator()
 	for keys.Next(s.ctx) {
 		ttl, err := client.TTL(s.ctx, keys.Val()).Result()
-		s.line(err == nil && ttl > 0, fmt.Sprintf("left in Redis: %s, for %v", keys.Val(), ttl), err)
+		if keys.Val() == prefix+":keys" {
+			s.line(err == nil && ttl == -1, "left in Redis: the signing keys, sealed, for ever", err)
+		} else {
+			s.line(err == nil && ttl > 0, fmt.Sprintf("left in Redis: %s, for %v", keys.Val(), ttl), err)
+		}
 		if reason := client.HGet(s.ctx, keys.Val(), "revoke_reason").Val(); reason != "" {
 			device := client.HGet(s.ctx, keys.Val(), "attr:device").Val()
 			fmt.Printf("     alice's %s, which ended by %s\n", device, reason)

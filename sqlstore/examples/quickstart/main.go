@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/keyring"
 	"github.com/seed67bc9b7f/tokensession/sqlstore"
 )
 
@@ -32,13 +34,8 @@ func main() {
 
 // tell runs the story on a new file. It returns an error if a line was not as it should be.
 func tell(w io.Writer, file string) error {
-	// A real server has a keyring in the store, because its keys must survive the restart, too. The
-	// example server shows that.
-	key, err := tokensession.GenerateKey()
-	if err != nil {
-		return err
-	}
-	s := &story{w: w, ctx: context.Background(), file: file, key: key}
+	s := &story{w: w, ctx: context.Background(), file: file, secret: make([]byte, 32)}
+	_, _ = rand.Read(s.secret) // a real server has it from its environment
 	s.now = time.Date(2026, 1, 1, 9, 0, 0, 0, time.UTC)
 	defer func() {
 		if s.db != nil {
@@ -60,11 +57,11 @@ func tell(w io.Writer, file string) error {
 
 // A story is a server, the time, and how many lines were not as they should be.
 type story struct {
-	w    io.Writer
-	ctx  context.Context
-	file string
-	key  tokensession.Key
-	now  time.Time
+	w      io.Writer
+	ctx    context.Context
+	file   string
+	secret []byte // that seals the signing keys
+	now    time.Time
 
 	db    *sql.DB
 	store *sqlstore.Store
@@ -88,15 +85,17 @@ func (s *story) startServer() (err error) {
 	if err := s.store.Migrate(s.ctx); err != nil {
 		return err
 	}
-	signer, err := tokensession.NewAccessSigner(s.key, tokensession.AccessConfig{
-		Issuer: "https://auth.example", Audience: []string{"https://api.example"},
+	now := func() time.Time { return s.now }
+	ring, err := keyring.Open(s.ctx, s.store, keyring.Config{
+		Secret: s.secret,
+		Access: tokensession.AccessConfig{
+			Issuer: "https://auth.example", Audience: []string{"https://api.example"}, Now: now,
+		},
 	})
 	if err != nil {
 		return err
 	}
-	s.m, err = tokensession.New(signer, s.store, tokensession.Config{
-		Now: func() time.Time { return s.now },
-	})
+	s.m, err = tokensession.New(ring.Signer(), s.store, tokensession.Config{Now: now})
 	return err
 }
 
