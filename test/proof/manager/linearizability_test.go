@@ -358,6 +358,8 @@ func (c *linClient) verdict(err error) answer {
 		return answer{verdict: "reused"}
 	case errors.Is(err, tokensession.ErrRevoked):
 		return answer{verdict: "revoked"}
+	case errors.Is(err, tokensession.ErrOutdated): // to which no order of these calls leads
+		return answer{verdict: "outdated"}
 	}
 	c.t.Errorf("no answer that the model has: %v", err)
 	return answer{verdict: "unknown"}
