@@ -217,7 +217,9 @@ func TestSQLStore_refreshesDoNotGrowTheTable(t *testing.T) {
 		if rows := countSQL(t, db, "SELECT COUNT(*) FROM token_sessions"); rows != len(records) {
 			t.Errorf("%d rows for %d sessions", rows, len(records))
 		}
-		if after > before+before/20 {
+		// Without reuse it would be a hundred times as much. Some pages more are no growth: while another
+		// transaction on the server has an older snapshot, dead rows cannot be reused.
+		if after > before+before/4 {
 			t.Errorf("grew from %d to %d bytes", before, after)
 		}
 	})
