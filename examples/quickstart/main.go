@@ -36,7 +36,10 @@ func tell(w io.Writer, store tokensession.RefreshStore) error {
 	if err != nil {
 		return err
 	}
-	if s.m, err = tokensession.New(signer, store, tokensession.Config{Now: func() time.Time { return s.now }}); err != nil {
+	s.m, err = tokensession.New(signer, store, tokensession.Config{
+		Now: func() time.Time { return s.now },
+	})
+	if err != nil {
 		return err
 	}
 	s.twoDevices()
@@ -64,9 +67,11 @@ type story struct {
 
 func (s *story) twoDevices() {
 	var err error
-	s.laptop, err = s.m.Start(s.ctx, "alice", tokensession.WithAttributes(map[string]string{"device": "laptop"}))
+	s.laptop, err = s.m.Start(s.ctx, "alice",
+		tokensession.WithAttributes(map[string]string{"device": "laptop"}))
 	s.line(err == nil, "log in on the laptop", "%s", s.got(s.laptop, err))
-	s.phone, err = s.m.Start(s.ctx, "alice", tokensession.WithAttributes(map[string]string{"device": "phone"}))
+	s.phone, err = s.m.Start(s.ctx, "alice",
+		tokensession.WithAttributes(map[string]string{"device": "phone"}))
 	s.line(err == nil, "log in on the phone", "%s", s.got(s.phone, err))
 
 	access, err := s.m.Verify(s.laptop.AccessToken)
@@ -78,9 +83,11 @@ func (s *story) twoTabs() {
 	s.wait(10 * time.Minute)
 	first, err1 := s.m.Refresh(s.ctx, s.laptop.RefreshToken)
 	second, err2 := s.m.Refresh(s.ctx, s.laptop.RefreshToken)
-	s.line(err1 == nil && first.RefreshToken != s.laptop.RefreshToken, "the laptop's first tab refreshes", "%s", s.got(first, err1))
-	s.line(err2 == nil && second.RefreshToken == first.RefreshToken,
-		"its second tab, with the same token", "%s; same refresh token as the first tab: %t", s.got(second, err2), second.RefreshToken == first.RefreshToken)
+	s.line(err1 == nil && first.RefreshToken != s.laptop.RefreshToken,
+		"the laptop's first tab refreshes", "%s", s.got(first, err1))
+	same := second.RefreshToken == first.RefreshToken
+	s.line(err2 == nil && same, "its second tab, with the same token",
+		"%s; same refresh token as the first tab: %t", s.got(second, err2), same)
 	s.stolen, s.laptop = s.laptop, first
 }
 
@@ -92,25 +99,32 @@ func (s *story) thief() {
 	s.wait(time.Minute)
 	_, err = s.m.Refresh(s.ctx, s.stolen.RefreshToken)
 	var reuse *tokensession.ReuseError
-	s.line(errors.As(err, &reuse) && reuse.Session.ID == s.laptop.Session.ID && reuse.Presented < reuse.Live,
+	caught := errors.As(err, &reuse) && reuse.Session.ID == s.laptop.Session.ID
+	s.line(caught && reuse.Presented < reuse.Live,
 		"a thief replays the laptop's first token", "%s", s.refused(err))
 	_, err = s.m.Refresh(s.ctx, s.laptop.RefreshToken)
-	s.line(errors.Is(err, tokensession.ErrRevoked), "so the laptop's live token is dead", "%s", s.refused(err))
+	s.line(errors.Is(err, tokensession.ErrRevoked),
+		"so the laptop's live token is dead", "%s", s.refused(err))
 	_, err = s.m.Verify(s.laptop.AccessToken)
-	s.line(errors.Is(err, tokensession.ErrRevoked), "and its access token at once", "%s", s.refused(err))
+	s.line(errors.Is(err, tokensession.ErrRevoked),
+		"and its access token at once", "%s", s.refused(err))
 	s.phone, err = s.m.Refresh(s.ctx, s.phone.RefreshToken)
 	s.line(err == nil, "while the phone lives on", "%s", s.got(s.phone, err))
 }
 
 func (s *story) changeOfPassword() {
-	laptop, err := s.m.Start(s.ctx, "alice", tokensession.WithAttributes(map[string]string{"device": "laptop"}))
+	laptop, err := s.m.Start(s.ctx, "alice",
+		tokensession.WithAttributes(map[string]string{"device": "laptop"}))
 	s.line(err == nil, "log in on the laptop again", "%s", s.got(laptop, err))
 	n, err := s.m.RevokeSubject(s.ctx, "alice", tokensession.Keep(laptop.Session.ID))
-	s.line(err == nil && n == 1, "change the password there", "%d other session revoked, error: %v", n, err)
+	s.line(err == nil && n == 1, "change the password there",
+		"%d other session revoked, error: %v", n, err)
 	_, err = s.m.Verify(s.phone.AccessToken)
-	s.line(errors.Is(err, tokensession.ErrRevoked), "the phone's access token at once", "%s", s.refused(err))
+	s.line(errors.Is(err, tokensession.ErrRevoked),
+		"the phone's access token at once", "%s", s.refused(err))
 	sessions, err := s.m.Sessions(s.ctx, "alice")
-	s.line(err == nil && len(sessions) == 1 && sessions[0].ID == laptop.Session.ID, "who is logged in", "%s", devices(sessions))
+	s.line(err == nil && len(sessions) == 1 && sessions[0].ID == laptop.Session.ID,
+		"who is logged in", "%s", devices(sessions))
 	s.laptop = laptop
 }
 
@@ -127,14 +141,17 @@ func (s *story) ends() {
 	}
 	s.line(errors.Is(err, tokensession.ErrExpired) && refreshes == 5, "she refreshes every 6 days",
 		"%d times, until %s after login: %s", refreshes-1, days(s.now.Sub(login)), s.refused(err))
-	s.line(s.laptop.RefreshExpiresAt.Equal(s.laptop.Session.MaxExpiresAt) && s.laptop.RefreshExpiresAt.Sub(login) == 30*24*time.Hour,
-		"her last refresh could not go beyond", "%s after login", days(s.laptop.RefreshExpiresAt.Sub(login)))
+	end := s.laptop.RefreshExpiresAt
+	s.line(end.Equal(s.laptop.Session.MaxExpiresAt) && end.Sub(login) == 30*24*time.Hour,
+		"her last refresh could not go beyond", "%s after login", days(end.Sub(login)))
 
 	unused, err := s.m.Start(s.ctx, "bob")
-	s.line(err == nil && unused.RefreshExpiresAt.Sub(s.now) == 7*24*time.Hour, "bob logs in and goes away", "%s", s.got(unused, err))
+	s.line(err == nil && unused.RefreshExpiresAt.Sub(s.now) == 7*24*time.Hour,
+		"bob logs in and goes away", "%s", s.got(unused, err))
 	s.now = unused.RefreshExpiresAt
 	_, err = s.m.Refresh(s.ctx, unused.RefreshToken)
-	s.line(errors.Is(err, tokensession.ErrExpired), "he comes back after 7 days", "%s", s.refused(err))
+	s.line(errors.Is(err, tokensession.ErrExpired),
+		"he comes back after 7 days", "%s", s.refused(err))
 }
 
 func (s *story) wait(d time.Duration) {
@@ -156,7 +173,8 @@ func (s *story) got(t tokensession.Tokens, err error) string {
 	if err != nil {
 		return s.refused(err)
 	}
-	return fmt.Sprintf("access %s for %s, refresh %s for %s", short(t.AccessToken), t.AccessExpiresAt.Sub(s.now),
+	return fmt.Sprintf("access %s for %s, refresh %s for %s",
+		short(t.AccessToken), t.AccessExpiresAt.Sub(s.now),
 		short(t.RefreshToken), days(t.RefreshExpiresAt.Sub(s.now)))
 }
 
@@ -164,7 +182,8 @@ func (s *story) verified(a tokensession.Access, err error) string {
 	if err != nil {
 		return s.refused(err)
 	}
-	return fmt.Sprintf("subject %s, session %s, expires in %s", a.Subject, short(a.SessionID), a.ExpiresAt.Sub(s.now))
+	return fmt.Sprintf("subject %s, session %s, expires in %s",
+		a.Subject, short(a.SessionID), a.ExpiresAt.Sub(s.now))
 }
 
 func (s *story) refused(err error) string {
