@@ -13,8 +13,11 @@ import (
 // then each generation is replayed, one after the other. Tabs that refresh at the same moment, and
 // replies that got lost, do not make such long rows.
 //
-// Only a replay writes here, so that other refreshes do not wait for each other.
-type replayLog struct {
+// Only replays write here, and each into its session's shard, so that refreshes of different
+// sessions do not wait for each other.
+type replayLog struct{ shards [replayShards]replayShard }
+
+type replayShard struct {
 	mu       sync.Mutex
 	sessions map[sessionKey]replayRow
 }
@@ -27,13 +30,18 @@ type replayRow struct {
 }
 
 const (
-	maxReplayRows = 10_000
+	replayShards  = 64
+	maxReplayRows = 160            // of a shard
 	replayRowTime = 24 * time.Hour // after so long without a replay, a row is over
 )
 
-// add notes that a generation was replayed, and returns how many were in a row. Where the log is
+// add notes that a generation was replayed, and returns how many were in a row. Where a shard is
 // full, rows of other sessions are forgotten, so that it never grows beyond its limit.
 func (l *replayLog) add(k sessionKey, generation uint64, now time.Time) int {
+	return l.shards[k.hi%replayShards].add(k, generation, now)
+}
+
+func (l *replayShard) add(k sessionKey, generation uint64, now time.Time) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.sessions == nil {
@@ -55,9 +63,9 @@ func (l *replayLog) add(k sessionKey, generation uint64, now time.Time) int {
 	return row.length
 }
 
-// makeRoom forgets the rows that are over, and those of one generation. If more than half of the log
+// makeRoom forgets the rows that are over, and those of one generation. If more than half of the shard
 // is left, it forgets others, too: so that there is room for a while, and this is done rarely.
-func (l *replayLog) makeRoom(now time.Time) {
+func (l *replayShard) makeRoom(now time.Time) {
 	for k, row := range l.sessions {
 		if now.Sub(row.at) >= replayRowTime || row.length == 1 {
 			delete(l.sessions, k)

@@ -35,18 +35,19 @@ func TestReplayLog_countsGenerationsInARow(t *testing.T) {
 func TestReplayLog_isBounded(t *testing.T) {
 	var l replayLog
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	row := sessionKey{hi: 1}
+	shard := &l.shards[1]
+	row := sessionKey{hi: 1} // all are in one shard
 	for i := range uint64(3 * maxReplayRows) {
-		l.add(sessionKey{hi: 2, lo: i}, 0, now)
+		l.add(sessionKey{hi: 1 + replayShards, lo: i}, 0, now)
 		if i < 10 {
 			require.Equal(t, int(i)+1, l.add(row, i, now))
 		}
-		require.LessOrEqual(t, len(l.sessions), maxReplayRows)
+		require.LessOrEqual(t, len(shard.sessions), maxReplayRows)
 	}
 	require.Equal(t, 11, l.add(row, 10, now), "a long row outlives the short ones")
 	for i := range uint64(3 * maxReplayRows) { // rows of two, which are not made room of first
-		l.add(sessionKey{hi: 3, lo: i}, 0, now)
-		l.add(sessionKey{hi: 3, lo: i}, 1, now)
-		require.LessOrEqual(t, len(l.sessions), maxReplayRows)
+		l.add(sessionKey{hi: 1 + 2*replayShards, lo: i}, 0, now)
+		l.add(sessionKey{hi: 1 + 2*replayShards, lo: i}, 1, now)
+		require.LessOrEqual(t, len(shard.sessions), maxReplayRows)
 	}
 }
