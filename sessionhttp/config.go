@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"path"
 	"slices"
@@ -86,6 +87,15 @@ type Config struct {
 	// endpoints under Prefix answer as OAuth has it in any case.
 	Refuse func(http.ResponseWriter, *http.Request, error)
 
+	// ProofKeys are secrets of at least 32 random bytes each, which all instances share and which are
+	// kept outside of the store, as in a secret manager. They make what a client has to prove with
+	// its key anew: nonces and challenges. The first one makes them, and all are accepted.
+	//
+	// To change the secret, add the new one at the end, on every instance. Then move it to the front,
+	// on every instance. Drop the old one an hour after that. There is no default: with a secret made
+	// at random in each process, instances would not accept what another one has made.
+	ProofKeys [][]byte
+
 	// MayFollow says whether who sends the request may follow what is revoked, by its headers or its
 	// connection: see [Handlers.Revocations]. It tells ids of sessions, and no secret. If it is nil,
 	// nobody may.
@@ -141,6 +151,20 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
+// Format prints the config without ProofKeys, whatever the verb.
+func (c Config) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(c.String())) }
+
+// String describes the config without ProofKeys, and without functions.
+func (c Config) String() string {
+	return fmt.Sprintf("sessionhttp.Config{Prefix:%s Cookies:%v InsecureCookies:%v SameSite:%d "+
+		"CookieSuffix:%s LoginOrigins:%q Devices:%v ProofKeys:%d REDACTED}",
+		c.Prefix, c.Cookies, c.InsecureCookies, c.SameSite,
+		c.CookieSuffix, c.LoginOrigins, c.Devices, len(c.ProofKeys))
+}
+
+// LogValue describes the config without ProofKeys.
+func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
 // checkOrigin refuses what no browser sends as an Origin header: it is compared byte for byte.
 func checkOrigin(origin string) error {
 	if origin == "null" {
@@ -181,10 +205,11 @@ func (c Config) resumer() resumer {
 type Handlers struct {
 	gate
 
-	m       *tokensession.Manager
-	cfg     Config
-	refresh cookie
-	mux     *http.ServeMux // of the endpoints alone
+	m         *tokensession.Manager
+	cfg       Config // without its ProofKeys
+	proofKeys proofKeys
+	refresh   cookie
+	mux       *http.ServeMux // of the endpoints alone
 
 	followers atomic.Int64
 	packed    packing
@@ -199,13 +224,18 @@ func New(m *tokensession.Manager, cfg Config) (*Handlers, error) {
 	if err != nil {
 		return nil, err
 	}
+	proofKeys, err := newProofKeys("Config.ProofKeys", cfg.ProofKeys)
+	if err != nil {
+		return nil, err
+	}
+	cfg.ProofKeys = nil
 	access, refresh := cfg.cookies()
 	h := &Handlers{
 		gate: gate{
 			verifier: m, access: access, crossOrigin: cfg.CrossOrigin,
 			onError: cfg.OnError, form: cfg.Refuse, resumer: cfg.resumer(),
 		},
-		m: m, cfg: cfg, refresh: refresh, mux: http.NewServeMux(),
+		m: m, cfg: cfg, proofKeys: proofKeys, refresh: refresh, mux: http.NewServeMux(),
 	}
 	h.Mount(h.mux)
 	return h, nil
