@@ -28,7 +28,7 @@ vectors: ## Wycheproof's test vectors for JWS and JWK
 test-clients: ## OAuth clients of npm, and Python's Authlib, against the endpoints of sessionhttp
 	scripts/test-clients.sh
 
-test-browser: ## the browser's script, in Node.js and in Chromium on the pages of the web application
+test-browser: ## the browser's script, in Node.js, and in Chromium and Firefox on real pages
 	scripts/test-browser.sh
 
 lint: ## formatting, vet, staticcheck, known vulnerabilities and tidy go.mod files, of all modules

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests of the browser's script: those of the script alone in Node.js, and those in Chromium.
+# Runs the tests of the browser's script: those of the script alone in Node.js, and those in Chromium and Firefox.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,6 +12,7 @@ if [ "${major:-0}" -lt 20 ]; then
 	exit 1
 fi
 scripts/install-chromium.sh
+scripts/install-firefox.sh
 
 timeout 300 node --test --test-reporter=spec test/browser/
 cd test/browser

@@ -34,7 +34,8 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
-	path, err := findChromium()
+	path, err := find("install-chromium.sh", "TOKENSESSION_TEST_CHROMIUM",
+		"chromium", "chromium-browser", "google-chrome")
 	if err != nil {
 		return 1, err
 	}
@@ -68,12 +69,13 @@ func run(m *testing.M) (code int, err error) {
 	if err := chromedp.Run(chromium); err != nil {
 		return 1, fmt.Errorf("starting %s: %w", path, err)
 	}
+	defer func() { stopFirefox() }()
 	return m.Run(), nil
 }
 
-func findChromium() (string, error) {
-	const env = "TOKENSESSION_TEST_CHROMIUM"
-	names := []string{"chromium", "chromium-browser", "google-chrome"}
+// find returns the path of a program, which the environment variable can name. The script installs
+// it.
+func find(script, env string, names ...string) (string, error) {
 	if path := os.Getenv(env); path != "" {
 		names = []string{path}
 	}
@@ -82,6 +84,6 @@ func findChromium() (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("%s is not installed: run scripts/install-chromium.sh, or apt-get install chromium, or set %s to its path",
-		strings.Join(names, ", "), env)
+	return "", fmt.Errorf("%s is not installed: run scripts/%s, or apt-get install %s, or set %s to "+
+		"its path", strings.Join(names, ", "), script, names[0], env)
 }

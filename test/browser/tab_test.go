@@ -169,28 +169,19 @@ func (tab *tab) tryJS(expression string) (any, error) {
 	return v, err
 }
 
-// until waits until an expression is true.
+func (tab *tab) visit(url string) {
+	tab.t.Helper()
+	tab.run(chromedp.Navigate(url))
+}
+
 func (tab *tab) until(expression string) {
 	tab.t.Helper()
-	tick := time.NewTicker(25 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(time.Minute)
-	for {
-		if v, err := tab.tryJS(expression); err == nil && v == true {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			text, _ := tab.tryJS(`document.body.innerText`)
-			tab.t.Fatalf("waited a minute for %s\non a page that says:\n%v", expression, text)
-		}
-	}
+	until(tab.t, tab, expression)
 }
 
 func (tab *tab) sees(text string) {
 	tab.t.Helper()
-	tab.until(fmt.Sprintf(`document.body.innerText.includes(%q)`, text))
+	until(tab.t, tab, seeing(text))
 }
 
 // click clicks the visible button of that name, when it can be.
