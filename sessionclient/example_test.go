@@ -134,6 +134,40 @@ func ExampleTransport_Login() {
 	// true
 }
 
+// An API wants a more recent proof of who the user is. The program asks the user for it, sends it,
+// and makes the request again.
+func ExampleStepUpOf() {
+	server := exampleServer() // stands for https://auth.example
+	defer server.Close()
+	store := &sessionclient.TokenMemory{}
+	logIn(server, store)
+	transport, err := sessionclient.New(server.URL+"/auth/token", store, sessionclient.Config{})
+	if err != nil {
+		panic(err)
+	}
+	client := &http.Client{Transport: transport}
+	for range 2 {
+		resp, err := client.Post(server.URL+"/pay", "text/plain", strings.NewReader("ten euros"))
+		if err != nil {
+			panic(err)
+		}
+		resp.Body.Close()
+		if asked, ok := sessionclient.StepUpOf(resp); ok {
+			fmt.Println("please enter your code again; it may be", *asked.MaxAge, "old at most")
+			proof := url.Values{"code": {"123456"}}
+			if resp, err = client.PostForm(server.URL+"/step-up", proof); err != nil {
+				panic(err)
+			}
+			resp.Body.Close()
+			continue
+		}
+		fmt.Println(resp.StatusCode)
+	}
+	// Output:
+	// please enter your code again; it may be 5m0s old at most
+	// 200
+}
+
 // logIn logs alice in.
 func logIn(server *httptest.Server, store sessionclient.TokenStore) {
 	transport, err := sessionclient.New(server.URL+"/auth/token", store, sessionclient.Config{})
@@ -206,7 +240,8 @@ func exampleServer() *httptest.Server {
 			http.Error(w, "wrong user or password", http.StatusForbidden)
 			return
 		}
-		tokens, err := sessions.Start(r.Context(), "alice")
+		hourAgo := time.Now().Add(-time.Hour)
+		tokens, err := sessions.Start(r.Context(), "alice", tokensession.WithAuthTime(hourAgo))
 		if err != nil {
 			panic(err)
 		}
@@ -228,5 +263,14 @@ func exampleServer() *httptest.Server {
 		}
 		fmt.Fprint(w, "done")
 	})))
+	recently := h.Require(sessionhttp.MaxAuthAge(5 * time.Minute))
+	mux.Handle("POST /pay", recently(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+	mux.Handle("POST /step-up", h.Require()(http.HandlerFunc(
+		func(_ http.ResponseWriter, r *http.Request) {
+			access, _ := sessionhttp.FromContext(r.Context())
+			if _, err := sessions.Reauthenticate(r.Context(), access.SessionID); err != nil {
+				panic(err)
+			}
+		})))
 	return httptest.NewServer(mux)
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
-	"slices"
 	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
@@ -48,11 +46,8 @@ func (r replacement) pauses(refused tokensession.Tokens, now time.Time) bool {
 // more strongly (RFC 9470), or may not do this (RFC 6750 section 3.1). A 401 that says nothing, or
 // that the token is invalid, may be cured by a new token.
 func noTokenHelps(resp *http.Response) bool {
-	return slices.ContainsFunc(resp.Header.Values("WWW-Authenticate"), notTheToken.MatchString)
+	return challenged(resp, insufficientAuthentication, "insufficient_scope")
 }
-
-var notTheToken = regexp.MustCompile(
-	`(?i)\berror\s*=\s*"?(?:insufficient_user_authentication|insufficient_scope)\b`)
 
 // afterRefusal returns the tokens to try instead of those that an origin refused. It returns the
 // refused ones if there are no better ones of the same session.

@@ -13,8 +13,12 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/sessionclient"
 	"github.com/seed67bc9b7f/tokensession/sessiongrpc"
 )
+
+// The two packages do not import each other, and have to fit.
+var _ sessiongrpc.TokenSource = (*sessionclient.Transport)(nil)
 
 // A source has an access token, and refreshes by its Manager when one was refused.
 type source struct {
