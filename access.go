@@ -125,6 +125,10 @@ type Access struct {
 
 	Actor string `json:"actor,omitempty"` // act.sub: who acts for the subject (RFC 8693), or nobody
 
+	// KeyThumbprint is that of the key without which the token is of no use: cnf.jkt (RFC 9449
+	// section 6.1). Empty: a bearer token.
+	KeyThumbprint string `json:"key_thumbprint,omitempty"`
+
 	epoch  uint64 // of the session when the token was made
 	claims strictjson.Object
 }
@@ -186,11 +190,27 @@ func (v *AccessVerifier) SetKeys(jwks []byte) error {
 // Verify returns what the token says if it is authentic, for this issuer and audience, not expired,
 // and not denied. The error is [ErrInvalidToken], [ErrExpired], [ErrOutdated] or [ErrRevoked]; the
 // last three only of authentic tokens. It is an [ErrUnknownKey] where a newer JWKS may have the
-// token's key.
+// token's key. A token that is bound to a key is refused: see [AccessVerifier.VerifyBound].
 func (v *AccessVerifier) Verify(accessToken string) (Access, error) {
+	return v.accept(accessToken, "")
+}
+
+// VerifyBound is Verify for a token that is bound to a key, from a client that has proved to have
+// the key with that thumbprint. See [Manager.VerifyBound].
+func (v *AccessVerifier) VerifyBound(accessToken, thumbprint string) (Access, error) {
+	if thumbprint == "" {
+		return Access{}, errBearer
+	}
+	return v.accept(accessToken, thumbprint)
+}
+
+func (v *AccessVerifier) accept(accessToken, thumbprint string) (Access, error) {
 	now := v.now()
 	checked, err := v.verify(accessToken, now)
 	if err != nil {
+		return Access{}, err
+	}
+	if err := checked.confirm(thumbprint); err != nil {
 		return Access{}, err
 	}
 	end := v.end(checked.access.IssuedAt, checked.access.ExpiresAt)

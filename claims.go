@@ -11,11 +11,12 @@ import (
 )
 
 // reservedClaims are the names that a grant's claims cannot have, in any case. They come from RFC
-// 9068 section 2.2, RFC 7519 section 4.1, for act RFC 8693 section 4.1, and for sid OpenID Connect.
+// 9068 section 2.2, RFC 7519 section 4.1, for act RFC 8693 section 4.1, for cnf RFC 7800 section 3.1,
+// and for sid OpenID Connect.
 // The epoch is this package's own.
 var reservedClaims = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "sid", "auth_time", "amr", "acr",
-	"act", "scope", "epoch",
+	"act", "scope", "epoch", "cnf",
 }
 
 // standardClaims are the claims that this package gives a meaning.
@@ -32,6 +33,7 @@ type standardClaims struct {
 	Actor             string
 	Scope             string
 	Epoch             uint64
+	Confirmation      string // the thumbprint of a key: cnf.jkt
 }
 
 // marshal returns the claims as a JSON object, with the claims of the grant behind them. It uses
@@ -88,6 +90,9 @@ func (c standardClaims) append(b []byte) []byte {
 	}
 	if c.Epoch != 0 {
 		b = strconv.AppendUint(append(b, `,"epoch":`...), c.Epoch, 10)
+	}
+	if c.Confirmation != "" {
+		b = append(appendQuoted(append(b, `,"cnf":{"jkt":`...), c.Confirmation), '}')
 	}
 	return append(b, '}')
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,7 +31,7 @@ func TestRevokedError_saysWhy(t *testing.T) {
 // An authorizer that verifies tokens itself, or a store that fails with our own errors, must not
 // end a session.
 func TestUnavailable_neverLooksLikeAVerdict(t *testing.T) {
-	for _, verdict := range verdicts {
+	for _, verdict := range append(slices.Clone(verdicts), tokensession.ErrProofRequired) {
 		for name, failure := range map[string]error{"itself": verdict,
 			"wrapped": fmt.Errorf("asking: %w", verdict),
 			"joined":  errors.Join(testkit.ErrDown, verdict),
@@ -42,6 +43,7 @@ func TestUnavailable_neverLooksLikeAVerdict(t *testing.T) {
 					t.Helper()
 					require.ErrorIs(t, err, tokensession.ErrUnavailable)
 					requireNoVerdict(t, err)
+					require.NotErrorIs(t, err, tokensession.ErrProofRequired)
 					require.NotErrorAs(t, err, new(*tokensession.ReuseError))
 				}
 				w.unchanged(tokens.Session.ID, func() {

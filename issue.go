@@ -10,9 +10,18 @@ import (
 
 // An accessToken is a signed token and when it expires.
 type accessToken struct {
-	token     string
-	expiresAt time.Time
-	scope     string
+	token      string
+	expiresAt  time.Time
+	scope      string
+	thumbprint string // of the key without which it is of no use; empty: a bearer token
+}
+
+// tokenType is the token_type of RFC 6749 section 5.1 and RFC 9449 section 5.
+func (a accessToken) tokenType() string {
+	if a.thumbprint == "" {
+		return "Bearer"
+	}
+	return "DPoP"
 }
 
 // issue asks the authorizer and signs an access token that says what the record does, its epoch
@@ -46,7 +55,7 @@ func (m *Manager) issue(
 		Expires: expires, IssuedAt: now.Unix(), ID: randomID(),
 		ClientID: rec.ClientID, Session: rec.ID, AuthTime: rec.AuthTime.Unix(),
 		AuthMethods: rec.AuthMethods, AuthContext: rec.AuthContext, Actor: rec.Actor,
-		Scope: grant.Scope, Epoch: rec.Epoch,
+		Scope: grant.Scope, Epoch: rec.Epoch, Confirmation: textOf(o.confirmation),
 	}, grant.Claims, now)
 	if err == nil && o.maxSize > 0 && len(token) > o.maxSize {
 		err = fmt.Errorf("%d bytes: cannot be longer than WithMaxAccessSize (%d): "+
@@ -55,15 +64,15 @@ func (m *Manager) issue(
 	if err != nil {
 		return nil, unavailable("making an access token", err)
 	}
-	return &accessToken{token, time.Unix(expires, 0).UTC(), grant.Scope}, nil
+	return &accessToken{token, time.Unix(expires, 0).UTC(), grant.Scope, textOf(o.confirmation)}, nil
 }
 
 // tokens returns what the client gets. The refresh token is that of the record's live generation,
 // and making it again makes the same token: so a replay needs nothing that was kept.
 func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
 	return Tokens{
-		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,
-		RefreshToken:     newRefreshToken(m.tokenKey(rec), h, rec.Generation),
+		AccessToken: issued.token, TokenType: issued.tokenType(), AccessExpiresAt: issued.expiresAt,
+		RefreshToken:     newRefreshToken(m.tokenKey(rec), h, rec.Generation, rec.KeyThumbprint),
 		RefreshExpiresAt: m.rules.end(rec),
 		Scope:            issued.scope, Session: m.session(rec),
 	}
@@ -72,7 +81,7 @@ func (m *Manager) tokens(rec Record, h handle, issued *accessToken) Tokens {
 // accessOnly returns what a client gets that keeps the refresh token that it has.
 func (m *Manager) accessOnly(rec Record, issued *accessToken) Tokens {
 	return Tokens{
-		AccessToken: issued.token, AccessExpiresAt: issued.expiresAt,
+		AccessToken: issued.token, TokenType: issued.tokenType(), AccessExpiresAt: issued.expiresAt,
 		RefreshExpiresAt: m.rules.end(rec),
 		Scope:            issued.scope, Session: m.session(rec),
 	}

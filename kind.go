@@ -13,6 +13,7 @@ var kinds = []struct {
 	{ErrOutdated, "outdated"},
 	{ErrExpired, "expired"},
 	{ErrUnknownKey, "unknown_key"},
+	{ErrProofRequired, "proof_required"},
 	{ErrInvalidToken, "invalid_token"},
 	{ErrDenied, "denied"},
 	{ErrInvalidScope, "invalid_scope"},
@@ -27,8 +28,8 @@ var kinds = []struct {
 // Kind returns a label for an error, for a log or a metric. It stays the same in later versions. It
 // is "" for nil and "other" for an error that is none of this package's:
 //
-//	invalid_token unknown_key expired outdated revoked reused denied invalid_scope attributes
-//	unavailable not_found no_claim exists conflict unreadable other
+//	invalid_token unknown_key expired outdated revoked reused denied proof_required invalid_scope
+//	attributes unavailable not_found no_claim exists conflict unreadable other
 func Kind(err error) string {
 	if err == nil {
 		return ""

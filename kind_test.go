@@ -22,7 +22,7 @@ func TestKind(t *testing.T) {
 		tokensession.ErrAttributes: "attributes", tokensession.ErrUnavailable: "unavailable",
 		tokensession.ErrNotFound: "not_found", tokensession.ErrNoClaim: "no_claim",
 		tokensession.ErrExists: "exists", tokensession.ErrConflict: "conflict",
-		tokensession.ErrUnreadable:   "unreadable",
+		tokensession.ErrUnreadable: "unreadable", tokensession.ErrProofRequired: "proof_required",
 		&tokensession.RevokedError{}: "revoked",
 		&tokensession.ReuseError{}:   "reused",
 		errors.Join(testkit.ErrDown): "other",

@@ -119,7 +119,8 @@ func toMicro(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) 
 // end of a session.
 func unavailable(doing string, cause error) error {
 	for _, other := range []error{
-		ErrInvalidToken, ErrExpired, ErrRevoked, ErrReused, ErrDenied, ErrInvalidScope, ErrAttributes,
+		ErrInvalidToken, ErrExpired, ErrRevoked, ErrReused, ErrDenied, ErrProofRequired,
+		ErrInvalidScope, ErrAttributes,
 	} {
 		if errors.Is(cause, other) {
 			return fmt.Errorf("%w: %s: %v", ErrUnavailable, doing, cause)

@@ -161,12 +161,14 @@ type refreshOptions struct {
 	accessOptions
 	clientID   string
 	attributes map[string]string
+	proven     *string // the thumbprint of the key that the client has proved to have
 }
 
 // accessOptions are about the access token.
 type accessOptions struct {
-	scope   string // empty: all that is granted
-	maxSize int    // in bytes; 0: what any access token may have
+	scope        string  // empty: all that is granted
+	maxSize      int     // in bytes; 0: what any access token may have
+	confirmation *string // the thumbprint of the key that it is bound to
 }
 
 type startOptions struct {

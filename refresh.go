@@ -1,6 +1,7 @@
 package tokensession
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ func (m *Manager) Refresh(
 }
 
 func (o refreshOptions) check() error {
-	if err := checkAttributes(o.attributes); err != nil {
+	if err := cmp.Or(checkAttributes(o.attributes), o.checkKeys()); err != nil {
 		return err
 	}
 	if err := checkScope("WithScope", o.scope); err != nil {
@@ -127,7 +128,7 @@ type attempts struct {
 // is so after a conflict, and after a write of which nobody knows whether it was applied.
 func (r *refresh) attempt(ctx context.Context, so *attempts) (_ Tokens, again bool, _ error) {
 	known := r.deliveries.look(r.id, r.writeID)
-	rec, err := r.find(ctx, so.sent.ends())
+	rec, boundTo, err := r.find(ctx, so.sent.ends())
 	if err != nil {
 		return Tokens{}, false, err
 	}
@@ -137,7 +138,7 @@ func (r *refresh) attempt(ctx context.Context, so *attempts) (_ Tokens, again bo
 	if so.ended.writes() && rec.Version >= so.ended.record.Version {
 		so.ended = step{} // another write came first, so that one can never be applied
 	}
-	p := r.presentation(rec, known, so)
+	p := r.presentation(rec, boundTo, known, so)
 	what := r.rules.decide(rec, p)
 	if !so.good && grantedAs[what] != "" {
 		so.good, so.reached = true, rec.Generation
@@ -200,36 +201,44 @@ func (r *refresh) conclude(so attempts, tokens Tokens) {
 	}
 }
 
-// find loads the session's record, if the token is authentic and comes from the right client. The
-// caller's going away does not stop a call that is ending the session.
-func (r *refresh) find(ctx context.Context, ending bool) (Record, error) {
+// find loads the session's record, if the token is authentic and comes from the right client. It also
+// returns the client's key that the token was made for, if any. The caller's going away does not stop
+// a call that is ending the session.
+func (r *refresh) find(ctx context.Context, ending bool) (rec Record, boundTo string, err error) {
 	if ending {
 		detached, cancel := detach(ctx)
 		defer cancel()
 		ctx = detached
 	}
-	rec, err := r.load(ctx, r.id)
+	rec, err = r.load(ctx, r.id)
 	switch {
 	case r.named:
-		return rec, err
+		return rec, "", err
 	case errors.Is(err, ErrNotFound):
-		return Record{}, invalid("unknown session")
+		return Record{}, "", invalid("unknown session")
 	case err != nil:
-		return Record{}, err
-	case !r.token.authentic(r.tokenKeys(rec)):
-		return Record{}, invalid("forged refresh token")
-	case rec.ClientID != "" && rec.ClientID != r.options.clientID:
-		return Record{}, r.refuse(ctx, rec, invalid("refresh token of another client"))
+		return Record{}, "", err
 	}
-	return rec, nil
+	proven := textOf(r.options.proven)
+	boundTo, ok := r.token.madeFor(r.tokenKeys(rec), proven, rec.KeyThumbprint, "")
+	switch {
+	case !ok:
+		return Record{}, "", invalid("forged refresh token")
+	case rec.ClientID != "" && rec.ClientID != r.options.clientID:
+		return Record{}, "", r.refuse(ctx, rec, invalid("refresh token of another client"))
+	}
+	return rec, boundTo, nil
 }
 
 // presentation gathers what the rule asks for. The snapshot is of before the record was loaded.
-func (r *refresh) presentation(rec Record, known snapshot, so *attempts) presentation {
+func (r *refresh) presentation(
+	rec Record, boundTo string, known snapshot, so *attempts,
+) presentation {
 	denied := r.denied.find(keyOf(rec.ID), r.presented)
 	p := presentation{
 		generation: r.token.generation, at: r.presented, now: r.now(),
 		good: so.good, reached: so.reached,
+		boundTo: boundTo, proven: textOf(r.options.proven),
 		denied: denied == forGood, epoch: denied.epoch(),
 		proved: r.proof != nil, named: r.named,
 	}
@@ -298,6 +307,11 @@ func (r *refresh) plan(
 		return step{}, r.refuse(ctx, rec, &RevokedError{rec.ID, rec.RevokeReason})
 	case expired:
 		return r.confirm(ctx, rec)
+	case unproved:
+		err := fmt.Errorf("%w: session %s", ErrProofRequired, rec.ID)
+		return step{}, r.refuse(ctx, rec, err)
+	case foreign:
+		return step{}, r.refuse(ctx, rec, invalid("refresh token of another key"))
 	case reused:
 		return r.end(rec, what, r.event(EventReused, rec), ReasonReuse), nil
 	case unrevoked:
@@ -314,7 +328,7 @@ func (r *refresh) plan(
 func (r *refresh) grant(
 	ctx context.Context, rec Record, what outcome, p presentation, so *attempts,
 ) (step, error) {
-	changed, epoch := r.changed(rec, p), r.rules.epochAfter(what, rec, p)
+	changed, epoch := r.changed(rec, what, p), r.rules.epochAfter(what, rec, p)
 	issued, err := r.ask(ctx, changed.outdated(epoch, p.now), what)
 	if errors.Is(err, ErrDenied) {
 		s := r.end(rec, what, r.event(EventDenied, rec), ReasonDenied)
@@ -346,7 +360,8 @@ func (r *refresh) grant(
 
 // changed returns the record with what this call changes of the session, but for its generation and
 // its epoch.
-func (r *refresh) changed(rec Record, p presentation) Record {
+func (r *refresh) changed(rec Record, what outcome, p presentation) Record {
+	rec.KeyThumbprint = keyAfter(what, rec, p)
 	if r.proof != nil && p.author != mine {
 		rec = r.proof.apply(rec, r.presented)
 	}

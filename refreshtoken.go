@@ -6,13 +6,16 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"github.com/seed67bc9b7f/tokensession/internal/peek"
 )
 
 // A refresh token is refreshPrefix and 64 characters of base64url: the session's handle, a
-// generation and a MAC of both. 48 bytes fill 64 characters exactly, so there are no padding and no
+// generation and a MAC of both. If the session is bound to a key of the client, the MAC is of the
+// key's thumbprint, too. So such a token cannot be taken for a plain one, whatever the store says of
+// the session, and a plain one not for a bound one. 48 bytes fill 64 characters exactly, so there are no padding and no
 // stray bits: a token is one string only.
 const (
 	refreshPrefix = "tsr_"
@@ -21,6 +24,7 @@ const (
 	refreshSize   = len(refreshPrefix) + (handleSize+8+macSize)*4/3
 
 	refreshLabel = "tokensession refresh v1"
+	boundLabel   = "tokensession bound refresh v1"
 	deriveLabel  = "tokensession refresh key v1"
 )
 
@@ -50,28 +54,44 @@ func parseRefreshToken(s string) (refreshToken, bool) {
 	return t, true
 }
 
-// authentic reports whether the token was made with one of keys.
-func (t refreshToken) authentic(keys [][]byte) bool {
-	ok := false
+// madeFor returns the client's key that the token was made for, of those named: "" is a plain token.
+// It reports false if the token was made for none of them, with none of the session's keys.
+func (t refreshToken) madeFor(keys [][]byte, thumbprints ...string) (thumbprint string, ok bool) {
 	for _, key := range keys {
-		mac := refreshMAC(key, t.handle, t.generation)
-		ok = hmac.Equal(mac[:], t.mac[:]) || ok
+		for i, candidate := range thumbprints {
+			if slices.Contains(thumbprints[:i], candidate) {
+				continue
+			}
+			mac := refreshMAC(key, t.handle, t.generation, candidate)
+			if hmac.Equal(mac[:], t.mac[:]) {
+				thumbprint, ok = candidate, true
+			}
+		}
 	}
-	return ok
+	return thumbprint, ok
 }
 
-// newRefreshToken makes the token of a generation. The same arguments always make the same token.
-func newRefreshToken(key []byte, h handle, generation uint64) string {
-	mac := refreshMAC(key, h, generation)
+// newRefreshToken makes the token of a generation, for the client's key or for none. The same
+// arguments always make the same token.
+func newRefreshToken(key []byte, h handle, generation uint64, thumbprint string) string {
+	mac := refreshMAC(key, h, generation, thumbprint)
 	b := make([]byte, 0, handleSize+8+macSize)
 	b = append(binary.BigEndian.AppendUint64(append(b, h[:]...), generation), mac[:]...)
 	token := append(make([]byte, 0, refreshSize), refreshPrefix...)
 	return string(base64.RawURLEncoding.AppendEncode(token, b))
 }
 
-func refreshMAC(key []byte, h handle, generation uint64) (mac [macSize]byte) {
-	b := append(make([]byte, 0, 64), refreshLabel...)
+// refreshMAC covers a label, the handle and the generation, and the thumbprint of a bound token. The
+// two kinds have labels of their own, so that no text is the text of both.
+func refreshMAC(key []byte, h handle, generation uint64, thumbprint string) (mac [macSize]byte) {
+	b := make([]byte, 0, 128)
+	if thumbprint == "" {
+		b = append(b, refreshLabel...)
+	} else {
+		b = append(b, boundLabel...)
+	}
 	b = binary.BigEndian.AppendUint64(append(b, h[:]...), generation)
+	b = append(b, thumbprint...)
 	w := hmac.New(sha256.New, key)
 	w.Write(b)
 	copy(mac[:], w.Sum(b[:0]))

@@ -8,9 +8,11 @@ import (
 // What is parsed has one form only, and what is authentic was made by us.
 func FuzzParseRefreshToken(f *testing.F) {
 	key, h := []byte("a key of thirty-two bytes or more"), handle{1, 2, 3}
+	thumbprint := strings.Repeat("A", 43)
 	for _, generation := range []uint64{0, 1, 1 << 40, 1<<64 - 1} {
-		token := newRefreshToken(key, h, generation)
+		token := newRefreshToken(key, h, generation, "")
 		f.Add(token)
+		f.Add(newRefreshToken(key, h, generation, thumbprint))
 		f.Add(token[:len(token)-1])
 		f.Add(token + "=")
 		f.Add(strings.ToLower(token))
@@ -26,11 +28,12 @@ func FuzzParseRefreshToken(f *testing.F) {
 		if again := formatRefreshToken(token); again != s {
 			t.Errorf("%q is read as %q", s, again)
 		}
-		if token.authentic([][]byte{key}) && s != newRefreshToken(key, token.handle, token.generation) {
-			t.Errorf("%q is accepted and was never made", s)
-		}
-		if !token.authentic([][]byte{key}) && s == newRefreshToken(key, token.handle, token.generation) {
-			t.Errorf("%q is refused", s)
+		for _, holder := range []string{"", thumbprint} {
+			madeFor, ok := token.madeFor([][]byte{key}, holder)
+			made := newRefreshToken(key, token.handle, token.generation, holder)
+			if ok != (s == made) || madeFor != "" && madeFor != holder {
+				t.Errorf("%q is taken for a token of the key %q: %t, and that is %q", s, holder, ok, made)
+			}
 		}
 	})
 }
@@ -68,7 +71,7 @@ func TestRandom_neverRepeats(t *testing.T) {
 		seen[h] = struct{}{}
 	}
 	const guessed = 8 * (handleSize + macSize) // who guesses has to find a handle and its MAC
-	if guessed < 160 || len(newRefreshToken(nil, handle{}, 0)) != refreshSize || refreshSize != 68 {
+	if guessed < 160 || len(newRefreshToken(nil, handle{}, 0, "")) != refreshSize || refreshSize != 68 {
 		t.Errorf("%d bits in %d characters", guessed, refreshSize)
 	}
 	if len(randomID()) != 22 || len(randomBytes(32)) != 32 {

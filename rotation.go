@@ -28,6 +28,15 @@ import "time"
 // process that has heard of it. An access token has the epoch of the record that it was made from.
 // So it does not matter which of two clocks is ahead, or whether a refresh was under way: a token
 // whose record was loaded before is refused, and one whose record was loaded after is not.
+//
+// And one story is about keys. A client can have a key, and can prove that it has it. With the first
+// refresh that comes with such a proof, the session is bound to that key, and so is each refresh
+// token from then on. A thief who copies a bound token gets nothing for it, and cannot end the
+// session with it, either. The client itself may have lost a reply however long ago: nobody else can
+// have received it, so it gets a new successor instead of being taken for a thief. But a thief can
+// copy a token before the session is bound, and bind the session to a key of the thief's own. Then
+// the owner comes with a token that was made before the binding, and cannot prove the thief's key:
+// that is reuse ([rules.byKey]).
 
 // An outcome is what presenting a genuine refresh token leads to.
 type outcome uint8
@@ -44,6 +53,8 @@ const (
 	revoked                  // the session was ended before its time
 	unrevoked                // this process knows that it was revoked, and the store has lost that
 	raced                    // no verdict: the session went on by two generations meanwhile
+	unproved                 // no verdict: the proof of the session's key is missing
+	foreign                  // another client: it proves another key than that of the token
 )
 
 // rules are the periods that a decision depends on. Zero turns grace or recovery off, and a zero
@@ -66,6 +77,9 @@ type presentation struct {
 	epoch  uint64 // this process refuses the access tokens of earlier ones
 	author author // of the record's live generation
 
+	boundTo string // the key that the token was made for; empty: a plain token
+	proven  string // the key of which the client has given proof; empty: of none
+
 	// proved says that the user has just proved again who they are, so that the session has to
 	// change. named says that the host named the session, and nobody presented a token.
 	proved, named bool
@@ -83,8 +97,8 @@ const (
 	mine                      // the call that decides made it itself, and its reply was lost
 )
 
-// decide says what a presentation of rec leads to. judge knows the record and the time only. Four
-// things that this process knows can change its answer.
+// decide says what a presentation of rec leads to. judge knows the record and the time only. Five
+// things can change its answer.
 //
 // Good: an earlier attempt of this call found the token good. While the host's authorizer or the
 // store took long, others may have refreshed the same session, and overtaken this call. That the
@@ -92,6 +106,8 @@ const (
 // the last of them wrote. If it is reuse even so, there is no successor any more that this client
 // could get. That proves no theft. So there is no verdict, and the client tries again. Without a
 // grace period, losing a race is reuse.
+//
+// Key: the session or the token may be bound to a key ([rules.byKey]).
 //
 // Denied: this process can know of a revocation that the record does not have, because a failover
 // lost the write, or because the reply to it was lost. A revocation is never undone, so it is
@@ -109,14 +125,14 @@ const (
 // Last comes the epoch. A replay leaves the record as it is, unless the epoch has to go up. What is
 // written anyway raises it with the same write ([rules.epochAfter]).
 func (r rules) decide(rec Record, p presentation) outcome {
-	what := r.judgeInTime(rec, p)
+	what := r.byKey(r.judgeInTime(rec, p), rec, p)
 	if p.denied && r.live(rec, p.at) {
 		if what == reused && !p.good {
 			return reused
 		}
 		return unrevoked
 	}
-	if p.generation == rec.Predecessor && !p.named {
+	if p.generation == rec.Predecessor && !p.named && p.holds(rec) {
 		what = r.byAuthor(what, p.author, r.late(rec, p.now))
 	}
 	switch {
@@ -143,6 +159,65 @@ func (r rules) judgeInTime(rec Record, p presentation) outcome {
 	return what
 }
 
+// holds reports whether a presentation brings the proof of each key that it needs: of the one that
+// the session is bound to, and of the one that the token was made for.
+func (p presentation) holds(rec Record) bool {
+	return (rec.KeyThumbprint == "" || rec.KeyThumbprint == p.proven) &&
+		(p.boundTo == "" || p.boundTo == p.proven)
+}
+
+// byKey is the second part of decide. What revoked and expired say is about the session, so it is
+// said whoever asks.
+//
+// The holder of the key can have lost a reply however long ago, because nobody else can have got
+// it. So it recovers at any time, and not only within the recovery period. It does not if there is no
+// grace period: then a token counts once, whoever presents it.
+//
+// A bound token without its key gets nothing and ends nothing, because a copy of it proves no more
+// than that there is a copy. There is one exception. The record can be bound to another key than the
+// token, and the client proves the token's. Then the store has lost the write that bound the
+// session, and somebody else has bound it since. Two parties hold the session, and both are out.
+//
+// That leaves a plain token of a bound session without the proof of its key. It was made before the
+// session was bound. After the grace period two parties hold the session: whoever bound it, and
+// whoever comes now. That is reuse, also within the recovery period, because the successor would be
+// of no use without the key. Within the grace period two things look alike: an honest second tab
+// that raced with the refresh that bound the session, and the victim of a thief who did that. If the
+// victim got the successor, it could never use it, and would present no plain token again, and the
+// thief would stay. So there is no verdict and no successor. The tab finds the new token where its
+// browser keeps them, and the victim comes again when the period is over.
+func (r rules) byKey(what outcome, rec Record, p presentation) outcome {
+	predecessor, bound := p.generation == rec.Predecessor, rec.KeyThumbprint != "" || p.boundTo != ""
+	switch {
+	case what == revoked, what == expired, p.named:
+		return what
+	case p.holds(rec):
+		if what == reused && predecessor && bound && r.grace > 0 {
+			return recovered
+		}
+		return what
+	case p.boundTo != "" && p.proven == "":
+		return unproved
+	case p.boundTo != "" && p.proven != p.boundTo:
+		return foreign
+	case p.boundTo != "":
+		return reused
+	case what == replayed, predecessor && p.author == running && r.grace > 0:
+		return unproved
+	}
+	return reused
+}
+
+// keyAfter returns the key that the session is bound to after an outcome. A session has one key at
+// most, for good. A replay or a renewal hands out a successor that others may have, too, so it binds
+// nothing.
+func keyAfter(what outcome, rec Record, p presentation) string {
+	if rec.KeyThumbprint == "" && (what == rotated || what == healed || what == recovered) {
+		return p.proven
+	}
+	return rec.KeyThumbprint
+}
+
 // epochAfter returns the session's epoch after an outcome that gives the client tokens.
 //
 // A failover can lose the write that raised the epoch. This process still refuses the tokens of
@@ -164,7 +239,7 @@ func nextEpoch(epoch uint64, now time.Time) uint64 {
 	return max(epoch+1, uint64(max(now.UnixMilli(), 0)))
 }
 
-// byAuthor is the third part of decide, for the predecessor's generation. Late says that most of
+// byAuthor is the last part of decide, for the predecessor's generation. Late says that most of
 // the grace period is over. If the call that made the live generation still runs then, a replay has
 // to begin the period anew, too: that call may have to give up, and its client would come again
 // when it is over.

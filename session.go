@@ -21,6 +21,10 @@ type Session struct {
 	AuthMethods []string  `json:"auth_methods,omitempty"` // how (RFC 8176); nil if that is not said
 	AuthContext string    `json:"auth_context,omitempty"` // how well; empty if that is not said
 
+	// KeyThumbprint is that of the client's key (RFC 7638): without a proof of it, the session cannot
+	// be refreshed. Empty: the session is bound to no key.
+	KeyThumbprint string `json:"key_thumbprint,omitempty"`
+
 	// Transient: the client keeps its tokens no longer than it runs.
 	Transient bool `json:"transient,omitempty"`
 
@@ -42,6 +46,7 @@ type Session struct {
 // Tokens are part of another value.
 type Tokens struct {
 	AccessToken      string    `json:"access_token"`
+	TokenType        string    `json:"token_type,omitempty"` // Bearer, or DPoP with [WithConfirmation]
 	AccessExpiresAt  time.Time `json:"access_expires_at,omitzero"`
 	RefreshToken     string    `json:"refresh_token,omitempty"`
 	RefreshExpiresAt time.Time `json:"refresh_expires_at,omitzero"` // when the session ends unless refreshed

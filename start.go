@@ -68,14 +68,15 @@ func (m *Manager) checkStart(subject string, o startOptions, now time.Time) erro
 			return err
 		}
 	}
-	return cmp.Or(o.proof.check(now), o.lifetimes.check(m.cfg), checkAttributes(o.attributes))
+	return cmp.Or(o.proof.check(now), o.lifetimes.check(m.cfg), o.checkKeys(),
+		checkAttributes(o.attributes))
 }
 
 func (m *Manager) newRecord(h handle, subject string, o startOptions, now time.Time) Record {
 	rec := Record{
 		ID: h.sessionID(), Version: 1, WriteID: m.newWriteID(),
 		Issuer: m.signer.cfg.Issuer, Subject: subject, ClientID: o.clientID, Key: randomBytes(32),
-		CreatedAt: now, RotatedAt: now, Transient: o.transient,
+		CreatedAt: now, RotatedAt: now, Transient: o.transient, KeyThumbprint: textOf(o.proven),
 	}
 	rec = o.proof.apply(rec, now)
 	if o.actor != nil {

@@ -233,6 +233,7 @@ func (r Record) Session() Session {
 		Transient: r.Transient, CreatedAt: r.CreatedAt, RefreshedAt: r.RotatedAt,
 		ExpiresAt: r.ExpiresAt, MaxExpiresAt: r.MaxExpiresAt, IdleTTL: r.IdleTTL,
 		RevokedAt: r.RevokedAt, RevokeReason: r.RevokeReason,
+		KeyThumbprint: r.KeyThumbprint,
 	}
 }
 

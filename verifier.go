@@ -65,6 +65,7 @@ type verifiedToken struct {
 
 	session sessionKey // of access.SessionID, for the deny list
 	epoch   uint64     // of access, beside the session's key: both are read on every hit
+	bound   bool       // to a key: access.KeyThumbprint is not empty
 
 	issued, expires, notBefore int64 // in microseconds, before leeway
 }
@@ -187,7 +188,7 @@ func (v *verifier) readClaims(payload []byte) (*verifiedToken, error) {
 		Subject: r.Text("sub", true), Issuer: r.Text("iss", true), Audience: r.Texts("aud"),
 		ClientID: r.Text("client_id", false), Scope: r.Text("scope", false),
 		AuthMethods: r.List("amr"), AuthContext: r.Text("acr", false),
-		Actor: r.TextIn("act", "sub"), epoch: r.Number("epoch"),
+		Actor: r.TextIn("act", "sub"), epoch: r.Number("epoch"), KeyThumbprint: r.TextIn("cnf", "jkt"),
 		claims: claims,
 	}
 	issued, expires := r.Date("iat", true), r.Date("exp", true)
@@ -197,13 +198,15 @@ func (v *verifier) readClaims(payload []byte) (*verifiedToken, error) {
 		return nil, r.Err()
 	case !v.cfg.isOurs(a.Issuer):
 		return nil, errors.New("another issuer")
+	case a.KeyThumbprint != "" && !isThumbprint(a.KeyThumbprint):
+		return nil, errors.New("cnf.jkt is no thumbprint of a key")
 	}
 	a.IssuedAt, a.ExpiresAt = time.Unix(issued, 0).UTC(), time.Unix(expires, 0).UTC()
 	if auth >= 0 {
 		a.AuthTime = time.Unix(auth, 0).UTC()
 	}
 	return &verifiedToken{
-		access: a, session: keyOf(a.SessionID), epoch: a.epoch,
+		access: a, session: keyOf(a.SessionID), epoch: a.epoch, bound: a.KeyThumbprint != "",
 		issued: issued * 1e6, expires: expires * 1e6, notBefore: max(issued, notBefore) * 1e6,
 	}, nil
 }

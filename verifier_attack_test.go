@@ -562,9 +562,13 @@ func TestVerify_refusesWrongClaims(t *testing.T) {
 		`"sub"`: {`null`, `""`, `0`, `true`, `["alice"]`, `{}`}, `"sid"`: {`null`, `""`, `0`, `true`, `["s"]`, `{}`},
 		`"jti"`:       {`null`, `""`, `0`, `true`, `["j"]`, `{}`},
 		`"client_id"`: {`null`, `0`, `true`, `["c"]`, `{}`}, `"scope"`: {`null`, `0`, `true`, `["read"]`, `{}`},
-		`"amr"`:   {`null`, `0`, `"pwd"`, `[]`, `[1]`, `["pwd",null]`, `[["pwd"]]`, `{}`},
-		`"acr"`:   {`null`, `0`, `true`, `["gold"]`, `{}`},
-		`"act"`:   {`null`, `0`, `"carol"`, `["carol"]`, `{}`, `{"sub":""}`, `{"sub":1}`, `{"SUB":"carol"}`, `{"sub":"carol","sub":"dave"}`},
+		`"amr"`: {`null`, `0`, `"pwd"`, `[]`, `[1]`, `["pwd",null]`, `[["pwd"]]`, `{}`},
+		`"acr"`: {`null`, `0`, `true`, `["gold"]`, `{}`},
+		`"act"`: {`null`, `0`, `"carol"`, `["carol"]`, `{}`, `{"sub":""}`, `{"sub":1}`, `{"SUB":"carol"}`, `{"sub":"carol","sub":"dave"}`},
+		`"cnf"`: {
+			`null`, `"` + clientKey + `"`, `[]`, `{}`, `{"x5t#S256":"` + clientKey + `"}`, `{"jkt":1}`, `{"jkt":""}`, `{"JKT":"` + clientKey + `"}`,
+			`{"jkt":"` + clientKey + `","jkt":"` + clientKey + `"}`, `{"jkt":"` + clientKey[:42] + `"}`, `{"jkt":"` + clientKey + `"}`,
+		},
 		`"epoch"`: {`null`, `0`, `-1`, `"1"`, `1.0`, `1e3`, `[1]`, `true`, `9007199254740992`, `18446744073709551615`, `18446744073709551616`},
 	}
 	payloads := map[string]string{}
@@ -574,6 +578,7 @@ func TestVerify_refusesWrongClaims(t *testing.T) {
 		}
 		optional := []string{
 			`"nbf"`, `"auth_time"`, `"client_id"`, `"scope"`, `"amr"`, `"acr"`, `"act"`, `"epoch"`,
+			`"cnf"`,
 		}
 		if !slices.Contains(optional, name) {
 			payloads[name+" is missing"] = claimsWith(name)

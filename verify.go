@@ -13,11 +13,34 @@ import (
 // token names a key that this Manager's signer does not have, and an [ErrOutdated] if the session
 // has changed since the token was made. A revocation or a change by this Manager is known at once,
 // and one by another instance as soon as [Manager.Run] has read of it.
+//
+// A token that is bound to a key is refused, with an error that is both an ErrInvalidToken and an
+// [ErrProofRequired]. So a handler that knows nothing of keys lets nobody in without one.
 func (m *Manager) Verify(accessToken string) (Access, error) {
+	return m.accept(accessToken, "")
+}
+
+// VerifyBound is Verify for a token that is bound to a key, from a client that has proved to have
+// the key with that thumbprint (RFC 7638), as by DPoP (RFC 9449). Whoever calls it has checked the
+// proof. A token that is bound to no key or to another one is an [ErrInvalidToken]. To ask the store
+// as well, see [Manager.Live].
+func (m *Manager) VerifyBound(accessToken, thumbprint string) (Access, error) {
+	if thumbprint == "" {
+		return Access{}, errBearer
+	}
+	return m.accept(accessToken, thumbprint)
+}
+
+func (m *Manager) accept(accessToken, thumbprint string) (Access, error) {
 	now := m.cfg.Now()
 	checked, err := m.signer.verify(accessToken, now)
 	if err != nil {
 		return Access{}, err
+	}
+	if checked.bound || thumbprint != "" {
+		if err := checked.confirm(thumbprint); err != nil {
+			return Access{}, err
+		}
 	}
 	if err := m.check(checked, now); err != nil {
 		return Access{}, err
@@ -72,8 +95,9 @@ func (m *Manager) Live(ctx context.Context, a Access) error {
 	return err
 }
 
-// Introspect is VerifyLive for a token that may be for another audience. It is for an endpoint that
-// tells services whether the tokens they were given are good (RFC 7662). It lets nobody in here.
+// Introspect is VerifyLive for a token that may be for another audience, or be bound to a key. It is
+// for an endpoint that tells services whether the tokens they were given are good (RFC 7662), and
+// which key they have to ask for. It lets nobody in here.
 func (m *Manager) Introspect(ctx context.Context, accessToken string) (Access, error) {
 	now := m.cfg.Now()
 	checked, err := m.signer.introspect(accessToken, now)
