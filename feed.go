@@ -13,7 +13,6 @@ import (
 const (
 	pollInterval   = time.Second      // where nothing notifies
 	notifiedPoll   = 10 * time.Second // in case a notification was lost
-	minPause       = time.Second / 20 // between two looks, however much is notified
 	notifierPause  = 5 * time.Second  // before a notifier that failed is asked again
 	fullInterval   = time.Minute
 	maxFullPause   = 10 * time.Minute
@@ -82,16 +81,22 @@ func (m *Manager) follow(ctx context.Context, store RevocationFeed) {
 		f.notified.Store(true)
 		f.beside.Go(func() { f.listen(listening(ctx), notifier, news) })
 	}
+	var looks pace
 	for ctx.Err() == nil {
-		pause, next := time.After(minPause), time.After(m.feedInterval(f.notified.Load()))
+		select {
+		case <-time.After(looks.take(f.now())):
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-news: // that came during the pause, so that this look finds it
+		default:
+		}
+		next := time.After(m.feedInterval(f.notified.Load()))
 		f.look(ctx)
 		select {
 		case <-next:
 		case <-news:
-		case <-ctx.Done():
-		}
-		select {
-		case <-pause:
 		case <-ctx.Done():
 		}
 	}

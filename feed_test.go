@@ -220,6 +220,67 @@ func TestRun_aNotificationWakesEachManager(t *testing.T) {
 	})
 }
 
+// A user who ends some devices one after the other is no storm: each end is known elsewhere at once.
+func TestRun_aFewNotificationsWaitForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, signer := tokensession.NewMemoryStore(), testSigner(t)
+		one := newManager(t, signer, store, tokensession.Config{})
+		other := newManager(t, signer, store, tokensession.Config{})
+		defer runs(t, other)()
+		for range 5 {
+			passes(300 * time.Millisecond)
+			for n := range 3 {
+				tokens, err := one.Start(t.Context(), "alice")
+				require.NoError(t, err)
+				require.NoError(t, one.Revoke(t.Context(), tokens.Session.ID))
+				passes(time.Millisecond)
+				_, err = other.Verify(tokens.AccessToken)
+				require.ErrorIs(t, err, tokensession.ErrRevoked, "revocation %d", n)
+			}
+		}
+	})
+}
+
+// What is notified while a look has to wait is found by that look, which needs no other one for it.
+func TestRun_aStormIsAFewLooksAtOnceAndThenTwentyASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var looks atomic.Int64
+		news := make(chan struct{})
+		m := feeds(t, scriptedNotifier{scriptedFeed{tokensession.NewMemoryStore(), func(
+			context.Context, time.Time, func(...tokensession.Revocation),
+		) error {
+			looks.Add(1)
+			return nil
+		}}, func(ctx context.Context) error {
+			select {
+			case <-news:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}}, tokensession.Config{})
+		passes(time.Second)
+		looks.Store(0)
+		for range 6 {
+			news <- struct{}{}
+			synctest.Wait()
+		}
+		require.EqualValues(t, 4, looks.Load(), "after a quiet second")
+		passes(time.Second)
+		require.EqualValues(t, 5, looks.Load(), "one look for what came during a pause")
+		passes(8 * time.Second)
+		looks.Store(0)
+		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); passes(time.Millisecond) {
+			select {
+			case news <- struct{}{}:
+			default:
+			}
+		}
+		require.InDelta(t, 10*20+4, looks.Load(), 4)
+		m.stop()
+	})
+}
+
 // looksIn counts the looks at a feed, once the first ones are over.
 func looksIn(
 	t *testing.T, cfg tokensession.Config, notified func(ctx context.Context) error, d time.Duration,

@@ -54,8 +54,8 @@ func newsRedis(tb testing.TB) followed {
 // BenchmarkNews_twoProcesses reports how long it takes from the return of Revoke in one process
 // until the other one refuses the session's access token, with notifications and by polling.
 //
-// A process looks at most each 50 ms. So revocations in a row, each made as soon as the one before
-// it was known, wait for most of that.
+// A process looks 20 times a second, and a few times at once after a quiet time. So revocations in
+// a row, each made as soon as the one before it was known, wait for most of 50 ms.
 func BenchmarkNews_twoProcesses(b *testing.B) {
 	ways := []struct {
 		name          string
