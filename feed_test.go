@@ -220,7 +220,8 @@ func TestRun_aNotificationWakesEachManager(t *testing.T) {
 	})
 }
 
-// A user who ends some devices one after the other is no storm: each end is known elsewhere at once.
+// A user who ends some devices one after the other is no storm: each end is known elsewhere at
+// once.
 func TestRun_aFewNotificationsWaitForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, signer := tokensession.NewMemoryStore(), testSigner(t)

@@ -2,8 +2,9 @@ package tokensession
 
 import "time"
 
-// In a storm of notifications, there are 20 looks at the feed a second. After a quiet time there may
-// be a few without a pause: revocations are seldom alone, and only a storm is a load for the store.
+// In a storm of notifications, there are 20 looks at the feed a second. After a quiet time there
+// may be a few without a pause: revocations are seldom alone, and only a storm is a load for the
+// store.
 const (
 	lookEach  = time.Second / 20
 	lookBurst = 4
@@ -16,9 +17,9 @@ type pace struct {
 	last    time.Time     // when a look was taken out of it
 }
 
-// take takes one look out of the bucket, and returns how long to wait before it. That is lookEach at
-// most, also where the clock stands still. A clock that was put back tells nothing of how much time
-// has passed, and counts as one that has stood still.
+// take takes one look out of the bucket, and returns how long to wait before it. That is lookEach
+// at most, also where the clock stands still. A clock that was put back tells nothing of how much
+// time has passed, and counts as one that has stood still.
 func (p *pace) take(now time.Time) time.Duration {
 	const empty = lookBurst * lookEach
 	passed := max(now.Sub(p.last), 0)
