@@ -3,25 +3,33 @@
 package browser
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
-	"time"
-
-	"github.com/chromedp/chromedp"
 )
 
 var (
 	screenshots = flag.String("screenshots", "", "keep screenshots in this `folder`")
 
-	webapp   string          // the path of the program
-	chromium context.Context // one browser for all tests, each of which has its own cookies in it
+	scratch string  // a folder for the run
+	shared  *chrome // one for all tests, each of which has its own cookies in it
 )
+
+// webapp builds the web application, and returns the path of the program.
+var webapp = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(scratch, "webapp")
+	build := exec.Command("go", "build", "-race", "-o", path, "./webapp")
+	build.Dir = "../../sqlstore/examples"
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the web application: %w\n%s", err, out)
+	}
+	return path, nil
+})
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -34,42 +42,19 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
-	path, err := find("install-chromium.sh", "TOKENSESSION_TEST_CHROMIUM",
-		"chromium", "chromium-browser", "google-chrome")
-	if err != nil {
+	if scratch, err = os.MkdirTemp("", "tokensession-browser-"); err != nil {
 		return 1, err
 	}
-	dir, err := os.MkdirTemp("", "tokensession-browser-")
-	if err != nil {
+	defer os.RemoveAll(scratch)
+	if err := makeCertificate(scratch); err != nil {
 		return 1, err
 	}
-	defer os.RemoveAll(dir)
-
-	webapp = filepath.Join(dir, "webapp")
-	build := exec.Command("go", "build", "-race", "-o", webapp, "./webapp")
-	build.Dir = "../../sqlstore/examples"
-	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("building the web application: %w\n%s", err, out)
-	}
-	if err := makeCertificate(dir); err != nil {
+	if shared, err = startChrome(filepath.Join(scratch, "profile")); err != nil {
 		return 1, err
 	}
-
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(),
-		chromedp.ExecPath(path), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
-		chromedp.UserDataDir(filepath.Join(dir, "profile")), chromedp.WSURLReadTimeout(time.Minute),
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-dev-shm-usage", true),
-		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-sync", true), chromedp.Flag("password-store", "basic"),
-		chromedp.Flag("ignore-certificate-errors-spki-list", certificate.spki),
-	)
-	defer cancel()
-	chromium, cancel = chromedp.NewContext(ctx)
-	defer cancel()
-	if err := chromedp.Run(chromium); err != nil {
-		return 1, fmt.Errorf("starting %s: %w", path, err)
-	}
+	defer shared.stop()
 	defer func() { stopFirefox() }()
+	fmt.Println(shared.version)
 	return m.Run(), nil
 }
 

@@ -51,7 +51,11 @@ var opened = regexp.MustCompile(`Open (\S+) in a browser`)
 
 func (s *server) start(addr string) {
 	s.t.Helper()
-	cmd := exec.Command(webapp, slices.Concat([]string{"-addr", addr}, s.args)...)
+	path, err := webapp()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := exec.Command(path, slices.Concat([]string{"-addr", addr}, s.args)...)
 	cmd.Env = append(os.Environ(), "TOKENSESSION_SECRET=RN10o2MRZBUXHFo1olbo8zXQRK-YeFk-tZP52Xv6xXU")
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = dieWithParent()

@@ -24,15 +24,22 @@ import (
 // A browser is one with its own cookies.
 type browser struct {
 	t   *testing.T
+	in  *chrome
 	ctx context.Context
-	id  cdp.BrowserContextID
+	id  cdp.BrowserContextID // "" for the profile of the process
+}
+
+// ofProcess returns the browser of a process that no other test uses.
+func ofProcess(t *testing.T, c *chrome) *browser {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(c.ctx, 3*time.Minute)
+	t.Cleanup(cancel)
+	return &browser{t: t, in: c, ctx: ctx}
 }
 
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(chromium, 3*time.Minute)
-	t.Cleanup(cancel)
-	b := &browser{t: t, ctx: ctx}
+	b := ofProcess(t, shared)
 	var err error
 	if b.id, err = target.CreateBrowserContext().Do(b.executor()); err != nil {
 		t.Fatal(err)
@@ -47,12 +54,13 @@ func newBrowser(t *testing.T) *browser {
 
 // executor is for commands to the browser as a whole.
 func (b *browser) executor() context.Context {
-	return cdp.WithExecutor(b.ctx, chromedp.FromContext(chromium).Browser)
+	return cdp.WithExecutor(b.ctx, chromedp.FromContext(b.in.ctx).Browser)
 }
 
 // A tab is one of a browser's pages.
 type tab struct {
 	t   *testing.T
+	in  *chrome
 	ctx context.Context
 
 	mu       sync.Mutex
@@ -64,13 +72,17 @@ func (b *browser) open(url string) *tab {
 	b.t.Helper()
 	// In a window of its own, for the first one of a browser needs that, and pages behind others
 	// are throttled.
-	id, err := target.CreateTarget("about:blank").WithBrowserContextID(b.id).WithNewWindow(true).Do(b.executor())
+	create := target.CreateTarget("about:blank").WithNewWindow(true)
+	if b.id != "" {
+		create = create.WithBrowserContextID(b.id)
+	}
+	id, err := create.Do(b.executor())
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithTargetID(id))
 	b.t.Cleanup(cancel)
-	tab := &tab{t: b.t, ctx: ctx}
+	tab := &tab{t: b.t, in: b.in, ctx: ctx}
 	chromedp.ListenTarget(ctx, tab.listen)
 	if err := chromedp.Run(ctx, log.Enable(), chromedp.Navigate(url)); err != nil {
 		b.t.Fatalf("opening %s: %v", url, err)
@@ -123,10 +135,10 @@ func (tab *tab) run(actions ...chromedp.Action) {
 // close closes the tab, as its user would.
 func (tab *tab) close() {
 	tab.t.Helper()
-	ctx, cancel := context.WithTimeout(chromium, time.Minute) // chromedp itself gives a tab a second
+	ctx, cancel := context.WithTimeout(tab.in.ctx, time.Minute) // chromedp itself gives a tab a second
 	defer cancel()
 	id := chromedp.FromContext(tab.ctx).Target.TargetID
-	browser := chromedp.FromContext(chromium).Browser
+	browser := chromedp.FromContext(tab.in.ctx).Browser
 	if err := target.CloseTarget(id).Do(cdp.WithExecutor(ctx, browser)); err != nil {
 		tab.t.Fatal(err)
 	}
@@ -261,6 +273,18 @@ func (b *browser) forget(name string) {
 	expires := cdp.TimeSinceEpoch(time.Unix(1, 0))
 	err := storage.SetCookies([]*network.CookieParam{{
 		Name: name, Value: "", Domain: "localhost", Path: "/", Expires: &expires,
+	}}).WithBrowserContextID(b.id).Do(b.executor())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// expire deletes a cookie of a lab, as its Max-Age would.
+func (b *browser) expire(l *lab, name string) {
+	b.t.Helper()
+	expires := cdp.TimeSinceEpoch(time.Unix(1, 0))
+	err := storage.SetCookies([]*network.CookieParam{{
+		Name: name, Value: "", URL: l.url + "/", Path: "/", Secure: true, Expires: &expires,
 	}}).WithBrowserContextID(b.id).Do(b.executor())
 	if err != nil {
 		b.t.Fatal(err)
