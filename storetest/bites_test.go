@@ -265,11 +265,21 @@ var bites = []bite{
 	{"Swap adds to AuthMethods", exact, []string{
 		"Fields/authentication methods",
 		"Fields/of a login that a Swap replaces or removes",
+		"Fields/of a login that later writes leave alone",
+		"RevokeSubject/changes nothing of a login",
 	}},
 	{"Swap keeps AuthContext if there is none", exact, []string{
 		"Fields/of a login that a Swap replaces or removes",
 	}},
 	{"Swap keeps KeyThumbprint if there is none", exact, []string{
+		"Fields/of a login that a Swap replaces or removes",
+	}},
+	{"Swap drops a KeyThumbprint that stays", exact, []string{
+		"Fields/of a login that later writes leave alone",
+		"RevokeSubject/changes nothing of a login",
+	}},
+	{"Swap sets no KeyThumbprint", exact, []string{
+		"Fields/key thumbprint",
 		"Fields/of a login that a Swap replaces or removes",
 	}},
 	{"Swap lowers no Epoch", exact, []string{"Fields/of a login that a Swap replaces or removes"}},
@@ -294,6 +304,8 @@ var bites = []bite{
 		"Create/keeps every field",
 		"Fields/actor and authentication context of any text",
 		"Fields/of a login that a Swap replaces or removes",
+		"Fields/of a login that later writes leave alone",
+		"RevokeSubject/changes nothing of a login",
 	}},
 	{"actors lose spaces", exact, []string{"Fields/actor and authentication context of any text"}},
 	{"contexts lose spaces", exact, []string{"Fields/actor and authentication context of any text"}},
@@ -302,6 +314,8 @@ var bites = []bite{
 		"Fields/authentication methods",
 		"Fields/of a login that a Swap replaces or removes",
 		"Fields/no memory shared with the caller",
+		"Fields/of a login that later writes leave alone",
+		"RevokeSubject/changes nothing of a login",
 	}},
 	{"methods are a text with commas", exact, []string{"Fields/authentication methods"}},
 	{"methods are a text with spaces", exact, []string{"Fields/authentication methods"}},
@@ -310,16 +324,22 @@ var bites = []bite{
 		"Create/keeps every field",
 		"Fields/authentication methods",
 		"Fields/of a login that a Swap replaces or removes",
+		"Fields/of a login that later writes leave alone",
+		"RevokeSubject/changes nothing of a login",
 	}},
 	{"thumbprints have 40 characters", exact, []string{
 		"Create/keeps every field",
 		"Fields/key thumbprint",
 		"Fields/of a login that a Swap replaces or removes",
+		"Fields/of a login that later writes leave alone",
+		"RevokeSubject/changes nothing of a login",
 	}},
 	{"thumbprints fold case", exact, []string{
 		"Create/keeps every field",
 		"Fields/key thumbprint",
 		"Fields/of a login that a Swap replaces or removes",
+		"Fields/of a login that later writes leave alone",
+		"RevokeSubject/changes nothing of a login",
 	}},
 	{"epochs are floating", exact, []string{"Fields/epoch, up to the largest"}},
 	{"epochs have 32 bits", exact, []string{"Fields/epoch, up to the largest"}},
@@ -339,6 +359,8 @@ var bites = []bite{
 		"Create/keeps every field",
 		"Fields/transient or not",
 		"Fields/of a login that a Swap replaces or removes",
+		"Fields/of a login that later writes leave alone",
+		"RevokeSubject/changes nothing of a login",
 	}},
 	{"shares methods with writers", exact, []string{"Fields/no memory shared with the caller"}},
 	{"shares methods with readers", exact, []string{"Fields/no memory shared with the caller"}},
@@ -531,6 +553,9 @@ var bites = []bite{
 	{"RevokeSubject does not count versions", broad, []string{
 		"RevokeSubject/revokes every live record of the subject",
 		"RevokeSubject/makes a refresh from before conflict",
+	}},
+	{"RevokeSubject drops KeyThumbprint", exact, []string{
+		"RevokeSubject/changes nothing of a login",
 	}},
 	{"RevokeSubject is not told by the feed", exact, []string{
 		"Revocations/tells what RevokeSubject revoked",

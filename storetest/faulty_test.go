@@ -332,6 +332,12 @@ func (s *faultyStore) leaveBehind(h held, next *tokensession.Record) {
 		next.AuthContext = cmp.Or(next.AuthContext, h.AuthContext)
 	case "Swap keeps KeyThumbprint if there is none":
 		next.KeyThumbprint = cmp.Or(next.KeyThumbprint, h.KeyThumbprint)
+	case "Swap drops a KeyThumbprint that stays":
+		if next.KeyThumbprint == h.KeyThumbprint {
+			next.KeyThumbprint = ""
+		}
+	case "Swap sets no KeyThumbprint":
+		next.KeyThumbprint = h.KeyThumbprint
 	case "Swap lowers no Epoch":
 		next.Epoch = max(next.Epoch, h.Epoch)
 	case "Swap keeps OutdatedAt if there is none":
@@ -709,6 +715,9 @@ func (s *faultyStore) RevokeSubject(
 		}
 		if r.At.Before(h.RotatedAt) && !s.has("RevokeSubject goes by its own time") {
 			next.RevokedAt = h.RotatedAt
+		}
+		if s.has("RevokeSubject drops KeyThumbprint") {
+			next.KeyThumbprint = ""
 		}
 		if s.has("RevokeSubject is not told by the feed") {
 			h.Record = next

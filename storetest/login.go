@@ -110,6 +110,22 @@ var loginCases = []testCase{
 			}
 		},
 	}, {
+		"Fields/of a login that later writes leave alone",
+		"the session would be bound to no key after a refresh, say, and a stolen token works without it",
+		func(c *check) {
+			rec := c.newRecord("alice")
+			fullLogin(&rec)
+			c.create(rec)
+			for range 3 {
+				rec = c.swap(rotated(rec))
+				c.wantStored(rec, "after a refresh")
+			}
+			rec = c.swap(outdated(rec, c.now))
+			c.wantStored(rec, "after its access tokens were outdated")
+			rec = c.swap(revoked(rec, c.now, tokensession.ReasonLogout))
+			c.wantStored(rec, "after the revocation")
+		},
+	}, {
 		"Fields/what a write replaces is not stored",
 		"the next write would be made from a value that says nothing of the record",
 		func(c *check) {

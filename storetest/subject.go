@@ -90,6 +90,22 @@ var subjectRevokerCases = []testCase{
 			c.wantRevoked(c.revoke(revoker, r), mine, r.At, r.WriteID)
 		},
 	}, {
+		"RevokeSubject/changes nothing of a login",
+		"a list of ended sessions would show another login, and the session's key could no longer be told",
+		func(c *check) {
+			revoker := c.subjectRevoker()
+			var mine []tokensession.Record
+			for range 2 {
+				rec := c.newRecord("alice")
+				fullLogin(&rec)
+				mine = append(mine, c.create(rec))
+			}
+			mine[1] = c.swap(rotated(mine[1]))
+			r := subjectRevocation("alice", c.now)
+			r.Issuers = []string{mine[0].Issuer}
+			c.wantRevoked(c.revoke(revoker, r), mine, r.At, r.WriteID)
+		},
+	}, {
 		"RevokeSubject/leaves revoked and expired records as they are",
 		"when and why a session ended would be told wrongly, and expired sessions counted as ended",
 		func(c *check) {
