@@ -236,6 +236,26 @@ func TestBound_thiefWhoBindsTheSessionDoesNotOutliveTheVictim(t *testing.T) {
 	}
 }
 
+// The thief comes with the stolen token again and again, as if each reply got lost. Each time a
+// grace period begins anew. The victim must not have to wait for a moment at which none is on.
+func TestBound_thiefWhoRecoversForeverDoesNotOutliveTheVictim(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	stolen := w.refresh(first.RefreshToken, withThiefKey)
+	for n := 1; ; n++ {
+		w.clock.Advance(grace - micro)
+		err := w.refreshError(first.RefreshToken, withKey)
+		if n > 2 {
+			requireReused(t, err, 0, 3)
+			break
+		}
+		require.ErrorIs(t, err, tokensession.ErrProofRequired)
+		w.clock.Advance(micro)
+		stolen = w.refresh(first.RefreshToken, withThiefKey)
+	}
+	w.requireDead(stolen)
+}
+
 // The store loses the write that bound the session. The token is worth nothing without its key all
 // the same, and with the key it binds the session again.
 func TestBound_storeThatLosesTheBindingMakesNoTokenPlain(t *testing.T) {

@@ -177,15 +177,6 @@ func (p presentation) holds(rec Record) bool {
 // than that there is a copy. There is one exception. The record can be bound to another key than the
 // token, and the client proves the token's. Then the store has lost the write that bound the
 // session, and somebody else has bound it since. Two parties hold the session, and both are out.
-//
-// That leaves a plain token of a bound session without the proof of its key. It was made before the
-// session was bound. After the grace period two parties hold the session: whoever bound it, and
-// whoever comes now. That is reuse, also within the recovery period, because the successor would be
-// of no use without the key. Within the grace period two things look alike: an honest second tab
-// that raced with the refresh that bound the session, and the victim of a thief who did that. If the
-// victim got the successor, it could never use it, and would present no plain token again, and the
-// thief would stay. So there is no verdict and no successor. The tab finds the new token where its
-// browser keeps them, and the victim comes again when the period is over.
 func (r rules) byKey(what outcome, rec Record, p presentation) outcome {
 	predecessor, bound := p.generation == rec.Predecessor, rec.KeyThumbprint != "" || p.boundTo != ""
 	switch {
@@ -196,13 +187,34 @@ func (r rules) byKey(what outcome, rec Record, p presentation) outcome {
 			return recovered
 		}
 		return what
-	case p.boundTo != "" && p.proven == "":
+	case p.boundTo == "":
+		return r.beforeBinding(what, rec, p)
+	case p.proven == "":
 		return unproved
-	case p.boundTo != "" && p.proven != p.boundTo:
+	case p.proven != p.boundTo:
 		return foreign
-	case p.boundTo != "":
-		return reused
-	case what == replayed, predecessor && p.author == running && r.grace > 0:
+	}
+	return reused
+}
+
+// beforeBinding is about a plain token of a bound session that comes without the proof of its key.
+// The token was made before the session was bound. After the grace period two parties hold the
+// session: whoever bound it, and whoever comes now. That is reuse, also within the recovery period,
+// because the successor would be of no use without the key.
+//
+// Within the grace period two things look alike: an honest second tab that raced with the refresh
+// that bound the session, and the victim of a thief who did that. If the victim got the successor,
+// it could never use it, and would present no plain token again, and the thief would stay. So there
+// is no verdict and no successor. The tab finds the new token where its browser keeps them, and the
+// victim comes again when the period is over.
+//
+// When the holder of the key recovers, the grace period begins anew, and the tab may come with the
+// same token at that moment, too: both have slept, say. But a thief who holds the key could recover
+// again and again, and the period would never be over. So this holds for one recovery, and a token
+// of before the binding is reuse after the second one.
+func (r rules) beforeBinding(what outcome, rec Record, p presentation) outcome {
+	waits := p.generation == rec.Predecessor && p.author == running && r.grace > 0
+	if rec.Generation <= rec.Predecessor+2 && (what == replayed || waits) {
 		return unproved
 	}
 	return reused

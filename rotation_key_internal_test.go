@@ -13,6 +13,13 @@ func boundTo(key string) Record {
 	return rec
 }
 
+// recoveredBy is a record after the key's holder has lost replies.
+func recoveredBy(key string, times uint64) Record {
+	rec := boundTo(key)
+	rec.Generation += times
+	return rec
+}
+
 // The session is bound to K, or to none. The token was made for a key, or is plain. The client has
 // proved a key, or none. decisionRecord is at generation 5, and 4 was consumed.
 func TestDecide_byKey(t *testing.T) {
@@ -104,6 +111,10 @@ func TestDecide_byKey(t *testing.T) {
 		{"before, in the grace", usual, boundTo("K"), token(4, "", ""), 10*time.Second - us, unproved, "K"},
 		{"before, with another key", usual, boundTo("K"), token(4, "", "P"), time.Second, unproved, "K"},
 		{"before, after the grace", usual, boundTo("K"), token(4, "", ""), 10 * time.Second, reused, "K"},
+		{"before, after one recovery", usual, recoveredBy("K", 1), token(4, "", ""), time.Second, unproved, "K"},
+		{"before, after two recoveries", usual, recoveredBy("K", 2), token(4, "", ""), time.Second, reused, "K"},
+		{"before, after two recoveries, and the call runs", usual, recoveredBy("K", 2), by(running, token(4, "", "")), time.Second, reused, "K"},
+		{"before, after two recoveries, with the key", usual, recoveredBy("K", 2), token(4, "", "K"), time.Second, replayed, "K"},
 		{"before, after the grace, with another key", usual, boundTo("K"), token(4, "", "P"), time.Minute, reused, "K"},
 		{"before, in the recovery period", mobile, boundTo("K"), token(4, "", ""), time.Minute, reused, "K"},
 		{"before, in doubt", usual, boundTo("K"), by(undelivered, token(4, "", "")), time.Minute, reused, "K"},
