@@ -50,6 +50,16 @@ type Config struct {
 	// public origin has to be added as a trusted one.
 	CrossOrigin *http.CrossOriginProtection
 
+	// Origins are other origins whose pages are the host's own: "https://app.shop.example" for a
+	// single-page application there, where this server is https://api.shop.example. Their scripts may
+	// send requests with the cookies, read the answers (CORS), and change what the user may change.
+	// The endpoints and Require see to that, and [Handlers.CORS] for the host's other routes.
+	//
+	// They must be hosts of the same site as this server, because no browser sends SameSite cookies
+	// from one site to another: of a domain that the host has for itself, like shop.example. They must
+	// be https, except on localhost, where another port is another origin.
+	Origins []string
+
 	// LoginOrigins are the origins of other sites whose pages may post a login to the host's own
 	// route, like "https://idp.example". It is for an identity provider that answers with
 	// response_mode=form_post, and is asked by Login only. It lifts a protection: by it, another
@@ -104,6 +114,8 @@ type Config struct {
 	// OnError is told why a request was refused or failed, for a log. The error contains no token.
 	// The answer never contains the error.
 	OnError func(*http.Request, error)
+
+	origins originSet // of Origins
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -131,6 +143,13 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	c.LoginOrigins = slices.Clone(c.LoginOrigins)
+	if len(c.Origins) > 0 && !c.Cookies {
+		return c, errors.New("sessionhttp: Config.Origins is set, and Cookies is not")
+	}
+	var err error
+	if c.origins, err = newOriginSet(c.Origins); err != nil {
+		return c, fmt.Errorf("sessionhttp: Config.Origins: %w", err)
+	}
 	if c.SameSite != 0 && !c.Cookies {
 		return c, errors.New("sessionhttp: Config.SameSite is set, and Cookies is not")
 	}
@@ -165,24 +184,6 @@ func (c Config) String() string {
 // LogValue describes the config without ProofKeys.
 func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
-// checkOrigin refuses what no browser sends as an Origin header: it is compared byte for byte.
-func checkOrigin(origin string) error {
-	if origin == "null" {
-		return nil
-	}
-	if err := http.NewCrossOriginProtection().AddTrustedOrigin(origin); err != nil {
-		return err
-	}
-	scheme, host, _ := strings.Cut(origin, "://")
-	defaultPort := scheme == "https" && strings.HasSuffix(host, ":443") ||
-		scheme == "http" && strings.HasSuffix(host, ":80")
-	if strings.ToLower(origin) != origin || defaultPort || strings.ContainsAny(origin, "*?#") {
-		return fmt.Errorf("%q: must be one origin as browsers send it, in lower case and without the "+
-			"scheme's own port", origin)
-	}
-	return nil
-}
-
 // notInName reports characters that are not meant to be in a cookie's name.
 func notInName(r rune) bool { return notInPath(r) || strings.ContainsRune("._~/", r) }
 
@@ -209,6 +210,7 @@ type Handlers struct {
 	cfg       Config // without its ProofKeys
 	proofKeys proofKeys
 	refresh   cookie
+	probe     cookie         // shows that a page of another origin brings cookies
 	mux       *http.ServeMux // of the endpoints alone
 
 	followers atomic.Int64
@@ -232,10 +234,11 @@ func New(m *tokensession.Manager, cfg Config) (*Handlers, error) {
 	access, refresh := cfg.cookies()
 	h := &Handlers{
 		gate: gate{
-			verifier: m, access: access, crossOrigin: cfg.CrossOrigin,
+			verifier: m, access: access, crossOrigin: cfg.CrossOrigin, origins: cfg.origins,
 			onError: cfg.OnError, form: cfg.Refuse, resumer: cfg.resumer(),
 		},
 		m: m, cfg: cfg, proofKeys: proofKeys, refresh: refresh, mux: http.NewServeMux(),
+		probe: cfg.cookie("__Secure-", "probe", cfg.Prefix),
 	}
 	h.Mount(h.mux)
 	return h, nil

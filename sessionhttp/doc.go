@@ -20,9 +20,9 @@
 // access token goes to the whole site, the refresh token to what is below [Config.Prefix]. Both are
 // HttpOnly, Secure and SameSite=Strict, or Lax ([Config.SameSite]). The refresh token counts only
 // beside an access token of the same session, so that no other host of the site can swap a browser's
-// session. Requests of other origins that could change something
-// are refused with [http.CrossOriginProtection]. The script that [Handlers.Script] serves refreshes
-// for all tabs together.
+// session. Requests of other origins that could change something are refused with
+// [http.CrossOriginProtection], unless [Config.Origins] names the origin. The script that
+// [Handlers.Script] serves refreshes for all tabs together.
 //
 // # What is promised
 //

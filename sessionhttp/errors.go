@@ -44,6 +44,8 @@ func refreshAnswer(err error) answer {
 		return answer{http.StatusBadRequest, "invalid_grant"}
 	case errors.Is(err, ErrBadRequest):
 		return badRequest
+	case errors.Is(err, errNoCookies):
+		return answer{http.StatusBadRequest, "cookies_missing"}
 	case errors.Is(err, ErrCrossOrigin):
 		return answer{http.StatusForbidden, "access_denied"}
 	default:
@@ -96,7 +98,7 @@ func accessAnswer(err error) answer {
 // ErrUnavailable, where a client should try again, 401 for a verdict about a token, where there is
 // none, and where the request was made in another session, 403 for ErrDenied, ErrCrossOrigin and a
 // missing scope, 404 for ErrNotFound, as of a session's id that Revoke does not know, 400 for
-// ErrBadRequest and ErrInvalidScope, and 500 for what only the program can have caused.
+// ErrBadRequest, ErrInvalidScope and cookies that may not come from another origin, and 500 for what only the program can have caused.
 func Status(err error) int { return accessAnswer(err).status }
 
 // refuse answers an error and tells the host its cause. It writes nothing of the request or the

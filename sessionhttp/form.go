@@ -28,8 +28,8 @@ func (h *Handlers) readForm(w http.ResponseWriter, r *http.Request) (url.Values,
 	if r.Method != http.MethodPost {
 		return nil, errNotPOST
 	}
-	if err := h.cfg.CrossOrigin.Check(r); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCrossOrigin, err)
+	if err := h.checkOrigin(r); err != nil {
+		return nil, err
 	}
 	if r.URL.RawQuery != "" {
 		return nil, fmt.Errorf("%w: parameters in the URL", ErrBadRequest)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +19,7 @@ type gate struct {
 	verifier    verifier
 	access      cookie                      // has no name where tokens are not in cookies
 	crossOrigin *http.CrossOriginProtection // is asked where a cookie says who it is
+	origins     originSet                   // whose pages are the host's own
 	resumer     resumer                     // its path is empty where no session can be resumed
 	onError     func(*http.Request, error)
 	form        func(http.ResponseWriter, *http.Request, error) // the host's own; can be nil
@@ -57,6 +57,9 @@ func (g *gate) require(opts []RequireOption) func(http.Handler) http.Handler {
 	}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if g.cors(w, r) {
+				return
+			}
 			access, err := g.admit(r, q)
 			token, runOut := "", false
 			if err != nil && q.resume {
@@ -103,10 +106,7 @@ func keepPrivate(h http.Header) {
 	if h.Get("Cache-Control") == "" {
 		h.Set("Cache-Control", "private, no-cache")
 	}
-	const vary = "Cookie, Authorization"
-	if !slices.Contains(h["Vary"], vary) {
-		h.Add("Vary", vary)
-	}
+	addOnce(h, "Vary", "Cookie, Authorization")
 }
 
 // namedSession is a request's header with the session that it was made in. A page makes a request
@@ -185,8 +185,8 @@ func (g *gate) accessToken(r *http.Request) (string, error) {
 	case cookie == "":
 		return "", errNoToken
 	}
-	if err := g.crossOrigin.Check(asUnsafe(r)); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrCrossOrigin, err)
+	if err := g.checkOrigin(asUnsafe(r)); err != nil {
+		return "", err
 	}
 	return cookie, nil
 }

@@ -2,7 +2,6 @@ package sessionhttp
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 
@@ -54,17 +53,17 @@ func (h *Handlers) Login(
 // checkLoginOrigin refuses a login that the page of another origin has posted, unless the host has
 // named that origin.
 func (h *Handlers) checkLoginOrigin(r *http.Request) error {
-	err := h.cfg.CrossOrigin.Check(r)
-	if err == nil || slices.Contains(h.cfg.LoginOrigins, r.Header.Get("Origin")) {
+	if slices.Contains(h.cfg.LoginOrigins, r.Header.Get("Origin")) {
 		return nil
 	}
-	return fmt.Errorf("%w: %w", ErrCrossOrigin, err)
+	return h.checkOrigin(r)
 }
 
 // Logout ends the browser's session and clears its cookies; the rest of the answer is the host's.
 // It must be a POST of the same origin. Without a session, or if the session is over, it only
 // clears. On an error, which [Status] puts into a status, the cookies stay, so that the logout can
-// be tried again.
+// be tried again. So it is with 400 if a page of Config.Origins brings none of our cookies, until it
+// is known that its browser sends any: see Token.
 //
 // The error is a [tokensession.ErrUnknownKey], and the status 401, if the access cookie is of a key
 // that this process does not have, and nothing else proves which session to end. The browser
@@ -74,10 +73,13 @@ func (h *Handlers) Logout(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodPost {
 		return errNotPOST
 	}
-	if err := h.cfg.CrossOrigin.Check(r); err != nil {
-		return fmt.Errorf("%w: %w", ErrCrossOrigin, err)
+	if err := h.checkOrigin(r); err != nil {
+		return err
 	}
 	b, err := h.browser(r)
+	if err == nil {
+		err = h.cookiesCome(w, r, b)
+	}
 	if err != nil {
 		return err
 	}

@@ -64,6 +64,6 @@ func (h *Handlers) mount(mux *http.ServeMux, endpoint string, serve http.Handler
 		http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, // HEAD comes with GET
 		http.MethodDelete, http.MethodOptions, http.MethodConnect, http.MethodTrace,
 	} {
-		mux.HandleFunc(method+" "+h.cfg.Prefix+endpoint, serve)
+		mux.Handle(method+" "+h.cfg.Prefix+endpoint, h.withCORS(serve))
 	}
 }

@@ -25,8 +25,8 @@ func (h *Handlers) Reauthenticated(
 	if !h.cfg.Cookies {
 		return errors.New("sessionhttp: Reauthenticated: Config.Cookies is not set; use Manager.Reauthenticate")
 	}
-	if err := h.cfg.CrossOrigin.Check(r); err != nil {
-		return fmt.Errorf("%w: %w", ErrCrossOrigin, err)
+	if err := h.checkOrigin(r); err != nil {
+		return err
 	}
 	token, err := h.access.read(r)
 	if err != nil {

@@ -32,12 +32,13 @@ type RemoteConfig struct {
 	MaxAge time.Duration
 
 	// Cookies lets requests in by the cookies that Handlers set. It is for a service behind the same
-	// host name as the issuer, as behind a gateway that routes by path. The other three are as in
+	// host name as the issuer, as behind a gateway that routes by path. The others are as in
 	// [Config], and must be the same as there.
 	Cookies         bool
 	InsecureCookies bool
 	CookieSuffix    string
 	CrossOrigin     *http.CrossOriginProtection
+	Origins         []string
 
 	// InsecureHTTP allows an http URL to another host than this one: anybody on the way can then
 	// put in keys of their own, and is let in with whatever they sign. It is for a network that
@@ -97,7 +98,7 @@ func NewRemote(authURL string, cfg RemoteConfig) (*Remote, error) {
 	}
 	door, err := Config{
 		Cookies: cfg.Cookies, InsecureCookies: cfg.InsecureCookies, CookieSuffix: cfg.CookieSuffix,
-		CrossOrigin: cfg.CrossOrigin, OnError: cfg.OnError,
+		CrossOrigin: cfg.CrossOrigin, Origins: cfg.Origins, OnError: cfg.OnError,
 	}.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("%w (of the RemoteConfig)", err)
@@ -114,7 +115,8 @@ func NewRemote(authURL string, cfg RemoteConfig) (*Remote, error) {
 	}
 	r := &Remote{cfg: cfg, url: where, client: clientOf(cfg.Client), local: local}
 	r.gate = gate{
-		verifier: r, crossOrigin: door.CrossOrigin, onError: door.OnError, form: cfg.Refuse,
+		verifier: r, crossOrigin: door.CrossOrigin, origins: door.origins,
+		onError: door.OnError, form: cfg.Refuse,
 	}
 	r.gate.access, _ = door.cookies()
 	return r, nil
@@ -198,6 +200,9 @@ func (r *Remote) Verify(accessToken string) (tokensession.Access, error) {
 	}
 	return r.local.Verify(accessToken)
 }
+
+// CORS is [Handlers.CORS] for this service.
+func (r *Remote) CORS(next http.Handler) http.Handler { return r.withCORS(next) }
 
 // Require is [Handlers.Require] for this service: the same options and the same answers. [Live] asks
 // the issuer's introspection endpoint.

@@ -52,6 +52,12 @@ export class UnavailableError extends Error {
 	readonly status: number;
 }
 
+/**
+ * The browser of a page of another origin sends no cookies to the session's, or has not kept those of a
+ * login. The login may be good for pages of that origin.
+ */
+export class CookiesError extends UnavailableError {}
+
 /** Somebody else is logged in now, and the request was not sent as theirs. */
 export class SessionChangedError extends Error {}
 

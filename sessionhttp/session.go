@@ -22,6 +22,10 @@ func (h *Handlers) Session(w http.ResponseWriter, r *http.Request) {
 	}
 	access, err := h.admit(r, requirement{})
 	if errors.Is(err, errNoToken) && !h.mayRefresh(r) {
+		if err := crossSite(r); err != nil && h.crosses(r) {
+			h.refuse(w, r, refreshAnswer(err), err)
+			return
+		}
 		writeJSON(w, http.StatusOK, nil)
 		return
 	}

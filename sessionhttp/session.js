@@ -92,6 +92,16 @@
 // without a listener. While one dialog is open, other requests wait for the same, and there is no
 // other event.
 //
+// Pages of another origin
+//
+// A page of https://app.shop.example can import the module from https://api.shop.example, if Config's
+// Origins has the first one. Then fetch is for requests to the second one, and sends the cookies of
+// that. A login that the page sends by itself needs credentials: "include". Some browsers send no
+// cookies to another origin, and none sends them to another site. From there, a login that the
+// cookies do not tell of is not over: calls reject with a CookiesError, and there is no end. A page
+// that can have no such session, as it is in a sandbox or came over plain HTTP, gets a TypeError from
+// the constructor, and so from the import.
+//
 // One refresh serves all tabs, by navigator.locks and a BroadcastChannel. Where these are missing,
 // or a tab that the browser has frozen keeps the lock for 45 seconds, tabs refresh at the same
 // time, which the server's grace period makes harmless, unless a request is stuck for longer than
@@ -113,7 +123,6 @@ const sessionHeader = "Tokensession-Session"; // names the session that a reques
 
 const posting = {
 	method: "POST",
-	credentials: "same-origin",
 	cache: "no-store",
 	redirect: "error",
 };
@@ -132,6 +141,14 @@ export class UnavailableError extends Error {
 	status = 0; // what the server answered, if it did
 }
 
+/**
+ * What calls of a page of another origin reject with if its browser sends no cookies there, or has not
+ * kept those of a login. The login may be good for pages of the origin itself.
+ */
+export class CookiesError extends UnavailableError {
+	name = "CookiesError";
+}
+
 /** What calls reject with if somebody else is logged in now, and nothing was sent as theirs. */
 export class SessionChangedError extends Error {
 	name = "SessionChangedError";
@@ -143,6 +160,7 @@ export class Session extends EventTarget {
 	warnBefore = 300 * second;
 
 	#base;
+	#credentials; // which cookies the requests to it may have
 	#name; // of the lock and the channel
 	#locks;
 	#spare = ownLocks();
@@ -169,8 +187,18 @@ export class Session extends EventTarget {
 
 	constructor(url) {
 		super();
-		this.#base = new URL(url, globalThis.location?.href);
+		const page = globalThis.location;
+		this.#base = new URL(url, page?.href);
 		this.#name = "tokensession " + new URL(".", this.#base).pathname;
+		this.#credentials = "same-origin";
+		if (page && page.origin !== this.#base.origin) {
+			if (page.origin === "null" || globalThis.isSecureContext === false) {
+				throw new TypeError(`A page of ${page.origin} can have no session at ${this.#base.origin}: ` +
+					"it must be a page of its own over HTTPS, or on localhost, and not in a sandbox");
+			}
+			this.#credentials = "include";
+			this.#name += " of " + this.#base.origin;
+		}
 		this.#locks = globalThis.navigator?.locks ?? this.#spare;
 		this.fetch = this.fetch.bind(this);
 		try {
@@ -187,11 +215,19 @@ export class Session extends EventTarget {
 	}
 
 	async fetch(input, init) {
-		const request = new Request(input, init);
+		const request = this.#request(input, init);
 		if (new URL(request.url).origin !== this.#base.origin) return fetch(request);
 		const owner = this.#owner();
 		this.#sign(request, owner);
 		return this.#send(request, !(init?.body instanceof ReadableStream), owner);
+	}
+
+	// Makes a request, with the cookies of the endpoints' origin if it is one to there.
+	#request(input, init) {
+		const request = new Request(input, init);
+		const theirs = new URL(request.url).origin !== this.#base.origin;
+		if (theirs || request.credentials !== "same-origin") return request;
+		return new Request(request, { credentials: this.#credentials });
 	}
 
 	// The session that a request belongs to which is made now, as far as this page knows.
@@ -312,11 +348,14 @@ export class Session extends EventTarget {
 		// It is after what this tab has heard of, even if it is the same millisecond.
 		const asked = Math.max(Date.now(), this.#changed);
 		const changes = this.#changes;
-		const question = new Request(this.#url("session"), { cache: "no-store" });
+		const question = this.#request(this.#url("session"), { cache: "no-store" });
 		const response = await this.#send(question, true).catch((err) => {
 			throw err instanceof UnavailableError ? err : unavailable(null, err);
 		});
-		const body = response.ok ? await response.json().catch(() => undefined) : undefined;
+		const told = response.ok || response.status === 400;
+		const said = told ? await response.json().catch(() => undefined) : undefined;
+		if (lacksCookies(response, said)) throw this.#noCookies(response);
+		const body = response.ok ? said : undefined;
 		const old = this.#changes !== changes; // the answer may be of before
 		if (this.#info === null && (old || response.status === 401)) return null;
 		if (old) return this.info();
@@ -373,7 +412,16 @@ export class Session extends EventTarget {
 			await Promise.race([sending, sleep(longestLogin)]).finally(() => (this.#loggingIn = false));
 		});
 		const response = await sending;
-		if (response.ok) await this.info().catch(() => {}); // the login has worked in any case
+		if (!response.ok) return response;
+		// The login has worked in any case, unless this browser has not kept its cookies.
+		const who = await this.info().catch((err) => {
+			if (err instanceof CookiesError) throw err;
+		});
+		if (who === null && this.#credentials === "include") {
+			await this.#alone(() => this.#renew()).catch((err) => {
+				if (err instanceof CookiesError) throw err;
+			});
+		}
 		return response;
 	}
 
@@ -381,7 +429,7 @@ export class Session extends EventTarget {
 	// refresh, and a late answer to a refresh must not bring them back. So it takes its turn as a
 	// refresh does.
 	async stepUp(input, init) {
-		const request = new Request(input, init);
+		const request = this.#request(input, init);
 		if (new URL(request.url).origin !== this.#base.origin) {
 			throw new TypeError(`stepUp: ${request.url} is of another origin`);
 		}
@@ -460,7 +508,11 @@ export class Session extends EventTarget {
 	async logout() {
 		const id = this.#info?.session_id;
 		const headers = id && { [sessionHeader]: id };
-		const send = () => this.#persist("logout", (body) => body !== null, headers);
+		const post = () => this.#persist("logout", (body) => body !== null, headers);
+		const send = () => post().catch((err) => {
+			if (!(err instanceof CookiesError)) throw err;
+			return post(); // now with the cookie that shows whether there can be any
+		});
 		await this.#alone(async () => {
 			try {
 				await send();
@@ -490,14 +542,33 @@ export class Session extends EventTarget {
 
 	async #refresh() {
 		try {
-			// The verdict may be about a session that a login without this script has replaced
-			// meanwhile: ask with its cookie.
-			if ((await this.#persist("token", isInfo)) || (await this.#persist("token", isInfo))) return;
+			if (await this.#renew()) return;
 		} catch (err) {
 			this.#tell({ kind: "failed", failure: err.message });
 			throw err;
 		}
 		this.#tell({ kind: "ended", reason: "ended" });
+	}
+
+	// Asks for new cookies, twice if need be. It resolves to whether there are any; false is the
+	// verdict.
+	//
+	// The verdict may be about a session that a login without this script has replaced meanwhile. The
+	// second request has its cookies. And if no cookie came along from another origin, the server sets
+	// one, which comes with the second request if any does: then ours are gone. If the first answer
+	// was the verdict, it has cleared them.
+	async #renew() {
+		let verdict = false;
+		for (let spare = 1; ; spare--) {
+			try {
+				if (await this.#persist("token", isInfo)) return true;
+				verdict = true;
+			} catch (err) {
+				const cookies = err instanceof CookiesError;
+				if (!cookies || (spare === 0 && !verdict)) throw err;
+			}
+			if (spare === 0) return false;
+		}
 	}
 
 	// Runs work while no other tab runs any. The lock is kept for a moment longer, in which the
@@ -589,7 +660,7 @@ export class Session extends EventTarget {
 		this.#attempts.add(attempt);
 		let response, answered, text;
 		try {
-			const init = { ...posting, headers, signal: cancel.signal };
+			const init = { ...this.#posting(), headers, signal: cancel.signal };
 			response = await fetch(this.#url(endpoint), init);
 			answered = Date.now();
 			attempt.body = Promise.race([response.text(), sleep(slow)]).catch(() => {});
@@ -610,6 +681,7 @@ export class Session extends EventTarget {
 			return true;
 		}
 		if (response.status === 400 && body?.error === "invalid_grant") return false;
+		if (lacksCookies(response, body)) throw this.#noCookies(response);
 		if (challengeOf(response)?.error === "session_changed") throw sessionChanged();
 		const err = unavailable(response);
 		// Any other 503 is a proxy's: the server behind it may have done what was asked for, and
@@ -643,7 +715,19 @@ export class Session extends EventTarget {
 		const awaited = this.#calling && ![...this.#attempts].some((attempt) => attempt.body);
 		this.#cancel();
 		if (!awaited) return;
-		fetch(this.#url(this.#calling), { ...posting, keepalive: true }).catch(() => {});
+		fetch(this.#url(this.#calling), { ...this.#posting(), keepalive: true }).catch(() => {});
+	}
+
+	#posting() {
+		return { ...posting, credentials: this.#credentials };
+	}
+
+	#noCookies({ status }) {
+		const err = new CookiesError(`this browser sends no cookies to ${this.#base.origin} from here: ` +
+			"it blocks them, or this page is of another site or in a frame of one");
+		err.transient = false;
+		err.status = status;
+		return err;
 	}
 
 	#url(endpoint) {
@@ -753,6 +837,9 @@ function challengeOf(response) {
 	return found;
 }
 const curable = new Set(["", "invalid_token"]); // by a refresh
+
+// Whether the server has got no cookie from a page of another origin, and cannot tell why.
+const lacksCookies = ({ status }, body) => status === 400 && body?.error === "cookies_missing";
 
 const isInfo = (body) => typeof body?.session_id === "string";
 

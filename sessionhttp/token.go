@@ -16,8 +16,9 @@ import (
 // refresh_token takes the one in the cookie and sets new cookies; its answer has no token. The
 // cookie counts only beside an access cookie of the same session. A request that has no such cookie
 // either is invalid_grant if it has no body and no Content-Type: else its token may have got lost
-// on the way. Config.OnError is told why the cookie may be missing. It must be at Config.Prefix +
-// "/token".
+// on the way. One from a page of Config.Origins that brings none of our cookies is cookies_missing,
+// until it is known that its browser sends any. Config.OnError is told why the cookie may be
+// missing. It must be at Config.Prefix + "/token".
 //
 // The answer is 200, or 400 with one of the errors of RFC 6749 section 5.2, of which invalid_grant
 // alone says that the login is over; 401 for an OAuth client's wrong secret, 403 for a page of
@@ -30,7 +31,7 @@ func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 		h.refuseForm(w, r, err)
 		return
 	}
-	grant, err := h.readGrant(r, form)
+	grant, err := h.readGrant(w, r, form)
 	if err != nil {
 		h.refuseForm(w, r, err)
 		return
@@ -99,7 +100,9 @@ func (g refreshGrant) refresh(
 
 // readGrant asks for a client's authentication only where a client presents a token: the browser of
 // a cookie has none, and what is in its Authorization header may be for a proxy.
-func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, error) {
+func (h *Handlers) readGrant(
+	w http.ResponseWriter, r *http.Request, form url.Values,
+) (refreshGrant, error) {
 	g := refreshGrant{kind: form.Get("grant_type"), token: form.Get("refresh_token")}
 	client := ""
 	b, err := h.browser(r)
@@ -112,6 +115,9 @@ func (h *Handlers) readGrant(r *http.Request, form url.Values) (refreshGrant, er
 		g.token, g.fromCookie = b.refresh, true
 		g.options = append(g.options, tokensession.WithMaxAccessSize(h.access.room()))
 	case h.cfg.Cookies && len(form) == 0 && r.Header.Get("Content-Type") == "":
+		if err := h.cookiesCome(w, r, b); err != nil {
+			return g, err
+		}
 		return g, h.noRefreshToken(b)
 	case g.kind == "":
 		return g, fmt.Errorf("%w: no grant_type", ErrBadRequest)

@@ -4,8 +4,9 @@
 //	go run github.com/seed67bc9b7f/tokensession/sessionhttp/sessionjs -prefix /auth web/src
 //
 // In a bundle, the module cannot tell from its own address where the endpoints are. So the written
-// one has the prefix in it, which is that of sessionhttp.Config. Files of an older version are
-// replaced. The folder must be there.
+// one has the prefix in it, which is that of sessionhttp.Config, or all of their address if they are
+// on another origin: https://api.shop.example/auth. Files of an older version are replaced. The
+// folder must be there.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,7 +23,7 @@ import (
 )
 
 func main() {
-	prefix := flag.String("prefix", "/auth", "the `path` below which the endpoints are")
+	prefix := flag.String("prefix", "/auth", "the `path` below which the endpoints are, or the URL")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: sessionjs [-prefix path] folder")
 		flag.PrintDefaults()
@@ -38,9 +40,9 @@ func main() {
 }
 
 func write(folder, prefix string) error {
-	if !strings.HasPrefix(prefix, "/") || strings.HasSuffix(prefix, "/") ||
-		strings.ContainsAny(prefix, "\"\\\n?#") {
-		return fmt.Errorf("the prefix %q is not a path like /auth", prefix)
+	if !isPlace(prefix) {
+		return fmt.Errorf("the prefix %q is neither a path like /auth nor a URL like "+
+			"https://api.shop.example/auth", prefix)
 	}
 	files := sessionhttp.ScriptFiles()
 	for _, name := range []string{"session.js", "session.d.ts"} {
@@ -54,4 +56,18 @@ func write(folder, prefix string) error {
 		}
 	}
 	return nil
+}
+
+// isPlace reports whether a prefix is the path of the endpoints, with or without an origin. In the
+// module it is a part of a string.
+func isPlace(prefix string) bool {
+	u, err := url.Parse(prefix)
+	if err != nil || strings.ContainsAny(prefix, "\"\\\n?#") || strings.HasSuffix(prefix, "/") ||
+		!strings.HasPrefix(u.Path, "/") || strings.HasPrefix(u.Path, "//") || u.User != nil {
+		return false
+	}
+	if u.Scheme == "" {
+		return u.Host == ""
+	}
+	return (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
 }

@@ -39,7 +39,19 @@ func TestWrite_replacesWhatIsThereAndSaysWhereTheEndpointsAre(t *testing.T) {
 func TestWrite_refusesWhatIsNoPlace(t *testing.T) {
 	folder := t.TempDir()
 	require.ErrorIs(t, write(filepath.Join(folder, "none"), "/auth"), os.ErrNotExist)
-	for _, prefix := range []string{"", "auth", "/auth/", "/", `/a"b`, "/a?b", "/a\nb"} {
+	for _, prefix := range []string{
+		"", "auth", "/auth/", "/", `/a"b`, "/a?b", "/a\nb", "//api.example/auth", "https://api.example",
+		"https://api.example/", "https:/auth", "ftp://api.example/auth", "https://u@api.example/auth",
+	} {
 		require.ErrorContains(t, write(folder, prefix), "like /auth", prefix)
 	}
+}
+
+// A page of another origin has the whole address in its bundle.
+func TestWrite_anotherOrigin(t *testing.T) {
+	folder := t.TempDir()
+	require.NoError(t, write(folder, "https://api.shop.example/auth"))
+	script, err := os.ReadFile(filepath.Join(folder, "session.js"))
+	require.NoError(t, err)
+	require.Contains(t, string(script), `new Session("https://api.shop.example/auth/");`)
 }

@@ -18,7 +18,8 @@ import (
 	"time"
 )
 
-// The certificate of https://localhost, for the web application and what is before it.
+// The certificate of https://localhost, for the web application and what is before it, and of other
+// names that are this machine.
 var certificate struct {
 	tls.Certificate
 	certFile, keyFile string
@@ -31,7 +32,8 @@ func makeCertificate(dir string) error {
 		return err
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "localhost"},
+		DNSNames:  []string{"localhost", "*.shop.example", "*.partner.example"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}

@@ -47,6 +47,7 @@ func startChrome(profile string) (*chrome, error) {
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true), chromedp.Flag("password-store", "basic"),
 		chromedp.Flag("enable-features", deviceBoundFeatures),
+		chromedp.Flag("host-resolver-rules", "MAP *.example 127.0.0.1"),
 		chromedp.Flag("ignore-certificate-errors-spki-list", certificate.spki),
 	)
 	c := &chrome{}

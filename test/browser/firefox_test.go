@@ -179,13 +179,16 @@ func (f *firefox) listen() {
 	}
 }
 
-// note keeps what a page has thrown.
+// note keeps what a page has thrown, and what its security policy has refused.
 func (f *firefox) note(params json.RawMessage) {
 	var entry struct {
 		Level, Type, Text string
 		Source            struct{ Context string }
 	}
 	if json.Unmarshal(params, &entry) != nil || entry.Level != "error" || entry.Type != "javascript" {
+		return
+	}
+	if isOfTheNetwork(entry.Text) {
 		return
 	}
 	if tab := f.tabs[entry.Source.Context]; tab != nil {

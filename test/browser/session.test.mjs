@@ -23,7 +23,7 @@ globalThis.setTimeout = (...args) => {
 const folder = mkdtempSync(join(tmpdir(), "tokensession-"));
 copyFileSync(new URL("../../sessionhttp/session.js", import.meta.url), join(folder, "session.mjs"));
 const script = await import(join(folder, "session.mjs"));
-const { Session, SessionChangedError, UnavailableError } = script;
+const { CookiesError, Session, SessionChangedError, UnavailableError } = script;
 rmSync(folder, { recursive: true });
 
 const origin = "http://localhost:1";
@@ -1952,6 +1952,163 @@ test("a caller that gives up waits for no dialog", async () => {
 	giveUp.abort(new Error("enough"));
 	await assert.rejects(response, /enough/);
 });
+
+// elsewhere is a page of another origin than the endpoints'. Without more, one that can have a session.
+async function elsewhere(work, page = "https://app.shop.example", secure = true) {
+	const globals = { location: { origin: page, href: page === "null" ? "about:srcdoc" : page + "/start" }, isSecureContext: secure };
+	for (const [name, value] of Object.entries(globals)) {
+		Object.defineProperty(globalThis, name, { configurable: true, value });
+	}
+	try {
+		return await work();
+	} finally {
+		for (const name of Object.keys(globals)) delete globalThis[name];
+	}
+}
+const missing = () => json(400, { error: "cookies_missing" });
+// inTurn answers with each of the answers in turn, and then with the last one.
+const inTurn = (...answers) => () => (answers.length > 1 ? answers.shift() : answers[0])();
+
+test("a page of another origin sends the cookies along, and nothing else to others", () => elsewhere(async () => {
+	expired();
+	server["/auth/session"] = () => alive();
+	server["/auth/sessions"] = () => json(200, { sessions: [] });
+	server["/auth/logout"] = () => json(200, {});
+	server["/auth/step-up"] = () => json(200, {});
+	const tab = open();
+	await tab.info();
+	await tab.refresh();
+	await tab.fetch(`${origin}/api`, { method: "POST", body: "hello" });
+	await tab.fetch(new Request(`${origin}/api`, { method: "POST", body: "hello" }));
+	await tab.stepUp(`${origin}/auth/step-up`, { method: "POST" });
+	await tab.devices();
+	await tab.logout();
+	assert.deepEqual([...new Set(kept.map((request) => request.credentials))], ["include"]);
+	assert.ok(kept.length >= 7);
+	kept = [];
+	await tab.fetch(`${origin}/api`, { credentials: "omit" });
+	await tab.fetch(`https://app.shop.example/api`);
+	await tab.fetch(`https://cdn.example/api`);
+	assert.deepEqual(kept.map((request) => request.credentials), ["omit", "same-origin", "same-origin"]);
+	assert.equal(count("POST /auth/token"), 1);
+}));
+
+test("a page of the origin itself sends cookies as ever", async () => {
+	server["/auth/session"] = () => alive();
+	const tab = await elsewhere(() => open(), origin);
+	await tab.info();
+	await tab.fetch(new Request(`${origin}/auth/session`));
+	assert.deepEqual(kept.map((request) => request.credentials), ["same-origin", "same-origin"]);
+});
+
+test("where there can be no session, there is no Session", async () => {
+	for (const [page, secure] of [["null", true], ["http://app.shop.example", false]]) {
+		await elsewhere(() => assert.throws(open, { name: "TypeError", message: new RegExp(`${page} can have no session`) }), page, secure);
+	}
+	await elsewhere(open, "http://localhost:2");
+});
+
+test("pages of two origins do not hear each other's news of two servers", async () => {
+	const [own, other] = [await elsewhere(open, origin), await elsewhere(open)];
+	server["/auth/logout"] = () => json(200, {});
+	await other.logout();
+	await settle();
+	assert.deepEqual(own.told, []);
+});
+
+test("that no cookie is sent is no end", () => elsewhere(async () => {
+	server["/auth/session"] = inTurn(() => alive(), () => json(200, null));
+	server["/auth/token"] = missing;
+	server["/auth/logout"] = missing;
+	server["/api"] = () => json(401, {}, { "WWW-Authenticate": "Bearer" });
+	const [tab, other] = [open(), open()];
+	await tab.info();
+	const failed = (err) => err instanceof CookiesError && err instanceof UnavailableError && !err.transient && /no cookies to http:\/\/localhost:1/.test(err.message);
+	for (const call of [() => tab.info(), () => tab.refresh(), () => tab.fetch(`${origin}/api`), () => tab.logout()]) {
+		sent = [];
+		await assert.rejects(call, failed);
+		assert.equal(sent.filter((s) => /^POST.*(token|logout)/.test(s)).length, 2, sent.join());
+	}
+	assert.deepEqual([tab.events, other.events], [["update"], ["update"]]);
+}));
+
+test("cookies that are gone although cookies come are an end", async () => {
+	for (const answers of [[missing, over], [over, missing], [over, over]]) {
+		await elsewhere(async () => {
+			server["/auth/session"] = () => alive();
+			server["/auth/token"] = inTurn(...answers);
+			const tab = open();
+			await tab.info();
+			assert.equal(await tab.refresh(), null);
+			assert.deepEqual(tab.events, ["update", "end ended"]);
+			assert.equal(count("POST /auth/token"), 2);
+		});
+		sent = [];
+		number++;
+	}
+});
+
+test("cookies that are found at the second attempt are good", () => elsewhere(async () => {
+	server["/auth/session"] = () => alive();
+	server["/auth/token"] = inTurn(missing, () => alive());
+	const tab = open();
+	assert.equal((await tab.refresh()).session_id, "s1");
+	assert.deepEqual(tab.events, ["update"]);
+}));
+
+test("an outage at the second attempt is an outage", () => elsewhere(async () => {
+	server["/auth/session"] = () => alive();
+	server["/auth/token"] = inTurn(missing, () => json(404, {}));
+	const tab = open();
+	await tab.info();
+	await assert.rejects(tab.refresh(), (err) => err instanceof UnavailableError && !(err instanceof CookiesError) && err.status === 404);
+	assert.deepEqual(tab.events, ["update"]);
+}));
+
+test("a login whose cookies the browser has not kept fails", () => elsewhere(async () => {
+	for (const session of [() => json(200, null), missing]) { // blocked; another site
+		server["/auth/session"] = session;
+		server["/auth/token"] = missing;
+		const tab = open();
+		await assert.rejects(tab.login(async () => json(200, {})), CookiesError);
+		assert.deepEqual(tab.events, []);
+	}
+}));
+
+test("a login that is not over yet, or whose news do not come, has not failed", () => elsewhere(async () => {
+	server["/auth/session"] = () => json(200, null);
+	server["/auth/token"] = inTurn(missing, over);
+	const tab = open();
+	assert.equal((await tab.login(async () => json(200, { next: "code" }))).status, 200);
+	assert.deepEqual(tab.events, []);
+	server["/auth/token"] = inTurn(missing, () => json(404, {}));
+	assert.equal((await tab.login(async () => json(200, {}))).status, 200);
+	sent = [];
+	assert.equal((await tab.login(async () => json(403, {}))).status, 403);
+	assert.deepEqual(sent, []);
+	// From its own origin, nothing is asked beyond info.
+	server["/auth/token"] = over;
+	assert.equal((await (await elsewhere(open, origin)).login(async () => json(200, {}))).status, 200);
+	assert.deepEqual(sent, ["GET /auth/session"]);
+}));
+
+test("a logout without a cookie asks whether any come", () => elsewhere(async () => {
+	server["/auth/session"] = () => alive();
+	server["/auth/logout"] = inTurn(missing, () => json(200, {}));
+	const tab = open();
+	await tab.info();
+	await tab.logout();
+	assert.equal(count("POST /auth/logout"), 2);
+	assert.deepEqual(tab.events, ["update", "end logout"]);
+}));
+
+test("another site is told to a page that only asks", () => elsewhere(async () => {
+	server["/auth/session"] = missing;
+	const tab = open();
+	await assert.rejects(tab.info(), (err) => err instanceof CookiesError && err.status === 400);
+	assert.deepEqual(sent, ["GET /auth/session"]);
+	assert.deepEqual(tab.events, []);
+}));
 
 test("the types name what there is", async () => {
 	const types = readFileSync(new URL("../../sessionhttp/session.d.ts", import.meta.url), "utf8");

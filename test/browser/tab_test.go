@@ -114,7 +114,8 @@ func (tab *tab) listen(event any) {
 	case *cdruntime.EventExceptionThrown:
 		problem = e.ExceptionDetails.Error()
 	case *log.EventEntryAdded:
-		if e.Entry.Level == log.LevelError && e.Entry.Source != log.SourceNetwork {
+		if e.Entry.Level == log.LevelError && e.Entry.Source != log.SourceNetwork &&
+			!isOfTheNetwork(e.Entry.Text) {
 			problem = string(e.Entry.Source) + ": " + e.Entry.Text
 		}
 	}

@@ -4,6 +4,7 @@ package browser
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -66,4 +67,15 @@ func until(t *testing.T, w window, expression string) {
 // seeing is an expression that is true if the page has the text.
 func seeing(text string) string {
 	return fmt.Sprintf(`document.body.innerText.includes(%q)`, text)
+}
+
+// isOfTheNetwork reports whether a browser tells of a request that it has refused, or of a cookie. The
+// page itself notices, as with any failure of the network.
+func isOfTheNetwork(text string) bool {
+	for _, part := range []string{"blocked by CORS policy", "Cross-Origin Request Blocked", "Cookie \u201c"} {
+		if strings.Contains(text, part) {
+			return true
+		}
+	}
+	return false
 }
