@@ -613,6 +613,8 @@ export class Session extends EventTarget {
 	//   - What a call that gave up has left is cancelled when the next call or a login begins, in
 	//     any tab. A refresh does the same again, and after a login or a logout, the old session's
 	//     cookies must not come.
+	//   - The last one begins when the call is 8 seconds old, by a clock that nobody sets back.
+	//     Later, the server may take the old cookie for a stolen one.
 	//   - They are without keepalive, because Chromium does not cancel a request that has it.
 	//
 	// What remains: the answer to the one that was applied takes longer than the grace period, and
@@ -620,7 +622,7 @@ export class Session extends EventTarget {
 	// left the browser.
 	async #persist(endpoint, good, headers) {
 		this.#supersede();
-		const last = Date.now() + patience;
+		const elapsed = stopwatch();
 		let inDoubt = false; // an attempt may have been applied
 		let settle;
 		const settled = new Promise((resolve) => (settle = resolve));
@@ -637,7 +639,7 @@ export class Session extends EventTarget {
 				const { done, err } = await Promise.race([settled, newest, silence]);
 				if (!err) return done;
 				inDoubt ||= !err.notDone;
-				const left = last - Date.now();
+				const left = patience - elapsed();
 				let wait = Math.max(pause * (0.5 + Math.random()), err.retryAfter);
 				// Later, the token may count as stolen.
 				if (inDoubt && left > 0) wait = Math.min(wait, left);
@@ -646,7 +648,7 @@ export class Session extends EventTarget {
 				const answer = await Promise.race([settled, pauseOver]);
 				if (answer) return answer.done;
 				// The device has slept, or that body was no good.
-				if (Date.now() > last + second) throw err;
+				if (elapsed() > patience + second) throw err;
 			}
 		} finally {
 			this.#calling = undefined;
@@ -813,8 +815,10 @@ export class Session extends EventTarget {
 	}
 }
 
-// Returns how much time has passed since this call. The wall clock can be set, and the steady clock
-// stands still on some devices while they sleep: whichever says more counts.
+// Returns a function that says how much time has passed since this call. The wall clock can be set
+// back, so that time would seem not to pass, and the steady clock stands still on some devices
+// while they sleep: whichever says more counts. Where the wall clock is set forward, that is too
+// much, and a call gives up early, which harms nobody.
 function stopwatch() {
 	const wall = Date.now();
 	const steady = performance.now();

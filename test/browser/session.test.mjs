@@ -1012,6 +1012,33 @@ test("nothing else is taken for a refresh because its body is missing", async ()
 	}
 });
 
+// The server forgives a repeated refresh for a few seconds. A clock that somebody sets back, or that the network corrects,
+// must not make them an hour.
+test("no attempt begins late because the clock was set back", async () => {
+	mock.timers.enable({ apis: ["setTimeout"] });
+	let [steady, offset] = [0, 1_700_000_000_000];
+	const clocks = [mock.method(performance, "now", () => steady), mock.method(Date, "now", () => offset + steady)];
+	try {
+		const began = [];
+		server["/auth/token"] = () => {
+			began.push(steady);
+			if (began.length === 1) offset -= 3_600_000;
+			return json(502, {});
+		};
+		const tab = open();
+		const refresh = tab.refresh().catch((err) => err);
+		for (; steady < 20_000; steady += 50) {
+			mock.timers.tick(50);
+			await settle();
+		}
+		assert.ok(began.length > 2 && began.at(-1) <= 8100, `requests after ${began} ms`);
+		assert.ok((await Promise.race([refresh, settle()])) instanceof UnavailableError);
+		assert.deepEqual(tab.events, []);
+	} finally {
+		for (const clock of clocks) clock.mock.restore();
+	}
+});
+
 test("no attempt begins late because the device slept", async () => {
 	useFakeTime();
 	const requests = hang("/auth/token");
