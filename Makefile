@@ -15,6 +15,7 @@ check: ## before a commit, within two minutes: the quick linters, and the tests 
 test: servers vectors ## the tests of all modules, with the race detector, and the proofs on real servers
 	go test -race -timeout 30m $$(go list work | grep -v /test/proof)
 	go test -run '^TestDenials' . # denials_random_test.go is not for the race detector
+	TOKENSESSION_TEST_REMEMBER=1 go test . # with Config.Remember, which most tests turn off
 	go test -timeout 30m ./test/proof/...
 
 race-proofs: servers ## the proofs on real servers, with the race detector

@@ -27,8 +27,10 @@ const (
 	defaultMaxLifetime = 30 * 24 * time.Hour
 	defaultGrace       = 10 * time.Second
 	defaultRecovery    = time.Hour
+	defaultRemember    = 8192
 	defaultKeepEnded   = 25 * time.Hour // the longest AccessTTL, and time for clocks that differ
 
+	maxRemember  = 1 << 24
 	minTTL       = time.Second                // exp is in whole seconds
 	maxAccessTTL = 24 * time.Hour             // a RevocationFeed tells of a revocation a little longer
 	maxPeriod    = 100 * 365 * 24 * time.Hour // keeps dates within what stores hold
@@ -124,6 +126,13 @@ type Config struct {
 	// session was ended.
 	KeepEnded time.Duration
 
+	// Remember is how many records this Manager keeps in memory of those that it wrote last, about 1
+	// kB each: 8192 if 0, at most 16777216. A negative number means none. The next refresh of such a
+	// session is one call of the store instead of two: its write succeeds only if the store still has
+	// the record as it was. Where it does not, as after a refresh by another instance, the refresh
+	// begins with a look at the store.
+	Remember int
+
 	// Now is the clock; time.Now if nil, which in a bubble of testing/synctest is the bubble's.
 	Now func() time.Time
 }
@@ -168,6 +177,9 @@ func (c Config) withDefaults() (Config, error) {
 		if c.GracePeriod == Strict {
 			c.RecoveryPeriod = Strict
 		}
+	}
+	if c.Remember == 0 {
+		c.Remember = defaultRemember
 	}
 	if c.KeepEnded == 0 {
 		c.KeepEnded = max(defaultKeepEnded, c.leastKeepEnded())
@@ -247,6 +259,9 @@ func (c Config) validateCounts() error {
 	if c.MaxSessions < 0 {
 		return fmt.Errorf("MaxSessions %d: cannot be negative", c.MaxSessions)
 	}
+	if c.Remember > maxRemember {
+		return fmt.Errorf("Remember %d: cannot be more than %d", c.Remember, maxRemember)
+	}
 	return nil
 }
 
@@ -267,10 +282,10 @@ func (c Config) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(c.String()))
 // String describes the config without RefreshKeys.
 func (c Config) String() string {
 	return fmt.Sprintf("tokensession.Config{AccessTTL:%v RefreshTTL:%v MaxLifetime:%v "+
-		"GracePeriod:%v RecoveryPeriod:%v MaxSessions:%d FeedInterval:%v KeepEnded:%v "+
+		"GracePeriod:%v RecoveryPeriod:%v MaxSessions:%d FeedInterval:%v KeepEnded:%v Remember:%d "+
 		"RefreshKeys:%d REDACTED}",
 		c.AccessTTL, c.RefreshTTL, c.MaxLifetime, c.GracePeriod, c.RecoveryPeriod, c.MaxSessions,
-		c.FeedInterval, c.KeepEnded, len(c.RefreshKeys))
+		c.FeedInterval, c.KeepEnded, c.Remember, len(c.RefreshKeys))
 }
 
 // LogValue describes the config without RefreshKeys.

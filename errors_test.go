@@ -37,7 +37,7 @@ func TestUnavailable_neverLooksLikeAVerdict(t *testing.T) {
 			"joined":  errors.Join(testkit.ErrDown, verdict),
 			"a reuse": &tokensession.ReuseError{}} {
 			t.Run(verdict.Error()+", "+name, func(t *testing.T) {
-				w := newAnsweringWorld(t, tokensession.Config{})
+				w := newAnsweringWorld(t, tokensession.Config{Remember: -1})
 				tokens, ending := w.start(), w.start()
 				outage := func(err error) {
 					t.Helper()

@@ -24,6 +24,7 @@ type Manager struct {
 	storeCalls chan struct{} // has an element for each call that is at the store
 	deliveries deliveries    // which of its successors perhaps nobody has received yet
 	replays    replayLog     // which generations were replayed one after the other
+	recent     *recent       // the records that it wrote last
 	endings    endings       // which revocations it still has to carry out
 }
 
@@ -47,6 +48,7 @@ func New(signer *AccessSigner, store RefreshStore, cfg Config) (*Manager, error)
 		refreshKeys: func() [][]byte { return keys },
 		name:        newManagerName(),
 		storeCalls:  make(chan struct{}, maxStoreCalls),
+		recent:      newRecent(cfg.Remember),
 	}, nil
 }
 

@@ -116,6 +116,7 @@ type attempts struct {
 	sent     step // the last one that was to be written
 	renewed  bool // a late write has been made up for, or that was tried
 
+	guessed bool   // the first one took the token for the live one, by a record of the past
 	good    bool   // one of them found the token good
 	reached uint64 // the generation that the session had reached then
 
@@ -126,7 +127,16 @@ type attempts struct {
 
 // attempt loads, decides and writes once. It reports whether there has to be another attempt, which
 // is so after a conflict, and after a write of which nobody knows whether it was applied.
+//
+// If this Manager remembers the session's record, the first attempt does not load it ([recent]).
 func (r *refresh) attempt(ctx context.Context, so *attempts) (_ Tokens, again bool, _ error) {
+	s, ok, err := r.byHeart(ctx, so)
+	if err != nil {
+		return Tokens{}, false, err
+	}
+	if ok {
+		return r.carryOut(ctx, s, so)
+	}
 	known := r.deliveries.look(r.id, r.writeID)
 	rec, boundTo, err := r.find(ctx, so.sent.ends())
 	if err != nil {
@@ -144,25 +154,30 @@ func (r *refresh) attempt(ctx context.Context, so *attempts) (_ Tokens, again bo
 		so.good, so.reached = true, rec.Generation
 	}
 	next, err := r.plan(ctx, rec, what, p, so)
-	if err != nil {
-		return Tokens{}, false, err
-	}
 	switch {
+	case err != nil:
+		return Tokens{}, false, err
 	case next.writes():
+		return r.carryOut(ctx, next, so)
 	case p.author == mine:
 		return r.renew(ctx, rec, next, so)
-	default:
-		return r.finish(ctx, rec, next)
 	}
-	so.sent = next
-	if next.makes() {
-		so.event = next.event
+	return r.finish(ctx, rec, next)
+}
+
+// carryOut writes a step's record.
+func (r *refresh) carryOut(
+	ctx context.Context, s step, so *attempts,
+) (_ Tokens, again bool, _ error) {
+	so.sent = s
+	if s.makes() {
+		so.event = s.event
 	}
-	if err := r.write(ctx, next); err != nil {
-		r.failed(so, next, err)
+	if err := r.write(ctx, s); err != nil {
+		r.failed(so, s, err)
 		return Tokens{}, true, err
 	}
-	return r.wrote(ctx, next.record, next, so)
+	return r.wrote(ctx, s.record, s, so)
 }
 
 // failed takes down what is known of a write that failed.
@@ -219,8 +234,7 @@ func (r *refresh) find(ctx context.Context, ending bool) (rec Record, boundTo st
 	case err != nil:
 		return Record{}, "", err
 	}
-	proven := textOf(r.options.proven)
-	boundTo, ok := r.token.madeFor(r.tokenKeys(rec), proven, rec.KeyThumbprint, "")
+	boundTo, ok := r.madeFor(rec)
 	switch {
 	case !ok:
 		return Record{}, "", invalid("forged refresh token")
@@ -230,6 +244,11 @@ func (r *refresh) find(ctx context.Context, ending bool) (rec Record, boundTo st
 	return rec, boundTo, nil
 }
 
+// madeFor returns the client's key that the token was made for, and reports whether it is genuine.
+func (r *refresh) madeFor(rec Record) (boundTo string, ok bool) {
+	return r.token.madeFor(r.tokenKeys(rec), textOf(r.options.proven), rec.KeyThumbprint, "")
+}
+
 // presentation gathers what the rule asks for. The snapshot is of before the record was loaded.
 func (r *refresh) presentation(
 	rec Record, boundTo string, known snapshot, so *attempts,
@@ -237,7 +256,7 @@ func (r *refresh) presentation(
 	denied := r.denied.find(keyOf(rec.ID), r.presented)
 	p := presentation{
 		generation: r.token.generation, at: r.presented, now: r.now(),
-		good: so.good, reached: so.reached,
+		good: so.good, reached: so.reached, guessed: so.guessed, ours: r.made(rec),
 		boundTo: boundTo, proven: textOf(r.options.proven),
 		denied: denied == forGood, epoch: denied.epoch(),
 		proved: r.proof != nil, named: r.named,
@@ -295,7 +314,8 @@ func (r *refresh) plan(
 	ctx context.Context, rec Record, what outcome, p presentation, so *attempts,
 ) (step, error) {
 	earlier := so.sent
-	if earlier.writes() && earlier.what == what && earlier.record.Version == rec.Version+1 &&
+	if earlier.writes() && earlier.what == what &&
+		earlier.record.Version == rec.Version+1 && earlier.record.Replaces == rec.WriteID &&
 		(grantedAs[what] == "" || earlier.epoch >= p.epoch) {
 		return earlier, nil
 	}
@@ -506,6 +526,9 @@ func (r *refresh) finish(ctx context.Context, rec Record, s step) (Tokens, bool,
 		return Tokens{}, false, r.finishEnd(ctx, rec, s)
 	}
 	r.outdate(rec, rec.OutdatedAt)
+	if s.writes() {
+		r.recent.put(rec)
+	}
 	r.tell(ctx, s.event)
 	if r.named {
 		return r.accessOnly(rec, s.issued), false, nil

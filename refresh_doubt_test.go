@@ -205,7 +205,7 @@ func TestRefresh_afterATabWasAnsweredLateHasAWholeGracePeriod(t *testing.T) {
 
 // The same, but the other tab looked before the write was sent, and its Load takes long.
 func TestRefresh_afterATabWhoseLoadTookLongHasAWholeGracePeriod(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
+	w := newWorld(t, tokensession.Config{Remember: -1})
 	first := w.start()
 	var tab tokensession.Tokens
 	looked, goOn, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -708,6 +708,7 @@ func TestRevocation_thatIsSentAgainIsTheSame(t *testing.T) {
 	asked := 0
 	var answer error
 	w := newWorld(t, tokensession.Config{
+		Remember: -1,
 		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
 			asked++
 			return tokensession.Grant{}, answer
@@ -741,7 +742,7 @@ func TestRevocation_deniesWhatAClockThatIsAheadHasMade(t *testing.T) {
 			return errors.Join(w.m.Revoke(ctx, first.Session.ID), tokensession.ErrRevoked)
 		},
 	} {
-		w := newWorld(t, tokensession.Config{})
+		w := newWorld(t, tokensession.Config{Remember: -1})
 		first := w.start()
 		other := w.other(tokensession.Config{
 			Now: func() time.Time { return w.clock.Now().Add(ahead) },

@@ -251,7 +251,7 @@ func TestRefreshKeys_bindWhoseSessionItIs(t *testing.T) {
 		"subject to client": func(r *tokensession.Record) { r.Subject, r.ClientID = r.Subject+"w", "eb" },
 	} {
 		for _, keys := range [][][]byte{nil, {keyOf(1)}} {
-			w := newWorld(t, tokensession.Config{RefreshKeys: keys})
+			w := newWorld(t, tokensession.Config{RefreshKeys: keys, Remember: -1})
 			tokens := w.start(tokensession.WithClient("web"))
 			rec := w.record(tokens.Session.ID)
 			change(&rec)

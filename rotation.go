@@ -73,6 +73,11 @@ type presentation struct {
 	good    bool   // an earlier attempt of the same call found the token good
 	reached uint64 // the generation that the session had reached then
 
+	// guessed says that an earlier attempt of the same call found the token to be the live one by a
+	// record that this process remembers. That record can have been old news. ours says that this
+	// process made the live generation.
+	guessed, ours bool
+
 	denied bool   // this process knows that the session was revoked, or has to be
 	epoch  uint64 // this process refuses the access tokens of earlier ones
 	author author // of the record's live generation
@@ -136,12 +141,21 @@ func (r rules) decide(rec Record, p presentation) outcome {
 		what = r.byAuthor(what, p.author, r.late(rec, p.now))
 	}
 	switch {
-	case what == reused && p.good && r.grace > 0:
+	case what == reused && p.overtaken(rec) && r.grace > 0:
 		return raced
 	case what == replayed && r.epochAfter(what, rec, p) > rec.Epoch:
 		return raised
 	}
 	return what
+}
+
+// overtaken reports whether others may have refreshed the session while this call was under way, so
+// that an old token proves no theft. It is so if an earlier attempt found the token good. If that
+// attempt only guessed, the token may have been old already when it came, and that is theft. It is
+// none, as far as anybody can tell, if the live generation was made after the token came. One that
+// this process made was made since then, too: otherwise this process would have remembered it.
+func (p presentation) overtaken(rec Record) bool {
+	return p.good || p.guessed && (p.ours || rec.RotatedAt.After(p.at))
 }
 
 // judgeInTime is the first part of decide: it judges the token by the time that counts for this
@@ -159,11 +173,11 @@ func (r rules) judgeInTime(rec Record, p presentation) outcome {
 	return what
 }
 
-// holds reports whether a presentation brings the proof of each key that it needs: of the one that
-// the session is bound to, and of the one that the token was made for.
+// holds reports whether a presentation brings the proof of the session's key, if there is one. Where
+// there is none, a bound token has the proof of its own key: without that, nobody can tell it from a
+// forgery ([refreshToken.madeFor]).
 func (p presentation) holds(rec Record) bool {
-	return (rec.KeyThumbprint == "" || rec.KeyThumbprint == p.proven) &&
-		(p.boundTo == "" || p.boundTo == p.proven)
+	return rec.KeyThumbprint == "" || rec.KeyThumbprint == p.proven
 }
 
 // byKey is the second part of decide. What revoked and expired say is about the session, so it is

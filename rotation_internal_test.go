@@ -163,6 +163,14 @@ func TestDecide_withWhatTheManagerKnows(t *testing.T) {
 		{"good, and then settled by somebody: no theft", usual, decisionRecord(), good(5, 4), time.Minute, 0, raced},
 		{"overtaken and revoked", usual, revokedAlready, good(4, 4), 0, 0, revoked},
 		{"overtaken and expired", usual, withEnd(decisionRecord(), -time.Hour), good(4, 4), 0, 0, expired},
+		{"guessed, and overtaken twice meanwhile", usual, later(time.Hour), presentation{generation: 3, guessed: true}, time.Hour - us, 2 * time.Hour, raced},
+		{"guessed, and it was old when it came", usual, later(time.Hour), presentation{generation: 3, guessed: true}, time.Hour, 0, reused},
+		{"guessed, and this process has refreshed it since", usual, decisionRecord(), presentation{generation: 3, guessed: true, ours: true}, time.Hour, 0, raced},
+		{"guessed, and overtaken once meanwhile", usual, later(time.Hour), presentation{generation: 4, guessed: true}, time.Hour - us, 2 * time.Hour, replayed},
+		{"guessed, overtaken once and too late for the grace", usual, decisionRecord(), presentation{generation: 4, guessed: true}, time.Minute, 0, reused},
+		{"guessed, strict", strict, later(time.Hour), presentation{generation: 4, guessed: true, ours: true}, time.Minute, 0, reused},
+		{"guessed, denied", usual, later(time.Hour), presentation{generation: 3, guessed: true, denied: true}, time.Minute, 0, reused},
+		{"made here, and not guessed", usual, decisionRecord(), presentation{generation: 3, ours: true}, time.Minute, 0, reused},
 		{"newer than the record, though it was good", usual, decisionRecord(), good(7, 7), time.Minute, 0, healed},
 
 		// The deny list knows that the session was revoked.

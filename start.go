@@ -50,6 +50,7 @@ func (m *Manager) Start(ctx context.Context, subject string, opts ...StartOption
 		_, _, _ = m.end(detached, rec.ID, ReasonRevoked)
 		return Tokens{}, err
 	}
+	m.recent.put(rec)
 	m.emit(ctx, Event{Kind: EventStarted, Session: rec.Session()})
 	return m.tokens(rec, h, issued), nil
 }

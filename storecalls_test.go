@@ -56,7 +56,7 @@ func TestStoreCalls_goOnWhenTheCallerHangsUp(t *testing.T) {
 // What was not sent is in no doubt: if it were, a thief's use of the token before would be forgiven
 // later.
 func TestStoreCalls_nothingIsSentForWhoHasHungUp(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
+	w := newWorld(t, tokensession.Config{Remember: -1})
 	first := w.start()
 	hangUp, cancel := context.WithCancel(context.Background())
 	w.store.On(testkit.Load, testkit.Do(cancel))
@@ -94,7 +94,7 @@ func TestStoreCalls_areBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most, many = 32, 500
 		w := newWorld(t, tokensession.Config{})
-		w.m = w.manager(w.store.Store(), tokensession.Config{Now: time.Now}, w.events)
+		w.m = w.manager(w.store.Store(), tokensession.Config{Now: time.Now, Remember: -1}, w.events)
 		tokens := w.start()
 		w.store.Took()
 		w.store.Always(testkit.Load, testkit.Hang)

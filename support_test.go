@@ -3,6 +3,7 @@ package tokensession_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -17,6 +18,16 @@ const (
 	week  = 7 * 24 * time.Hour
 	micro = time.Microsecond
 )
+
+// remember is Config.Remember of the worlds that say nothing of it. Most tests plan for each call of
+// the store, and a refresh that remembers the record does not load it. recent_test.go is about those
+// that do. With TOKENSESSION_TEST_REMEMBER=1 all the others do, too.
+var remember = func() int {
+	if os.Getenv("TOKENSESSION_TEST_REMEMBER") != "" {
+		return 1000
+	}
+	return -1
+}()
 
 var accessConfig = tokensession.AccessConfig{
 	Issuer: "https://auth.example", Audience: []string{"https://api.example"},
@@ -105,6 +116,9 @@ func (w *world) manager(
 		// So it is off here unless a test turns it on; TestRecoveryPeriod_isOnByDefault is about
 		// the default.
 		cfg.RecoveryPeriod = tokensession.Strict
+	}
+	if cfg.Remember == 0 {
+		cfg.Remember = remember
 	}
 	cfg.OnEvent = events.Add
 	return newManager(w.t, w.signer, store, cfg)
