@@ -568,3 +568,18 @@ func forgeBound(t testing.TB, token string, key []byte, label, thumbprint string
 	mac.Write([]byte(thumbprint))
 	return tokenOf(append(body, mac.Sum(nil)[:24]...))
 }
+
+// A cnf that is the thumbprint of no key binds the token to nothing that anybody could prove.
+func TestBound_confirmationThatIsNoThumbprint(t *testing.T) {
+	b := newAccessBench(t, testKeyFor("EdDSA"), tokensession.AccessConfig{}, tokensession.Config{})
+	for jkt, want := range map[string]error{
+		clientKey: nil, clientKey[:42]: tokensession.ErrInvalidToken,
+		clientKey[:42] + "t": tokensession.ErrInvalidToken,
+	} {
+		token := b.forge(b.header(), claimsWith(`"cnf":{"jkt":"`+jkt+`"}`))
+		_, err := b.manager.VerifyBound(token, jkt)
+		require.ErrorIs(t, err, want, jkt)
+		_, err = b.manager.SessionID(token)
+		require.ErrorIs(t, err, want, jkt)
+	}
+}
