@@ -85,7 +85,7 @@ bench-remote: servers ## how soon a revocation is known to services without a st
 bench-stores: servers ## a refresh on real servers beside the cheapest possible write
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkStore' -timeout 60m .
 
-bench-http: ## refreshes over HTTP, and Require, each beside a bare handler
+bench-http: ## refreshes over HTTP, Require, and DPoP proofs, each beside what nothing can be faster than
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkHTTP' -timeout 30m .
 
 # Writes the tables and the figure of docs/measurements.md.

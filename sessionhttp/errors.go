@@ -32,6 +32,12 @@ var (
 	unavailable  = answer{http.StatusServiceUnavailable, "temporarily_unavailable"}
 )
 
+// The errors of RFC 9449 section 12.2.
+const (
+	badProof = "invalid_dpop_proof"
+	useNonce = "use_dpop_nonce"
+)
+
 // refreshAnswer says what a refresh's error means. Only the verdicts are invalid_grant, and they
 // look alike.
 func refreshAnswer(err error) answer {
@@ -40,6 +46,10 @@ func refreshAnswer(err error) answer {
 		return unavailable
 	case errors.Is(err, tokensession.ErrInvalidScope):
 		return answer{http.StatusBadRequest, "invalid_scope"}
+	case errors.Is(err, ErrUseNonce):
+		return answer{http.StatusBadRequest, useNonce}
+	case errors.Is(err, ErrInvalidProof):
+		return answer{http.StatusBadRequest, badProof}
 	case isVerdict(err):
 		return answer{http.StatusBadRequest, "invalid_grant"}
 	case errors.Is(err, ErrBadRequest):
@@ -81,6 +91,10 @@ func accessAnswer(err error) answer {
 		return answer{http.StatusUnauthorized, "session_changed"}
 	case errors.Is(err, errClient):
 		return answer{http.StatusUnauthorized, "invalid_client"}
+	case errors.Is(err, ErrUseNonce):
+		return answer{http.StatusUnauthorized, useNonce}
+	case errors.Is(err, ErrInvalidProof):
+		return answer{http.StatusUnauthorized, badProof}
 	case errors.Is(err, tokensession.ErrDenied) && isVerdict(err):
 		return answer{http.StatusForbidden, "access_denied"}
 	case isVerdict(err):

@@ -1,0 +1,63 @@
+package sessionhttp
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+)
+
+func (t *keyTable) size() (keys int) {
+	for i := range t.shards {
+		for _, generation := range []map[string]*proofKey{t.shards[i].recent, t.shards[i].before} {
+			keys += len(generation)
+		}
+	}
+	return keys
+}
+
+func TestKeyTable_staysSmall(t *testing.T) {
+	table, key := newKeyTable(), &proofKey{}
+	for i := range 6 * keyTableSize {
+		header := fmt.Sprintf("%0230d", i)
+		table.put(header, key)
+		if table.get(header) != key {
+			t.Fatal("a key that was put in a moment ago is not there")
+		}
+	}
+	require.LessOrEqual(t, table.size(), keyTableSize)
+	require.Greater(t, table.size(), keyTableSize/3)
+
+	longest := strings.Repeat("h", maxTabledHeader)
+	table.put(longest, key)
+	require.Same(t, key, table.get(longest))
+	table.put(longest+"h", key)
+	require.Nil(t, table.get(longest+"h"), "long ones are parsed each time")
+}
+
+func TestKeyTable_keepsKeysInUse(t *testing.T) {
+	table, used, other := newKeyTable(), &proofKey{}, &proofKey{}
+	require.Nil(t, table.get("used"))
+	for i := range 5 * keyTableSize {
+		table.put("used", used) // as after each proof that has verified
+		table.put(fmt.Sprint(i), other)
+		require.Same(t, used, table.get("used"))
+	}
+	require.Nil(t, table.get("0"))
+}
+
+// A header is a part of a request, which would be kept whole with it.
+func TestKeyTable_keepsNoRequests(t *testing.T) {
+	table := newKeyTable()
+	request := strings.Repeat("x", 100)
+	table.put(request[:10], &proofKey{})
+	for i := range table.shards {
+		for header := range table.shards[i].recent {
+			require.NotSame(t, stringData(request), stringData(header))
+		}
+	}
+}
+
+func stringData(s string) *byte { return unsafe.StringData(s) }
