@@ -68,7 +68,7 @@ type memoryShard struct {
 type memoryEntry struct {
 	id      string
 	subject string
-	data    string // the record's binary form
+	data    string // the record's binary form, without its ID and Subject
 
 	newer, older *memoryEntry // the subject's next in the order of creation, a ring
 
@@ -117,23 +117,29 @@ func (s *MemoryStore) Load(ctx context.Context, id string) (Record, error) {
 	if err := ctx.Err(); err != nil {
 		return Record{}, err
 	}
-	data, _, ok := s.held(id)
+	e, ok := s.held(id)
 	if !ok {
 		return Record{}, ErrNotFound
 	}
-	return decodeRecord(data)
+	return e.record()
 }
 
-// held returns the binary form of the record with an ID, and whether it is revoked.
-func (s *MemoryStore) held(id string) (data string, revoked, ok bool) {
+// held returns what is held of the record with an ID.
+func (s *MemoryStore) held(id string) (e memoryEntry, ok bool) {
 	sh := s.shard(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e, ok := sh.byID[id]
-	if !ok {
-		return "", false, false
+	if at, ok := sh.byID[id]; ok {
+		return *at, true
 	}
-	return e.data, e.revoked, true
+	return memoryEntry{}, false
+}
+
+// record returns the record as it was written.
+func (e *memoryEntry) record() (Record, error) {
+	rec, err := decodeRecord(e.data)
+	rec.ID, rec.Subject = e.id, e.subject
+	return rec, err
 }
 
 // Swap implements [RefreshStore].
@@ -193,11 +199,11 @@ func (s *MemoryStore) List(ctx context.Context, subject string) ([]Record, error
 	}
 	var recs []Record
 	for _, id := range s.ids(subject) {
-		data, revoked, ok := s.held(id)
-		if !ok || revoked { // not ok: dropped since
+		e, ok := s.held(id)
+		if !ok || e.revoked { // not ok: dropped since
 			continue
 		}
-		rec, err := decodeRecord(data)
+		rec, err := e.record()
 		if err != nil {
 			return nil, err
 		}
@@ -254,7 +260,7 @@ func (s *MemoryStore) revoke(id string, r SubjectRevocation) (Record, bool, erro
 	if !ok {
 		return Record{}, false, nil
 	}
-	rec, err := decodeRecord(e.data)
+	rec, err := e.record()
 	if err != nil || e.revoked {
 		return rec, e.revoked && rec.WriteID == r.WriteID, err
 	}
@@ -269,7 +275,7 @@ func (s *MemoryStore) revoke(id string, r SubjectRevocation) (Record, bool, erro
 		return Record{}, false, err
 	}
 	s.replace(sh, e, rec, data)
-	rec, err = decodeRecord(data) // at, as cut to microseconds
+	rec, err = e.record() // with at as cut to microseconds
 	return rec, err == nil, err
 }
 
@@ -444,9 +450,15 @@ func encodeFor(ctx context.Context, rec Record) (string, error) {
 	return encode(rec)
 }
 
+// encode returns a record's binary form without what an entry has beside it.
 func encode(rec Record) (string, error) {
 	var scratch [512]byte
-	b, err := rec.AppendBinary(scratch[:0])
+	bare := rec
+	bare.ID, bare.Subject = "", ""
+	b, err := bare.AppendBinary(scratch[:0])
+	if err != nil {
+		_, err = rec.AppendBinary(nil) // which names the record
+	}
 	return string(b), err
 }
 
