@@ -88,7 +88,7 @@ bench-stores: servers ## a refresh on real servers beside the cheapest possible 
 bench-http: ## refreshes over HTTP, Require, and DPoP proofs, each beside what nothing can be faster than
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkHTTP' -timeout 30m .
 
-# Writes the tables and the figure of docs/measurements.md.
+# Writes the tables and the figure of docs/benchmarks.md.
 bench-peers: servers ## everything beside the libraries that one would take instead
 	scripts/bench-peers.sh
 

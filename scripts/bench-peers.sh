@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures tokensession beside its peers, RUNS times (10), and writes the tables and the figure of docs/measurements.md.
+# Measures tokensession beside its peers, RUNS times (10), and writes the tables and the figure of docs/benchmarks.md.
 set -euo pipefail
 cd "$(dirname "$0")/../benchmarks/peers"
 export GOWORK=off

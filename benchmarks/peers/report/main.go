@@ -1,4 +1,4 @@
-// Command report makes the tables and the figure of docs/measurements.md from the output of the
+// Command report makes the tables and the figure of docs/benchmarks.md from the output of the
 // benchmarks.
 package main
 
@@ -17,7 +17,7 @@ const (
 
 func main() {
 	input := flag.String("results", "results.txt", "what the benchmarks printed")
-	pageFile := flag.String("page", "../../docs/measurements.md", "where the tables go, between the markers")
+	pageFile := flag.String("page", "../../docs/benchmarks.md", "where the tables go, between the markers")
 	svg := flag.String("svg", "../../docs/growth.svg", "where the figure goes")
 	flag.Parse()
 	if err := run(*input, *pageFile, *svg); err != nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// tables returns what stands in docs/measurements.md between the markers.
+// tables returns what stands in docs/benchmarks.md between the markers.
 func tables(r *results) string {
 	runs := r.runs("Check/workers=1", "verify-ns/op")
 	return strings.Join([]string{
