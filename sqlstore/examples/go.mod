@@ -6,6 +6,7 @@ require (
 	github.com/seed67bc9b7f/tokensession v0.1.0
 	github.com/seed67bc9b7f/tokensession/examples/webapp v0.1.0
 	github.com/seed67bc9b7f/tokensession/sqlstore v0.1.0
+	golang.org/x/sync v0.22.0
 	modernc.org/sqlite v1.59.0
 )
 
