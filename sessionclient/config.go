@@ -1,8 +1,10 @@
 package sessionclient
 
 import (
+	"crypto"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -31,9 +33,14 @@ type Config struct {
 	// of that, as package sessionhttp has it.
 	RevokeURL string
 
-	// ClientID is sent with each refresh and each logout, as a public client's is (RFC 6749 section 3.2.1), if it
-	// is not empty.
+	// ClientID is sent with each refresh and each logout, as a public client's is (RFC 6749 section
+	// 3.2.1), if it is not empty.
 	ClientID string
+
+	// Key is the key that tokens are bound to (DPoP, RFC 9449), if it is not nil. It is of P-256 or
+	// Ed25519. It may be in a file ([LoadKey]), in a TPM, in a smart card or in the system's
+	// keychain, and MUST be safe for concurrent use. See [Transport] for what a key changes.
+	Key crypto.Signer
 
 	// RefreshBefore is how long before its expiry an access token is refreshed: 1 minute if 0. It
 	// is never more than a quarter of the token's lifetime, if that is known. A request that finds
@@ -74,6 +81,18 @@ type Config struct {
 	InsecureAllowPlainHTTP bool
 }
 
+// Format prints the Config without its Key, whatever the verb.
+func (c Config) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(c.String())) }
+
+// String describes the Config without its Key.
+func (c Config) String() string {
+	return fmt.Sprintf("sessionclient.Config{Origins:%q ClientID:%q Key:%T REDACTED}",
+		c.Origins, c.ClientID, c.Key)
+}
+
+// LogValue describes the Config without its Key.
+func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
 // New returns a Transport that refreshes at a token endpoint, such as
 // "https://auth.example/auth/token", and keeps its tokens in the store. It returns an error that
 // says which argument is wrong.
@@ -97,12 +116,27 @@ func New(tokenURL string, store TokenStore, cfg Config) (*Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sessionclient: Config.%w", err)
 	}
+	prover, err := cfg.proverFor(endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("sessionclient: Config.Key: %w", err)
+	}
 	made := &core{
 		tokenURL: endpoint.String(), revokeURL: revokeURL, store: store, cfg: cfg,
-		origins: origins,
-		state:   state{replaced: map[string]replacement{}},
+		origins: origins, prover: prover,
+		state: state{replaced: map[string]replacement{}},
 	}
 	return &Transport{func() *core { return made }}, nil
+}
+
+// proverFor returns what proves the key, or nil if there is none.
+func (c Config) proverFor(endpoint *url.URL) (*prover, error) {
+	if c.Key == nil {
+		return nil, nil
+	}
+	if _, _, err := proofTarget(&http.Request{URL: endpoint}); err != nil {
+		return nil, fmt.Errorf("a proof for the token endpoint: %w", err)
+	}
+	return newProver(c.Key, c.Base, c.Now)
 }
 
 // originsFor returns the origins that get the token, in the form of originOf.
@@ -137,7 +171,8 @@ func (c Config) revokeURLFor(endpoint *url.URL) (string, error) {
 	if !ok || endpoint.RawPath != "" || endpoint.RawQuery != "" {
 		return "", nil
 	}
-	return (&url.URL{Scheme: endpoint.Scheme, Host: endpoint.Host, Path: path + "/revoke"}).String(), nil
+	u := url.URL{Scheme: endpoint.Scheme, Host: endpoint.Host, Path: path + "/revoke"}
+	return u.String(), nil
 }
 
 func (c Config) withDefaults() (Config, error) {

@@ -25,6 +25,10 @@
 // of the program, and several processes may share one. A [TokenMemory] forgets them when the
 // program ends. For a keychain or a database, implement [TokenStore].
 //
+// A program whose tokens are to be worth nothing elsewhere has a key: [Config.Key]. The Transport
+// proves it with each refresh and with each request, and a server that knows DPoP (RFC 9449) binds
+// the tokens to it. [LoadKey] keeps a key in a file. A key in hardware cannot be copied.
+//
 // # What is promised
 //
 // One refresh serves all requests. However many requests need a new access token at the same time,
@@ -52,7 +56,10 @@
 // that has expired where there is no refresh token. Any other answer, and no answer, leaves the
 // tokens as they are.
 //
+// Tokens that are bound to another key than the Transport's are neither sent nor ended, except by
+// [Transport.Logout]. A proof that a server refuses, and a key that does not sign, end no session.
+//
 // The access token goes only to the origins that the program has named, or to that of the token
 // endpoint if it has named none. A redirect to another origin does not take it along. No error and
-// nothing that is printed contains a token.
+// nothing that is printed contains a token or a key.
 package sessionclient

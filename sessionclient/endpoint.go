@@ -66,9 +66,12 @@ func (c *core) ask(refreshToken string) endpointAnswer {
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
 	asked := c.now()
-	resp, err := c.cfg.Base.RoundTrip(req)
+	resp, err := c.exchange(req, sent.reset)
 	if err == nil && resp == nil {
 		err = errors.New("no response")
+	}
+	if key := (keyError{}); errors.As(err, &key) {
+		return endpointAnswer{err: err, final: true}
 	}
 	if err != nil {
 		return endpointAnswer{err: err, inDoubt: sent.perhaps()}
@@ -78,7 +81,7 @@ func (c *core) ask(refreshToken string) endpointAnswer {
 	if err != nil {
 		return endpointAnswer{err: err, inDoubt: true}
 	}
-	return readAnswer(resp, body, asked, c.now())
+	return c.readAnswer(resp, body, asked)
 }
 
 // A sendTrace tells whether the base may have sent a request. An [http.Transport] says when it
@@ -96,14 +99,20 @@ func (s *sendTrace) trace() *httptrace.ClientTrace {
 
 func (s *sendTrace) perhaps() bool { return s.got.Load() || !s.looked.Load() }
 
+// reset forgets a request that the server has answered.
+func (s *sendTrace) reset() {
+	s.looked.Store(false)
+	s.got.Store(false)
+}
+
 // readAnswer judges an answer by one question: can the server have consumed the refresh token? Only
 // the token endpoint itself can say that it has not. Its own 503, which has temporarily_unavailable
 // in the body, says so, and so does a 429. Any other 503, and any 5xx, may come from a proxy that
 // has lost the server after the server had consumed the token.
-func readAnswer(resp *http.Response, body []byte, asked, now time.Time) endpointAnswer {
-	status := resp.StatusCode
+func (c *core) readAnswer(resp *http.Response, body []byte, asked time.Time) endpointAnswer {
+	status, now := resp.StatusCode, c.now()
 	if status == http.StatusOK {
-		tokens, err := ParseTokens(body, asked)
+		tokens, err := c.parse(body, asked)
 		if err != nil {
 			return endpointAnswer{err: err, inDoubt: true}
 		}
@@ -126,12 +135,18 @@ func readAnswer(resp *http.Response, body []byte, asked, now time.Time) endpoint
 		answer.inDoubt = true
 	default:
 		answer.final = true
+		if code == invalidProof {
+			answer.err = fmt.Errorf("%w: %w", ErrProofRefused, answer.err)
+		}
 	}
 	return answer
 }
 
+const invalidProof = " invalid_dpop_proof" // as errorCode returns it
+
 // errorCode returns a space and an answer's error code, if it is one of OAuth's (RFC 6749 section
-// 5.2). Nothing else of the answer gets into an error, because a server may echo the token.
+// 5.2, RFC 9449 sections 5 and 8). Nothing else of the answer gets into an error, because a server
+// may echo the token.
 func errorCode(body []byte) string {
 	var answer struct {
 		Error string `json:"error"`
@@ -141,7 +156,8 @@ func errorCode(body []byte) string {
 	}
 	switch answer.Error {
 	case "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client",
-		"unsupported_grant_type", "invalid_scope", "temporarily_unavailable", "server_error":
+		"unsupported_grant_type", "invalid_scope", "temporarily_unavailable", "server_error",
+		"use_dpop_nonce", "invalid_dpop_proof":
 		return " " + answer.Error
 	}
 	return ""
@@ -163,8 +179,9 @@ func readRetryAfter(value string, now time.Time) time.Duration {
 // the time asked. Programs whose login is answered in this form need it to save the first tokens.
 //
 // If expires_in is missing or makes no sense, the expiry is unknown, which is the zero time. It is
-// the same with refresh_token_timeout, which some servers call refresh_expires_in, and with scope, which is empty then. A client does not know the
-// Session.
+// the same with refresh_token_timeout, which some servers call refresh_expires_in, and with scope,
+// which is empty then. A client does not know the Session. A program that has proved a key for
+// these tokens sets Session.KeyThumbprint ([Prover.Thumbprint]) before it saves them.
 func ParseTokens(body []byte, asked time.Time) (tokensession.Tokens, error) {
 	var answer struct {
 		AccessToken      string          `json:"access_token"`
@@ -180,14 +197,15 @@ func ParseTokens(body []byte, asked time.Time) (tokensession.Tokens, error) {
 		return tokensession.Tokens{}, errors.New(
 			"sessionclient: malformed answer of the token endpoint")
 	}
+	tokenType, known := tokenTypeOf(answer.TokenType)
 	switch {
 	case answer.AccessToken == "",
 		!isVisible(answer.AccessToken), !isVisible(answer.RefreshToken):
 		return tokensession.Tokens{}, errors.New(
 			"sessionclient: the token endpoint's answer has no usable tokens")
-	case !strings.EqualFold(answer.TokenType, "Bearer"):
-		return tokensession.Tokens{}, errors.New(
-			"sessionclient: the token endpoint's answer is of another token_type than Bearer")
+	case !known:
+		return tokensession.Tokens{}, errors.New("sessionclient: the token endpoint's answer is of " +
+			"another token_type than Bearer and DPoP")
 	}
 	var scope string
 	if json.Unmarshal(answer.Scope, &scope) != nil {
@@ -198,6 +216,7 @@ func ParseTokens(body []byte, asked time.Time) (tokensession.Tokens, error) {
 	}
 	return tokensession.Tokens{
 		AccessToken:      answer.AccessToken,
+		TokenType:        tokenType,
 		AccessExpiresAt:  afterSeconds(asked, answer.ExpiresIn),
 		RefreshToken:     answer.RefreshToken,
 		RefreshExpiresAt: afterSeconds(asked, answer.RefreshTimeout),

@@ -17,15 +17,18 @@ func TestParseTokens(t *testing.T) {
 	in := func(d time.Duration) time.Time { return askedAt.Add(d) }
 	for body, want := range map[string]tokensession.Tokens{
 		`{"access_token":"a","token_type":"Bearer","expires_in":900,"refresh_token":"r","scope":"x","refresh_expires_in":604800}`: {
-			AccessToken: "a", AccessExpiresAt: in(15 * time.Minute), RefreshToken: "r", RefreshExpiresAt: in(7 * 24 * time.Hour), Scope: "x"},
-		`{"access_token":"a","token_type":"bearer"}`:                                                               {AccessToken: "a"},
-		`{"access_token":"a","token_type":"BEARER","expires_in":"900","refresh_token":null}`:                       {AccessToken: "a", AccessExpiresAt: in(15 * time.Minute)},
-		`{"access_token":"a","token_type":"Bearer","expires_in":0.5}`:                                              {AccessToken: "a", AccessExpiresAt: in(time.Second / 2)},
-		`{"access_token":"a","token_type":"Bearer","expires_in":0}`:                                                {AccessToken: "a"},
-		`{"access_token":"a","token_type":"Bearer","expires_in":-1}`:                                               {AccessToken: "a"},
-		`{"access_token":"a","token_type":"Bearer","expires_in":null,"refresh_expires_in":["soon"],"scope":["x"]}`: {AccessToken: "a"},
-		`{"access_token":"a","token_type":"Bearer","expires_in":"NaN"}`:                                            {AccessToken: "a"},
-		`{"access_token":"a","token_type":"Bearer","expires_in":1e300}`:                                            {AccessToken: "a", AccessExpiresAt: in(10 * 365 * 24 * time.Hour)},
+			AccessToken: "a", TokenType: "Bearer", AccessExpiresAt: in(15 * time.Minute), RefreshToken: "r", RefreshExpiresAt: in(7 * 24 * time.Hour), Scope: "x"},
+		`{"access_token":"a","token_type":"bearer"}`:                                                               {AccessToken: "a", TokenType: "Bearer"},
+		`{"access_token":"a","token_type":"BEARER","expires_in":"900","refresh_token":null}`:                       {AccessToken: "a", TokenType: "Bearer", AccessExpiresAt: in(15 * time.Minute)},
+		`{"access_token":"a","token_type":"Bearer","expires_in":0.5}`:                                              {AccessToken: "a", TokenType: "Bearer", AccessExpiresAt: in(time.Second / 2)},
+		`{"access_token":"a","token_type":"Bearer","expires_in":0}`:                                                {AccessToken: "a", TokenType: "Bearer"},
+		`{"access_token":"a","token_type":"Bearer","expires_in":-1}`:                                               {AccessToken: "a", TokenType: "Bearer"},
+		`{"access_token":"a","token_type":"Bearer","expires_in":null,"refresh_expires_in":["soon"],"scope":["x"]}`: {AccessToken: "a", TokenType: "Bearer"},
+		`{"access_token":"a","token_type":"Bearer","expires_in":"NaN"}`:                                            {AccessToken: "a", TokenType: "Bearer"},
+		`{"access_token":"a","token_type":"Bearer","expires_in":1e300}`:                                            {AccessToken: "a", TokenType: "Bearer", AccessExpiresAt: in(10 * 365 * 24 * time.Hour)},
+		`{"access_token":"a","token_type":"DPoP","refresh_token":"r"}`: {
+			AccessToken: "a", TokenType: "DPoP", RefreshToken: "r"},
+		`{"access_token":"a","token_type":"dpop"}`: {AccessToken: "a", TokenType: "DPoP"},
 	} {
 		got, err := sessionclient.ParseTokens([]byte(body), askedAt)
 		require.NoError(t, err, body)
@@ -34,7 +37,7 @@ func TestParseTokens(t *testing.T) {
 	for _, body := range []string{
 		"", "null", "[]", "{}", "<html>", `"secret"`, `{"access_token":"secret"}`, `{"access_token":"secret","token_type":"Bearer"`,
 		`{"access_token":"","token_type":"Bearer"}`, `{"access_token":12345,"token_type":"Bearer"}`,
-		`{"access_token":"secret","token_type":"DPoP"}`, `{"access_token":"secret","token_type":"Bearer","refresh_token":12345}`,
+		`{"access_token":"secret","token_type":"MAC"}`, `{"access_token":"secret","token_type":"Bearer","refresh_token":12345}`,
 		`{"access_token":"secret\r\nX: y","token_type":"Bearer"}`, `{"access_token":"secret token","token_type":"Bearer"}`,
 		`{"access_token":"sécret","token_type":"Bearer"}`, `{"access_token":"a","token_type":"Bearer","refresh_token":"secret\u0000"}`,
 		`{"access_token":"secret","token_type":"Bearer"} secret`, `{"error":"invalid_grant","error_description":"secret"}`,
@@ -60,6 +63,7 @@ func FuzzParseTokens(f *testing.F) {
 			return
 		}
 		require.NotEmpty(t, tokens.AccessToken)
+		require.Contains(t, []string{"Bearer", "DPoP"}, tokens.TokenType)
 		for _, c := range tokens.AccessToken + tokens.RefreshToken {
 			require.True(t, '!' <= c && c <= '~', "%q", c)
 		}

@@ -19,16 +19,27 @@ var (
 	// ErrSessionChanged means that another session has begun since the request was made, such as
 	// that of another user. The request was not sent, because it was made for the earlier session.
 	// If the program means it for the new one, it makes the request again.
-	ErrSessionChanged = errors.New("sessionclient: another session has begun since the request was made")
+	ErrSessionChanged = errors.New(
+		"sessionclient: another session has begun since the request was made")
 
 	// ErrNoTokens means that nobody is logged in. A [TokenStore] that holds no tokens returns it,
 	// and then the Transport does, too.
+	//
+	// It also means that the tokens in the store are bound to another key than [Config.Key]. The
+	// error says so, and the tokens stay as they are.
 	ErrNoTokens = errors.New("sessionclient: no tokens")
 )
 
-// ErrExposed tells [Config.OnError] that others than its owner can read or change a [TokenFile].
-// Everything works nevertheless.
-var ErrExposed = errors.New("sessionclient: others can use the token file")
+// ErrProofRefused means that a token endpoint has refused the proof of [Config.Key]
+// (invalid_dpop_proof). That is no verdict about the session, and the tokens stay: the error of a
+// refresh is a [tokensession.ErrUnavailable], too. To ask again soon does not help. Perhaps the
+// server does not see the URL that the program uses, because a proxy changes it, or the session is
+// bound to another key.
+var ErrProofRefused = errors.New("sessionclient: the proof of the key was refused")
+
+// ErrExposed means that others than its owner can read or change a file. [Config.OnError] is told
+// of it if it is a [TokenFile], and everything works nevertheless. [LoadKey] fails with it.
+var ErrExposed = errors.New("sessionclient: others can use the file")
 
 // unavailable returns an ErrUnavailable with its cause. A cause can look like a verdict of ours,
 // for instance if the base is a Transport, too. Such a cause is told but not wrapped, so that

@@ -92,6 +92,59 @@ func prepareWrite(path string, room int) (*fileWrite, error) {
 	return &fileWrite{path: path}, nil
 }
 
+// createFile makes a file that only its owner can read, unless there is one by then: that is no
+// error, and nothing is changed.
+//
+// Two processes may do so at once, and both read the file afterwards. A rename would replace what
+// the other one may have read by then. A link cannot replace a file, and like a rename it shows the
+// whole file or nothing. Some file systems have no links. There the file is written where it is,
+// and a process that reads it in this moment finds half of it. A kill in this moment leaves that
+// half.
+func createFile(path string, data []byte, link func(from, to string) error) error {
+	w, err := prepareBeside(path, 0o600, 0)
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	if err := writeAndSync(w.beside, data); err != nil {
+		return err
+	}
+	if runtime.GOOS == "windows" { // it may refuse to link an open file
+		if err := w.beside.Close(); err != nil {
+			return err
+		}
+	}
+	err = link(w.beside.Name(), path)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		err = createInPlace(path, data)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// If another process was faster, it may not have come as far as this.
+	return syncDirectory(filepath.Dir(path))
+}
+
+// createInPlace makes a file where it is to be. What it cannot write it removes.
+func createInPlace(path string, data []byte) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(writeAndSync(file, data), file.Close())
+	if err != nil {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
+}
+
+func writeAndSync(file *os.File, data []byte) error {
+	if _, err := file.WriteAt(data, 0); err != nil {
+		return err
+	}
+	return file.Sync()
+}
+
 // commit writes the content. The write cannot be used again.
 func (w *fileWrite) commit(data []byte) error {
 	if w.beside == nil {

@@ -19,9 +19,10 @@ const logoutTries = 5
 // [http.Client]: a call of gRPC, or the handshake of a WebSocket. It refreshes as a request does,
 // and fails with the same errors. Ask for each call or connection anew, because the token changes.
 //
-// The result has AccessToken, AccessExpiresAt and Scope. It has no refresh token, which only the
-// token endpoint is to see. The caller sees to it that the token goes nowhere else than to the
-// servers that it is for.
+// The result has AccessToken, TokenType, AccessExpiresAt and Scope. It has no refresh token, which
+// only the token endpoint is to see. The caller sees to it that the token goes nowhere else than to
+// the servers that it is for. A token of the TokenType DPoP is worth nothing without a proof, which
+// only requests have that a Transport or a [Prover] sends.
 func (t *Transport) Token(ctx context.Context) (tokensession.Tokens, error) {
 	tokens, err := t.core().tokens(ctx)
 	if err != nil {
@@ -49,6 +50,7 @@ func (t *Transport) TokenInstead(
 func accessOf(tokens tokensession.Tokens) tokensession.Tokens {
 	return tokensession.Tokens{
 		AccessToken:     tokens.AccessToken,
+		TokenType:       tokens.TokenType,
 		AccessExpiresAt: tokens.AccessExpiresAt,
 		Scope:           tokens.Scope,
 	}
@@ -60,8 +62,8 @@ func accessOf(tokens tokensession.Tokens) tokensession.Tokens {
 // the server wants. No token is sent with it, and no redirect is followed.
 //
 // An answer without tokens is a [LoginError]. If no answer came, the error is a
-// [tokensession.ErrUnavailable]. In both cases the store is as it was. Login looks whether the store
-// can save before it sends the request, if the store is a [TokenPreparer].
+// [tokensession.ErrUnavailable]. In both cases the store is as it was. Login looks whether the
+// store can save before it sends the request, if the store is a [TokenPreparer].
 //
 // Requests that were made before a login of another user are not sent as that user: see
 // [ErrSessionChanged]. A session that was there before goes on at the server, unless the server
@@ -70,13 +72,10 @@ func (t *Transport) Login(req *http.Request) error {
 	c := t.core()
 	err := c.mayLogin(req)
 	if err != nil {
-		if req.Body != nil {
-			req.Body.Close()
-		}
-		return err
+		return closeBody(req, err)
 	}
 	asked := c.now()
-	resp, err := c.cfg.Base.RoundTrip(req)
+	resp, err := c.exchange(req, func() {})
 	if err == nil && resp == nil {
 		err = errors.New("no response")
 	}
@@ -91,7 +90,7 @@ func (t *Transport) Login(req *http.Request) error {
 	if resp.StatusCode != http.StatusOK {
 		return &LoginError{resp.StatusCode, resp.Header, body, errorCode(body)}
 	}
-	tokens, err := ParseTokens(body, asked)
+	tokens, err := c.parse(body, asked)
 	if err != nil {
 		return &LoginError{resp.StatusCode, resp.Header, body, ", but: " + err.Error()}
 	}
@@ -138,6 +137,11 @@ func (e *LoginError) Error() string {
 	return fmt.Sprintf("sessionclient: the login was answered %d%s", e.StatusCode, e.reason)
 }
 
+// Is reports that the error is an [ErrProofRefused], if the server has refused the proof.
+func (e *LoginError) Is(target error) bool {
+	return target == ErrProofRefused && e.reason == invalidProof
+}
+
 // Logout ends the session at the server's revocation endpoint (RFC 7009), and then removes the
 // tokens from the store. If nobody is logged in, it does nothing and returns nil.
 //
@@ -146,10 +150,11 @@ func (e *LoginError) Error() string {
 // that nobody can end any more would go on at the server. A program that wants to forget the tokens
 // nevertheless saves the zero Tokens to its store.
 //
-// A login that is saved meanwhile stays.
+// A login that is saved meanwhile stays. A session that is bound to another key than [Config.Key]
+// is ended, too, because a user who has lost the key must be able to end it.
 func (t *Transport) Logout(ctx context.Context) error {
 	c := t.core()
-	tokens, err := c.load(ctx)
+	tokens, err := c.newest(c.readStore(ctx))
 	if errors.Is(err, ErrNoTokens) {
 		return nil
 	}
@@ -208,7 +213,7 @@ func (c *core) revoke(ctx context.Context, tokens tokensession.Tokens) error {
 // saved meanwhile. It leaves those of another session.
 func (c *core) forget(ctx context.Context, over tokensession.Tokens) error {
 	for range logoutTries {
-		stored, err := c.loadStore(ctx)
+		stored, err := c.readStore(ctx)
 		if errors.Is(err, ErrNoTokens) {
 			return nil
 		}

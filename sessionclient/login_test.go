@@ -21,7 +21,8 @@ func TestTransport_tokenForOtherProtocols(t *testing.T) {
 		token, err := transport.Token(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, tokensession.Tokens{
-			AccessToken: w.start.AccessToken, AccessExpiresAt: w.start.AccessExpiresAt, Scope: w.start.Scope,
+			AccessToken: w.start.AccessToken, TokenType: "Bearer",
+			AccessExpiresAt: w.start.AccessExpiresAt, Scope: w.start.Scope,
 		}, token, "and no refresh token")
 		pass(time.Hour)
 		next, err := transport.Token(t.Context())

@@ -43,10 +43,12 @@ func (r replacement) pauses(refused tokensession.Tokens, now time.Time) bool {
 }
 
 // noTokenHelps reports whether a 401 says that its reason is not the token: the user has to log in
-// more strongly (RFC 9470), or may not do this (RFC 6750 section 3.1). A 401 that says nothing, or
-// that the token is invalid, may be cured by a new token.
+// more strongly (RFC 9470), or may not do this (RFC 6750 section 3.1), or the proof is refused (RFC
+// 9449 section 7.1). A 401 that says nothing, or that the token is invalid, may be cured by a new
+// token.
 func noTokenHelps(resp *http.Response) bool {
-	return challenged(resp, insufficientAuthentication, "insufficient_scope")
+	return challenged(resp, insufficientAuthentication, "insufficient_scope",
+		"use_dpop_nonce", "invalid_dpop_proof")
 }
 
 // afterRefusal returns the tokens to try instead of those that an origin refused. It returns the
@@ -104,11 +106,11 @@ func replayBody(req *http.Request) (io.ReadCloser, bool) {
 // freeConnection frees the connection of a refusal. A base with few connections may have no other
 // one for the refresh, and the refresh would wait without end.
 //
-// It reads the body and puts the bytes that it read back, because the program gets the refusal if
-// the request cannot be sent again. A body that is not there in time is closed: that costs its
-// connection, but the base can make another one. The program then reads the part that came, and an
-// error after it, so that it does not take the part for the whole.
-func freeConnection(resp *http.Response) {
+// It reads the body and returns the bytes that it read. It also puts them back, because the program
+// gets the refusal if the request cannot be sent again. A body that is not there in time is closed:
+// that costs its connection, but the base can make another one. The program then reads the part
+// that came, and an error after it, so that it does not take the part for the whole.
+func freeConnection(resp *http.Response) []byte {
 	body := resp.Body
 	timer := time.AfterFunc(discardTime, func() { body.Close() }) // it ends a blocked read
 	head, err := io.ReadAll(io.LimitReader(body, discardLimit))
@@ -127,6 +129,7 @@ func freeConnection(resp *http.Response) {
 		io.Reader
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(head), rest), body}
+	return head
 }
 
 // A failedReader returns the error with which the reading ended before.

@@ -1,8 +1,6 @@
 package sessionclient
 
 import (
-	"encoding/base64"
-	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
@@ -32,12 +30,7 @@ func identityOf(tokens tokensession.Tokens) identity {
 		Sub string `json:"sub"`
 		Sid string `json:"sid"`
 	}
-	parts := strings.Split(tokens.AccessToken, ".")
-	if len(parts) != 3 {
-		return identity{}
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil || json.Unmarshal(payload, &claims) != nil {
+	if !readClaims(tokens.AccessToken, &claims) {
 		return identity{}
 	}
 	return identity{claims.Sub, claims.Sid}

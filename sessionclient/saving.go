@@ -46,13 +46,17 @@ type unsavedTokens struct {
 
 // load returns the tokens to use: the store's, or newer ones that the store would not take.
 func (c *core) load(ctx context.Context) (tokensession.Tokens, error) {
-	tokens, err := c.loadStore(ctx)
+	return c.newest(c.loadStore(ctx))
+}
+
+// newest returns what the store returned, or newer tokens that the store would not take.
+func (c *core) newest(stored tokensession.Tokens, err error) (tokensession.Tokens, error) {
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
-	if u := c.state.unsaved; u != nil && u.newerThan(tokens, err) {
+	if u := c.state.unsaved; u != nil && u.newerThan(stored, err) {
 		return u.tokens, nil
 	}
-	return tokens, err
+	return stored, err
 }
 
 // newerThan compares with what the store returned. A store that cannot be read has not been given
@@ -64,8 +68,21 @@ func (u *unsavedTokens) newerThan(stored tokensession.Tokens, err error) bool {
 	return stored.RefreshToken == u.held
 }
 
-// loadStore returns what the store has. Its error is ErrNoTokens or ErrUnavailable.
+// loadStore returns what the store has, if it can be used with the Transport's key. Its error is
+// ErrNoTokens or ErrUnavailable.
 func (c *core) loadStore(ctx context.Context) (tokensession.Tokens, error) {
+	tokens, err := c.readStore(ctx)
+	if err == nil {
+		err = c.ofAnotherKey(tokens)
+	}
+	if err != nil {
+		return tokensession.Tokens{}, err
+	}
+	return tokens, nil
+}
+
+// readStore returns what the store has, whichever key it is bound to.
+func (c *core) readStore(ctx context.Context) (tokensession.Tokens, error) {
 	tokens, err := c.store.Load(ctx)
 	switch {
 	case errors.Is(err, ErrNoTokens):
@@ -207,9 +224,12 @@ func (c *core) keep(
 
 // successor completes the answer to a refresh with what has not changed, because the answer need
 // not repeat it: the scope (RFC 6749 section 5.1), and the refresh token of a server that does not
-// rotate (section 6). An answer never tells the Session, so that of the old tokens stays.
+// rotate (section 6). An answer never tells the Session, so that of the old tokens stays, but for
+// the key that was proved.
 func successor(old, next tokensession.Tokens) tokensession.Tokens {
+	key := next.Session.KeyThumbprint
 	next.Session = old.Session
+	next.Session.KeyThumbprint = key
 	next.Scope = cmp.Or(next.Scope, old.Scope)
 	if next.RefreshToken == "" {
 		next.RefreshToken, next.RefreshExpiresAt = old.RefreshToken, old.RefreshExpiresAt

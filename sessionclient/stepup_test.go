@@ -33,7 +33,7 @@ func TestStepUpOf(t *testing.T) {
 		`Bearer ` + code + `, max_age="9223372036854775807"`:      {MaxAge: seconds(315360000)},
 		`Bearer ` + code + `, max_age="99999999999999999999"`:     {},
 		`Bearer ` + code + `, acr_values="b  a"`:                  {ACRValues: []string{"b", "a"}},
-		`Bearer ` + code + `, scope="r w", acr_values=b`:          {Scope: "r w", ACRValues: []string{"b"}},
+		`Bearer ` + code + `, scope="r w"`:                        {Scope: "r w"},
 		`Bearer realm="x", ` + code + `, max_age="1", max_age=2`:  {MaxAge: seconds(1)},
 		`DPoP algs="ES256 EdDSA", ` + code + `, max_age="60"`:     {MaxAge: seconds(60)},
 		`BEARER ERROR="insufficient_user_authentication"`:         {},

@@ -464,3 +464,12 @@ func newTrackedBody(text string) *trackedBody {
 }
 
 func (b *trackedBody) Close() error { b.once.Do(func() { close(b.closed) }); return nil }
+
+func (b *trackedBody) isClosed() bool {
+	select {
+	case <-b.closed:
+		return true
+	default:
+		return false
+	}
+}

@@ -36,8 +36,8 @@ import (
 //
 // Saving the zero Tokens is a logout, and removes the file. Each save, and each logout, also
 // removes the files that killed processes have left beside the token file. If the path is a
-// symbolic link, the link stays, and the file that it leads to is replaced or removed. The Session
-// of the tokens is not kept.
+// symbolic link, the link stays, and the file that it leads to is replaced or removed. Of the
+// Session, only the KeyThumbprint is kept.
 type TokenFile struct {
 	path string
 	mu   sync.Mutex // held while the file is changed
@@ -62,10 +62,12 @@ const (
 // fileContent is the JSON object in the file.
 type fileContent struct {
 	AccessToken      string    `json:"access_token"`
+	TokenType        string    `json:"token_type,omitempty"`
 	AccessExpiresAt  time.Time `json:"access_expires_at,omitzero"`
 	RefreshToken     string    `json:"refresh_token"`
 	RefreshExpiresAt time.Time `json:"refresh_expires_at,omitzero"`
 	Scope            string    `json:"scope,omitempty"`
+	KeyThumbprint    string    `json:"key_thumbprint,omitempty"`
 }
 
 // Load reads the file. It returns [ErrNoTokens] if there is none.
@@ -92,10 +94,12 @@ func (f *TokenFile) Load(context.Context) (tokensession.Tokens, error) {
 	}
 	tokens := tokensession.Tokens{
 		AccessToken:      content.AccessToken,
+		TokenType:        content.TokenType,
 		AccessExpiresAt:  content.AccessExpiresAt,
 		RefreshToken:     content.RefreshToken,
 		RefreshExpiresAt: content.RefreshExpiresAt,
 		Scope:            content.Scope,
+		Session:          tokensession.Session{KeyThumbprint: content.KeyThumbprint},
 	}
 	if noTokens(tokens) {
 		return tokensession.Tokens{}, fmt.Errorf("%w in %s", ErrNoTokens, f.path)
@@ -201,10 +205,12 @@ func (f *TokenFile) save(tokens tokensession.Tokens) error {
 func encodeTokens(tokens tokensession.Tokens) ([]byte, error) {
 	return json.Marshal(fileContent{
 		AccessToken:      tokens.AccessToken,
+		TokenType:        tokens.TokenType,
 		AccessExpiresAt:  tokens.AccessExpiresAt,
 		RefreshToken:     tokens.RefreshToken,
 		RefreshExpiresAt: tokens.RefreshExpiresAt,
 		Scope:            tokens.Scope,
+		KeyThumbprint:    tokens.Session.KeyThumbprint,
 	})
 }
 
@@ -217,11 +223,14 @@ func (f *TokenFile) exposure() error {
 	return fmt.Errorf("%w: %s has mode %#o", ErrExposed, f.path, info.Mode().Perm())
 }
 
-// target follows symbolic links and returns the path of the file itself, which need not exist. If a
-// save replaced or removed the link, the file would stay behind, with tokens that are consumed or
-// that a logout was to remove.
-func (f *TokenFile) target() (string, error) {
-	path := f.path
+// target returns the path of the file itself. If a save replaced or removed a symbolic link, the
+// file would stay behind, with tokens that are consumed or that a logout was to remove.
+func (f *TokenFile) target() (string, error) { return followLinks(f.path) }
+
+// followLinks returns the path of the file itself, which need not exist, where a path may be that
+// of a symbolic link.
+func followLinks(path string) (string, error) {
+	named := path
 	for range maxLinks {
 		to, err := os.Readlink(path)
 		if err != nil { // the path is no link, or nothing is there
@@ -237,5 +246,5 @@ func (f *TokenFile) target() (string, error) {
 		}
 		path = to
 	}
-	return "", fmt.Errorf("%s: too many symbolic links", f.path)
+	return "", fmt.Errorf("%s: too many symbolic links", named)
 }

@@ -24,6 +24,7 @@ func TestTokenFile_givesBackWhatItGot(t *testing.T) {
 		{AccessToken: "a", AccessExpiresAt: at, RefreshToken: "r", RefreshExpiresAt: at.Add(time.Hour), Scope: "read write"},
 		{AccessToken: "a"},
 		{RefreshToken: "r"},
+		{AccessToken: "a", TokenType: "DPoP", Session: tokensession.Session{KeyThumbprint: "k"}},
 	} {
 		dir := t.TempDir()
 		file := sessionclient.NewTokenFile(filepath.Join(dir, "tokens"))

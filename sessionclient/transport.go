@@ -35,6 +35,13 @@ import (
 // the Transport repeats the refresh with the same token for 8 seconds. A Manager with the usual
 // [tokensession.Config.GracePeriod] of 10 seconds gives the same answer again.
 //
+// With a [Config.Key], the Transport proves at each login and each refresh that it holds the key
+// (DPoP, RFC 9449). A server that binds its tokens to the key gives access tokens of the type DPoP,
+// and each request with such a token brings a proof of its own. See [Prover] for what a proof is,
+// and for when a request is sent once more because of one. Tokens in the store that are bound to
+// another key are never sent, and requests fail with [ErrNoTokens]. A key that signs no proof is an
+// [tokensession.ErrUnavailable].
+//
 // The token goes to the origins that the program named and to no other, redirects included.
 // Requests to other origins are passed on as they are, and so are requests that have an
 // Authorization header.
@@ -55,6 +62,7 @@ type core struct {
 	revokeURL string // "" if it is not known
 	store     TokenStore
 	cfg       Config
+	prover    *prover         // nil without a key
 	origins   map[string]bool // as originOf names them
 	state     state
 }
@@ -87,10 +95,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		err = ErrSessionChanged
 	}
 	if err != nil {
-		if req.Body != nil {
-			req.Body.Close()
-		}
-		return nil, err
+		return nil, closeBody(req, err)
 	}
 	resp, err := c.send(req, req.Body, tokens)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || noTokenHelps(resp) {
@@ -128,8 +133,7 @@ func (c *core) send(
 	}
 	sent.Body = body
 	sent.Trailer = req.Trailer // not a copy, because its values are set while the body is read
-	sent.Header.Set("Authorization", "Bearer "+tokens.AccessToken)
-	resp, err := c.cfg.Base.RoundTrip(sent)
+	resp, err := c.sendWithToken(sent, tokens)
 	if err == nil && resp == nil {
 		return nil, errors.New("sessionclient: the base returned neither a response nor an error")
 	}
@@ -251,11 +255,7 @@ func (q quietTime) over(now time.Time) bool { return now.Before(q.from) || !now.
 
 // CloseIdleConnections closes those of [Config.Base], if it has a method for it.
 // [http.Client.CloseIdleConnections] calls this one.
-func (t *Transport) CloseIdleConnections() {
-	if base, ok := t.core().cfg.Base.(interface{ CloseIdleConnections() }); ok {
-		base.CloseIdleConnections()
-	}
-}
+func (t *Transport) CloseIdleConnections() { closeIdle(t.core().cfg.Base) }
 
 // String says where the Transport refreshes.
 func (t Transport) String() string {

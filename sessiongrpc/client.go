@@ -3,6 +3,7 @@ package sessiongrpc
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -29,7 +30,9 @@ type TokenSource interface {
 // call that was refused has reached no handler, so that nothing happens twice. A stream is tried
 // again only where nothing was sent yet.
 //
-// The token goes over TLS only. Name no server that it is not for.
+// The token goes over TLS only. Name no server that it is not for. A token that is bound to a key
+// (TokenType DPoP) is not sent, because calls of gRPC have no proofs: they fail with
+// Unauthenticated.
 func DialOptions(source TokenSource) []grpc.DialOption {
 	c := &callCredentials{source: source, secure: true}
 	return c.dialOptions()
@@ -77,6 +80,10 @@ func (c *callCredentials) GetRequestMetadata(
 		if tokens, err = c.source.Token(ctx); err != nil {
 			return nil, clientError(err)
 		}
+	}
+	if strings.EqualFold(tokens.TokenType, "DPoP") {
+		return nil, status.Error(codes.Unauthenticated,
+			"the access token is bound to a key, and a call of gRPC has no proof of it")
 	}
 	if call != nil {
 		call.sent.Store(&tokens)

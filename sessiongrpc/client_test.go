@@ -154,6 +154,22 @@ func TestClient_sourceFails(t *testing.T) {
 	}
 }
 
+// A server would refuse it, and no other token would help.
+func TestClient_sendsNoBoundToken(t *testing.T) {
+	m := newManager(t)
+	server, address := serve(t, m)
+	s := newSource(t, m)
+	bound := *s.tokens.Load()
+	bound.TokenType = "DPoP"
+	s.tokens.Store(&bound)
+	conn := dial(t, address, sessiongrpc.InsecureDialOptions(s)...)
+	_, err := callWhoAmI(within(t), conn)
+	require.Equal(t, codes.Unauthenticated, status.Code(err), "%v", err)
+	require.ErrorContains(t, err, "bound to a key")
+	require.Zero(t, server.count(whoAmI))
+	require.Zero(t, s.instead.Load())
+}
+
 // Without TLS everybody on the way could read the token.
 func TestClient_sendsNoTokenWithoutTLS(t *testing.T) {
 	m := newManager(t)
