@@ -15,8 +15,8 @@ import (
 // belong to the second one. The browser sends them along from pages of the first one because both
 // are one site, shop.example, and SameSite asks no more.
 //
-// A script of the first origin may not read an answer of the second one unless that says so, and may
-// not send some requests unless it was asked beforehand, in a preflight (CORS, in
+// A script of the first origin may not read an answer of the second one unless that says so, and
+// may not send some requests unless it was allowed beforehand, in a preflight (CORS, in
 // https://fetch.spec.whatwg.org/#http-cors-protocol). And what could change something is refused
 // if another origin's page has made it. For the origins of Config.Origins, all that is allowed.
 
@@ -83,8 +83,8 @@ func notInHost(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || strings.ContainsRune("-._:[]", r))
 }
 
-// isThisMachine reports whether browsers take a host for their own machine, so that nobody is on the
-// way.
+// isThisMachine reports whether browsers take a host for their own machine, so that nobody is on
+// the way.
 func isThisMachine(host string) bool {
 	return isLoopback(host) || strings.HasSuffix(host, ".localhost")
 }

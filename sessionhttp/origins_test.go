@@ -27,8 +27,8 @@ func fromEvil(r *http.Request) {
 	r.Header.Set("Origin", "https://blog.shop.example")
 }
 
-// requireReadable requires that a script of the application may read an answer, and the headers that
-// the module needs.
+// requireReadable requires that a script of the application may read an answer, and the headers
+// that the module needs.
 func requireReadable(t *testing.T, answer *http.Response) {
 	t.Helper()
 	require.Equal(t, []string{app}, answer.Header["Access-Control-Allow-Origin"])
@@ -126,7 +126,8 @@ func TestNew_copiesTheOrigins(t *testing.T) {
 	origins := []string{app}
 	s := newCrossSite(t, origins...)
 	origins[0] = "https://evil.example"
-	requireReadable(t, s.do(edited(httptest.NewRequest(http.MethodGet, "/auth/session", nil), fromApp)))
+	r := httptest.NewRequest(http.MethodGet, "/auth/session", nil)
+	requireReadable(t, s.do(edited(r, fromApp)))
 }
 
 func edited(r *http.Request, edit ...func(*http.Request)) *http.Request {
@@ -361,8 +362,12 @@ func TestOrigins_oneCookieShowsThatTheyCome(t *testing.T) {
 	}
 	// Nor is there anything to show for pages of this origin.
 	for name, edit := range map[string]func(*http.Request){
-		"own":   func(r *http.Request) { fromApp(r); r.Header.Set("Sec-Fetch-Site", "same-origin") },
-		"old":   func(r *http.Request) { fromApp(r); r.Header.Del("Sec-Fetch-Site"); r.Host = "app.shop.example" },
+		"own": func(r *http.Request) { fromApp(r); r.Header.Set("Sec-Fetch-Site", "same-origin") },
+		"old": func(r *http.Request) {
+			fromApp(r)
+			r.Header.Del("Sec-Fetch-Site")
+			r.Host = "app.shop.example"
+		},
 		"plain": func(*http.Request) {},
 	} {
 		answer := s.post("/auth/token", nil, edit)

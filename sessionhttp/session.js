@@ -94,13 +94,13 @@
 //
 // Pages of another origin
 //
-// A page of https://app.shop.example can import the module from https://api.shop.example, if Config's
-// Origins has the first one. Then fetch is for requests to the second one, and sends the cookies of
-// that. A login that the page sends by itself needs credentials: "include". Some browsers send no
-// cookies to another origin, and none sends them to another site. From there, a login that the
-// cookies do not tell of is not over: calls reject with a CookiesError, and there is no end. A page
-// that can have no such session, as it is in a sandbox or came over plain HTTP, gets a TypeError from
-// the constructor, and so from the import.
+// A page of https://app.shop.example can import the module from https://api.shop.example, if
+// Config's Origins has the first one. Then fetch is for requests to the second one, and sends the
+// cookies of that. A login that the page sends by itself needs credentials: "include". No browser
+// sends the cookies to another site, and some send none to another origin. A login is not over only
+// because no cookie was sent: calls reject with a CookiesError then, and there is no end. A page
+// that can have no such session, because it is in a sandbox or came over plain HTTP, gets a
+// TypeError from the constructor, and so from the import.
 //
 // One refresh serves all tabs, by navigator.locks and a BroadcastChannel. Where these are missing,
 // or a tab that the browser has frozen keeps the lock for 45 seconds, tabs refresh at the same
@@ -142,8 +142,8 @@ export class UnavailableError extends Error {
 }
 
 /**
- * What calls of a page of another origin reject with if its browser sends no cookies there, or has not
- * kept those of a login. The login may be good for pages of the origin itself.
+ * What calls of a page of another origin reject with if its browser sends no cookies there, or has
+ * not kept those of a login. The login may be good for pages of the origin itself.
  */
 export class CookiesError extends UnavailableError {
 	name = "CookiesError";

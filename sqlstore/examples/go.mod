@@ -4,11 +4,14 @@ go 1.25.0
 
 require (
 	github.com/seed67bc9b7f/tokensession v0.1.0
+	github.com/seed67bc9b7f/tokensession/examples/webapp v0.1.0
 	github.com/seed67bc9b7f/tokensession/sqlstore v0.1.0
+	golang.org/x/sync v0.22.0
 	modernc.org/sqlite v1.59.0
 )
 
 require (
+	github.com/coder/websocket v1.8.15 // indirect
 	github.com/decred/dcrd/dcrec/secp256k1/v4 v4.4.1 // indirect
 	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/goccy/go-json v0.10.6 // indirect
@@ -32,5 +35,6 @@ require (
 
 replace (
 	github.com/seed67bc9b7f/tokensession => ../../
+	github.com/seed67bc9b7f/tokensession/examples/webapp => ../../examples/webapp
 	github.com/seed67bc9b7f/tokensession/sqlstore => ../
 )

@@ -24,7 +24,8 @@ func TestSession_inBothBrowsers(t *testing.T) {
 		one := open(h.url + "/page")
 		one.sees("ready")
 		subject := `session.login(() => fetch("/login", { method: "POST",
-			body: new URLSearchParams({ name: "alice" }) })).then(() => session.info()).then((i) => i.subject)`
+			body: new URLSearchParams({ name: "alice" }) }))
+			.then(() => session.info()).then((info) => info.subject)`
 		if v, err := one.tryJS(subject); v != "alice" {
 			t.Fatalf("after the login, %v is logged in (%v)", v, err)
 		}

@@ -20,6 +20,8 @@ type host struct {
 	mux      *http.ServeMux
 	handlers *sessionhttp.Handlers
 	sessions *tokensession.Manager
+	signer   *tokensession.AccessSigner
+	store    *outage
 
 	mu       sync.Mutex
 	requests []string // "GET /path"
@@ -37,16 +39,9 @@ func newHost(t *testing.T, cfg sessionhttp.Config, mcfg tokensession.Config) *ho
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &host{mux: http.NewServeMux()}
-	h.sessions, err = tokensession.New(signer, tokensession.NewMemoryStore(), mcfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Cookies, cfg.InsecureCookies = true, true
-	h.handlers, err = sessionhttp.New(h.sessions, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h := &host{mux: http.NewServeMux(), signer: signer}
+	h.store = &outage{RefreshStore: tokensession.NewMemoryStore()}
+	h.sessions, h.handlers = h.instance(t, cfg, mcfg)
 	h.handlers.Mount(h.mux)
 	h.mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
 		if _, err := h.handlers.Login(w, r, r.FormValue("name")); err != nil {
@@ -66,6 +61,23 @@ func newHost(t *testing.T, cfg sessionhttp.Config, mcfg tokensession.Config) *ho
 	}
 	h.url = "http://localhost:" + port
 	return h
+}
+
+// instance makes another process of the host's, with the same key and the same store.
+func (h *host) instance(
+	t *testing.T, cfg sessionhttp.Config, mcfg tokensession.Config,
+) (*tokensession.Manager, *sessionhttp.Handlers) {
+	t.Helper()
+	sessions, err := tokensession.New(h.signer, h.store, mcfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Cookies, cfg.InsecureCookies = true, true
+	handlers, err := sessionhttp.New(sessions, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sessions, handlers
 }
 
 // count returns how many requests have come of which this is the beginning.

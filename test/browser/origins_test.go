@@ -55,7 +55,8 @@ func newShop(t *testing.T) *shop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.sessions, err = tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{Now: now})
+	s.sessions, err = tokensession.New(signer, tokensession.NewMemoryStore(),
+		tokensession.Config{Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +110,8 @@ func (s *shop) api() http.Handler {
 		}
 	})
 	mux.HandleFunc("POST /auth/step-up", func(w http.ResponseWriter, r *http.Request) {
-		if err := s.handlers.Reauthenticated(w, r, tokensession.WithAuthTime(s.sessions.Now())); err != nil {
+		proved := tokensession.WithAuthTime(s.sessions.Now())
+		if err := s.handlers.Reauthenticated(w, r, proved); err != nil {
 			s.handlers.Refuse(w, r, err)
 		}
 	})
@@ -149,7 +151,8 @@ func (s *shop) page(w http.ResponseWriter, r *http.Request) {
 		session.addEventListener("end", (e) => ends.push(e.detail.reason));
 		session.addEventListener("stepup", (e) => e.detail.waitUntil(
 			session.stepUp(api + "/auth/step-up", { method: "POST" }).then(() => proofs++)));
-		globalThis.who = () => session.info().then((info) => info?.subject ?? "nobody", (err) => err.name);
+		globalThis.who = () => session.info()
+			.then((info) => info?.subject ?? "nobody", (err) => err.name);
 		globalThis.login = (name) => session.login(() => fetch(api + "/login", {
 			method: "POST", credentials: "include", body: JSON.stringify({ name }),
 			headers: { "Content-Type": "application/json" },
@@ -229,14 +232,17 @@ func TestOrigins_othersGetNothing(t *testing.T) {
 		changes := s.changes.Load()
 		page := open(s.at(blog) + "/")
 		api := s.at(shopAPI)
-		is(t, page, fmt.Sprintf(`import("%s/auth/session.js").then(() => "works", (err) => err.name)`, api),
-			"TypeError")
-		for method, path := range map[string]string{"GET": "/auth/session", "PUT": "/note", "POST": "/auth/token"} {
+		is(t, page, fmt.Sprintf(`import("%s/auth/session.js")
+			.then(() => "works", (err) => err.name)`, api), "TypeError")
+		for method, path := range map[string]string{
+			"GET": "/auth/session", "PUT": "/note", "POST": "/auth/token",
+		} {
 			is(t, page, fmt.Sprintf(`fetch("%s%s", { method: "%s", credentials: "include" })
 				.then((r) => r.text(), (err) => err.name)`, api, path, method), "TypeError")
 		}
-		is(t, page, fmt.Sprintf(`fetch("%s/note", { method: "POST", mode: "no-cors", credentials: "include" })
-			.then((r) => r.type)`, api), "opaque")
+		is(t, page, fmt.Sprintf(`fetch("%s/note", {
+			method: "POST", mode: "no-cors", credentials: "include",
+		}).then((r) => r.type)`, api), "opaque")
 		if n := s.refused.Load(); n != 2 {
 			t.Errorf("%d requests were refused as cross-origin, want that of the token and of the note", n)
 		}
@@ -258,15 +264,16 @@ func TestOrigins_anotherSiteHearsWhatIsWrong(t *testing.T) {
 		page.sees("ready: CookiesError")
 		is(t, page, `login("alice")`, "CookiesError")
 		is(t, page, saves, "CookiesError")
-		is(t, page, `session.refresh().catch((err) => err.message)`, "this browser sends no cookies to "+s.at(shopAPI)+
-			" from here: it blocks them, or this page is of another site or in a frame of one")
+		is(t, page, `session.refresh().catch((err) => err.message)`,
+			"this browser sends no cookies to "+s.at(shopAPI)+" from here: it blocks them, or this "+
+				"page is of another site or in a frame of one")
 		is(t, page, `session.logout().catch((err) => err.name)`, "CookiesError")
 		is(t, page, `ends.length`, 0.0)
 	})
 }
 
-// In a frame on another site, the browser keeps the cookies to itself, although the page and the API
-// are one site.
+// In a frame on another site, the browser keeps the cookies to itself, although the page and the
+// API are one site.
 func TestOrigins_aFrameHearsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	inBothBrowsers(t, func(t *testing.T, open func(string) window) {

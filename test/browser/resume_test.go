@@ -4,12 +4,14 @@ package browser
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 
 	"github.com/seed67bc9b7f/tokensession"
@@ -20,6 +22,7 @@ import (
 type rendered struct {
 	*host
 	elapsed atomic.Int64 // how much later than now it is on the server
+	ahead   atomic.Int64 // and how much later still on the instance that has the pages
 }
 
 func newRendered(t *testing.T, cfg sessionhttp.Config) *rendered {
@@ -27,7 +30,9 @@ func newRendered(t *testing.T, cfg sessionhttp.Config) *rendered {
 	r := &rendered{}
 	now := func() time.Time { return time.Now().Add(time.Duration(r.elapsed.Load())) }
 	r.host = newHost(t, cfg, tokensession.Config{Now: now})
-	require := r.handlers.Require(sessionhttp.Resume(), sessionhttp.Optional())
+	aheadNow := func() time.Time { return now().Add(time.Duration(r.ahead.Load())) }
+	_, pages := r.host.instance(t, cfg, tokensession.Config{Now: aheadNow})
+	require := pages.Require(sessionhttp.Resume(), sessionhttp.Optional())
 	page := func(kind string, serve func(w http.ResponseWriter, r *http.Request, who string)) http.Handler {
 		return require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			who := "nobody"
@@ -48,9 +53,20 @@ func newRendered(t *testing.T, cfg sessionhttp.Config) *rendered {
 	r.mux.Handle("/stream", page("text/event-stream", func(w http.ResponseWriter, _ *http.Request, who string) {
 		fmt.Fprintf(w, "data: %s\n\n", who)
 	}))
+	r.mux.Handle("/report.csv", page("text/csv", func(w http.ResponseWriter, _ *http.Request, who string) {
+		w.Header().Set("Content-Disposition", "attachment; filename=report.csv")
+		fmt.Fprint(w, "the report of ", who)
+	}))
+	// For everybody, but what is in it is not.
+	r.mux.HandleFunc("GET /gallery", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, `<!doctype html><link rel="icon" href="data:,">
+			<img src="/image?1"><img src="/image?2"><img src="/image?3">`)
+	})
 	r.mux.HandleFunc("GET /start", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
-		fmt.Fprint(w, `<!doctype html><link rel="icon" href="data:,"><p>start</p>`)
+		fmt.Fprint(w, `<!doctype html><link rel="icon" href="data:,"><p>start</p>
+			<a href="/report.csv?a=b">report</a>`)
 	})
 	return r
 }
@@ -110,6 +126,18 @@ func TestResume_userNoticesNothing(t *testing.T) {
 			if err != nil || got != "alice" {
 				tab.t.Errorf("the stream: %v %v", got, err)
 			}
+		},
+		"images of a page": func(r *rendered, _ *browser, tab *tab) {
+			tab.run(chromedp.Navigate(r.url + "/gallery"))
+			tab.until(`[...document.images].map((image) => image.naturalWidth).join() === "5,5,5"`)
+		},
+		"a download": func(r *rendered, b *browser, tab *tab) {
+			folder := b.downloadsTo()
+			tab.run(chromedp.Click("a", chromedp.ByQuery))
+			if got := b.downloaded(folder); got != "the report of alice" {
+				tab.t.Errorf("the file says %q", got)
+			}
+			tab.sees("start") // a download is no page
 		},
 		"two tabs at once": func(r *rendered, b *browser, first *tab) {
 			second := b.open(r.url + "/start")
@@ -179,4 +207,90 @@ func TestResume_afterTheEnd(t *testing.T) {
 	if n := r.count("GET /auth/resume"); n > 1 {
 		t.Errorf("it was tried %d times", n)
 	}
+}
+
+// While the store is down, resume itself says so, and nothing is lost. To load the page again is to
+// try again.
+func TestResume_throughAnOutage(t *testing.T) {
+	t.Parallel()
+	for name, what := range map[string]struct{ open, sees string }{
+		"a page": {`location.assign("/page?x=1")`, "GET alice"},
+		"a form": {`document.forms[0].submit()`, "POST alice a long letter"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRendered(t, sessionhttp.Config{
+				Refuse: func(w http.ResponseWriter, _ *http.Request, err error) {
+					w.WriteHeader(sessionhttp.Status(err))
+					fmt.Fprintf(w, "status %d", sessionhttp.Status(err))
+				},
+			})
+			b, tab := r.logIn(t)
+			tab.run(chromedp.Navigate(r.url + "/page"))
+			tab.sees("GET alice")
+			b.forget("resumed") // it is there for a minute, and the server's clock leaps
+			r.elapsed.Add(int64(20 * time.Minute))
+			before := valuesOf(b.cookies())
+			r.store.down.Store(true)
+			if _, err := tab.tryJS(what.open + `, null`); err != nil {
+				t.Fatal(err)
+			}
+			tab.sees("status 503")
+			tab.until(`location.pathname === "/auth/resume"`)
+			tab.run(chromedp.Reload())
+			tab.sees("status 503")
+			if after := valuesOf(b.cookies()); !maps.Equal(before, after) {
+				t.Errorf("the cookies have changed: %d, and now %d", len(before), len(after))
+			}
+			r.store.down.Store(false)
+			tab.run(chromedp.Reload())
+			tab.sees(what.sees)
+			if sessions, err := r.sessions.Sessions(t.Context(), "alice"); err != nil || len(sessions) != 1 {
+				t.Errorf("alice has %d sessions (%v)", len(sessions), err)
+			}
+		})
+	}
+}
+
+// The instance that has the pages takes the access token to have run out, and the one that refreshes
+// takes it to be good; or it takes it to be of the future. The browser is not sent in circles, and
+// when the clocks agree again, all is well.
+func TestResume_whereClocksDiffer(t *testing.T) {
+	t.Parallel()
+	for name, ahead := range map[string]time.Duration{
+		"ahead": 20 * time.Minute, "behind": -25 * time.Minute,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRendered(t, sessionhttp.Config{})
+			b, tab := r.logIn(t)
+			r.ahead.Store(int64(ahead))
+			for n := range 3 {
+				before := r.count("GET /auth/resume")
+				tab.run(chromedp.Navigate(fmt.Sprintf("%s/page?%d", r.url, n)))
+				tab.sees("GET ")
+				if times := r.count("GET /auth/resume") - before; times > 1 {
+					t.Errorf("a page was resumed %d times", times)
+				}
+			}
+			if r.count("GET /auth/resume") == 0 {
+				t.Error("nothing was tried")
+			}
+			if b.tokens(); r.count("GET /page") > 6 {
+				t.Errorf("the page was asked for %d times", r.count("GET /page"))
+			}
+			r.ahead.Store(0)
+			b.forget("resumed") // which a minute does
+			tab.run(chromedp.Navigate(r.url + "/page"))
+			tab.sees("GET alice")
+		})
+	}
+}
+
+func valuesOf(cookies map[string]*network.Cookie) map[string]string {
+	values := map[string]string{}
+	for name, c := range cookies {
+		values[name] = c.Value
+	}
+	return values
 }

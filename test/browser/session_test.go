@@ -569,12 +569,13 @@ func TestPage_worksWithTheKeyboardAlone(t *testing.T) {
 
 	// Each button and field can be reached, in the order of the page, and has a name.
 	reached := map[string]bool{}
-	for range 12 {
+	for range 15 {
 		page.run(chromedp.KeyEvent(kb.Tab))
 		v := page.eval(`const a = document.activeElement; return a.ariaLabel ?? a.labels?.[0]?.innerText ?? a.innerText ?? ""`)
 		reached[strings.TrimSpace(fmt.Sprint(v))] = true
 	}
-	for _, name := range []string{"Refresh now", "Text", "Send", "Sign out Chrome on Linux", "Add a pretend phone", "Replay a stolen token"} {
+	for _, name := range []string{"Refresh now", "Text", "Send", "Sign out Chrome on Linux", "Add a pretend phone",
+		"Open both", "Say", "Replay a stolen token"} {
 		if !reached[name] {
 			t.Errorf("Tab does not come to %q, but to %v", name, reached)
 		}

@@ -29,8 +29,8 @@ var (
 	_ window = (*firefoxTab)(nil)
 )
 
-// inBothBrowsers runs a test in Chromium and in Firefox. open opens a page in a new window; those of
-// a test share their cookies.
+// inBothBrowsers runs a test in Chromium and in Firefox. open opens a page in a new window; those
+// of a test share their cookies.
 func inBothBrowsers(t *testing.T, test func(t *testing.T, open func(url string) window)) {
 	t.Run("Chromium", func(t *testing.T) {
 		t.Parallel()
@@ -69,10 +69,12 @@ func seeing(text string) string {
 	return fmt.Sprintf(`document.body.innerText.includes(%q)`, text)
 }
 
-// isOfTheNetwork reports whether a browser tells of a request that it has refused, or of a cookie. The
-// page itself notices, as with any failure of the network.
+// isOfTheNetwork reports whether a browser tells of a request that it has refused, or of a cookie.
+// The page itself notices, as with any failure of the network.
 func isOfTheNetwork(text string) bool {
-	for _, part := range []string{"blocked by CORS policy", "Cross-Origin Request Blocked", "Cookie \u201c"} {
+	for _, part := range []string{
+		"blocked by CORS policy", "Cross-Origin Request Blocked", "Cookie \u201c",
+	} {
 		if strings.Contains(text, part) {
 			return true
 		}

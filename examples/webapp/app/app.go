@@ -37,6 +37,7 @@ type App struct {
 	logins    limiter
 	passwords checker
 	log       eventLog
+	live      hub // the connections that stay open
 	thief     thief
 }
 
@@ -97,6 +98,10 @@ func (a *App) routes() http.Handler {
 	// instance, signs out others.
 	mux.Handle("DELETE /api/devices/{id}", a.auth.Require(sessionhttp.Live())(http.HandlerFunc(a.signOut)))
 	mux.Handle("DELETE /api/devices", a.auth.Require(sessionhttp.Live())(http.HandlerFunc(a.signOutOthers)))
+
+	open := a.auth.Require(sessionhttp.UntilSessionEnds())
+	mux.Handle("GET /api/stream", open(http.HandlerFunc(a.stream)))
+	mux.Handle("GET /api/socket", open(http.HandlerFunc(a.socket)))
 
 	mux.Handle("GET /api/me", a.auth.Require()(http.HandlerFunc(me)))
 	mux.Handle("POST /api/email", a.auth.Require(sessionhttp.MaxAuthAge(time.Minute))(http.HandlerFunc(a.changeEmail)))

@@ -44,6 +44,7 @@ func (a *App) onEvent(ctx context.Context, e tokensession.Event) {
 	}
 	if e.Session.ID != "" {
 		a.log.add(e)
+		a.live.tellOf(e)
 	}
 }
 
@@ -73,7 +74,8 @@ func (l *eventLog) after(number int64) []entry {
 	return newer
 }
 
-// events is what the page asks every second. A host that has more to tell uses server-sent events.
+// events is what the page asks every second, because here it may look before anybody has logged in.
+// What happens to the user's own sessions comes by server-sent events: see stream.
 func (a *App) events(w http.ResponseWriter, r *http.Request) {
 	number, _ := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
 	answer(w, http.StatusOK, a.log.after(number))

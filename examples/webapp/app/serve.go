@@ -56,6 +56,7 @@ func Serve(ctx context.Context, o Options, sign Signer, store tokensession.Refre
 		Handler: a, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 	}
+	server.RegisterOnShutdown(a.live.close)
 
 	ctx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup

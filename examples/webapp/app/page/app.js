@@ -20,6 +20,7 @@ session.addEventListener("update", ({ detail }) => {
 		$("api-answer").textContent = "";
 		loadDevices();
 		showEvents();
+		close();
 	}
 	loadRights();
 });
@@ -32,6 +33,7 @@ session.addEventListener("warning", ({ detail }) => {
 session.addEventListener("end", ({ detail }) => {
 	const theft = events.some((e) => e.kind === "reused" && e.session_id === me?.session_id);
 	me = null;
+	close();
 	show("login");
 	if (theft) tell("Your session is over: somebody else presented a token of it that had been used up. If that was not you, change your password.", "bad");
 	else if (detail.reason === "ended") tell("Your session is over. Log in again.", "bad");
@@ -107,6 +109,13 @@ on("come-back", "click", async () => {
 	await loadRights();
 });
 
+on("open", "click", () => stream ? close() : open());
+
+on("say-form", "submit", (form) => {
+	if (socket?.readyState === WebSocket.OPEN) socket.send(form.elements.text.value);
+	else tell("There is no connection now.", "bad");
+});
+
 on("add-phone", "click", () => act("/demo/phone", "POST"));
 on("sign-out-others", "click", () => act("/api/devices", "DELETE"));
 
@@ -120,6 +129,53 @@ on("replay", "click", async () => {
 	await loadEvents();
 	await session.info(); // as any call would, it finds out that the session is over
 });
+
+// What stays open: the server tells of the user's sessions by one connection, and the devices speak
+// to each other by another. Both end with the session, also if the page does nothing.
+
+let stream = null, socket = null;
+
+function open() {
+	const here = stream = new EventSource("/api/stream");
+	here.addEventListener("open", () => showOpen("stream", "open"));
+	here.addEventListener("session", loadDevices);
+	here.addEventListener("over", ({ data }) => { here.close(); ended("stream", here, data); });
+	here.addEventListener("error", () => { // it tries again by itself, unless it was refused
+		if (here.readyState === EventSource.CLOSED) ended("stream", here, "refused");
+	});
+	const address = new URL("/api/socket", location.href);
+	address.protocol = address.protocol.replace("http", "ws");
+	const there = socket = new WebSocket(address);
+	there.addEventListener("open", () => showOpen("socket", "open"));
+	there.addEventListener("message", ({ data }) => { $("said").textContent = data; });
+	there.addEventListener("close", ({ reason }) => ended("socket", there, reason || "broken"));
+	$("open").textContent = "Close both";
+}
+
+function close() {
+	stream?.close();
+	socket?.close();
+	stream = socket = null;
+	for (const name of ["stream", "socket"]) showOpen(name, "closed");
+	$("open").textContent = "Open both";
+}
+
+// ended is told that the server has ended a connection, or that it broke. If the session is over, the
+// next call finds out, and the page shows the login at once. Else there are two new connections:
+// that call has refreshed, if that was what they needed.
+async function ended(name, connection, why) {
+	if (connection !== stream && connection !== socket) return; // the page itself has closed it
+	showOpen(name, why);
+	if (["broken", "refused"].includes(why)) await new Promise((resolve) => setTimeout(resolve, 1000));
+	await session.info().catch(() => {});
+	if (connection !== stream && connection !== socket) return;
+	close();
+	open();
+}
+
+function showOpen(name, state) {
+	$(name + "-state").textContent = state;
+}
 
 // act does something about devices, of which the list then tells.
 async function act(url, method) {
