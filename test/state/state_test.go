@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -47,16 +48,26 @@ type session struct {
 	end         time.Time
 	idle        time.Duration
 	epoch       int
+	key         string // of the client, to which it is bound; empty: to none
 	revoked     bool
 	closed      bool // revoked after its time was over, if it was still there
+
+	madeFor []string // the key of each token in refresh
 }
 
 type access struct {
 	token   string
 	session *session
-	epoch   int // of the session, then
+	epoch   int    // of the session, then
+	key     string // that it is bound to
 	expires time.Time
 }
+
+// The thumbprints of two keys.
+const (
+	oneKey   = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+	otherKey = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+)
 
 var ctx = context.Background()
 
@@ -118,7 +129,12 @@ func (s *model) of(subject string) []*session {
 	return live
 }
 
-func (s *model) handedOut(t *rapid.T, x *session, tokens tokensession.Tokens) {
+func (s *model) handedOut(
+	t *rapid.T, x *session, tokens tokensession.Tokens, confirmed string,
+) {
+	if tokens.Session.KeyThumbprint != x.key {
+		t.Fatalf("bound to %q, want %q", tokens.Session.KeyThumbprint, x.key)
+	}
 	if tokens.Session.ID != x.id || !tokens.RefreshExpiresAt.Equal(x.expires) {
 		t.Fatalf("tokens of %s until %v, want %s until %v", tokens.Session.ID, tokens.RefreshExpiresAt, x.id, x.expires)
 	}
@@ -128,7 +144,7 @@ func (s *model) handedOut(t *rapid.T, x *session, tokens tokensession.Tokens) {
 		if slices.Contains(x.refresh, tokens.RefreshToken) {
 			t.Fatal("an old token is the new one")
 		}
-		x.refresh = append(x.refresh, tokens.RefreshToken)
+		x.refresh, x.madeFor = append(x.refresh, tokens.RefreshToken), append(x.madeFor, x.key)
 	case tokens.RefreshToken != x.refresh[x.live]:
 		t.Fatal("not the live token again")
 	}
@@ -136,7 +152,22 @@ func (s *model) handedOut(t *rapid.T, x *session, tokens tokensession.Tokens) {
 	if x.expires.Before(expires) {
 		expires = x.expires
 	}
-	s.access = append(s.access, access{tokens.AccessToken, x, x.epoch, expires.Truncate(time.Second)})
+	expires = expires.Truncate(time.Second)
+	s.access = append(s.access, access{tokens.AccessToken, x, x.epoch, confirmed, expires})
+}
+
+// proof draws options for a client that proves a key or none, and whose access token is bound to
+// one or to none.
+func proof(t *rapid.T, usual string) (proven, confirmed string, opts []tokensession.SessionOption) {
+	proven = rapid.SampledFrom([]string{usual, usual, usual, "", oneKey, otherKey}).Draw(t, "proven")
+	if proven != "" {
+		opts = append(opts, tokensession.WithKeyThumbprint(proven))
+	}
+	confirmed = rapid.SampledFrom([]string{"", "", oneKey}).Draw(t, "confirmed")
+	if confirmed != "" {
+		opts = append(opts, tokensession.WithConfirmation(confirmed))
+	}
+	return proven, confirmed, opts
 }
 
 func (s *model) Start(t *rapid.T) {
@@ -150,10 +181,14 @@ func (s *model) Start(t *rapid.T) {
 	idle := rapid.SampledFrom([]time.Duration{0, time.Minute, time.Hour}).Draw(t, "idle")
 	absolute := rapid.SampledFrom([]time.Duration{0, 90 * time.Minute}).Draw(t, "absolute")
 	opts = append(opts, tokensession.WithLifetimes(idle, absolute))
+	key, confirmed, proofs := proof(t, "")
+	for _, opt := range proofs {
+		opts = append(opts, opt)
+	}
 	tokens, err := s.m.Start(ctx, subject, opts...)
 	must(t, err)
 	x := &session{
-		id: tokens.Session.ID, subject: subject, created: tokens.Session.CreatedAt, parent: -1,
+		id: tokens.Session.ID, subject: subject, created: tokens.Session.CreatedAt, parent: -1, key: key,
 		idle: cmp.Or(idle, s.cfg.RefreshTTL), end: s.now.Add(cmp.Or(absolute, s.cfg.MaxLifetime)),
 	}
 	s.renewed(x)
@@ -161,7 +196,7 @@ func (s *model) Start(t *rapid.T) {
 		replaced.revoke(s.now)
 	}
 	s.sessions = append(s.sessions, x)
-	s.handedOut(t, x, tokens)
+	s.handedOut(t, x, tokens, confirmed)
 	if live := s.of(subject); s.cfg.MaxSessions > 0 && len(live) > s.cfg.MaxSessions {
 		for _, oldest := range live[:len(live)-s.cfg.MaxSessions] {
 			oldest.finish(s.now)
@@ -176,46 +211,100 @@ func (s *model) Refresh(t *rapid.T) {
 	x := rapid.SampledFrom(s.sessions).Draw(t, "session")
 	back := rapid.IntRange(0, min(3, len(x.refresh)-1)).Draw(t, "how old")
 	n := len(x.refresh) - 1 - back
+	proven, confirmed, proofs := proof(t, x.key)
+	before := s.stored(x)
 	var tokens tokensession.Tokens
 	var err error
 	stepUp := rapid.Bool().Draw(t, "step up")
 	if stepUp {
-		tokens, err = s.m.Reauthenticate(ctx, x.id, tokensession.Rotating(x.refresh[n]))
+		opts := []tokensession.AuthOption{tokensession.Rotating(x.refresh[n])}
+		for _, opt := range proofs {
+			opts = append(opts, opt)
+		}
+		tokens, err = s.m.Reauthenticate(ctx, x.id, opts...)
 	} else {
-		tokens, err = s.m.Refresh(ctx, x.refresh[n])
+		var opts []tokensession.RefreshOption
+		for _, opt := range proofs {
+			opts = append(opts, opt)
+		}
+		tokens, err = s.m.Refresh(ctx, x.refresh[n], opts...)
 	}
 	if err == nil && stepUp {
 		x.epoch++
 	}
-	grace, recovery := max(s.cfg.GracePeriod, 0), max(s.cfg.RecoveryPeriod, 0)
-	parent := n == x.parent
 	switch {
 	case x.revoked && s.now.Before(x.expires):
 		wants(t, err, tokensession.ErrRevoked)
+		return
 	case x.over(s.now): // the store may have dropped it
 		if !errors.Is(err, tokensession.ErrExpired) && !errors.Is(err, tokensession.ErrInvalidToken) && !((x.revoked || x.closed) && errors.Is(err, tokensession.ErrRevoked)) {
 			t.Fatalf("after the end: %v", err)
 		}
-	case n == x.live:
+		return
+	}
+	what, want := s.judge(x, n, proven)
+	switch what {
+	case "rotate":
 		must(t, err)
 		x.parent, x.consumed = n, s.now
-		s.rotated(t, x, tokens)
-	case parent && s.now.Before(x.rotated.Add(grace)):
+		s.rotated(t, x, tokens, proven, confirmed)
+	case "recover":
 		must(t, err)
-		s.handedOut(t, x, tokens)
-	case parent && s.now.Before(x.consumed.Add(recovery)):
+		s.rotated(t, x, tokens, proven, confirmed)
+	case "replay":
 		must(t, err)
-		s.rotated(t, x, tokens)
-	default:
-		wants(t, err, tokensession.ErrReused)
+		s.handedOut(t, x, tokens, confirmed)
+	case "reuse":
+		wants(t, err, want)
 		x.finish(s.now)
+	case "refuse":
+		wants(t, err, want)
+		if errors.Is(err, tokensession.ErrProofRequired) != (proven == "" || x.madeFor[n] == "") {
+			t.Fatalf("proving %q: %v", proven, err)
+		}
+		if after := s.stored(x); !reflect.DeepEqual(before, after) {
+			t.Fatalf("a refused token changed the session from %+v to %+v", before, after)
+		}
 	}
 }
 
-func (s *model) rotated(t *rapid.T, x *session, tokens tokensession.Tokens) {
-	x.live, x.rotated = x.live+1, s.now
+// stored returns what the store has of a session, which is nothing if it has dropped it.
+func (s *model) stored(x *session) tokensession.Record {
+	rec, _ := s.store.Load(ctx, x.id)
+	return rec
+}
+
+// judge says what presenting the token of generation n leads to while the session lives, and which
+// error. The client proves a key or none.
+func (s *model) judge(x *session, n int, proven string) (what string, err error) {
+	grace, recovery := max(s.cfg.GracePeriod, 0), max(s.cfg.RecoveryPeriod, 0)
+	parent, inGrace := n == x.parent, s.now.Before(x.rotated.Add(grace))
+	has := x.key == "" || x.key == proven
+	switch {
+	case !has && x.madeFor[n] != "" && proven == "":
+		return "refuse", tokensession.ErrProofRequired
+	case !has && x.madeFor[n] != "":
+		return "refuse", tokensession.ErrInvalidToken
+	case !has && parent && inGrace && x.live <= n+2:
+		return "refuse", tokensession.ErrProofRequired
+	case !has:
+		return "reuse", tokensession.ErrReused
+	case n == x.live:
+		return "rotate", nil
+	case parent && inGrace:
+		return "replay", nil
+	case parent && s.now.Before(x.consumed.Add(recovery)), parent && x.key != "" && grace > 0:
+		return "recover", nil
+	}
+	return "reuse", tokensession.ErrReused
+}
+
+func (s *model) rotated(
+	t *rapid.T, x *session, tokens tokensession.Tokens, proven, confirmed string,
+) {
+	x.live, x.rotated, x.key = x.live+1, s.now, cmp.Or(x.key, proven)
 	s.renewed(x)
-	s.handedOut(t, x, tokens)
+	s.handedOut(t, x, tokens, confirmed)
 }
 
 func (s *model) renewed(x *session) {
@@ -289,7 +378,12 @@ func (s *model) Reauthenticate(t *rapid.T) {
 		t.Skip("no sessions")
 	}
 	x := rapid.SampledFrom(s.sessions).Draw(t, "session")
-	tokens, err := s.m.Reauthenticate(ctx, x.id)
+	_, confirmed, proofs := proof(t, "") // a proof of a key is not needed, and binds nothing
+	var opts []tokensession.AuthOption
+	for _, opt := range proofs {
+		opts = append(opts, opt)
+	}
+	tokens, err := s.m.Reauthenticate(ctx, x.id, opts...)
 	switch {
 	case x.revoked && s.now.Before(x.expires):
 		wants(t, err, tokensession.ErrRevoked)
@@ -303,7 +397,7 @@ func (s *model) Reauthenticate(t *rapid.T) {
 			t.Fatal("a refresh token that nobody asked for")
 		}
 		x.epoch++
-		s.handedOut(t, x, tokens)
+		s.handedOut(t, x, tokens, confirmed)
 	}
 }
 
@@ -316,8 +410,8 @@ func (s *model) Wait(t *rapid.T) {
 
 // A login is a session as a list of them shows it.
 type login struct {
-	at time.Time
-	id string
+	at      time.Time
+	id, key string
 }
 
 // Check compares all that can be seen without changing anything.
@@ -325,12 +419,12 @@ func (s *model) Check(t *rapid.T) {
 	for _, subject := range s.subjects {
 		var want, got []login
 		for _, x := range s.of(subject) {
-			want = append(want, login{x.created, x.id})
+			want = append(want, login{x.created, x.id, x.key})
 		}
 		sessions, err := s.m.Sessions(ctx, subject)
 		must(t, err)
 		for _, x := range sessions {
-			got = append(got, login{x.CreatedAt, x.ID})
+			got = append(got, login{x.CreatedAt, x.ID, x.KeyThumbprint})
 		}
 		newestFirst := func(a, b login) int { return b.at.Compare(a.at) }
 		if !slices.IsSortedFunc(got, newestFirst) {
@@ -346,6 +440,12 @@ func (s *model) Check(t *rapid.T) {
 	}
 	for _, a := range s.access[max(0, len(s.access)-20):] {
 		_, err := s.m.Verify(a.token)
+		if a.key != "" {
+			if err == nil {
+				t.Fatal("a bound access token is good without its key")
+			}
+			_, err = s.m.VerifyBound(a.token, a.key)
+		}
 		switch {
 		case !s.now.Before(a.expires):
 			wants(t, err, tokensession.ErrExpired)
@@ -379,14 +479,16 @@ func play(t *rapid.T, store tokensession.RefreshStore, subjects ...string) {
 }
 
 func TestManager_isWhatTheModelSays(t *testing.T) {
-	playOn(t, time.Minute, func(t *rapid.T) { play(t, tokensession.NewMemoryStore(), "alice", "bob") })
+	playOn(t, 5, time.Minute, func(t *rapid.T) {
+		play(t, tokensession.NewMemoryStore(), "alice", "bob")
+	})
 }
 
 // Games on SQLite share a file, as sessions do, and each has subjects of its own.
 func TestManager_onSQLiteIsWhatTheModelSays(t *testing.T) {
 	store := newSQLite(t)
 	games := 0
-	playOn(t, 3*time.Second, func(t *rapid.T) {
+	playOn(t, 1, 3*time.Second, func(t *rapid.T) {
 		games++
 		play(t, store, fmt.Sprintf("alice %d", games), fmt.Sprintf("bob %d", games))
 	})
@@ -414,9 +516,9 @@ func newSQLite(t *testing.T) tokensession.RefreshStore {
 // timeEnv is the environment variable that says for how long a test plays.
 const timeEnv = "TOKENSESSION_STATE"
 
-// playOn plays rapid's number of games, which its flag -rapid.checks sets, but not many seconds
-// longer than limit; or, if timeEnv says how long, again and again until then.
-func playOn(t *testing.T, limit time.Duration, game func(*rapid.T)) {
+// playOn plays rapid's number of games, which its flag -rapid.checks sets, in each of some rounds,
+// but not many seconds longer than limit; or, if timeEnv says how long, again and again until then.
+func playOn(t *testing.T, rounds int, limit time.Duration, game func(*rapid.T)) {
 	t.Helper()
 	begin, games, lost := time.Now(), 0, false
 	if text := os.Getenv(timeEnv); text != "" {
@@ -426,7 +528,8 @@ func playOn(t *testing.T, limit time.Duration, game func(*rapid.T)) {
 		}
 		t.Parallel()
 	}
-	for again := true; again; again = os.Getenv(timeEnv) != "" && time.Since(begin) < limit {
+	endless := os.Getenv(timeEnv) != ""
+	for n := 0; n < rounds || endless && time.Since(begin) < limit; n++ {
 		rapid.Check(t, func(t *rapid.T) {
 			if !lost && time.Since(begin) >= limit { // a game that was lost is played again to find a shorter one
 				return

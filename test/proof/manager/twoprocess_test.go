@@ -1,6 +1,7 @@
 package manager_test
 
 import (
+	"context"
 	"os"
 	"strconv"
 	"testing"
@@ -26,7 +27,8 @@ func rounds(tb testing.TB) int {
 
 // TestTwoProcesses: two processes of 32 goroutines, each process with one connection to the store,
 // refresh one token at once. In the grace period all 64 get the same successor; in Strict one gets
-// it, and the others end the session.
+// it, and the others end the session. If one process has the client's key, and so may bind the
+// session, the other one gets that same successor or none, and ends nothing.
 func TestTwoProcesses(t *testing.T) {
 	eachBackend(t, func(t *testing.T, p place) {
 		for _, mode := range linModes {
@@ -46,7 +48,56 @@ func TestTwoProcesses(t *testing.T) {
 				t.Logf("%d rounds in %v", rounds(t), time.Since(begin).Round(time.Millisecond))
 			})
 		}
+		t.Run("key", func(t *testing.T) {
+			now := newClock().Now()
+			cfg := tokensession.Config{Now: func() time.Time { return now }}
+			m := newManager(t, p.open(t, access{}), cfg)
+			var workers []*worker
+			for _, key := range []string{clientKey, ""} {
+				j := job{Do: "race", Place: p, Pool: 1, Now: now, Key: key}
+				workers = append(workers, startWorker(t, j))
+			}
+			raceForAKey(t, m, workers)
+		})
 	})
+}
+
+const clientKey = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+
+// raceForAKey races for the first tokens of one session after the other. The first process binds
+// the session, unless the second one, which has no key, is faster and both get a plain successor.
+func raceForAKey(t *testing.T, m *tokensession.Manager, workers []*worker) {
+	boundAtOnce, begin := 0, time.Now()
+	for round := range rounds(t) {
+		token := start(t, m, "carol").RefreshToken
+		bound := false
+		for n := range 3 {
+			got := race(t, workers, token)
+			if len(got.Successors) != 1 || got.Reused+got.Revoked+len(got.Others) > 0 {
+				t.Fatalf("round %d, race %d: %+v, want one successor only", round, n, got)
+			}
+			var winners int
+			for token, winners = range got.Successors {
+			}
+			switch {
+			case winners == raceGoroutines && got.Unproved == raceGoroutines:
+				bound = true
+				if n == 0 {
+					boundAtOnce++
+				}
+			case bound || winners != 2*raceGoroutines:
+				t.Fatalf("round %d, race %d, bound before: %v: %d successors, %d need a proof",
+					round, n, bound, winners, got.Unproved)
+			}
+		}
+		proof := tokensession.WithKeyThumbprint(clientKey)
+		tokens, err := m.Refresh(context.Background(), token, proof)
+		if err != nil || tokens.Session.KeyThumbprint != clientKey {
+			t.Fatalf("round %d: bound to %q, %v", round, tokens.Session.KeyThumbprint, err)
+		}
+	}
+	t.Logf("%d rounds, %d bound by their first race, in %v",
+		rounds(t), boundAtOnce, time.Since(begin).Round(time.Millisecond))
 }
 
 // race lets all the goroutines of all the processes refresh the token.

@@ -30,10 +30,13 @@ type job struct {
 	Pool  int
 	Grace time.Duration
 	Now   time.Time // where its clock stands
+	Key   string    // the thumbprint of the client's key, if it has one
 }
 
 // jobs read lines from the test and write lines to it.
-var jobs = map[string]func(m *tokensession.Manager, in *bufio.Scanner, out *lineWriter) error{
+var jobs = map[string]func(
+	j job, m *tokensession.Manager, in *bufio.Scanner, out *lineWriter,
+) error{
 	"race":    raceJob,
 	"refresh": refreshJob,
 }
@@ -60,7 +63,7 @@ func doJob(text string) error {
 	if err != nil {
 		return err
 	}
-	return jobs[j.Do](m, bufio.NewScanner(os.Stdin), &lineWriter{w: os.Stdout})
+	return jobs[j.Do](j, m, bufio.NewScanner(os.Stdin), &lineWriter{w: os.Stdout})
 }
 
 // A lineWriter writes a line at once, so that the reader gets it even if the process is killed
@@ -148,6 +151,7 @@ type tally struct {
 	Successors map[string]int
 	Reused     int
 	Revoked    int // told to those who came after the one that was told of the reuse
+	Unproved   int // told that the proof of the key is missing
 	Others     []string
 
 	Unavailable int // of the others
@@ -159,21 +163,26 @@ func (t *tally) add(other tally) {
 	}
 	t.Reused += other.Reused
 	t.Revoked += other.Revoked
+	t.Unproved += other.Unproved
 	t.Others = append(t.Others, other.Others...)
 	t.Unavailable += other.Unavailable
 }
 
 // raceJob refreshes each token it reads in many goroutines at once.
-func raceJob(m *tokensession.Manager, in *bufio.Scanner, out *lineWriter) error {
+func raceJob(j job, m *tokensession.Manager, in *bufio.Scanner, out *lineWriter) error {
+	var opts []tokensession.RefreshOption
+	if j.Key != "" {
+		opts = append(opts, tokensession.WithKeyThumbprint(j.Key))
+	}
 	for in.Scan() {
-		if err := out.line(raceFor(m, in.Text())); err != nil {
+		if err := out.line(raceFor(m, in.Text(), opts)); err != nil {
 			return err
 		}
 	}
 	return in.Err()
 }
 
-func raceFor(m *tokensession.Manager, token string) tally {
+func raceFor(m *tokensession.Manager, token string, opts []tokensession.RefreshOption) tally {
 	result := tally{Successors: map[string]int{}}
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -181,7 +190,7 @@ func raceFor(m *tokensession.Manager, token string) tally {
 	for range raceGoroutines {
 		all.Go(func() {
 			<-gun
-			tokens, err := m.Refresh(context.Background(), token)
+			tokens, err := m.Refresh(context.Background(), token, opts...)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -191,6 +200,8 @@ func raceFor(m *tokensession.Manager, token string) tally {
 				result.Reused++
 			case errors.Is(err, tokensession.ErrRevoked):
 				result.Revoked++
+			case errors.Is(err, tokensession.ErrProofRequired):
+				result.Unproved++
 			default:
 				result.Others = append(result.Others, err.Error())
 				if errors.Is(err, tokensession.ErrUnavailable) {
@@ -216,7 +227,7 @@ type received struct {
 
 // refreshJob is as many clients as it has sessions, that refresh as fast as they can and tell each
 // token they receive.
-func refreshJob(m *tokensession.Manager, in *bufio.Scanner, out *lineWriter) error {
+func refreshJob(_ job, m *tokensession.Manager, in *bufio.Scanner, out *lineWriter) error {
 	var clients sync.WaitGroup
 	for client := range refreshSessions {
 		clients.Go(func() {
