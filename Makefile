@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help check test race-proofs vectors test-clients test-browser lint proofs soak model mutants fuzz
 .PHONY: coverage bench bench-feed bench-news bench-millions bench-remote bench-stores bench-http bench-peers
-.PHONY: servers screenshot quickstart webapp
+.PHONY: bench-servers servers screenshot quickstart webapp
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
@@ -91,6 +91,10 @@ bench-http: ## refreshes over HTTP, Require, and DPoP proofs, each beside what n
 # Writes the tables and the figure of docs/benchmarks.md.
 bench-peers: servers ## everything beside the libraries that one would take instead
 	scripts/bench-peers.sh
+
+# Over HTTP, on one PostgreSQL and one Redis: docs/benchmarks.md has the figures.
+bench-servers: servers ## refreshes over HTTP beside fosite, gin-jwt and scs on the same servers
+	cd benchmarks/peers && GOWORK=off go test -run '^$$' -bench '^BenchmarkServers' -benchtime 1x -timeout 30m .
 
 servers: ## install the servers that tests start, where Debian's packages can be had
 	scripts/install-servers.sh
