@@ -166,7 +166,7 @@ func (broken) Load(context.Context, string) (tokensession.Record, error) {
 
 func TestStore_spansTellOutcomesAndNoSecrets(t *testing.T) {
 	p := newProgram(t)
-	m := p.manager(broken{tokensession.NewMemoryStore()}, tokensession.Config{})
+	m := p.manager(broken{tokensession.NewMemoryStore()}, tokensession.Config{Remember: -1})
 	tokens, err := m.Start(t.Context(), "alice")
 	require.NoError(t, err)
 	_, err = m.Refresh(t.Context(), tokens.RefreshToken)
