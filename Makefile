@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help check test race-proofs vectors test-clients test-browser lint proofs soak model mutants fuzz
 .PHONY: coverage bench bench-feed bench-news bench-millions bench-remote bench-stores bench-http bench-peers
-.PHONY: bench-servers servers screenshot quickstart webapp
+.PHONY: bench-growth bench-servers servers screenshot quickstart webapp
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
@@ -91,6 +91,10 @@ bench-http: ## refreshes over HTTP, Require, and DPoP proofs, each beside what n
 # Writes the tables and the figure of docs/benchmarks.md.
 bench-peers: servers ## everything beside the libraries that one would take instead
 	scripts/bench-peers.sh
+
+# Or TOKENSESSION_GROWTH=10000000 make bench-growth.
+bench-growth: servers ## refreshes on real servers beside a thousand to a million sessions
+	cd benchmarks && go test -run '^$$' -bench '^BenchmarkGrowth' -benchtime 1x -timeout 60m .
 
 # Over HTTP, on one PostgreSQL and one Redis: docs/benchmarks.md has the figures.
 bench-servers: servers ## refreshes over HTTP beside fosite, gin-jwt and scs on the same servers
