@@ -106,6 +106,19 @@ type Config struct {
 	// at random in each process, instances would not accept what another one has made.
 	ProofKeys [][]byte
 
+	// DPoP says whether clients that carry their tokens themselves bind them to a key: DPoPOff, which
+	// it is if zero, DPoPAccepted or DPoPRequired. It needs ProofKeys.
+	DPoP DPoPPolicy
+
+	// RequestURL returns the URL of a request as clients see it, without its query, where a proxy in
+	// front changes the path or the host: a proof names the URL that it was made for. If it is nil,
+	// the URL is that of the request as it came in, with https or, where TLS ends at a proxy, either
+	// scheme. It must not believe headers that clients could send through the proxy.
+	RequestURL func(*http.Request) string
+
+	// ProofMemory is as in [ProofConfig]: how many proofs are remembered.
+	ProofMemory int
+
 	// MayFollow says whether who sends the request may follow what is revoked, by its headers or its
 	// connection: see [Handlers.Revocations]. It tells ids of sessions, and no secret. If it is nil,
 	// nobody may.
@@ -176,9 +189,9 @@ func (c Config) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(c.String()))
 // String describes the config without ProofKeys, and without functions.
 func (c Config) String() string {
 	return fmt.Sprintf("sessionhttp.Config{Prefix:%s Cookies:%v InsecureCookies:%v SameSite:%d "+
-		"CookieSuffix:%s LoginOrigins:%q Devices:%v ProofKeys:%d REDACTED}",
+		"CookieSuffix:%s LoginOrigins:%q Devices:%v DPoP:%d ProofKeys:%d REDACTED}",
 		c.Prefix, c.Cookies, c.InsecureCookies, c.SameSite,
-		c.CookieSuffix, c.LoginOrigins, c.Devices, len(c.ProofKeys))
+		c.CookieSuffix, c.LoginOrigins, c.Devices, c.DPoP, len(c.ProofKeys))
 }
 
 // LogValue describes the config without ProofKeys.
@@ -230,16 +243,23 @@ func New(m *tokensession.Manager, cfg Config) (*Handlers, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.ProofKeys = nil
+	dpop, err := newDPoP("Config", cfg.DPoP, cfg.ProofKeys, ProofConfig{
+		RequestURL: cfg.RequestURL, Memory: cfg.ProofMemory, Now: m.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	cfg.ProofKeys = nil // they would be printed from within
 	access, refresh := cfg.cookies()
 	h := &Handlers{
 		gate: gate{
 			verifier: m, access: access, crossOrigin: cfg.CrossOrigin, origins: cfg.origins,
-			onError: cfg.OnError, form: cfg.Refuse, resumer: cfg.resumer(),
+			onError: cfg.OnError, form: cfg.Refuse, resumer: cfg.resumer(), dpop: dpop,
 		},
 		m: m, cfg: cfg, proofKeys: proofKeys, refresh: refresh, mux: http.NewServeMux(),
 		probe: cfg.cookie("__Secure-", "probe", cfg.Prefix),
 	}
+	h.live = func(ctx context.Context, _ string, a tokensession.Access) error { return m.Live(ctx, a) }
 	h.Mount(h.mux)
 	return h, nil
 }

@@ -29,7 +29,7 @@ func (h *Handlers) listDevices(w http.ResponseWriter, r *http.Request) {
 	if !h.onlyGET(w, r) {
 		return
 	}
-	access, err := h.admit(r, requirement{})
+	access, err := h.admit(w, r, requirement{})
 	var sessions []tokensession.Session
 	if err == nil {
 		sessions, err = h.m.Sessions(r.Context(), access.Subject)
@@ -106,7 +106,7 @@ func (h *Handlers) admitMethod(
 		h.refuse(w, r, notAllowed, fmt.Errorf("%w: %s where only %s will do", ErrBadRequest, r.Method, method))
 		return tokensession.Access{}, false
 	}
-	access, err := h.admit(r, requirement{})
+	access, err := h.admit(w, r, requirement{})
 	if err != nil {
 		h.refuseAccess(w, r, err)
 		return tokensession.Access{}, false

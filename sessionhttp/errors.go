@@ -52,6 +52,8 @@ func refreshAnswer(err error) answer {
 		return answer{http.StatusBadRequest, badProof}
 	case isVerdict(err):
 		return answer{http.StatusBadRequest, "invalid_grant"}
+	case errors.Is(err, tokensession.ErrProofRequired):
+		return answer{http.StatusBadRequest, badProof}
 	case errors.Is(err, ErrBadRequest):
 		return badRequest
 	case errors.Is(err, errNoCookies):
@@ -80,7 +82,10 @@ func isVerdict(err error) bool {
 func accessAnswer(err error) answer {
 	var scope *scopeError
 	var auth *authError
+	var login *loginError
 	switch {
+	case errors.As(err, &login):
+		return refreshAnswer(err)
 	case errors.As(err, &scope):
 		return answer{http.StatusForbidden, "insufficient_scope"}
 	case errors.As(err, &auth):
@@ -99,6 +104,8 @@ func accessAnswer(err error) answer {
 		return answer{http.StatusForbidden, "access_denied"}
 	case isVerdict(err):
 		return unauthorized
+	case errors.Is(err, tokensession.ErrProofRequired) && !errors.Is(err, tokensession.ErrUnavailable):
+		return answer{http.StatusUnauthorized, badProof}
 	}
 	a := refreshAnswer(err)
 	if a.status == http.StatusInternalServerError && errors.Is(err, tokensession.ErrNotFound) {
@@ -112,7 +119,8 @@ func accessAnswer(err error) answer {
 // ErrUnavailable, where a client should try again, 401 for a verdict about a token, where there is
 // none, and where the request was made in another session, 403 for ErrDenied, ErrCrossOrigin and a
 // missing scope, 404 for ErrNotFound, as of a session's id that Revoke does not know, 400 for
-// ErrBadRequest, ErrInvalidScope and cookies that may not come from another origin, and 500 for what only the program can have caused.
+// ErrBadRequest, ErrInvalidScope and cookies that may not come from another origin, and 500 for
+// what only the program can have caused.
 func Status(err error) int { return accessAnswer(err).status }
 
 // refuse answers an error and tells the host its cause. It writes nothing of the request or the

@@ -46,7 +46,8 @@ func (h *Handlers) readForm(w http.ResponseWriter, r *http.Request) (url.Values,
 		return nil, err
 	}
 	if len(form) == 0 && r.ContentLength > 0 { // what was in the body is not known
-		return nil, fmt.Errorf("%w: no parameter in a body, or another handler has read it", ErrBadRequest)
+		return nil, fmt.Errorf("%w: no parameter in a body, or another handler has read it",
+			ErrBadRequest)
 	}
 	for _, values := range form {
 		if len(values) > 1 {
@@ -110,28 +111,31 @@ var errClient = errors.New("sessionhttp: client authentication failed")
 
 // client returns the OAuth client that sends the request, or "" if the request does not name one.
 // If it brings a secret, the secret has been checked.
-func (h *Handlers) client(r *http.Request, form url.Values) (string, error) {
+func (h *Handlers) client(
+	r *http.Request, form url.Values,
+) (id string, hasSecret bool, err error) {
 	id, secret, err := clientCredentials(r, form)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	if h.cfg.AuthenticateClient == nil {
 		if secret != "" {
-			return "", errClient
+			return "", false, errClient
 		}
-		return id, nil
+		return id, false, nil
 	}
 	if id == "" && secret == "" {
-		return "", nil
+		return "", false, nil
 	}
 	ok, err := h.cfg.AuthenticateClient(r.Context(), id, secret)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%w: authenticating the client: %v", tokensession.ErrUnavailable, err)
+		err = fmt.Errorf("%w: authenticating the client: %v", tokensession.ErrUnavailable, err)
+		return "", false, err
 	case !ok:
-		return "", errClient
+		return "", false, errClient
 	}
-	return id, nil
+	return id, secret != "", nil
 }
 
 // clientCredentials reads a client's id and secret from the Authorization header or from the form

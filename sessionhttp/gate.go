@@ -20,9 +20,16 @@ type gate struct {
 	access      cookie                      // has no name where tokens are not in cookies
 	crossOrigin *http.CrossOriginProtection // is asked where a cookie says who it is
 	origins     originSet                   // whose pages are the host's own
-	resumer     resumer                     // its path is empty where no session can be resumed
-	onError     func(*http.Request, error)
-	form        func(http.ResponseWriter, *http.Request, error) // the host's own; can be nil
+
+	dpop
+
+	resumer resumer // its path is empty where no session can be resumed
+
+	// live asks who knows best whether the session of a verified access token lives: see [Live].
+	live func(ctx context.Context, token string, access tokensession.Access) error
+
+	onError func(*http.Request, error)
+	form    func(http.ResponseWriter, *http.Request, error) // the host's own; can be nil
 }
 
 // A verifier says what an access token says. A [tokensession.Manager] is one. An error is an answer
@@ -32,8 +39,8 @@ type verifier interface {
 	// Verify reads nothing but the memory.
 	Verify(accessToken string) (tokensession.Access, error)
 
-	// VerifyLive also asks who knows best whether the session lives: see [Live].
-	VerifyLive(ctx context.Context, accessToken string) (tokensession.Access, error)
+	// VerifyBound is for a token whose client has proved to have the key with that thumbprint.
+	VerifyBound(accessToken, thumbprint string) (tokensession.Access, error)
 
 	// Now is the time by the clock that access tokens are verified with.
 	Now() time.Time
@@ -60,7 +67,7 @@ func (g *gate) require(opts []RequireOption) func(http.Handler) http.Handler {
 			if g.cors(w, r) {
 				return
 			}
-			access, err := g.admit(r, q)
+			access, err := g.admit(w, r, q)
 			token, runOut := "", false
 			if err != nil && q.resume {
 				token, runOut = g.runOut(r, err)
@@ -113,8 +120,8 @@ func keepPrivate(h http.Header) {
 // while alice is logged in. Before the request is sent, or before it is sent again after a refresh,
 // bob logs in in another tab. The cookies are bob's then, and without the header alice's draft
 // would be stored as his. A page cannot compare: only the server sees which session the cookie that
-// came along belongs to. In an answer, the header tells the page the session, so that a page that has
-// never asked knows which one to name.
+// came along belongs to. In an answer, the header tells the page the session, so that a page that
+// has never asked knows which one to name.
 const namedSession = "Tokensession-Session"
 
 // namesAnother reports whether a request was made in another session than this one.
@@ -139,19 +146,31 @@ func (e *scopeError) Error() string {
 	return "sessionhttp: insufficient scope: required is " + strings.Join(e.required, " ")
 }
 
-func (g *gate) admit(r *http.Request, q requirement) (tokensession.Access, error) {
-	token, err := g.accessToken(r)
+// challenge returns the parameters of the challenge of RFC 6750 section 3.1.
+func (e *scopeError) challenge() string {
+	return `error="insufficient_scope", scope="` + strings.Join(e.required, " ") + `"`
+}
+
+// admit returns what a request's access token says, or why the request is refused. The answer w is
+// for a new nonce. Where there is none at hand, it can be nil.
+func (g *gate) admit(
+	w http.ResponseWriter, r *http.Request, q requirement,
+) (tokensession.Access, error) {
+	token, scheme, err := g.accessToken(r)
+	if err != nil && q.bound && errors.Is(err, errNoToken) {
+		err = fmt.Errorf("%w: %w", err, tokensession.ErrProofRequired)
+	}
 	if err != nil {
 		return tokensession.Access{}, err
 	}
-	var access tokensession.Access
+	access, err := g.verify(w, r, token, scheme, q)
+	if err != nil {
+		return tokensession.Access{}, err
+	}
 	if q.live {
-		access, err = g.verifier.VerifyLive(r.Context(), token)
-	} else {
-		access, err = g.verifier.Verify(token)
-	}
-	if err != nil {
-		return tokensession.Access{}, err
+		if err := g.live(r.Context(), token, access); err != nil {
+			return tokensession.Access{}, err
+		}
 	}
 	if namesAnother(r, access.SessionID) {
 		return tokensession.Access{}, errOtherSession
@@ -167,34 +186,60 @@ func (g *gate) admit(r *http.Request, q requirement) (tokensession.Access, error
 	return access, nil
 }
 
-// accessToken returns the request's one access token.
-func (g *gate) accessToken(r *http.Request) (string, error) {
+// verify verifies an access token that came by that scheme, or, if it is empty, in a cookie.
+func (g *gate) verify(
+	w http.ResponseWriter, r *http.Request, token, scheme string, q requirement,
+) (tokensession.Access, error) {
+	switch {
+	case scheme == "DPoP":
+		return g.verifyBound(w, r, token, q)
+	case q.bound && g.proofs == nil:
+		return tokensession.Access{}, errNoProofs
+	case q.bound, g.proofRequired && scheme != "":
+		return tokensession.Access{}, errBearer
+	}
+	return g.verifier.Verify(token)
+}
+
+// accessToken returns the request's one access token, and the scheme that it came by. A token in a
+// cookie has none.
+func (g *gate) accessToken(r *http.Request) (token, scheme string, err error) {
 	headers := r.Header["Authorization"]
 	if len(headers) > 1 {
-		return "", fmt.Errorf("%w: %d Authorization headers", ErrBadRequest, len(headers))
+		return "", "", fmt.Errorf("%w: %d Authorization headers", ErrBadRequest, len(headers))
 	}
 	cookie, err := g.access.read(r)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	switch bearer := bearer(r); {
-	case bearer && cookie != "":
-		return "", fmt.Errorf("%w: an access token in the Authorization header and one in a cookie", ErrBadRequest)
-	case bearer:
-		return strings.TrimLeft(headers[0][len("Bearer "):], " "), nil
+	switch scheme = g.scheme(r); {
+	case scheme != "" && cookie != "":
+		return "", "", fmt.Errorf("%w: an access token in the Authorization header and one in a cookie",
+			ErrBadRequest)
+	case scheme != "":
+		return strings.TrimLeft(headers[0][len(scheme)+1:], " "), scheme, nil
 	case cookie == "":
-		return "", errNoToken
+		return "", "", errNoToken
 	}
 	if err := g.checkOrigin(asUnsafe(r)); err != nil {
-		return "", err
+		return "", "", err
 	}
-	return cookie, nil
+	return cookie, "", nil
 }
 
-// bearer reports whether a request has its access token in the Authorization header.
-func bearer(r *http.Request) bool {
+// scheme returns the scheme by which a request has its access token in the Authorization header:
+// Bearer, or DPoP where proofs are checked. It is empty if there is no token.
+func (g *gate) scheme(r *http.Request) string {
 	headers := r.Header["Authorization"]
-	return len(headers) == 1 && hasScheme(headers[0], "Bearer")
+	switch {
+	case len(headers) != 1:
+		return ""
+	case hasScheme(headers[0], "Bearer"):
+		return "Bearer"
+	case g.proofs != nil && hasScheme(headers[0], "DPoP"):
+		return "DPoP"
+	}
+	return ""
 }
 
 // asUnsafe returns a request as the check of its origin is to see it. A WebSocket begins with a
@@ -224,23 +269,14 @@ func (g *gate) refuseAccess(w http.ResponseWriter, r *http.Request, err error) {
 // returns what to answer.
 func (g *gate) challenge(w http.ResponseWriter, r *http.Request, err error) answer {
 	neverStored(w)
-	var scope *scopeError
-	var auth *authError
-	challenge := ""
-	switch {
-	case errors.Is(err, errNoToken):
-		challenge = "Bearer"
-	case errors.Is(err, ErrBadRequest):
-		challenge = `Bearer error="invalid_request"`
-	case errors.As(err, &scope):
-		challenge = `Bearer error="insufficient_scope", scope="` + strings.Join(scope.required, " ") + `"`
-	case errors.As(err, &auth):
-		challenge = auth.required.challenge()
-	}
-	if challenge != "" {
-		w.Header().Set("WWW-Authenticate", challenge)
-	}
 	a := accessAnswer(err)
+	if list := g.challenges(r, err, a); len(list) > 0 {
+		w.Header()["Www-Authenticate"] = list
+	}
+	var proof *nonceError
+	if errors.As(err, &proof) && proof.nonce != "" {
+		w.Header().Set(nonceHeader, proof.nonce)
+	}
 	if cookie, err := g.access.read(r); err == nil && a.status == http.StatusUnauthorized {
 		if claims, ok := peek.Access(cookie); ok { // after a refresh, the page can compare
 			w.Header().Set(namedSession, claims.SessionID)

@@ -23,8 +23,8 @@ func (verifierWithoutStore) Verify(token string) (tokensession.Access, error) {
 	return tokensession.Access{Subject: "alice"}, nil
 }
 
-func (verifierWithoutStore) VerifyLive(context.Context, string) (tokensession.Access, error) {
-	return tokensession.Access{}, fmt.Errorf("%w: there is no store", tokensession.ErrUnavailable)
+func (verifierWithoutStore) VerifyBound(string, string) (tokensession.Access, error) {
+	return tokensession.Access{}, tokensession.ErrInvalidToken
 }
 
 func (verifierWithoutStore) Now() time.Time { return time.Unix(0, 0) }
@@ -39,6 +39,9 @@ func TestGate_takesAnyVerifier(t *testing.T) {
 	g := &gate{
 		verifier: verifierWithoutStore{}, access: cookie{name: "access"},
 		crossOrigin: http.NewCrossOriginProtection(), onError: func(*http.Request, error) {},
+		live: func(context.Context, string, tokensession.Access) error {
+			return fmt.Errorf("%w: there is no store", tokensession.ErrUnavailable)
+		},
 	}
 	whoami := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		access, _ := FromContext(r.Context())

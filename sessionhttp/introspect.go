@@ -10,7 +10,7 @@ import (
 // Introspect is the endpoint of RFC 7662 for those that Config.MayIntrospect lets in: a POST of
 // token, which may be for any audience. It reads the store, so that the answer for a revoked
 // session's access token is {"active":false} at once, as it is for refresh tokens and for anything
-// else. Who may not gets 401.
+// else. Of a token that is bound to a key, it says which one. Who may not gets 401.
 func (h *Handlers) Introspect(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
 	if h.cfg.MayIntrospect == nil || !h.cfg.MayIntrospect(r) {
@@ -52,12 +52,23 @@ type introspection struct {
 	ID        string   `json:"jti,omitempty"`
 	SessionID string   `json:"sid,omitempty"`
 	AuthTime  int64    `json:"auth_time,omitempty"`
+
+	Confirmation *confirmation `json:"cnf,omitempty"`
+}
+
+// A confirmation names the key that a token is bound to (RFC 9449 section 6.2).
+type confirmation struct {
+	Thumbprint string `json:"jkt"`
 }
 
 func introspected(a tokensession.Access) introspection {
-	return introspection{
+	answer := introspection{
 		Active: true, TokenType: "Bearer", Subject: a.Subject, ClientID: a.ClientID, Scope: a.Scope, Issuer: a.Issuer,
 		Audience: a.Audience, Expires: a.ExpiresAt.Unix(), IssuedAt: a.IssuedAt.Unix(), ID: a.ID, SessionID: a.SessionID,
 		AuthTime: a.AuthTime.Unix(),
 	}
+	if a.KeyThumbprint != "" {
+		answer.TokenType, answer.Confirmation = "DPoP", &confirmation{a.KeyThumbprint}
+	}
+	return answer
 }

@@ -76,11 +76,18 @@ func NewProofs(cfg ProofConfig) (*Proofs, error) {
 	case len(cfg.Keys) == 0:
 		return nil, errors.New("sessionhttp: ProofConfig.Keys is empty: nonces need a secret that all " +
 			"instances share")
-	case cfg.Memory != 0 && cfg.Memory < minMemory:
-		return nil, fmt.Errorf("sessionhttp: ProofConfig.Memory %d: cannot be less than %d",
-			cfg.Memory, minMemory)
+	}
+	if err := checkMemory("ProofConfig.Memory", cfg.Memory); err != nil {
+		return nil, err
 	}
 	return newProofs(keys, cfg), nil
+}
+
+func checkMemory(field string, memory int) error {
+	if memory != 0 && memory < minMemory {
+		return fmt.Errorf("sessionhttp: %s %d: cannot be less than %d", field, memory, minMemory)
+	}
+	return nil
 }
 
 func newProofs(keys proofKeys, cfg ProofConfig) *Proofs {
@@ -115,12 +122,15 @@ func newProofs(keys proofKeys, cfg ProofConfig) *Proofs {
 func (p *Proofs) Check(
 	w http.ResponseWriter, r *http.Request, accessToken string,
 ) (thumbprint string, err error) {
+	use := proofUse{accessToken: &accessToken}
 	if accessToken == "" {
-		checked, err := p.check(w, r, proofUse{freshNonce: true})
-		return checked.thumbprint, err
+		use = proofUse{freshNonce: true}
 	}
-	checked, err := p.check(w, r, proofUse{accessToken: &accessToken})
-	if err == nil {
+	checked, nonce, err := p.check(r, use)
+	if nonce != "" {
+		w.Header().Set(nonceHeader, nonce)
+	}
+	if err == nil && accessToken != "" {
 		err = p.once(checked)
 	}
 	if err != nil {
@@ -155,30 +165,29 @@ const (
 )
 
 // check makes all the checks of RFC 9449 section 4.3 but the one for a replay. What is cheap comes
-// first: only the signature is not. None of them needs I/O.
-func (p *Proofs) check(
-	w http.ResponseWriter, r *http.Request, use proofUse,
-) (checkedProof, error) {
+// first: only the signature is not. None of them needs I/O. With the result, be it good or bad,
+// comes the nonce that the client is to be told, or "" if it has the newest one.
+func (p *Proofs) check(r *http.Request, use proofUse) (good checkedProof, nonce string, err error) {
 	proof, err := p.parseProof(r.Header[proofHeader])
 	if err != nil {
-		return checkedProof{}, invalidProof(err)
+		return checkedProof{}, "", invalidProof(err)
 	}
 	now := p.now()
 	nonces := p.nonces.at(now)
 	if proof.nonce != nonces.current {
-		w.Header().Set(nonceHeader, nonces.current)
+		nonce = nonces.current
 	}
 	if err := p.checkTarget(proof, r, use); err != nil {
-		return checkedProof{}, invalidProof(err)
+		return checkedProof{}, nonce, invalidProof(err)
 	}
 	if err := checkFresh(proof, nonces, now, use.freshNonce); err != nil {
-		return checkedProof{}, err
+		return checkedProof{}, nonce, err
 	}
 	if !proof.key.verify([]byte(proof.signed), proof.signature) {
-		return checkedProof{}, invalidProof(errors.New("the signature does not verify"))
+		return checkedProof{}, nonce, invalidProof(errors.New("the signature does not verify"))
 	}
 	p.known.put(proof.header, proof.key)
-	return checkedProof{proof.key.thumbprint, proof.id, now}, nil
+	return checkedProof{proof.key.thumbprint, proof.id, now}, nonce, nil
 }
 
 // once remembers a proof that has passed check. The error is an ErrInvalidProof if it was used

@@ -1,9 +1,15 @@
 package sessionhttp
 
 import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
@@ -46,6 +52,32 @@ func TestKeyTable_keepsKeysInUse(t *testing.T) {
 		require.Same(t, used, table.get("used"))
 	}
 	require.Nil(t, table.get("0"))
+}
+
+// Anybody can make headers. Only one whose proof has verified is remembered.
+func TestCheck_remembersOnlyKeysThatHaveSigned(t *testing.T) {
+	now := time.Unix(1767323045, 0)
+	p, err := NewProofs(ProofConfig{
+		Keys: [][]byte{make([]byte, 32)}, Now: func() time.Time { return now },
+	})
+	require.NoError(t, err)
+	public, private, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	part := base64.RawURLEncoding.EncodeToString
+	signed := part([]byte(`{"typ":"dpop+jwt","alg":"EdDSA","jwk":{"kty":"OKP","crv":"Ed25519","x":"`+
+		part(public)+`"}}`)) + "." + part([]byte(`{"jti":"x","htm":"GET","htu":"https://example.com/",`+
+		`"iat":1767323045,"ath":"`+part(sha256.New().Sum(nil))+`"}`))
+	check := func(signature []byte) error {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("DPoP", signed+"."+part(signature))
+		token := ""
+		_, _, err := p.check(r, proofUse{accessToken: &token})
+		return err
+	}
+	require.ErrorIs(t, check(make([]byte, 64)), ErrInvalidProof)
+	require.Zero(t, p.known.size())
+	require.NoError(t, check(ed25519.Sign(private, []byte(signed))))
+	require.Equal(t, 1, p.known.size())
 }
 
 // A header is a part of a request, which would be kept whole with it.

@@ -249,6 +249,9 @@ func TestCheck_signaturesOfES256(t *testing.T) {
 		"63 bytes":      func(r, s *big.Int) []byte { return raw(r, s)[:63] },
 		"65 bytes":      func(r, s *big.Int) []byte { return append(raw(r, s), 0) },
 		"zero in front": func(r, s *big.Int) []byte { return append([]byte{0}, raw(r, s)...) },
+		"zero in between": func(r, s *big.Int) []byte {
+			return append(append(bytes32(r), 0), bytes32(s)...)
+		},
 		"r is 0":        func(_, s *big.Int) []byte { return raw(zero, s) },
 		"s is 0":        func(r, _ *big.Int) []byte { return raw(r, zero) },
 		"both are 0":    func(_, _ *big.Int) []byte { return raw(zero, zero) },

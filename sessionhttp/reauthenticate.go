@@ -16,9 +16,9 @@ import (
 // Mount the route below Config.Prefix. The refresh cookie comes along there, and the refresh token
 // is rotated too, so that somebody who holds a copy of it does not inherit the step-up unseen.
 //
-// On an error nothing is set, and [Handlers.Refuse] or [Status] say what to answer: 401 if the access
-// token has run out, after which the page refreshes and tries again, and 403 for another origin. If
-// the session turns out to be over, its cookies are deleted as by a refresh.
+// On an error nothing is set, and [Handlers.Refuse] or [Status] say what to answer: 401 if the
+// access token has run out, after which the page refreshes and tries again, and 403 for another
+// origin. If the session turns out to be over, its cookies are deleted as by a refresh.
 func (h *Handlers) Reauthenticated(
 	w http.ResponseWriter, r *http.Request, opts ...tokensession.AuthOption,
 ) error {
@@ -59,8 +59,9 @@ func (h *Handlers) Reauthenticated(
 	return nil
 }
 
-// reauthenticate rotates the refresh token that came along, if it is one of the session. Another one
-// is not looked at: a browser can hold a cookie of before, which names another session or none.
+// reauthenticate rotates the refresh token that came along, if it is one of the session. Another
+// one is not looked at: a browser can hold a cookie of before, which names another session or none.
+// One that is bound to a key stays, too. To whoever holds a copy of that, it is of no use.
 func (h *Handlers) reauthenticate(
 	r *http.Request, sessionID string, opts []tokensession.AuthOption,
 ) (tokensession.Tokens, error) {
@@ -69,7 +70,9 @@ func (h *Handlers) reauthenticate(
 	if refresh, err := h.refresh.read(r); err == nil && refresh != "" {
 		rotating := append(opts[:len(opts):len(opts)], tokensession.Rotating(refresh))
 		tokens, err := h.m.Reauthenticate(r.Context(), sessionID, rotating...)
-		if !errors.Is(err, tokensession.ErrInvalidToken) {
+		isOther := errors.Is(err, tokensession.ErrInvalidToken)
+		isBound := errors.Is(err, tokensession.ErrProofRequired)
+		if !isOther && !isBound {
 			return tokens, err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net"
 	"net/http"
@@ -40,6 +41,14 @@ type RemoteConfig struct {
 	CrossOrigin     *http.CrossOriginProtection
 	Origins         []string
 
+	// DPoP, ProofKeys, RequestURL and ProofMemory are as in [Config]. The secret is one that the
+	// instances of this service share. It is the issuer's only where both are behind one host name,
+	// because clients use one nonce for all that is there.
+	DPoP        DPoPPolicy
+	ProofKeys   [][]byte
+	RequestURL  func(*http.Request) string
+	ProofMemory int
+
 	// InsecureHTTP allows an http URL to another host than this one: anybody on the way can then
 	// put in keys of their own, and is let in with whatever they sign. It is for a network that
 	// encrypts by itself.
@@ -54,6 +63,20 @@ type RemoteConfig struct {
 	OnError func(*http.Request, error)
 	Refuse  func(http.ResponseWriter, *http.Request, error)
 }
+
+// Format prints the config without ProofKeys, whatever the verb.
+func (c RemoteConfig) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(c.String())) }
+
+// String describes the config without ProofKeys, and without functions.
+func (c RemoteConfig) String() string {
+	return fmt.Sprintf("sessionhttp.RemoteConfig{Issuer:%s Audience:%q MaxAge:%v Cookies:%v "+
+		"InsecureCookies:%v CookieSuffix:%s InsecureHTTP:%v DPoP:%d ProofKeys:%d REDACTED}",
+		c.Access.Issuer, c.Access.Audience, c.MaxAge, c.Cookies,
+		c.InsecureCookies, c.CookieSuffix, c.InsecureHTTP, c.DPoP, len(c.ProofKeys))
+}
+
+// LogValue describes the config without ProofKeys.
+func (c RemoteConfig) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // The kinds of events that only a [Remote] has.
 const (
@@ -109,6 +132,13 @@ func NewRemote(authURL string, cfg RemoteConfig) (*Remote, error) {
 	if cfg.Access.Now == nil {
 		cfg.Access.Now = time.Now
 	}
+	dpop, err := newDPoP("RemoteConfig", cfg.DPoP, cfg.ProofKeys, ProofConfig{
+		RequestURL: cfg.RequestURL, Memory: cfg.ProofMemory, Now: cfg.Access.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	cfg.ProofKeys = nil // they would be printed from within
 	local, err := verifierWithoutKeys(cfg.Access)
 	if err != nil {
 		return nil, err
@@ -116,9 +146,10 @@ func NewRemote(authURL string, cfg RemoteConfig) (*Remote, error) {
 	r := &Remote{cfg: cfg, url: where, client: clientOf(cfg.Client), local: local}
 	r.gate = gate{
 		verifier: r, crossOrigin: door.CrossOrigin, origins: door.origins,
-		onError: door.OnError, form: cfg.Refuse,
+		onError: door.OnError, form: cfg.Refuse, dpop: dpop,
 	}
 	r.gate.access, _ = door.cookies()
+	r.live = r.askLive
 	return r, nil
 }
 
@@ -152,7 +183,10 @@ func clientOf(given *http.Client) *http.Client {
 	}
 	client := *given
 	client.Timeout = 0
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client.CheckRedirect = func(*http.Request,
+		[]*http.Request) error {
+		return http.ErrUseLastResponse
+	}
 	return &client
 }
 
@@ -169,8 +203,8 @@ func verifierWithoutKeys(cfg tokensession.AccessConfig) (*tokensession.AccessVer
 	return tokensession.NewAccessVerifier(signer.JWKS(), cfg)
 }
 
-// Run fetches the issuer's keys and follows what it revokes until ctx ends, and then returns nil. It
-// never gives up. What goes wrong is told by events and by [Remote.Healthy].
+// Run fetches the issuer's keys and follows what it revokes until ctx ends, and then returns nil.
+// It never gives up. What goes wrong is told by events and by [Remote.Healthy].
 func (r *Remote) Run(ctx context.Context) error {
 	var both sync.WaitGroup
 	both.Go(func() { r.keepKeys(ctx) })
@@ -194,18 +228,40 @@ func (r *Remote) Verify(accessToken string) (tokensession.Access, error) {
 	if !errors.Is(err, tokensession.ErrUnknownKey) {
 		return access, err
 	}
-	if err := r.fetchUnknownKey(); err != nil {
-		return tokensession.Access{}, fmt.Errorf("%w: fetching the issuer's keys: %v",
-			tokensession.ErrUnavailable, err)
+	if err := r.fetchMissingKey(); err != nil {
+		return tokensession.Access{}, err
 	}
 	return r.local.Verify(accessToken)
+}
+
+// VerifyBound is Verify for a token that is bound to a key, from a client that has proved to have
+// the key with that thumbprint: see [tokensession.Manager.VerifyBound]. Require does all of this.
+func (r *Remote) VerifyBound(accessToken, thumbprint string) (tokensession.Access, error) {
+	if err := r.knows(); err != nil {
+		return tokensession.Access{}, err
+	}
+	access, err := r.local.VerifyBound(accessToken, thumbprint)
+	if !errors.Is(err, tokensession.ErrUnknownKey) {
+		return access, err
+	}
+	if err := r.fetchMissingKey(); err != nil {
+		return tokensession.Access{}, err
+	}
+	return r.local.VerifyBound(accessToken, thumbprint)
+}
+
+func (r *Remote) fetchMissingKey() error {
+	if err := r.fetchUnknownKey(); err != nil {
+		return fmt.Errorf("%w: fetching the issuer's keys: %v", tokensession.ErrUnavailable, err)
+	}
+	return nil
 }
 
 // CORS is [Handlers.CORS] for this service.
 func (r *Remote) CORS(next http.Handler) http.Handler { return r.withCORS(next) }
 
-// Require is [Handlers.Require] for this service: the same options and the same answers. [Live] asks
-// the issuer's introspection endpoint.
+// Require is [Handlers.Require] for this service: the same options and the same answers. [Live]
+// asks the issuer's introspection endpoint.
 func (r *Remote) Require(opts ...RequireOption) func(http.Handler) http.Handler {
 	return r.require(opts)
 }
@@ -215,7 +271,7 @@ func (r *Remote) Access(request *http.Request) (tokensession.Access, error) {
 	if access, ok := FromContext(request.Context()); ok {
 		return access, nil
 	}
-	return r.admit(request, requirement{})
+	return r.admit(nil, request, requirement{})
 }
 
 // Refuse is [Handlers.Refuse] for this service.
@@ -231,9 +287,9 @@ func (r *Remote) SessionContext(
 	return r.local.SessionContext(ctx, a, opts...)
 }
 
-// Age returns how old the knowledge of what is revoked is: the time since the issuer's own knowledge
-// that was told last. While all is well it is less than half a minute. Before anything was told it
-// is the longest time that there is.
+// Age returns how old the knowledge of what is revoked is: the time since the issuer's own
+// knowledge that was told last. While all is well it is less than half a minute. Before anything
+// was told it is the longest time that there is.
 func (r *Remote) Age() time.Duration {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -243,8 +299,8 @@ func (r *Remote) Age() time.Duration {
 	return max(r.Now().Sub(r.asOf), 0)
 }
 
-// Healthy returns nil if this Remote has the issuer's keys and follows what is revoked there, else an
-// ErrUnavailable. Like [tokensession.Manager.Healthy], it is for a probe at the start and for an
+// Healthy returns nil if this Remote has the issuer's keys and follows what is revoked there, else
+// an ErrUnavailable. Like [tokensession.Manager.Healthy], it is for a probe at the start and for an
 // alarm, and not for readiness. It makes no request.
 func (r *Remote) Healthy(context.Context) error {
 	if err := r.knows(); err != nil {

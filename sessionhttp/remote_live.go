@@ -19,19 +19,28 @@ func (r *Remote) VerifyLive(
 	ctx context.Context, accessToken string,
 ) (tokensession.Access, error) {
 	access, err := r.Verify(accessToken)
+	if err == nil {
+		err = r.askLive(ctx, accessToken, access)
+	}
 	if err != nil {
 		return tokensession.Access{}, err
 	}
+	return access, nil
+}
+
+// askLive asks the issuer whether the session of a verified access token lives.
+func (r *Remote) askLive(
+	ctx context.Context, accessToken string, access tokensession.Access,
+) error {
 	active, err := r.introspect(ctx, accessToken)
 	switch {
 	case err != nil:
-		return tokensession.Access{}, fmt.Errorf("%w: introspection: %v",
-			tokensession.ErrUnavailable, err)
+		return fmt.Errorf("%w: introspection: %v", tokensession.ErrUnavailable, err)
 	case !active:
-		return tokensession.Access{}, fmt.Errorf("%w: session %s: the issuer says that it is not active",
+		return fmt.Errorf("%w: session %s: the issuer says that it is not active",
 			tokensession.ErrRevoked, access.SessionID)
 	}
-	return access, nil
+	return nil
 }
 
 func (r *Remote) introspect(ctx context.Context, token string) (active bool, err error) {
@@ -56,7 +65,8 @@ func (r *Remote) introspect(ctx context.Context, token string) (active bool, err
 	}
 	err = json.NewDecoder(io.LimitReader(response.Body, 1<<16)).Decode(&answer)
 	if err != nil || answer.Active == nil {
-		return false, fmt.Errorf("POST %s/introspect: the answer does not say whether it is active", r.url)
+		return false, fmt.Errorf("POST %s/introspect: the answer does not say whether it is active",
+			r.url)
 	}
 	return *answer.Active, nil
 }

@@ -29,8 +29,8 @@ import (
 //
 // It must never go in circles, whatever the cookies are and however the clocks of the instances
 // differ. So the endpoint leaves a cookie that names the access token which the browser has
-// afterwards: this one could not be improved on. If a page refuses that very token, it does not send
-// the browser there again.
+// afterwards: this one could not be improved on. If a page refuses that very token, it does not
+// send the browser there again.
 
 const (
 	resumePath = "/resume"
@@ -41,9 +41,9 @@ const (
 
 // Resume is for what a browser loads without a script: pages that the server renders, downloads,
 // images, EventSource. Where the access token in the cookie has run out, the browser is sent to the
-// endpoint Config.Prefix + "/resume", which refreshes, and back. A form that is posted keeps its body
-// on the way. The user notices nothing. If the session is over, the request goes on without it: with
-// [Optional] as anonymous, and else to [Config.Refuse].
+// endpoint Config.Prefix + "/resume", which refreshes, and back. A form that is posted keeps its
+// body on the way. The user notices nothing. If the session is over, the request goes on without
+// it: with [Optional] as anonymous, and else to [Config.Refuse].
 //
 // It never resumes a prefetch, a WebSocket, or a request of another origin that could change
 // something. A proxy in front must not change paths: the browser is sent back to the path that the
@@ -62,10 +62,11 @@ type resumer struct {
 // a refresh may improve on. It has run out, or is of a key that is not known here. Its payload is
 // read without being verified, which decides nothing but whether to ask.
 func (g *gate) runOut(r *http.Request, err error) (token string, ok bool) {
-	if !isVerdict(err) || errors.Is(err, tokensession.ErrRevoked) || len(r.Header["Upgrade"]) > 0 {
+	if !isVerdict(err) || errors.Is(err, tokensession.ErrRevoked) ||
+		errors.Is(err, tokensession.ErrProofRequired) || len(r.Header["Upgrade"]) > 0 {
 		return "", false
 	}
-	if bearer(r) {
+	if g.scheme(r) != "" {
 		return "", false
 	}
 	token, err = g.access.read(r)
@@ -137,8 +138,8 @@ func isPrefetch(r *http.Request) bool {
 	return false
 }
 
-// requestTarget returns the path and the query as the browser has sent them, also where a router has
-// taken a part off r.URL.
+// requestTarget returns the path and the query as the browser has sent them, also where a router
+// has taken a part off r.URL.
 func requestTarget(r *http.Request) string {
 	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {
 		return u.RequestURI()
@@ -160,7 +161,8 @@ func resumeTarget(to string) (string, error) {
 	return to, nil
 }
 
-// name returns what the cookie says of an access token. It is a hash, so that the cookie is no copy.
+// name returns what the cookie says of an access token. It is a hash, so that the cookie is no
+// copy.
 func (re resumer) name(token string) string {
 	sum := sha256.Sum256([]byte("tokensession resumed v1" + token))
 	return base64.RawURLEncoding.EncodeToString(sum[:16])

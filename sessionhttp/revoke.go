@@ -18,7 +18,7 @@ func (h *Handlers) Revoke(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
 	form, err := h.readForm(w, r)
 	if err == nil {
-		_, err = h.client(r, form)
+		_, _, err = h.client(r, form)
 	}
 	if err == nil && form.Get("token") == "" {
 		err = fmt.Errorf("%w: no token", ErrBadRequest)

@@ -20,7 +20,7 @@ func (h *Handlers) Session(w http.ResponseWriter, r *http.Request) {
 	if !h.onlyGET(w, r) {
 		return
 	}
-	access, err := h.admit(r, requirement{})
+	access, err := h.admit(w, r, requirement{})
 	if errors.Is(err, errNoToken) && !h.mayRefresh(r) {
 		if err := crossSite(r); err != nil && h.crosses(r) {
 			h.refuse(w, r, refreshAnswer(err), err)

@@ -9,10 +9,10 @@ import (
 	"github.com/seed67bc9b7f/tokensession"
 )
 
-// MaxAuthAge requires that the user has proved who they are no longer ago than that, as for a change
-// of the e-mail address. Otherwise the answer is 401 with the error
-// insufficient_user_authentication and the max_age in seconds (RFC 9470). No refresh helps then: the
-// host asks for the password or the passkey once more and calls [Handlers.Reauthenticated] or
+// MaxAuthAge requires that the user has proved who they are no longer ago than that, as for a
+// change of the e-mail address. Otherwise the answer is 401 with the error
+// insufficient_user_authentication and the max_age in seconds (RFC 9470). No refresh helps then:
+// the host asks for the password or the passkey once more and calls [Handlers.Reauthenticated] or
 // [tokensession.Manager.Reauthenticate].
 func MaxAuthAge(d time.Duration) RequireOption {
 	return func(q *requirement) {
@@ -24,8 +24,8 @@ func MaxAuthAge(d time.Duration) RequireOption {
 
 // AuthMethods requires that the user has proved who they are by all of these methods, the last time
 // that they did (see [tokensession.WithAuthMethods]). Otherwise the answer is as for [MaxAuthAge],
-// and names the methods as acr_values, because RFC 9470 has no other place for them. A method counts
-// however long ago it was used: for a recent use, add MaxAuthAge.
+// and names the methods as acr_values, because RFC 9470 has no other place for them. A method
+// counts however long ago it was used: for a recent use, add MaxAuthAge.
 func AuthMethods(names ...string) RequireOption {
 	return func(q *requirement) { q.auth.methods = append(q.auth.methods, names...) }
 }
@@ -36,8 +36,8 @@ type authRequirement struct {
 	methods []string
 }
 
-// met reports whether an access token says that enough was proved. An auth_time that is not there is
-// too long ago. It is in whole seconds, so that an age counts as up to a second more than it is.
+// met reports whether an access token says that enough was proved. An auth_time that is not there
+// is too long ago. It is in whole seconds, so that an age counts as up to a second more than it is.
 func (q authRequirement) met(access tokensession.Access, now func() time.Time) bool {
 	for _, method := range q.methods {
 		if !slices.Contains(access.AuthMethods, method) {
@@ -47,10 +47,10 @@ func (q authRequirement) met(access tokensession.Access, now func() time.Time) b
 	return q.maxAge == nil || now().Sub(access.AuthTime) <= *q.maxAge
 }
 
-// challenge is the challenge of RFC 9470 section 3.
+// challenge returns the parameters of the challenge of RFC 9470 section 3.
 func (q authRequirement) challenge() string {
 	var b strings.Builder
-	b.WriteString(`Bearer error="insufficient_user_authentication"`)
+	b.WriteString(`error="insufficient_user_authentication"`)
 	if len(q.methods) > 0 {
 		fmt.Fprintf(&b, `, acr_values="%s"`, strings.Join(q.methods, " "))
 	}

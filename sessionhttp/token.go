@@ -1,6 +1,7 @@
 package sessionhttp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,10 +21,15 @@ import (
 // until it is known that its browser sends any. Config.OnError is told why the cookie may be
 // missing. It must be at Config.Prefix + "/token".
 //
+// With Config.DPoP, a client that presents its token in the body proves its key in the header DPoP
+// (RFC 9449 section 5), and gets an access token that is bound to the key. So is its refresh token,
+// unless it has a secret. Such a proof always needs a nonce. Beside a cookie, it is not looked at.
+//
 // The answer is 200, or 400 with one of the errors of RFC 6749 section 5.2, of which invalid_grant
-// alone says that the login is over; 401 for an OAuth client's wrong secret, 403 for a page of
-// another origin, 405, 413 for more than 16 KiB, and 503 with Retry-After where the same token
-// should be tried again.
+// alone says that the login is over, or with use_dpop_nonce or invalid_dpop_proof, for which
+// nothing was consumed; 401 for an OAuth client's wrong secret, 403 for a page of another origin,
+// 405, 413 for more than 16 KiB, and 503 with Retry-After where the same token should be tried
+// again.
 func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
 	form, err := h.readForm(w, r)
@@ -78,14 +84,31 @@ type refreshGrant struct {
 	kind       string // grant_type, which only a request with the token in a cookie can do without
 	token      string
 	fromCookie bool
+	proven     string // the thumbprint of the key that a client with a secret proves; "" for others
 	attributes map[string]string
 	options    []tokensession.RefreshOption // but for the attributes
 }
 
-// refresh leaves the attributes out if they do not fit. Beside those that the session has got from
+// refresh exchanges the token.
+//
+// A client with a secret is bound by that, and its key is only its access tokens' (RFC 9449 section
+// 5). But the host may have bound its session at the login. Then the key has to be proved, and was.
+// That is known only after the session was found, and before that nothing is consumed.
+func (g refreshGrant) refresh(
+	ctx context.Context, m *tokensession.Manager,
+) (tokensession.Tokens, error) {
+	tokens, err := g.attempt(ctx, m)
+	if g.proven != "" && errors.Is(err, tokensession.ErrProofRequired) {
+		g.options = append(g.options, tokensession.WithKeyThumbprint(g.proven))
+		return g.attempt(ctx, m)
+	}
+	return tokens, err
+}
+
+// attempt leaves the attributes out if they do not fit. Beside those that the session has got from
 // the host, there may be no room for the request's. The client can do nothing about that, and must
 // not be locked out.
-func (g refreshGrant) refresh(
+func (g refreshGrant) attempt(
 	ctx context.Context, m *tokensession.Manager,
 ) (tokensession.Tokens, error) {
 	if len(g.attributes) > 0 {
@@ -98,8 +121,8 @@ func (g refreshGrant) refresh(
 	return m.Refresh(ctx, g.token, g.options...)
 }
 
-// readGrant asks for a client's authentication only where a client presents a token: the browser of
-// a cookie has none, and what is in its Authorization header may be for a proxy.
+// readGrant asks for a client's authentication and its proof only where a client presents a token:
+// the browser of a cookie has neither, and what is in its Authorization header may be for a proxy.
 func (h *Handlers) readGrant(
 	w http.ResponseWriter, r *http.Request, form url.Values,
 ) (refreshGrant, error) {
@@ -124,7 +147,7 @@ func (h *Handlers) readGrant(
 	case g.token == "" && g.kind == "refresh_token":
 		return g, fmt.Errorf("%w: no refresh_token", ErrBadRequest)
 	default:
-		if client, err = h.client(r, form); err != nil {
+		if client, err = h.readClient(w, r, form, &g); err != nil {
 			return g, err
 		}
 	}
@@ -132,6 +155,29 @@ func (h *Handlers) readGrant(
 	g.options = append(g.options,
 		tokensession.WithClient(client), tokensession.WithScope(form.Get("scope")))
 	return g, nil
+}
+
+// readClient reads what a client proves: a key, and its secret. The key comes first, because to
+// check it needs no I/O, and a client's first proof nearly always has to be made again with a
+// nonce.
+func (h *Handlers) readClient(
+	w http.ResponseWriter, r *http.Request, form url.Values, g *refreshGrant,
+) (id string, err error) {
+	thumbprint, err := h.provenKey(w, r)
+	if err != nil {
+		return "", err
+	}
+	id, hasSecret, err := h.client(r, form)
+	if err != nil || thumbprint == "" {
+		return id, err
+	}
+	g.options = append(g.options, tokensession.WithConfirmation(thumbprint))
+	if hasSecret {
+		g.proven = thumbprint
+	} else {
+		g.options = append(g.options, tokensession.WithKeyThumbprint(thumbprint))
+	}
+	return id, nil
 }
 
 // WriteTokens answers a client that is no browser with its tokens (RFC 6749 section 5.1): what a
@@ -153,7 +199,7 @@ func (h *Handlers) WriteTokens(w http.ResponseWriter, tokens tokensession.Tokens
 		RefreshExpiresIn *int64 `json:"refresh_expires_in,omitempty"`
 		Scope            string `json:"scope,omitempty"`
 	}{
-		tokens.AccessToken, "Bearer", seconds(tokens.AccessExpiresAt, now),
+		tokens.AccessToken, cmp.Or(tokens.TokenType, "Bearer"), seconds(tokens.AccessExpiresAt, now),
 		tokens.RefreshToken, refreshExpiresIn, tokens.Scope,
 	})
 }

@@ -44,7 +44,14 @@ type host struct {
 
 // newHost returns one whose endpoints are under prefix, where clients find it at base.
 func newHost(key tokensession.Key, base, prefix string, config sessionhttp.Config) (*host, error) {
-	h := &host{issuer: base + prefix, store: &store{RefreshStore: tokensession.NewMemoryStore()}}
+	return newInstance(&store{RefreshStore: tokensession.NewMemoryStore()}, key, base, prefix, config)
+}
+
+// newInstance returns a host on a store that it may share with other instances.
+func newInstance(
+	sessions *store, key tokensession.Key, base, prefix string, config sessionhttp.Config,
+) (*host, error) {
+	h := &host{issuer: base + prefix, store: sessions}
 	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: h.issuer, Audience: []string{audience}})
 	if err != nil {
 		return nil, err
@@ -72,6 +79,22 @@ func newHost(key tokensession.Key, base, prefix string, config sessionhttp.Confi
 	handlers.Mount(mux)
 	mux.HandleFunc("GET /.well-known/oauth-authorization-server"+prefix, h.metadata)
 	mux.Handle("GET "+prefix+"/me", handlers.Require()(http.HandlerFunc(me)))
+	mux.Handle("POST "+prefix+"/payments",
+		handlers.Require(sessionhttp.FreshNonce())(http.HandlerFunc(me)))
+	mux.HandleFunc("POST "+prefix+"/login", func(w http.ResponseWriter, r *http.Request) {
+		opts, err := handlers.ProofOptions(w, r)
+		if err != nil {
+			handlers.Refuse(w, r, err)
+			return
+		}
+		opts = append(opts, tokensession.WithClient(r.PostFormValue("client_id")))
+		tokens, err := h.Start(r.Context(), "alice", opts...)
+		if err != nil {
+			handlers.Refuse(w, r, err)
+			return
+		}
+		handlers.WriteTokens(w, tokens)
+	})
 	h.Handler = mux
 	return h, nil
 }
@@ -120,6 +143,7 @@ func (h *host) metadata(w http.ResponseWriter, _ *http.Request) {
 
 		"token_endpoint_auth_methods_supported":      methods,
 		"revocation_endpoint_auth_methods_supported": methods,
+		"dpop_signing_alg_values_supported":          []string{"ES256", "EdDSA", "Ed25519"},
 	})
 }
 

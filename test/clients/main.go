@@ -1,7 +1,7 @@
 // Command clients serves the endpoints of package sessionhttp to the OAuth clients of other
 // languages that are tested against it (make test-clients), until its standard input ends. It
 // prints its address. Each algorithm is an issuer of its own: http://127.0.0.1:port/EdDSA, /ES256,
-// /RS256.
+// /RS256. A fourth one, /two, is two instances behind a proxy, which takes them in turns.
 package main
 
 import (
@@ -35,7 +35,7 @@ func run() error {
 		if err != nil {
 			return err
 		}
-		h, err := newHost(key, base, "/"+algorithm, sessionhttp.Config{AuthenticateClient: authenticateClient})
+		h, err := newHost(key, base, "/"+algorithm, config(sessionhttp.DPoPAccepted))
 		if err != nil {
 			return err
 		}
@@ -43,6 +43,16 @@ func run() error {
 		mux.Handle("/.well-known/oauth-authorization-server/"+algorithm, h)
 		h.control(mux, "/test/"+algorithm)
 	}
+	two, err := newPair(base, "/two")
+	if err != nil {
+		return err
+	}
+	defer two.close()
+	mux.Handle("/two/", two)
+	mux.Handle("/.well-known/oauth-authorization-server/two", two)
+	mux.HandleFunc("GET /test/two/requests", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, two.requests.Load())
+	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // ends with the program that started this one
@@ -53,6 +63,14 @@ func run() error {
 		return err
 	}
 	return nil
+}
+
+// config is that of all hosts. A client that proves no key is served as without DPoP.
+func config(policy sessionhttp.DPoPPolicy) sessionhttp.Config {
+	return sessionhttp.Config{
+		AuthenticateClient: authenticateClient, DPoP: policy,
+		ProofKeys: [][]byte{[]byte("a secret that all instances have")},
+	}
 }
 
 // control lets a test do what is not a client's matter.

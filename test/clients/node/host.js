@@ -25,6 +25,9 @@ export const {
   publicClient, confidentialClient, confidentialSecret, plainClient, plainSecret, resourceServer, resourceSecret, audience,
 } = await control("EdDSA/clients");
 
+// requestsAtTwo tells how many requests went through the proxy in front of the two instances.
+export const requestsAtTwo = () => control("two/requests");
+
 // host returns the issuer of an algorithm. A session is started as a login would, and is one of two kinds of clients.
 export function host(algorithm) {
   return {
