@@ -1,6 +1,7 @@
 package tokensession
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -154,6 +155,9 @@ type AccessVerifier struct {
 	verifier
 	denied denyList     // what Deny was told
 	ttl    atomic.Int64 // how long after its iat a token is accepted; 0: Deny was told nothing yet
+
+	// sessionEpoch asks the issuer about a session. It is nil where nobody can be asked.
+	sessionEpoch atomic.Pointer[func(context.Context, string) (uint64, error)]
 }
 
 // NewAccessVerifier returns a verifier for tokens signed with a key of the JWKS, which is what

@@ -3,6 +3,7 @@ package tokensession
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -97,6 +98,7 @@ func parseNumber(text []byte) (int64, bool) {
 
 // SessionContext is [Manager.SessionContext] for a connection to a service without a store. The
 // context ends when the access token expires, or when [AccessVerifier.Deny] is told of its session.
+// See [UntilSessionEnds] for how it can go on beyond the access token.
 func (v *AccessVerifier) SessionContext(
 	ctx context.Context, a Access, opts ...ContextOption,
 ) (context.Context, context.CancelFunc) {
@@ -117,7 +119,48 @@ func (v *AccessVerifier) now() time.Time { return v.cfg.Now() }
 
 func (v *AccessVerifier) denials() *denyList { return &v.denied }
 
+// AskSessionEpoch is for what carries revocations to this verifier. It says how to ask the issuer
+// about a session, so that contexts with [UntilSessionEnds] need no newer access token to go on. ask
+// returns what the issuer's [Manager.SessionEpoch] does. An [ErrRevoked] or an [ErrExpired] says
+// that the session is over. Any other error says that nobody could tell, and ends nothing: ask is
+// called again within a minute.
+//
+// Most users won't need it: sessionhttp.NewRemote does that.
+func (v *AccessVerifier) AskSessionEpoch(
+	ask func(ctx context.Context, sessionID string) (epoch uint64, err error),
+) {
+	v.sessionEpoch.Store(&ask)
+}
+
 // review is asked when the newest access token that was verified has expired.
-func (v *AccessVerifier) review(*watch, time.Time) (time.Time, error) {
-	return time.Time{}, errAccessOver
+//
+// The connection's client may have a newer one, which it has shown to the issuer only. So the issuer
+// is asked. It is not asked earlier, because a client that shows its new token here makes that
+// needless. As connections' access tokens were made at different times, they do not all ask at the
+// same time, and further questions are spread.
+//
+// The epoch is compared, too. It is on the deny list for as long as an access token of before could
+// be used, and a connection can last for longer than that. If this service could not be told
+// meanwhile, it would never hear that the connection's rights are outdated.
+func (v *AccessVerifier) review(w *watch, now time.Time) (time.Time, error) {
+	ask := v.sessionEpoch.Load()
+	if ask == nil {
+		return time.Time{}, errAccessOver
+	}
+	period := defaultAccessTTL
+	if ttl := time.Duration(v.ttl.Load()); ttl != 0 {
+		period = ttl
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, reviewTimeout)
+	defer cancel()
+	epoch, err := (*ask)(ctx, w.session)
+	switch {
+	case errors.Is(err, ErrRevoked), errors.Is(err, ErrExpired):
+		return time.Time{}, err
+	case err != nil:
+		return spread(w.key, now, now.Add(min(reviewRetry, period))), nil
+	case w.epoch < epoch:
+		return time.Time{}, denial(epoch).refusal(w.session)
+	}
+	return spread(w.key, now, now.Add(period)), nil
 }

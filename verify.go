@@ -95,6 +95,15 @@ func (m *Manager) Live(ctx context.Context, a Access) error {
 	return err
 }
 
+// SessionEpoch says that a session lives, and returns its epoch: access tokens of earlier epochs are
+// outdated. The errors are those of [Manager.VerifyLive]. It is for an endpoint at which services
+// without a store ask about open connections, whose access tokens have expired: see
+// [AccessVerifier.AskSessionEpoch].
+func (m *Manager) SessionEpoch(ctx context.Context, sessionID string) (uint64, error) {
+	rec, err := m.liveRecord(ctx, sessionID)
+	return rec.Epoch, err
+}
+
 // Introspect is VerifyLive for a token that may be for another audience, or be bound to a key. It is
 // for an endpoint that tells services whether the tokens they were given are good (RFC 7662), and
 // which key they have to ask for. It lets nobody in here.
@@ -128,7 +137,7 @@ func (m *Manager) liveRecord(ctx context.Context, sessionID string) (Record, err
 	rec, err := m.load(ctx, sessionID)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return Record{}, fmt.Errorf("%w: session %s is gone", ErrRevoked, sessionID)
+		return Record{}, fmt.Errorf("%w: %v", ErrRevoked, err) // an id that is none is not quoted
 	case err != nil:
 		return Record{}, err
 	case !rec.RevokedAt.IsZero():

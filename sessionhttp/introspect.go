@@ -11,6 +11,9 @@ import (
 // token, which may be for any audience. It reads the store, so that the answer for a revoked
 // session's access token is {"active":false} at once, as it is for refresh tokens and for anything
 // else. Of a token that is bound to a key, it says which one. Who may not gets 401.
+//
+// With token_type_hint=session, the token is a session's ID, and active says whether it lives. A
+// [Remote] asks that of open connections whose access tokens have expired.
 func (h *Handlers) Introspect(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
 	if h.cfg.MayIntrospect == nil || !h.cfg.MayIntrospect(r) {
@@ -24,6 +27,10 @@ func (h *Handlers) Introspect(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		h.refuseForm(w, r, err)
+		return
+	}
+	if form.Get("token_type_hint") == sessionHint {
+		h.introspectSession(w, r, form.Get("token"))
 		return
 	}
 	access, err := h.m.Introspect(r.Context(), form.Get("token"))
@@ -71,4 +78,29 @@ func introspected(a tokensession.Access) introspection {
 		answer.TokenType, answer.Confirmation = "DPoP", &confirmation{a.KeyThumbprint}
 	}
 	return answer
+}
+
+// sessionHint is what RFC 7662 lets us define for ourselves: a kind of token. A session's ID is not
+// secret and lets nobody in, so that it is a token to this endpoint only.
+const sessionHint = "session"
+
+// A sessionIntrospection says nothing of when the session was last refreshed, or when it will end,
+// which is computed from that: see [tokensession.Session]. It names the session also where that is
+// not active. By that a Remote sees that the issuer has understood the question.
+type sessionIntrospection struct {
+	Active    bool   `json:"active"`
+	SessionID string `json:"sid"`
+	Epoch     uint64 `json:"epoch,omitempty"`
+}
+
+func (h *Handlers) introspectSession(w http.ResponseWriter, r *http.Request, id string) {
+	epoch, err := h.m.SessionEpoch(r.Context(), id)
+	switch {
+	case err == nil:
+		writeJSON(w, http.StatusOK, sessionIntrospection{Active: true, SessionID: id, Epoch: epoch})
+	case isVerdict(err):
+		writeJSON(w, http.StatusOK, sessionIntrospection{SessionID: id})
+	default:
+		h.refuseForm(w, r, err)
+	}
 }

@@ -144,6 +144,7 @@ func NewRemote(authURL string, cfg RemoteConfig) (*Remote, error) {
 		return nil, err
 	}
 	r := &Remote{cfg: cfg, url: where, client: clientOf(cfg.Client), local: local}
+	local.AskSessionEpoch(r.sessionEpoch)
 	r.gate = gate{
 		verifier: r, crossOrigin: door.CrossOrigin, origins: door.origins,
 		onError: door.OnError, form: cfg.Refuse, dpop: dpop,
@@ -281,6 +282,12 @@ func (r *Remote) Refuse(w http.ResponseWriter, request *http.Request, err error)
 
 // SessionContext returns a context for an open connection that ends with the access token, or when
 // its session is revoked: see [tokensession.AccessVerifier.SessionContext].
+//
+// With [tokensession.UntilSessionEnds] it goes on for as long as newer access tokens of the session
+// are verified here. When none has been, the issuer's introspection endpoint is asked whether the
+// session lives, and again after each AccessTTL. The issuer's Config.MayIntrospect has to let this
+// service in, or the context ends with the newest access token. An issuer that cannot be reached
+// ends nothing.
 func (r *Remote) SessionContext(
 	ctx context.Context, a tokensession.Access, opts ...tokensession.ContextOption,
 ) (context.Context, context.CancelFunc) {

@@ -3,6 +3,7 @@ package sessionhttp
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -32,41 +33,92 @@ func (r *Remote) VerifyLive(
 func (r *Remote) askLive(
 	ctx context.Context, accessToken string, access tokensession.Access,
 ) error {
-	active, err := r.introspect(ctx, accessToken)
+	answer, err := r.introspect(ctx, url.Values{"token": {accessToken}})
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: introspection: %v", tokensession.ErrUnavailable, err)
-	case !active:
-		return fmt.Errorf("%w: session %s: the issuer says that it is not active",
-			tokensession.ErrRevoked, access.SessionID)
+	case !*answer.Active:
+		return notActive(access.SessionID)
 	}
 	return nil
 }
 
-func (r *Remote) introspect(ctx context.Context, token string) (active bool, err error) {
+func notActive(sessionID string) error {
+	return fmt.Errorf("%w: session %s: the issuer says that it is not active",
+		tokensession.ErrRevoked, sessionID)
+}
+
+// sessionEpoch asks the issuer whether a session lives. It is for open connections that go on when
+// their access tokens have expired: see [tokensession.AccessVerifier.AskSessionEpoch].
+//
+// An issuer that does not let this service ask is no outage. It will not answer later, either, and
+// so the connection ends as it would if there were nobody to ask.
+func (r *Remote) sessionEpoch(ctx context.Context, sessionID string) (uint64, error) {
+	answer, err := r.introspect(ctx, url.Values{"token": {sessionID}, "token_type_hint": {sessionHint}})
+	var refused statusError
+	switch {
+	case errors.As(err, &refused) && refused.meansNobody():
+		return 0, fmt.Errorf("%w: access token, and the issuer says nothing of its session: %v",
+			tokensession.ErrExpired, err)
+	case err != nil:
+		return 0, fmt.Errorf("%w: introspection: %v", tokensession.ErrUnavailable, err)
+	case answer.SessionID != sessionID:
+		return 0, fmt.Errorf("%w: access token, and the issuer knows no questions about sessions",
+			tokensession.ErrExpired)
+	case !*answer.Active:
+		return 0, notActive(sessionID)
+	}
+	return answer.Epoch, nil
+}
+
+// A statusError is another status than 200.
+type statusError struct {
+	url    string
+	status int
+}
+
+func (e statusError) Error() string { return fmt.Sprintf("POST %s: status %d", e.url, e.status) }
+
+// meansNobody reports whether the status says that this service may not ask, or that there is no such
+// endpoint. A server that is down, or a proxy before it, answers something else.
+func (e statusError) meansNobody() bool {
+	switch e.status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
+		return true
+	}
+	return false
+}
+
+// An introspectionAnswer is what an issuer has answered. Active is never nil.
+type introspectionAnswer struct {
+	Active    *bool  `json:"active"`
+	SessionID string `json:"sid"`
+	Epoch     uint64 `json:"epoch"`
+}
+
+func (r *Remote) introspect(
+	ctx context.Context, form url.Values,
+) (answer introspectionAnswer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	form := strings.NewReader(url.Values{"token": {token}}.Encode())
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/introspect", form)
+	where := r.url + "/introspect"
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, where,
+		strings.NewReader(form.Encode()))
 	if err != nil {
-		return false, err
+		return answer, err
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	response, err := r.client.Do(request)
 	if err != nil {
-		return false, err
+		return answer, err
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return false, fmt.Errorf("POST %s/introspect: status %d", r.url, response.StatusCode)
-	}
-	var answer struct {
-		Active *bool `json:"active"`
+		return answer, statusError{where, response.StatusCode}
 	}
 	err = json.NewDecoder(io.LimitReader(response.Body, 1<<16)).Decode(&answer)
 	if err != nil || answer.Active == nil {
-		return false, fmt.Errorf("POST %s/introspect: the answer does not say whether it is active",
-			r.url)
+		return answer, fmt.Errorf("POST %s: the answer does not say whether it is active", where)
 	}
-	return *answer.Active, nil
+	return answer, nil
 }
