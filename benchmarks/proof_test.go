@@ -2,6 +2,7 @@ package benchmarks
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
@@ -30,7 +32,7 @@ func newES256Key() proofKey {
 	private := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	point := must(private.PublicKey.Bytes())
 	return proofKey{
-		alg: "ES256", jwk: fmt.Sprintf(`{"kty":"EC","crv":"P-256","x":%q,"y":%q}`, b64(point[1:33]),
+		alg: "ES256", jwk: fmt.Sprintf(`{"crv":"P-256","kty":"EC","x":%q,"y":%q}`, b64(point[1:33]),
 			b64(point[33:])),
 		sign: func(signed []byte) []byte {
 			digest := sha256.Sum256(signed)
@@ -49,10 +51,23 @@ func newES256Key() proofKey {
 func newEdDSAKey() proofKey {
 	public, private := must2(ed25519.GenerateKey(rand.Reader))
 	return proofKey{
-		alg: "EdDSA", jwk: fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","x":%q}`, b64(public)),
+		alg: "EdDSA", jwk: fmt.Sprintf(`{"crv":"Ed25519","kty":"OKP","x":%q}`, b64(public)),
 		sign:   func(signed []byte) []byte { return ed25519.Sign(private, signed) },
 		verify: func(signed, signature []byte) bool { return ed25519.Verify(public, signed, signature) },
 	}
+}
+
+// check verifies the signature of a call, and does nothing else.
+func (k proofKey) check(c proofCall) {
+	if !k.verify(c.signed, c.signature) {
+		panic("a good signature is refused")
+	}
+}
+
+// thumbprint is RFC 7638's. The members of the JWK are in the order of their names.
+func (k proofKey) thumbprint() string {
+	sum := sha256.Sum256([]byte(k.jwk))
+	return b64(sum[:])
 }
 
 func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
@@ -84,28 +99,66 @@ func (k proofKey) call(id int, token, nonce string) proofCall {
 func BenchmarkHTTP_proof(b *testing.B) {
 	for _, key := range []proofKey{newES256Key(), newEdDSAKey()} {
 		b.Run(key.alg, func(b *testing.B) {
-			proofs, err := sessionhttp.NewProofs(sessionhttp.ProofConfig{
-				Keys: [][]byte{bytes.Repeat([]byte("k"), 32)}, Memory: 1 << 26,
-			})
-			check(b, err)
+			proofs := newProofs(b)
 			const token = "an.access.token"
 			id := 0
-			verify := func(c proofCall) {
-				if !key.verify(c.signed, c.signature) {
-					panic("a good signature is refused")
-				}
-			}
 			whole := func(c proofCall) {
 				if _, err := proofs.Check(answer{}, c.r, token); err != nil {
 					panic(err)
 				}
 			}
 			nonce := ""
-			compareProofs(b, verify, whole, func() proofCall {
+			compareProofs(b, key.check, whole, func() proofCall {
 				if id++; id%100 == 1 {
 					nonce = nonceOf(proofs, key, token)
 				}
 				return key.call(id, token, nonce)
+			})
+		})
+	}
+}
+
+func newProofs(b *testing.B) *sessionhttp.Proofs {
+	b.Helper()
+	proofs, err := sessionhttp.NewProofs(sessionhttp.ProofConfig{Keys: proofSecrets, Memory: 1 << 26})
+	check(b, err)
+	return proofs
+}
+
+var proofSecrets = [][]byte{bytes.Repeat([]byte("k"), 32)}
+
+// BenchmarkHTTP_requireProof calls a handler that does nothing behind Require, with an access token
+// that was verified before and a new proof, in turns with the proof's signature alone.
+func BenchmarkHTTP_requireProof(b *testing.B) {
+	m := newManager(b, must(tokensession.GenerateKey()), tokensession.AccessConfig{})
+	h, err := sessionhttp.New(m, sessionhttp.Config{
+		DPoP: sessionhttp.DPoPRequired, ProofKeys: proofSecrets, ProofMemory: 1 << 26,
+	})
+	check(b, err)
+	served := false
+	guarded := h.Require()(http.HandlerFunc(func(http.ResponseWriter,
+		*http.Request) {
+		served = true
+	}))
+	proofs := newProofs(b) // with the same secret, so that its nonces are good there
+	for _, key := range []proofKey{newES256Key(), newEdDSAKey()} {
+		b.Run(key.alg, func(b *testing.B) {
+			tokens, err := m.Start(context.Background(), "alice",
+				tokensession.WithConfirmation(key.thumbprint()))
+			check(b, err)
+			whole := func(c proofCall) {
+				served = false
+				guarded.ServeHTTP(answer{}, c.r)
+				if !served {
+					panic("a good proof is refused")
+				}
+			}
+			id, nonce := 0, ""
+			compareProofs(b, key.check, whole, func() proofCall {
+				if id++; id%100 == 1 {
+					nonce = nonceOf(proofs, key, tokens.AccessToken)
+				}
+				return key.call(id, tokens.AccessToken, nonce)
 			})
 		})
 	}

@@ -24,6 +24,12 @@
 // [http.CrossOriginProtection], unless [Config.Origins] names the origin. The script that
 // [Handlers.Script] serves refreshes for all tabs together.
 //
+// # Tokens that are bound to a key
+//
+// With [Config.DPoP], a program proves with each request that it has a key (RFC 9449), and a stolen
+// token is of no use without that. The host's login calls [Handlers.ProofOptions] before it looks at
+// the password. The token endpoint and [Handlers.Require] do the rest.
+//
 // # What is promised
 //
 // Only a verdict ends a login: 400 and invalid_grant, the same body whether the token is unknown,

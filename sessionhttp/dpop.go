@@ -103,7 +103,8 @@ var errBearer = fmt.Errorf("%w: %w: a bearer token, where the client has to prov
 	tokensession.ErrInvalidToken, tokensession.ErrProofRequired)
 
 // errNoProofs means that the host requires what its Config makes impossible.
-var errNoProofs = errors.New("sessionhttp: Bound or FreshNonce is asked for, and Config.DPoP is off")
+var errNoProofs = errors.New(
+	"sessionhttp: Bound or FreshNonce is asked for, and Config.DPoP is off")
 
 // A nonceError is an error of a proof, with the nonce that the next one is to have. It is for
 // callers that have no answer at hand: the nonce is sent when the error is answered.

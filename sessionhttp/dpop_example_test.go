@@ -112,6 +112,52 @@ func ExampleHandlers_ProofOptions() {
 	// 401 DPoP error="invalid_dpop_proof", algs="ES256 EdDSA Ed25519"
 }
 
+// A step-up of a program: the session goes on, and so does the key of its access tokens.
+func ExampleBound() {
+	sessions := newExampleManager()
+	h, err := sessionhttp.New(sessions, sessionhttp.Config{
+		DPoP:      sessionhttp.DPoPAccepted,
+		ProofKeys: [][]byte{proofSecret},
+		// A proxy in front takes https://api.example/v1/… and asks this server for /….
+		RequestURL: func(r *http.Request) string {
+			return "https://api.example/v1" + r.URL.EscapedPath()
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	stepUp := func(w http.ResponseWriter, r *http.Request) {
+		access, _ := sessionhttp.FromContext(r.Context())
+		if !passwordIsRight(r) {
+			http.Error(w, "wrong code", http.StatusForbidden)
+			return
+		}
+		tokens, err := sessions.Reauthenticate(r.Context(), access.SessionID,
+			tokensession.WithAuthMethods("pwd", "otp"),
+			tokensession.WithConfirmation(access.KeyThumbprint))
+		if err != nil {
+			h.Refuse(w, r, err)
+			return
+		}
+		h.WriteTokens(w, tokens)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /step-up", h.Require(sessionhttp.Bound())(http.HandlerFunc(stepUp)))
+
+	// A unit test of the handler alone.
+	const thumbprint = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+	tokens, err := sessions.Start(ctx, "alice", tokensession.WithKeyThumbprint(thumbprint))
+	if err != nil {
+		panic(err)
+	}
+	access := tokensession.Access{SessionID: tokens.Session.ID, KeyThumbprint: thumbprint}
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodPost, "/step-up", nil)
+	stepUp(w, r.WithContext(sessionhttp.NewContext(r.Context(), access)))
+	fmt.Println(w.Code, strings.Contains(w.Body.String(), `"token_type":"DPoP"`))
+	// Output: 200 true
+}
+
 func notes(w http.ResponseWriter, r *http.Request) {
 	access, _ := sessionhttp.FromContext(r.Context())
 	fmt.Fprint(w, "the notes of ", access.Subject)

@@ -10,9 +10,9 @@ import (
 
 const minProofKey = 32 // in bytes: guessing the key is then no easier than guessing a whole MAC
 
-// proofKeys are the secrets of Config.ProofKeys. They are behind a function because package fmt calls
-// no method on an unexported field: it would print them if Handlers had them as they are. The zero
-// value has no keys.
+// proofKeys are the secrets of Config.ProofKeys. They are behind a function because package fmt
+// calls no method on an unexported field: it would print them if Handlers had them as they are. The
+// zero value has no keys.
 type proofKeys func() [][]byte
 
 // newProofKeys copies the secrets of a field of a config, whose name is for the error.
@@ -35,8 +35,8 @@ type macMaker struct {
 	size int // in bytes, at most 32
 }
 
-// macs returns the macMaker for the purpose that a label names. Its keys are derived with the label,
-// so that a MAC made for one purpose is never good for another one, whatever the data.
+// macs returns the macMaker for the purpose that a label names. Its keys are derived with the
+// label, so that a MAC made for one purpose is never good for another one, whatever the data.
 func (k proofKeys) macs(label string, size int) macMaker {
 	var derived [][]byte
 	if k != nil {
