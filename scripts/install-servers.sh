@@ -22,6 +22,7 @@ need pgbouncer pgbouncer
 need pgpool2 pgpool
 need nginx nginx
 need nodejs node
+need swtpm swtpm
 if [ -z "${TOKENSESSION_TEST_MARIADB_BIN:-}" ]; then need mariadb-server mariadbd; fi
 if [ -z "${TOKENSESSION_TEST_REDIS_BIN:-}" ]; then need redis-server redis-server valkey-server; fi
 if [ -z "${TOKENSESSION_TEST_VALKEY_SERVER:-}" ]; then

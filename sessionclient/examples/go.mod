@@ -4,6 +4,7 @@ go 1.25.0
 
 require (
 	github.com/coder/websocket v1.8.15
+	github.com/google/go-tpm v0.9.8
 	github.com/seed67bc9b7f/tokensession v0.1.0
 	golang.org/x/oauth2 v0.36.0
 	google.golang.org/grpc v1.83.2

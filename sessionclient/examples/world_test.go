@@ -31,12 +31,13 @@ func newWorld() *world {
 		Issuer: "https://auth.example", Audience: []string{"https://api.example"},
 	}))
 	sessions := must(tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{}))
-	handlers := must(sessionhttp.New(sessions, sessionhttp.Config{}))
+	handlers := must(sessionhttp.New(sessions, sessionhttp.Config{
+		DPoP: sessionhttp.DPoPAccepted, ProofKeys: [][]byte{make([]byte, 32)},
+	}))
 	w := &world{sessions: sessions}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /auth/token", func(rw http.ResponseWriter, r *http.Request) {
-		w.refreshes++
-		handlers.Token(rw, r)
+		handlers.Token(countOK{rw, &w.refreshes}, r)
 	})
 	mux.Handle("GET /me", handlers.Require()(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		access, _ := sessionhttp.FromContext(r.Context())
@@ -61,6 +62,19 @@ func newWorld() *world {
 	}
 	w.expire()
 	return w
+}
+
+// countOK counts the answers that are good.
+type countOK struct {
+	http.ResponseWriter
+	n *int
+}
+
+func (c countOK) WriteHeader(status int) {
+	if status == http.StatusOK {
+		*c.n++
+	}
+	c.ResponseWriter.WriteHeader(status)
 }
 
 // expire makes the client take its access token for run out.
