@@ -171,6 +171,30 @@ func TestTransport_aServerThatIsNeverContentWithTheNonce(t *testing.T) {
 	})
 }
 
+// Another server asks for the nonce that it got. It is not asked again.
+func TestTransport_aServerThatDoesNotKnowItsNonce(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		cfg := w.config(clientNetwork{w, w})
+		cfg.Key = newKeys(t)["P-256"]
+		transport, err := sessionclient.New(clientAuthURL, w.memory, cfg)
+		require.NoError(t, err)
+		w.setFault(func(_ int, rw http.ResponseWriter, _ *http.Request, _ func(http.ResponseWriter)) {
+			rw.Header().Set("DPoP-Nonce", "nonce")
+			clientJSON(rw, 400, map[string]string{"error": "use_dpop_nonce"})
+		})
+		pass(time.Hour)
+		for _, requests := range []int{2, 3, 4} {
+			_, _, err := clientGet(t.Context(), transport, clientAPIURL)
+			require.ErrorIs(t, err, tokensession.ErrUnavailable)
+			require.Equal(t, requests, w.refreshes())
+			pass(time.Second)
+		}
+		w.setFault(nil)
+		requireGet(t, transport)
+		w.requireAlive(w.memory)
+	})
+}
+
 // The first request is answered, with a nonce. The second one cannot be sent. So the server has
 // applied neither, and there is no doubt, in which the attempts would go on for longer.
 func TestTransport_nonceLeavesNoDoubt(t *testing.T) {
@@ -458,6 +482,16 @@ func TestTransport_refreshesForNoProof(t *testing.T) {
 		}
 		s.set(func() { s.nonce = func(string) string { return "nonce" } })
 		requireSubject(t, transport, "bob")
+
+		// The nonce changes in the middle of an upload, whose body cannot be had again.
+		s.set(func() { s.nonce = func(string) string { return "next" } })
+		s.took()
+		for _, status := range []int{401, 200} {
+			upload := mustRequest(t, "PUT", clientAPIURL, "hello")
+			upload.GetBody = nil
+			requireStatus(t, transport, status, upload)
+			require.Equal(t, []string{"PUT /api DPoP proof"}, s.took())
+		}
 
 		s.checker.now = func() time.Time { return time.Now().Add(time.Hour) }
 		s.took()

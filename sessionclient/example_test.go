@@ -168,6 +168,52 @@ func ExampleStepUpOf() {
 	// 200
 }
 
+// The tokens are bound to a key, which a thief of the tokens does not have.
+func ExampleLoadKey() {
+	server := exampleServer() // stands for https://auth.example
+	defer server.Close()
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	store := sessionclient.NewTokenFile(filepath.Join(dir, "tokens.json"))
+
+	key, err := sessionclient.LoadKey(filepath.Join(dir, "key.pem")) // the first run makes it
+	if err != nil {
+		panic(err)
+	}
+	transport, err := sessionclient.New(server.URL+"/auth/token", store, sessionclient.Config{
+		Key: key,
+	})
+	if err != nil {
+		panic(err)
+	}
+	login, err := http.NewRequest("POST", server.URL+"/login", nil)
+	if err != nil {
+		panic(err)
+	}
+	if err := transport.Login(login); err != nil {
+		panic(err)
+	}
+	resp, err := (&http.Client{Transport: transport}).Get(server.URL + "/me")
+	if err != nil {
+		panic(err)
+	}
+	resp.Body.Close()
+	fmt.Println(resp.StatusCode)
+
+	thief, err := sessionclient.New(server.URL+"/auth/token", store, sessionclient.Config{})
+	if err != nil {
+		panic(err)
+	}
+	_, err = thief.Token(context.Background())
+	fmt.Println(err)
+	// Output:
+	// 200
+	// sessionclient: no tokens that can be used: those in the store are bound to a key, and Config.Key is nil
+}
+
 // logIn logs alice in.
 func logIn(server *httptest.Server, store sessionclient.TokenStore) {
 	transport, err := sessionclient.New(server.URL+"/auth/token", store, sessionclient.Config{})
@@ -229,7 +275,9 @@ func exampleServer() *httptest.Server {
 	if err != nil {
 		panic(err)
 	}
-	h, err := sessionhttp.New(sessions, sessionhttp.Config{})
+	h, err := sessionhttp.New(sessions, sessionhttp.Config{
+		DPoP: sessionhttp.DPoPAccepted, ProofKeys: [][]byte{make([]byte, 32)},
+	})
 	if err != nil {
 		panic(err)
 	}
@@ -240,8 +288,13 @@ func exampleServer() *httptest.Server {
 			http.Error(w, "wrong user or password", http.StatusForbidden)
 			return
 		}
-		hourAgo := time.Now().Add(-time.Hour)
-		tokens, err := sessions.Start(r.Context(), "alice", tokensession.WithAuthTime(hourAgo))
+		opts, err := h.ProofOptions(w, r)
+		if err != nil {
+			h.Refuse(w, r, err)
+			return
+		}
+		opts = append(opts, tokensession.WithAuthTime(time.Now().Add(-time.Hour)))
+		tokens, err := sessions.Start(r.Context(), "alice", opts...)
 		if err != nil {
 			panic(err)
 		}

@@ -1,7 +1,6 @@
 package sessionclient_test
 
 import (
-	"bufio"
 	"crypto"
 	"crypto/ecdh"
 	"crypto/ecdsa"
@@ -15,11 +14,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -177,78 +174,15 @@ func TestLoadKey_printsNoKey(t *testing.T) {
 	}
 }
 
-// loaderEnv has a folder in which TestMain, started as another process, loads keys.
-const loaderEnv = "TOKENSESSION_TEST_LOAD_KEYS"
-
-func TestMain(m *testing.M) {
-	if dir := os.Getenv(loaderEnv); dir != "" {
-		loadKeys(dir)
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// loadKeys loads the keys whose names it reads, and writes which they are.
-func loadKeys(dir string) {
-	for names := bufio.NewScanner(os.Stdin); names.Scan(); {
-		key, err := sessionclient.LoadKey(filepath.Join(dir, names.Text()))
-		if err != nil {
-			fmt.Println(err)
-			continue
-		}
-		fmt.Printf("%x\n", key.Public())
-	}
-}
-
-// A loader is a process that loads keys.
-type loader struct {
-	t      testing.TB
-	cmd    *exec.Cmd
-	in     interface{ Write([]byte) (int, error) }
-	out    *bufio.Scanner
-	ending sync.Once
-}
-
-func startLoader(t testing.TB, dir string) *loader {
-	t.Helper()
-	l := &loader{t: t, cmd: exec.Command(os.Args[0])}
-	l.cmd.Env = append(os.Environ(), loaderEnv+"="+dir)
-	in, err := l.cmd.StdinPipe()
-	require.NoError(t, err)
-	out, err := l.cmd.StdoutPipe()
-	require.NoError(t, err)
-	l.in, l.out = in, bufio.NewScanner(out)
-	require.NoError(t, l.cmd.Start())
-	t.Cleanup(l.kill)
-	return l
-}
-
-func (l *loader) kill() {
-	l.ending.Do(func() {
-		_ = l.cmd.Process.Kill()
-		_ = l.cmd.Wait()
-	})
-}
-
-func (l *loader) ask(name string) {
-	_, err := fmt.Fprintln(l.in, name)
-	require.NoError(l.t, err)
-}
-
-func (l *loader) answer() string {
-	require.True(l.t, l.out.Scan())
-	return l.out.Text()
-}
-
 // Several processes come to a file that is not there, in the same moment. All get the same key, and
 // it is the one in the file.
 func TestLoadKey_severalProcessesMakeOneKey(t *testing.T) {
 	dir := t.TempDir()
-	var loaders []*loader
+	var loaders []*child
 	for range 4 {
-		loaders = append(loaders, startLoader(t, dir))
+		loaders = append(loaders, startChild(t, "load-keys", dir))
 	}
-	for n := range 100 {
+	for n := range 40 {
 		name := fmt.Sprint("key", n)
 		for _, l := range loaders {
 			l.ask(name)
@@ -262,7 +196,7 @@ func TestLoadKey_severalProcessesMakeOneKey(t *testing.T) {
 	}
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
-	require.Len(t, entries, 100, "nothing is left behind")
+	require.Len(t, entries, 40, "nothing is left behind")
 }
 
 // A process is killed while it makes a key. The key is there or not, but never half of it.
@@ -271,9 +205,9 @@ func TestLoadKey_afterAKill(t *testing.T) {
 		t.Skip("what is left there goes when it is old")
 	}
 	dir := t.TempDir()
-	const rounds, keys = 12, 8
+	const rounds, keys = 8, 8
 	for n := range rounds {
-		l := startLoader(t, dir)
+		l := startChild(t, "load-keys", dir)
 		var told []string
 		for i := range keys {
 			l.ask(fmt.Sprintf("key%d.%d", n, i))
