@@ -3,7 +3,6 @@ package app
 import (
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,65 +23,6 @@ func (a *App) echo(w http.ResponseWriter, r *http.Request) {
 		Text     string    `json:"text"`
 		IssuedAt time.Time `json:"issued_at"` // the access token's
 	}{access.Subject, string(text), access.IssuedAt})
-}
-
-// A deviceInfo is what a user sees of a session.
-type deviceInfo struct {
-	ID          string    `json:"id"`
-	Name        string    `json:"name"`
-	IP          string    `json:"ip"`
-	Current     bool      `json:"current"`
-	CreatedAt   time.Time `json:"created_at"`
-	RefreshedAt time.Time `json:"refreshed_at"`
-}
-
-func (a *App) devices(w http.ResponseWriter, r *http.Request) {
-	access, _ := sessionhttp.FromContext(r.Context())
-	sessions, err := a.sessions.Sessions(r.Context(), access.Subject)
-	if err != nil {
-		a.unavailable(w, r, err)
-		return
-	}
-	devices := []deviceInfo{}
-	for _, s := range sessions {
-		devices = append(devices, deviceInfo{
-			ID: s.ID, Name: s.Attributes["device"], IP: s.Attributes["ip"], Current: s.ID == access.SessionID,
-			CreatedAt: s.CreatedAt, RefreshedAt: s.RefreshedAt,
-		})
-	}
-	answer(w, http.StatusOK, devices)
-}
-
-// signOut ends one of the user's own sessions. Revoke takes any session's id, so whose it is has to
-// be looked up.
-func (a *App) signOut(w http.ResponseWriter, r *http.Request) {
-	access, _ := sessionhttp.FromContext(r.Context())
-	id := r.PathValue("id")
-	sessions, err := a.sessions.Sessions(r.Context(), access.Subject)
-	if err == nil && !slices.ContainsFunc(sessions, func(s tokensession.Session) bool { return s.ID == id }) {
-		refuse(w, http.StatusNotFound, "You have no such device any more.")
-		return
-	}
-	if err == nil {
-		err = a.sessions.Revoke(r.Context(), id)
-	}
-	if err != nil {
-		a.unavailable(w, r, err)
-		return
-	}
-	answer(w, http.StatusOK, struct{}{})
-}
-
-func (a *App) signOutOthers(w http.ResponseWriter, r *http.Request) {
-	access, _ := sessionhttp.FromContext(r.Context())
-	n, err := a.sessions.RevokeSubject(r.Context(), access.Subject, tokensession.Keep(access.SessionID))
-	if err != nil {
-		a.unavailable(w, r, err)
-		return
-	}
-	answer(w, http.StatusOK, struct {
-		Ended int `json:"ended"`
-	}{n})
 }
 
 // addPhone lets visitors with one browser see two devices. Nobody gets the phone's tokens.

@@ -56,6 +56,7 @@ func New(o Options, sign Signer, store tokensession.RefreshStore) (*App, error) 
 	if o.HashRounds < 1 {
 		return nil, fmt.Errorf("HashRounds %d: cannot be less than 1", o.HashRounds)
 	}
+	o.ProofAge = cmp.Or(o.ProofAge, time.Minute)
 	a := &App{options: o, secure: o.CertFile != "", passwords: newChecker(o.HashRounds)}
 	// What access tokens say of who made them and whom they are for. Other services would verify
 	// them with the keys at /auth/jwks.json and these two names.
@@ -89,22 +90,23 @@ func (a *App) routes() http.Handler {
 	a.auth.Mount(auth)
 
 	mux := http.NewServeMux()
-	mux.Handle("/auth/", auth) // without the thief and the fast motion, this and the next are a.auth.Mount(mux)
-	mux.Handle("/auth/token", a.thief.watch(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.maker(r).Token(w, r) })))
+	mux.Handle("/auth/", auth) // without the thief and the fast motion, this and the next two are a.auth.Mount(mux)
+	mux.Handle("/auth/token", a.thief.watch(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.maker(r).Token(w, r)
+	})))
+	mux.Handle("/auth/resume", a.thief.watch(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.maker(r).ResumeEndpoint(w, r)
+	})))
 	mux.HandleFunc("POST /login", a.login)
 	mux.Handle("POST /api/echo", a.auth.Require()(http.HandlerFunc(a.echo)))
-	mux.Handle("GET /api/devices", a.auth.Require()(http.HandlerFunc(a.devices)))
-	// These ask the store, too, lest a device that was signed out a moment ago, on another
-	// instance, signs out others.
-	mux.Handle("DELETE /api/devices/{id}", a.auth.Require(sessionhttp.Live())(http.HandlerFunc(a.signOut)))
-	mux.Handle("DELETE /api/devices", a.auth.Require(sessionhttp.Live())(http.HandlerFunc(a.signOutOthers)))
 
 	open := a.auth.Require(sessionhttp.UntilSessionEnds())
 	mux.Handle("GET /api/stream", open(http.HandlerFunc(a.stream)))
 	mux.Handle("GET /api/socket", open(http.HandlerFunc(a.socket)))
 
 	mux.Handle("GET /api/me", a.auth.Require()(http.HandlerFunc(me)))
-	mux.Handle("POST /api/email", a.auth.Require(sessionhttp.MaxAuthAge(time.Minute))(http.HandlerFunc(a.changeEmail)))
+	recent := a.auth.Require(sessionhttp.MaxAuthAge(a.options.ProofAge))
+	mux.Handle("POST /api/email", recent(http.HandlerFunc(a.changeEmail)))
 	mux.HandleFunc("POST /auth/step-up", a.stepUp) // below the prefix, so that the refresh cookie comes along
 
 	mux.Handle("POST /demo/admins/{name}", a.auth.Require()(http.HandlerFunc(a.changeRights)))
@@ -117,6 +119,8 @@ func (a *App) routes() http.Handler {
 	mux.HandleFunc("GET /demo/events", a.events)
 
 	mux.HandleFunc("GET /{$}", a.index)
+	pages := a.auth.Require(sessionhttp.Resume(), sessionhttp.Optional())
+	mux.Handle("GET /profile", pages(http.HandlerFunc(a.profile)))
 	for _, name := range []string{"app.js", "style.css", "icon.svg"} {
 		mux.Handle("GET /page/"+name, http.FileServerFS(page))
 	}
@@ -152,14 +156,20 @@ func (a *App) index(w http.ResponseWriter, r *http.Request) {
 	_ = index.Execute(w, struct {
 		Users                         []user
 		AccessSeconds, RefreshSeconds float64
-		Access                        string
+		Access, ProofAge              string
 		Short, Changed, Choice        bool
-	}{users, access.Seconds(), refresh.Seconds(), inWords(access), short, changed, a.options.Pace != fast})
+	}{users, access.Seconds(), refresh.Seconds(), inWords(access), inWords(a.options.ProofAge), short, changed, a.options.Pace != fast})
 }
 
 func inWords(d time.Duration) string {
+	if d == time.Minute {
+		return "a minute"
+	}
 	if d%time.Minute == 0 {
 		return fmt.Sprintf("%d minutes", d/time.Minute)
+	}
+	if d == time.Second {
+		return "a second"
 	}
 	return fmt.Sprintf("%.0f seconds", d.Seconds())
 }

@@ -78,15 +78,16 @@ func (v *visitor) logIn() *visitor {
 }
 
 type device struct {
-	ID, Name, IP string
-	Current      bool
+	ID         string
+	Current    bool
+	Attributes map[string]string
 }
 
 func (v *visitor) devices() []device {
 	v.t.Helper()
-	var devices []device
-	require.Equal(v.t, 200, v.do("GET", "/api/devices", "", &devices))
-	return devices
+	var list struct{ Sessions []device }
+	require.Equal(v.t, 200, v.do("GET", "/auth/sessions", "", &list))
+	return list.Sessions
 }
 
 func (v *visitor) calls() int {
@@ -176,20 +177,19 @@ func TestDevices_areSignedOutOneByOneOrAllButOne(t *testing.T) {
 
 	devices := laptop.devices()
 	require.Len(t, devices, 4)
-	require.Equal(t, "Chrome on Linux", devices[3].Name)
-	require.Equal(t, "127.0.0.1", devices[3].IP)
+	require.Equal(t, map[string]string{"device": "Chrome on Linux", "ip": "127.0.0.1"}, devices[3].Attributes)
 	require.True(t, devices[3].Current)
 	require.False(t, devices[2].Current)
 
-	require.Equal(t, 200, laptop.do("DELETE", "/api/devices/"+devices[2].ID, "", nil))
+	require.Equal(t, 200, laptop.do("DELETE", "/auth/sessions/"+devices[2].ID, "", nil))
 	require.Equal(t, 401, phone.calls())
 	require.Equal(t, 200, tablet.calls())
 
 	var others struct{ Ended int }
-	require.Equal(t, 200, laptop.do("DELETE", "/api/devices", "", &others))
+	require.Equal(t, 200, laptop.do("POST", "/auth/sessions/revoke-others", "", &others))
 	require.Equal(t, 2, others.Ended)
 	require.Equal(t, 401, tablet.calls())
-	require.Equal(t, 401, tablet.do("DELETE", "/api/devices", "", nil))
+	require.Equal(t, 401, tablet.do("POST", "/auth/sessions/revoke-others", "", nil))
 	require.Len(t, laptop.devices(), 1)
 }
 
@@ -197,8 +197,8 @@ func TestDevices_ofOthersAreNotMine(t *testing.T) {
 	server := newApp(t)
 	a, b := visit(t, server).logIn(), visit(t, server)
 	require.Equal(t, 200, b.do("POST", "/login", "name=bob&password=staple+my+stapler", nil))
-	require.Equal(t, 404, b.do("DELETE", "/api/devices/"+a.devices()[0].ID, "", nil))
-	require.Equal(t, 404, b.do("DELETE", "/api/devices/no+id+at+all", "", nil))
+	require.Equal(t, 404, b.do("DELETE", "/auth/sessions/"+a.devices()[0].ID, "", nil))
+	require.Equal(t, 404, b.do("DELETE", "/auth/sessions/no+id+at+all", "", nil))
 	require.Equal(t, 200, a.calls())
 }
 
@@ -284,7 +284,7 @@ func TestShort_shortensTheSessionsOfItsPage(t *testing.T) {
 	other.logIn().lives(inRealTime, "POST", "/auth/token")
 	require.Len(t, v.devices(), 2)
 
-	require.Equal(t, 200, other.do("DELETE", "/api/devices", "", nil))
+	require.Equal(t, 200, other.do("POST", "/auth/sessions/revoke-others", "", nil))
 	require.Equal(t, 401, v.calls())
 	require.Equal(t, 400, v.do("POST", "/auth/token", "", nil))
 }
@@ -420,7 +420,7 @@ func TestRights_changeAtOnce(t *testing.T) {
 func TestEmail_needsAPasswordThatIsNotOld(t *testing.T) {
 	v := visit(t, newApp(t)).logIn()
 	require.Equal(t, 200, v.do("POST", "/api/email", "", nil))
-	require.Equal(t, 401, v.do("POST", "/auth/step-up", "password=wrong", nil))
+	require.Equal(t, 403, v.do("POST", "/auth/step-up", "password=wrong", nil))
 	require.Equal(t, 400, v.do("POST", "/auth/step-up", "", nil))
 	require.Equal(t, 200, v.do("POST", "/auth/step-up", "password=correct+horse+battery", nil))
 	require.Equal(t, 200, v.do("POST", "/api/email", "", nil))

@@ -98,7 +98,7 @@ func TestLive_endsWithTheSession(t *testing.T) {
 	stream, socket := phone.opensStream(), phone.opensSocket()
 	for _, device := range laptop.devices() {
 		if !device.Current {
-			require.Equal(t, 200, laptop.do("DELETE", "/api/devices/"+device.ID, "", nil))
+			require.Equal(t, 200, laptop.do("DELETE", "/auth/sessions/"+device.ID, "", nil))
 		}
 	}
 	require.Equal(t, "revoked", stream.ends())

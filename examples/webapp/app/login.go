@@ -61,7 +61,7 @@ func (a *App) login(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "Give a name and a password.")
 		return
 	}
-	if !a.checked(w, r, name) {
+	if !a.checked(w, r, name, http.StatusUnauthorized) {
 		return
 	}
 	opts := []tokensession.StartOption{tokensession.WithAuthMethods("pwd")}
@@ -76,8 +76,9 @@ func (a *App) login(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, struct{}{})
 }
 
-// checked reports whether a request has the user's password, and otherwise answers it.
-func (a *App) checked(w http.ResponseWriter, r *http.Request, name string) bool {
+// checked reports whether a request has the user's password, and otherwise answers it, with the
+// status if the password is wrong.
+func (a *App) checked(w http.ResponseWriter, r *http.Request, name string, wrong int) bool {
 	r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
 	password := r.PostFormValue("password")
 	if password == "" || len(password) > maxPassword {
@@ -89,11 +90,11 @@ func (a *App) checked(w http.ResponseWriter, r *http.Request, name string) bool 
 	ip := remoteIP(r)
 	if wait := a.logins.wait(ip, name, time.Now()); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
-		refuse(w, http.StatusTooManyRequests, "That were too many attempts. Try again in a minute.")
+		refuse(w, http.StatusTooManyRequests, "Those were too many attempts. Try again in a minute.")
 		return false
 	}
 	if !a.passwords.right(name, password) {
-		refuse(w, http.StatusUnauthorized, "The name or the password is wrong.")
+		refuse(w, wrong, "The name or the password is wrong.")
 		return false
 	}
 	a.logins.forget(ip, name)

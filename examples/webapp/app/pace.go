@@ -51,6 +51,7 @@ func (a *App) makers(p Pace, signer *tokensession.AccessSigner, store tokensessi
 		Cookies:         true,
 		InsecureCookies: !a.secure, // http://localhost is for development only
 		Attributes:      device,
+		Devices:         true, // the page lists the user's sessions, and ends them
 		OnError:         a.onError,
 	})
 	return sessions, auth, err

@@ -65,7 +65,8 @@ func (a *App) changeRights(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, struct{}{})
 }
 
-// changeEmail is behind a middleware that wants a password which is not older than a minute.
+// changeEmail is behind a middleware that wants a recent password. The page hears of it by the event
+// stepup, and asks for one.
 func (a *App) changeEmail(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, struct{}{})
 }
@@ -77,7 +78,8 @@ func (a *App) stepUp(w http.ResponseWriter, r *http.Request) {
 		a.auth.Refuse(w, r, err)
 		return
 	}
-	if !a.checked(w, r, access.Subject) {
+	// A 401 would say that the access token is no good, and the page would refresh and try again.
+	if !a.checked(w, r, access.Subject, http.StatusForbidden) {
 		return
 	}
 	if err := a.maker(r).Reauthenticated(w, r, tokensession.WithAuthMethods("pwd")); err != nil {

@@ -22,7 +22,8 @@ type Options struct {
 
 	Pace // of a page without ?short
 
-	HashRounds int // how much work a password's hash is
+	HashRounds int           // how much work a password's hash is
+	ProofAge   time.Duration // how old the password may be for a change of the e-mail address: 1m
 }
 
 // Flags adds the options to a flag set.
@@ -35,6 +36,7 @@ func Flags(flags *flag.FlagSet) *Options {
 	flags.DurationVar(&o.Refresh, "refresh", 0, "life of a session that is not refreshed (168h)")
 	flags.DurationVar(&o.Max, "max", 0, "life of a session at most (720h)")
 	flags.IntVar(&o.HashRounds, "hash-rounds", 600_000, "how much work a password's hash is; the default is what OWASP asks for PBKDF2 with SHA-256")
+	flags.DurationVar(&o.ProofAge, "proof", time.Minute, "how long a password counts for a change of the e-mail address")
 	flags.BoolFunc("short", "the same as -access 20s -refresh 2m -max 10m, for watching; /?short in a browser does it for that one", func(string) error {
 		o.Pace = fast
 		return nil

@@ -27,13 +27,14 @@ session.addEventListener("update", ({ detail }) => {
 
 session.addEventListener("warning", ({ detail }) => {
 	const left = duration(detail.ends_at - Date.now());
-	tell(detail.extendable ? `You will be logged out in ${left} unless you do something.` : `You will be logged out in ${left}. Save your work.`);
+	tell(detail.extendable ? `You will be logged out in ${left} unless you do something.` : `You will be logged out in ${left}.`);
 });
 
 session.addEventListener("end", ({ detail }) => {
 	const theft = events.some((e) => e.kind === "reused" && e.session_id === me?.session_id);
 	me = null;
 	close();
+	$("step-up").close();
 	show("login");
 	if (theft) tell("Your session is over: somebody else presented a token of it that had been used up. If that was not you, change your password.", "bad");
 	else if (detail.reason === "ended") tell("Your session is over. Log in again.", "bad");
@@ -72,23 +73,30 @@ on("api-form", "submit", async (form) => {
 	$("api-answer").textContent = `“${text}”, said ${subject}, with an access token of ${clock(issued_at)}.`;
 });
 
-// A change that needs a proof which is not old. The server says so, and no refresh helps: the user
-// gives the password once more, and the change is tried again.
+// This change needs a password that is not old. If it is, the server says so, the session asks by the
+// event, and this fetch waits for the dialog. If that has worked, the change is sent again.
 on("email-form", "submit", async () => {
 	const response = await session.fetch("/api/email", { method: "POST" });
-	const challenge = response.headers.get("WWW-Authenticate") ?? "";
-	$("step-up-form").hidden = !challenge.includes("insufficient_user_authentication");
 	if (response.ok) tell("The e-mail address has been changed. (In the demo there is none.)");
-	else if (!$("step-up-form").hidden) $("step-up-form").elements.password.focus();
 	else if (response.status !== 401) tell(await problemOf(response), "bad");
+	else if (me) tell("The e-mail address has not been changed.", "bad"); // without the password
+});
+
+session.addEventListener("stepup", ({ detail }) => {
+	$("step-up-problem").textContent = "";
+	$("step-up-form").reset();
+	$("step-up").showModal();
+	detail.waitUntil(new Promise((resolve) => $("step-up").addEventListener("close", resolve, { once: true })));
 });
 
 on("step-up-form", "submit", async (form) => {
 	const response = await session.stepUp("/auth/step-up", { method: "POST", body: new URLSearchParams(new FormData(form)) });
-	form.reset();
-	if (!response.ok) return tell(await problemOf(response), "bad");
-	$("email-form").requestSubmit();
+	if (response.ok) return $("step-up").close();
+	$("step-up-problem").textContent = await problemOf(response);
+	form.elements.password.select();
 });
+
+on("step-up-cancel", "click", () => $("step-up").close());
 
 for (const button of document.querySelectorAll("[data-admin]")) {
 	button.addEventListener("click", () => busy(button, async () => {
@@ -107,6 +115,7 @@ for (const button of document.querySelectorAll("[data-act]")) {
 on("come-back", "click", async () => {
 	await fetch("/support/logout", { method: "POST" });
 	await loadRights();
+	$("rights-title").focus(); // the button is gone
 });
 
 on("open", "click", () => stream ? close() : open());
@@ -117,7 +126,16 @@ on("say-form", "submit", (form) => {
 });
 
 on("add-phone", "click", () => act("/demo/phone", "POST"));
-on("sign-out-others", "click", () => act("/api/devices", "DELETE"));
+
+on("sign-out-others", "click", async () => {
+	await session.revokeOthers();
+	await loadDevices();
+});
+
+async function signOut(device) {
+	if ((await session.revoke(device.id)) === false) tell("That device is signed out already.");
+	await loadDevices();
+}
 
 on("replay", "click", async () => {
 	tell("Refreshing, so that the first token is two tokens old …");
@@ -195,6 +213,7 @@ function on(id, event, work) {
 
 async function busy(button, work) {
 	if (button?.disabled) return;
+	const focused = button === document.activeElement;
 	if (button) button.disabled = true;
 	try {
 		await work();
@@ -203,6 +222,10 @@ async function busy(button, work) {
 		tell(away ? "The server does not answer. You are still logged in; try again." : String(err), "bad");
 	} finally {
 		if (button) button.disabled = false;
+		// A button that is disabled loses the focus, and somebody who uses the keyboard loses their
+		// place. The same goes for a dialog that has been closed.
+		const at = document.activeElement;
+		if (focused && (at === document.body || !at?.checkVisibility())) button.focus();
 	}
 }
 
@@ -242,14 +265,16 @@ function showTime(name, left, whole, over) {
 }
 
 async function loadDevices() {
-	const response = await session.fetch("/api/devices").catch(() => null);
-	if (!response?.ok) return;
-	const items = (await response.json()).map((device) => {
-		const text = element("span", {}, element("strong", {}, device.name + (device.current ? ", this one" : "")),
-			element("small", {}, `${device.ip}, since ${clock(device.created_at)}, last refreshed ${clock(device.refreshed_at)}`));
-		const button = element("button", { type: "button", ariaLabel: `Sign out ${device.name}` }, "Sign out");
-		button.addEventListener("click", () => busy(button, () =>
-			device.current ? session.logout() : act("/api/devices/" + encodeURIComponent(device.id), "DELETE")));
+	const devices = await session.devices().catch(() => null);
+	if (!devices) return;
+	const items = devices.map((device) => {
+		const name = device.attributes?.device ?? "Some device";
+		const details = [device.attributes?.ip, `since ${clock(device.created_at)}`];
+		if (device.last_seen) details.push(`last seen ${clock(device.last_seen)}`);
+		const text = element("span", {}, element("strong", {}, name + (device.current ? ", this one" : "")),
+			element("small", {}, details.filter(Boolean).join(", ")));
+		const button = element("button", { type: "button", ariaLabel: `Sign out ${name}` }, "Sign out");
+		button.addEventListener("click", () => busy(button, () => signOut(device)));
 		return element("li", {}, text, button);
 	});
 	const focused = $("devices").contains(document.activeElement);
@@ -266,7 +291,7 @@ async function loadRights() {
 	const { scope } = await response.json();
 	const acting = await fetch("/support/me").catch(() => null);
 	const other = acting?.ok ? await acting.json() : null;
-	$("come-back").hidden = other === null;
+	$("acting").hidden = other === null;
 	$("rights").textContent = `You may: ${scope}.` + (other ? ` You act as ${other.subject}, who may: ${other.scope}.` : "");
 }
 
@@ -313,8 +338,8 @@ function eventText(e) {
 	case "replayed": return `${e.subject} refreshed with token ${e.presented} once more, in time: the same answer.`;
 	case "reused": return `Theft: somebody presented ${e.subject}'s token ${e.presented} when ${e.live} was good. The session is over.`;
 	case "reauthenticated": return `${e.subject} gave the password once more.`;
-	case "outdated": return `${e.subject}’s rights have changed: the access tokens of before are refused.`;
-	case "refused": return e.reason ? `${e.subject}’s browser has heard that its session is over.` : `${e.subject}’s session had run out.`;
+	case "outdated": return `${e.subject}'s rights have changed. Access tokens of before are refused.`;
+	case "refused": return e.reason ? `${e.subject}'s browser has heard that its session is over.` : `${e.subject}'s session had run out.`;
 	case "revoked": return `${e.subject}'s session is over: ${reasons[e.reason] ?? e.reason}.`;
 	default: return `${e.subject}: ${e.kind}.`;
 	}
