@@ -197,11 +197,12 @@ const probeFor = time.Minute
 // sends none, though it may have some. It is not to be taken for a login that is over.
 //
 // That cannot happen to pages of this origin, as long as they are not in a frame of another site's.
-// It happens to those of Config.Origins if the two are different sites, and if the browser keeps
-// cookies to itself for another reason. So such a request gets a cookie. If that comes along with
-// the next one, cookies do come, and ours are really gone.
+// It happens to those of an origin that the host trusts, by Config.Origins or Config.CrossOrigin, if
+// the two are different sites, and if the browser keeps cookies to itself for another reason. So
+// such a request gets a cookie. If that comes along with the next one, cookies do come, and ours are
+// really gone.
 func (h *Handlers) cookiesCome(w http.ResponseWriter, r *http.Request, b browser) error {
-	if b.access != "" || b.refresh != "" || b.strange != "" || !h.crosses(r) {
+	if b.access != "" || b.refresh != "" || b.strange != "" || !crosses(r) {
 		return nil
 	}
 	if err := crossSite(r); err != nil {
@@ -215,14 +216,14 @@ func (h *Handlers) cookiesCome(w http.ResponseWriter, r *http.Request, b browser
 		errNoCookies, r.Header.Get("Origin"))
 }
 
-// crosses reports whether a page of Config.Origins has made the request that is of another origin
-// than this server.
-func (g *gate) crosses(r *http.Request) bool {
-	if !g.ours(r) || r.Header.Get("Sec-Fetch-Site") == "same-origin" {
-		return false
+// crosses reports whether a page of another origin than this server has made the request. Browsers
+// that do not say so by themselves name the origin.
+func crosses(r *http.Request) bool {
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
+		return site == "same-site" || site == "cross-site"
 	}
-	_, host, _ := strings.Cut(r.Header.Get("Origin"), "://")
-	return host != r.Host
+	_, host, found := strings.Cut(r.Header.Get("Origin"), "://")
+	return found && host != r.Host
 }
 
 // crossSite returns an error if the browser says that the page which has made the request is of

@@ -348,6 +348,21 @@ func TestOrigins_noCookieIsNoVerdict(t *testing.T) {
 	}
 }
 
+// The same goes for origins that the host trusts by other means, with CORS of its own.
+func TestCrossOrigin_noCookieIsNoVerdict(t *testing.T) {
+	trust := http.NewCrossOriginProtection()
+	require.NoError(t, trust.AddTrustedOrigin(app))
+	s := newSite(t, sessionhttp.Config{Cookies: true, CrossOrigin: trust})
+	old := func(r *http.Request) { fromApp(r); r.Header.Del("Sec-Fetch-Site") }
+	for _, edit := range []func(*http.Request){fromApp, old} {
+		for _, endpoint := range []string{"/auth/token", "/auth/logout"} {
+			requireError(t, s.post(endpoint, nil, edit), http.StatusBadRequest, "cookies_missing")
+		}
+		probe := header("Cookie", "__Secure-probe=1")
+		requireError(t, s.post("/auth/token", nil, edit, probe), http.StatusBadRequest, "invalid_grant")
+	}
+}
+
 // A browser that brings one of our cookies brings them all.
 func TestOrigins_oneCookieShowsThatTheyCome(t *testing.T) {
 	s := newCrossSite(t, app)

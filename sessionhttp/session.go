@@ -22,7 +22,7 @@ func (h *Handlers) Session(w http.ResponseWriter, r *http.Request) {
 	}
 	access, err := h.admit(w, r, requirement{})
 	if errors.Is(err, errNoToken) && !h.mayRefresh(r) {
-		if err := crossSite(r); err != nil && h.crosses(r) {
+		if err := crossSite(r); err != nil && h.ours(r) {
 			h.refuse(w, r, refreshAnswer(err), err)
 			return
 		}

@@ -17,7 +17,7 @@ import (
 // refresh_token takes the one in the cookie and sets new cookies; its answer has no token. The
 // cookie counts only beside an access cookie of the same session. A request that has no such cookie
 // either is invalid_grant if it has no body and no Content-Type: else its token may have got lost
-// on the way. One from a page of Config.Origins that brings none of our cookies is cookies_missing,
+// on the way. One from a page of another origin that brings none of our cookies is cookies_missing,
 // until it is known that its browser sends any. Config.OnError is told why the cookie may be
 // missing. It must be at Config.Prefix + "/token".
 //
