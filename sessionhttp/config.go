@@ -94,7 +94,7 @@ type Config struct {
 	// the login, an error in the form of its API. Retry-After, the challenge and Cache-Control are
 	// set when it is called, and it writes the status and the body. [Status] says which status
 	// belongs to the error. If it is nil, the body is JSON like {"error":"invalid_token"}. The
-	// endpoints under Prefix answer as OAuth has it in any case.
+	// endpoints under Prefix answer as OAuth has it in any case, and so do errors of ProofOptions.
 	Refuse func(http.ResponseWriter, *http.Request, error)
 
 	// ProofKeys are secrets of at least 32 random bytes each, which all instances share and which are

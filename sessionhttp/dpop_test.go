@@ -222,6 +222,29 @@ func inCookie(token string) func(*http.Request) {
 	return header("Cookie", "__Host-access="+token)
 }
 
+// OAuth clients look for the code of a login's refusal in the body, which is no page of the host's.
+func TestProofOptions_refusalHasTheFormOfOAuth(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{
+		DPoP: sessionhttp.DPoPRequired, ProofKeys: someKeys,
+		Refuse: func(w http.ResponseWriter, _ *http.Request, err error) {
+			http.Error(w, "a page", sessionhttp.Status(err))
+		},
+	})
+	s.protect()
+	p := s.program(newP256Key(t))
+	for code, edit := range map[string]func(*http.Request){
+		"use_dpop_nonce": p.prove("", nil), "invalid_dpop_proof": header("DPoP", "garbage"),
+	} {
+		w, r := httptest.NewRecorder(), request(http.MethodPost, "/login", edit)
+		_, err := s.h.ProofOptions(w, r)
+		s.h.Refuse(w, r, err)
+		requireError(t, w.Result(), http.StatusBadRequest, code)
+	}
+	answer := p.get("garbage")
+	require.Equal(t, "a page\n", bodyOf(t, answer))
+	require.Equal(t, []string{`DPoP error="invalid_token", ` + algs}, answer.Header["Www-Authenticate"])
+}
+
 // Row by row, what a resource answers.
 func TestDPoP_answersOfRequire(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{DPoP: sessionhttp.DPoPAccepted, ProofKeys: someKeys,

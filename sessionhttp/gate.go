@@ -258,7 +258,8 @@ func asUnsafe(r *http.Request) *http.Request {
 // may have a form of its own for it.
 func (g *gate) refuseAccess(w http.ResponseWriter, r *http.Request, err error) {
 	a := g.challenge(w, r, err)
-	if g.form != nil {
+	var login *loginError // OAuth clients look for its code in the body
+	if g.form != nil && !errors.As(err, &login) {
 		g.form(w, r, err)
 		return
 	}
