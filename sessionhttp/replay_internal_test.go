@@ -52,7 +52,7 @@ func TestReplays_knowProofsByKeyAndID(t *testing.T) {
 func TestReplays_failClosed(t *testing.T) {
 	m := newReplays(minMemory)
 	entered := 0
-	for ; ; entered++ {
+	for ; entered < 2*minMemory; entered++ {
 		if err := m.enter("key", fmt.Sprint(entered), anytime); err != nil {
 			require.ErrorIs(t, err, tokensession.ErrUnavailable)
 			require.NotErrorIs(t, err, ErrInvalidProof, "the proof may be good")
@@ -60,6 +60,7 @@ func TestReplays_failClosed(t *testing.T) {
 		}
 	}
 	require.Greater(t, entered, minMemory/3)
+	require.Less(t, entered, minMemory)
 	for i := range 10 * minMemory {
 		_ = m.enter("key", fmt.Sprint("more ", i), anytime)
 	}
