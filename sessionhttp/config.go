@@ -32,10 +32,10 @@ type Config struct {
 	// SameSite says whether the cookies come along when a page of another site leads here:
 	// [http.SameSiteStrictMode], which it is if zero, or [http.SameSiteLaxMode].
 	//
-	// Strict: never. So a link in a mail opens the page as nobody's, and the next click is the user's
-	// again. Lax: with a link, but not with a form that is posted, an image or a script. That is what
-	// pages rendered by the server need, and it costs little: what changes something must be a POST,
-	// which Lax keeps out, and [http.CrossOriginProtection] refuses.
+	// Strict: never. A link in a mail opens a page with [Resume] by a page that leads on, and any
+	// other page as nobody's, until the next click. Lax: with a link, but not with a form that is
+	// posted, an image or a script. Either way, what changes something must be a POST, which both keep
+	// out, and [http.CrossOriginProtection] refuses.
 	SameSite http.SameSite
 
 	// CookieSuffix ends the names of the cookies, after a hyphen. Two applications on one host need
@@ -119,6 +119,16 @@ type Config struct {
 	// ProofMemory is as in [ProofConfig]: how many proofs are remembered.
 	ProofMemory int
 
+	// DeviceBound has browsers bind their sessions to their device, where they can (Device Bound
+	// Session Credentials): off if zero. It needs Cookies and ProofKeys, and TLS. Begin with
+	// DeviceBoundReported.
+	DeviceBound DeviceBoundPolicy
+
+	// DeviceExclude are paths, like "/static/", for which a browser does not refresh first: of files
+	// that are for everybody, and those of another application on this host. What is below them is
+	// excluded, too.
+	DeviceExclude []string
+
 	// MayFollow says whether who sends the request may follow what is revoked, by its headers or its
 	// connection: see [Handlers.Revocations]. It tells ids of sessions, and no secret. If it is nil,
 	// nobody may.
@@ -174,6 +184,10 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("sessionhttp: Config.SameSite %d: must be http.SameSiteStrictMode or "+
 			"http.SameSiteLaxMode: otherwise other sites' pages could act as the user", c.SameSite)
 	}
+	if err := c.checkDeviceBound(); err != nil {
+		return c, err
+	}
+	c.DeviceExclude = slices.Clone(c.DeviceExclude)
 	if c.CrossOrigin == nil {
 		c.CrossOrigin = http.NewCrossOriginProtection()
 	}
@@ -223,7 +237,8 @@ type Handlers struct {
 	cfg       Config // without its ProofKeys
 	proofKeys proofKeys
 	refresh   cookie
-	probe     cookie         // shows that a page of another origin brings cookies
+	probe     cookie // shows that a page of another origin brings cookies
+	binder    binder
 	mux       *http.ServeMux // of the endpoints alone
 
 	followers atomic.Int64
@@ -255,9 +270,10 @@ func New(m *tokensession.Manager, cfg Config) (*Handlers, error) {
 		gate: gate{
 			verifier: m, access: access, crossOrigin: cfg.CrossOrigin, origins: cfg.origins,
 			onError: cfg.OnError, form: cfg.Refuse, resumer: cfg.resumer(), dpop: dpop,
+			reportsSkips: cfg.DeviceBound == DeviceBoundReported,
 		},
 		m: m, cfg: cfg, proofKeys: proofKeys, refresh: refresh, mux: http.NewServeMux(),
-		probe: cfg.cookie("__Secure-", "probe", cfg.Prefix),
+		probe: cfg.cookie("__Secure-", "probe", cfg.Prefix), binder: cfg.binder(proofKeys),
 	}
 	h.live = func(ctx context.Context, _ string, a tokensession.Access) error { return m.Live(ctx, a) }
 	h.Mount(h.mux)

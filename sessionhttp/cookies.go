@@ -56,11 +56,21 @@ func (c cookie) set(w http.ResponseWriter, value string, seconds int64) {
 // clear deletes the cookie.
 func (c cookie) clear(w http.ResponseWriter) { c.write(w, "", -1) }
 
+// attributes are the cookie's as a Set-Cookie header has them, but for its life.
+func (c cookie) attributes() string {
+	_, attributes, _ := strings.Cut(c.cookie("", 0).String(), "; ")
+	return attributes
+}
+
 func (c cookie) write(w http.ResponseWriter, value string, maxAge int) {
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, c.cookie(value, maxAge))
+}
+
+func (c cookie) cookie(value string, maxAge int) *http.Cookie {
+	return &http.Cookie{
 		Name: c.name, Value: value, Path: c.path, MaxAge: maxAge,
 		Secure: c.secure, HttpOnly: true, SameSite: c.sameSite,
-	})
+	}
 }
 
 // read returns the cookie's value, "" if there is none. Two cookies of one name mean that somebody
@@ -114,4 +124,7 @@ func (h *Handlers) setCookies(w http.ResponseWriter, tokens tokensession.Tokens)
 func (h *Handlers) clearCookies(w http.ResponseWriter) {
 	h.access.clear(w)
 	h.refresh.clear(w)
+	if h.binder.on() {
+		h.binder.trigger.clear(w)
+	}
 }

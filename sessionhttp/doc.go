@@ -30,6 +30,10 @@
 // token is of no use without that. The host's login calls [Handlers.ProofOptions] before it looks at
 // the password. The token endpoint and [Handlers.Require] do the rest.
 //
+// With [Config.DeviceBound], browsers that can bind their sessions to their device, and a copy of the
+// cookies is of no use once the access token has run out. Nothing is to be done for it but to log in
+// by [Handlers.Login], and to keep proxies from answering refreshes in their own way.
+//
 // # What is promised
 //
 // Only a verdict ends a login: 400 and invalid_grant, the same body whether the token is unknown,

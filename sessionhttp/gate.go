@@ -30,6 +30,8 @@ type gate struct {
 
 	onError func(*http.Request, error)
 	form    func(http.ResponseWriter, *http.Request, error) // the host's own; can be nil
+
+	reportsSkips bool // the host wants to know where a browser could not refresh
 }
 
 // A verifier says what an access token says. A [tokensession.Manager] is one. An error is an answer
@@ -73,7 +75,7 @@ func (g *gate) require(opts []RequireOption) func(http.Handler) http.Handler {
 				token, runOut = g.runOut(r, err)
 			}
 			switch {
-			case runOut && g.resumer.send(w, r, token):
+			case runOut && g.resumer.send(w, r, token), q.resume && g.lead(w, r, err):
 				return
 			case err == nil:
 				if len(r.Header["Authorization"]) == 0 { // a browser's script is to know whose request it was
@@ -156,6 +158,9 @@ func (e *scopeError) challenge() string {
 func (g *gate) admit(
 	w http.ResponseWriter, r *http.Request, q requirement,
 ) (tokensession.Access, error) {
+	if g.reportsSkips && r.Header[deviceSkippedHeader] != nil {
+		g.onError(r, skippedError(r))
+	}
 	token, scheme, err := g.accessToken(r)
 	if err != nil && q.bound && errors.Is(err, errNoToken) {
 		err = fmt.Errorf("%w: %w", err, tokensession.ErrProofRequired)

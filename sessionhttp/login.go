@@ -47,6 +47,7 @@ func (h *Handlers) Login(
 	}
 	neverStored(w)
 	h.setCookies(w, tokens)
+	h.binder.offer(w, tokens.Session, h.m.Now())
 	return tokens.Session, nil
 }
 

@@ -30,7 +30,7 @@ func (h *Handlers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Mount puts the endpoints on a mux, under Config.Prefix: token, revoke, jwks.json; introspect and
 // revocations, if somebody may; sessions, with Config.Devices; and with cookies logout, session,
-// session.js, session.d.ts and resume. The mux may have patterns for everything else, like "GET /" or "/", and
+// session.js, session.d.ts and resume, and with Config.DeviceBound device. The mux may have patterns for everything else, like "GET /" or "/", and
 // routes of the host's own below the prefix. A method that RFC 9110 and RFC 5789 do not have is
 // refused by the mux itself.
 func (h *Handlers) Mount(mux *http.ServeMux) {
@@ -54,6 +54,9 @@ func (h *Handlers) Mount(mux *http.ServeMux) {
 		h.mount(mux, "/session.js", h.Script)
 		h.mount(mux, "/session.d.ts", h.types)
 		h.mount(mux, resumePath, h.ResumeEndpoint)
+	}
+	if h.binder.on() {
+		h.mount(mux, devicePath, h.registerDevice)
 	}
 }
 

@@ -23,6 +23,7 @@ const proofAlgorithms = "ES256 EdDSA Ed25519"
 // A proofKey is the public key that a proof brings along in its header.
 type proofKey struct {
 	thumbprint string // RFC 7638
+	point      []byte // of a P-256 key: SEC 1 section 2.3.3, compressed
 	verify     func(signed, signature []byte) bool
 }
 
@@ -108,6 +109,7 @@ func newP256Key(x, y []byte) (*proofKey, error) {
 		return nil, errors.New("jwk is no point of P-256")
 	}
 	return &proofKey{
+		point:      append([]byte{2 + y[len(y)-1]&1}, x...),
 		thumbprint: thumbprint(`{"crv":"P-256","kty":"EC","x":"%s","y":"%s"}`, x, y),
 		verify: func(signed, signature []byte) bool {
 			if len(signature) != 64 { // RFC 7518 section 3.4: two numbers of 32 bytes

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,13 @@ import (
 // differ. So the endpoint leaves a cookie that names the access token which the browser has
 // afterwards: this one could not be improved on. If a page refuses that very token, it does not
 // send the browser there again.
+//
+// A session that is bound to the browser's device can be refreshed by the browser alone (the files
+// that begin with device), and it does so before it asks for a page. There are two exceptions. The
+// trigger can be there, because the access token ran out before it. Then the endpoint takes it away
+// and sends the browser back. And the browser does not refresh for a link on another site's page,
+// whatever redirects follow. Then the endpoint answers with a page of its own, which leads on: what
+// this origin's page has begun, the browser refreshes for (file lead.go). It does so once.
 
 const (
 	resumePath = "/resume"
@@ -44,6 +52,10 @@ const (
 // endpoint Config.Prefix + "/resume", which refreshes, and back. A form that is posted keeps its
 // body on the way. The user notices nothing. If the session is over, the request goes on without
 // it: with [Optional] as anonymous, and else to [Config.Refuse].
+//
+// With Strict cookies, a link on another site's page brings none. It is answered by a page that
+// leads to the same path again, and then the cookies come. So such a link works as with Lax ones,
+// at the cost of a round trip, also for visitors who are not logged in.
 //
 // It never resumes a prefetch, a WebSocket, or a request of another origin that could change
 // something. A proxy in front must not change paths: the browser is sent back to the path that the
@@ -80,7 +92,7 @@ func (g *gate) runOut(r *http.Request, err error) (token string, ok bool) {
 // send sends a browser to refresh, if that can help and was not tried. It reports whether it has
 // answered.
 func (re resumer) send(w http.ResponseWriter, r *http.Request, token string) bool {
-	if re.path == "" || re.wasTried(r, token) {
+	if re.path == "" || re.was(resumed, r, token) {
 		return false
 	}
 	status := http.StatusSeeOther
@@ -161,27 +173,32 @@ func resumeTarget(to string) (string, error) {
 	return to, nil
 }
 
+// A step is what the cookie remembers of an access token.
+type resumeStep string
+
+const (
+	resumed resumeStep = "tokensession resumed v1" // it could not be improved on
+	ledOn   resumeStep = "tokensession led on v1"  // the browser was sent back to refresh by itself
+)
+
 // name returns what the cookie says of an access token. It is a hash, so that the cookie is no
 // copy.
-func (re resumer) name(token string) string {
-	sum := sha256.Sum256([]byte("tokensession resumed v1" + token))
+func (step resumeStep) name(token string) string {
+	sum := sha256.Sum256([]byte(string(step) + token))
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-func (re resumer) wasTried(r *http.Request, token string) bool {
-	name := re.name(token)
-	for _, value := range re.tried.values(r) {
-		if value == name {
-			return true
-		}
-	}
-	return false
+// was reports whether a step was taken with an access token a moment ago.
+func (re resumer) was(step resumeStep, r *http.Request, token string) bool {
+	return slices.Contains(re.tried.values(r), step.name(token))
 }
 
 // mark remembers that an access token could not be improved on. It forgets that before the token
 // runs out by itself.
-func (re resumer) mark(w http.ResponseWriter, token string, life time.Duration) {
-	re.tried.set(w, re.name(token), max(1, int64(min(triedFor, life/2)/time.Second)))
+func (re resumer) mark(
+	w http.ResponseWriter, step resumeStep, token string, life time.Duration,
+) {
+	re.tried.set(w, step.name(token), max(1, int64(min(triedFor, life/2)/time.Second)))
 }
 
 // ResumeEndpoint is where [Resume] sends browsers: a request with a run-out access cookie and the
@@ -205,15 +222,19 @@ func (h *Handlers) ResumeEndpoint(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = h.resume(w, r)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errLeadOn) && status == http.StatusSeeOther && fromElsewhere(r):
+		leadOn(w, to)
+	case err != nil && !errors.Is(err, errLeadOn):
 		h.Refuse(w, r, err)
-		return
+	default:
+		redirect(w, r, to, status)
 	}
-	redirect(w, r, to, status)
 }
 
 // resume refreshes a browser's cookies. An error is what it cannot tell, and changes nothing. A
-// verdict is none: the browser goes back, and the page says that nobody is logged in.
+// verdict is none: the browser goes back, and the page says that nobody is logged in. It is
+// errLeadOn where the browser is to go back and to refresh by itself.
 func (h *Handlers) resume(w http.ResponseWriter, r *http.Request) error {
 	b, err := h.browser(r)
 	if err != nil || b.access == "" {
@@ -221,36 +242,63 @@ func (h *Handlers) resume(w http.ResponseWriter, r *http.Request) error {
 	}
 	if access, err := h.verifier.Verify(b.access); err == nil {
 		// Another request has refreshed already, or this instance's clock differs from the page's.
-		h.resumer.mark(w, b.access, access.ExpiresAt.Sub(h.m.Now()))
+		h.resumer.mark(w, resumed, b.access, access.ExpiresAt.Sub(h.m.Now()))
 		return nil
+	}
+	led := h.resumer.was(ledOn, r, b.access)
+	if !led && b.refresh != "" && h.binder.enforces() && h.binder.triggered(r) {
+		h.leaveToBrowser(w, b)
+		return errLeadOn
 	}
 	tokens, err := h.refreshBrowser(r, b)
 	switch {
 	case err == nil:
 		h.setCookies(w, tokens)
-		h.resumer.mark(w, tokens.AccessToken, tokens.AccessExpiresAt.Sub(h.m.Now()))
+		if !h.binder.triggered(r) {
+			h.binder.offer(w, tokens.Session, h.m.Now())
+		}
+		h.resumer.mark(w, resumed, tokens.AccessToken, tokens.AccessExpiresAt.Sub(h.m.Now()))
 		return nil
-	case !isVerdict(err):
+	case needsProof(err) && !led:
+		h.leaveToBrowser(w, b)
+		return errLeadOn
+	case needsProof(err) && h.binder.skipped(r, b.session):
+		return fmt.Errorf("%w: %w, and %w", tokensession.ErrUnavailable, err, skippedError(r))
+	case !isVerdict(err) && !needsProof(err):
 		return err
 	}
 	h.cfg.OnError(r, err)
 	if b.refresh != "" && clears(err) {
 		h.clearCookies(w)
 	} else {
-		h.resumer.mark(w, b.access, 2*triedFor)
+		h.resumer.mark(w, resumed, b.access, 2*triedFor)
 	}
 	return nil
 }
 
+// errLeadOn means that the browser is to refresh by itself.
+var errLeadOn = errors.New("sessionhttp: the browser refreshes by itself")
+
+// leaveToBrowser makes the browser refresh before its next request, if it can. A browser that comes
+// back with the same access token had no reason that it would tell, so it has lost its key, or
+// never had one.
+func (h *Handlers) leaveToBrowser(w http.ResponseWriter, b browser) {
+	if h.binder.on() {
+		h.binder.trigger.clear(w)
+	}
+	h.resumer.mark(w, ledOn, b.access, 2*triedFor)
+}
+
 // refreshBrowser refreshes with the refresh cookie, as Token does.
-func (h *Handlers) refreshBrowser(r *http.Request, b browser) (tokensession.Tokens, error) {
+func (h *Handlers) refreshBrowser(
+	r *http.Request, b browser, opts ...tokensession.RefreshOption,
+) (tokensession.Tokens, error) {
 	if b.refresh == "" {
 		return tokensession.Tokens{}, h.noRefreshToken(b)
 	}
 	return refreshGrant{
 		token: b.refresh, fromCookie: true, attributes: h.attributes(r),
-		options: []tokensession.RefreshOption{
-			tokensession.WithMaxAccessSize(h.access.room()), tokensession.WithClient(""),
-		},
+		options: append(opts,
+			tokensession.WithMaxAccessSize(h.access.room()), tokensession.WithClient("")),
 	}.refresh(r.Context(), h.m)
 }

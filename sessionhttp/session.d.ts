@@ -11,6 +11,8 @@ export interface SessionInfo {
 	refresh_expires_at: number;
 	/** When it ends whatever happens, if ever. */
 	session_ends_at?: number;
+	/** Whether the browser refreshes the session by itself, with a key of its device. */
+	bound?: boolean;
 }
 
 /** One of the user's sessions. Times are in milliseconds, of the server's clock. */

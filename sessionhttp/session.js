@@ -37,9 +37,10 @@
 //                         For the current one it is a logout.
 //     revokeOthers()      Ends all but the current one, and returns how many.
 //
-// An info is {subject, session_id, scope, expires_at, refresh_expires_at, session_ends_at}: when
-// the access token has to be refreshed, when the session ends unless it is, and when it ends
-// whatever happens (if ever), in milliseconds of this device's clock, as Date.now() has them.
+// An info is {subject, session_id, scope, expires_at, refresh_expires_at, session_ends_at, bound}:
+// when the access token has to be refreshed, when the session ends unless it is, and when it ends
+// whatever happens (if ever), in milliseconds of this device's clock, as Date.now() has them; and
+// true if the browser refreshes the session by itself.
 //
 // Events, each in every tab of the origin, but for stepup
 //
@@ -92,6 +93,14 @@
 // without a listener. While one dialog is open, other requests wait for the same, and there is no
 // other event.
 //
+// Bound to the device
+//
+// With Config.DeviceBound, a browser that can refreshes by itself, before the requests that need it,
+// and proves a key that no script has. The server takes no other refresh then: it takes a cookie
+// away, whose absence makes the browser refresh before the next request. So to refresh is to ask for
+// the session. If the browser could not, as while it cannot reach the server, nobody can tell, and
+// if it has lost the key, the login is over.
+//
 // Pages of another origin
 //
 // A page of https://app.shop.example can import the module from https://api.shop.example, if
@@ -110,6 +119,8 @@
 const second = 1000;
 // For the last attempt to begin: the grace period, which is 10 s by default, with room to spare.
 const patience = 8 * second;
+// For a request that waits for the browser's own refresh, which Chromium gives up after 20 s.
+const browserPatience = 25 * second;
 // Without an answer, or without the rest of one, so that a connection may be dead.
 const slow = 4 * second;
 // An attempt that begins so shortly before another's answer may have the cookie of that.
@@ -345,8 +356,7 @@ export class Session extends EventTarget {
 	}
 
 	async info() {
-		// It is after what this tab has heard of, even if it is the same millisecond.
-		const asked = Math.max(Date.now(), this.#changed);
+		const asked = this.#now();
 		const changes = this.#changes;
 		const question = this.#request(this.#url("session"), { cache: "no-store" });
 		const response = await this.#send(question, true).catch((err) => {
@@ -395,7 +405,7 @@ export class Session extends EventTarget {
 	}
 
 	async refresh() {
-		await this.#alone(() => this.#refresh());
+		await this.#alone(() => this.#refresh(true));
 		return this.#info === undefined ? this.info() : this.#info;
 	}
 
@@ -453,7 +463,7 @@ export class Session extends EventTarget {
 			if (!this.#owns(owner)) throw sessionChanged();
 			this.#sign(request, owner);
 			const again = request.clone();
-			const asked = Math.max(Date.now(), this.#changed);
+			const asked = this.#now();
 			const response = await fetch(request);
 			if (response.ok) this.#tell({ kind: "proved", asked, at: Date.now() });
 			if (spare === 0 || !curable.has(challengeOf(response)?.error)) return response;
@@ -540,14 +550,25 @@ export class Session extends EventTarget {
 		return this.#recovering;
 	}
 
-	async #refresh() {
+	async #refresh(forced) {
 		try {
+			if (!forced && this.#info?.bound && (await this.#renewed())) return;
 			if (await this.#renew()) return;
 		} catch (err) {
 			this.#tell({ kind: "failed", failure: err.message });
 			throw err;
 		}
 		this.#tell({ kind: "ended", reason: "ended" });
+	}
+
+	// Whether a browser that refreshes by itself has done so, or does now. If nobody can tell, there is
+	// time to ask again, but not after the browser has tried for long.
+	async #renewed() {
+		const elapsed = stopwatch();
+		return this.#askBrowser({ began: this.#now() }).catch((err) => {
+			if (elapsed() > patience) throw err;
+			return false;
+		});
 	}
 
 	// Asks for new cookies, twice if need be. It resolves to whether there are any; false is the
@@ -658,7 +679,7 @@ export class Session extends EventTarget {
 	// Sends one attempt, and resolves as persist does.
 	async #post(endpoint, good, headers) {
 		const cancel = new AbortController();
-		const attempt = { began: Math.max(Date.now(), this.#changed), cancel, body: undefined };
+		const attempt = { began: this.#now(), cancel, body: undefined };
 		this.#attempts.add(attempt);
 		let response, answered, text;
 		try {
@@ -667,7 +688,13 @@ export class Session extends EventTarget {
 			answered = Date.now();
 			attempt.body = Promise.race([response.text(), sleep(slow)]).catch(() => {});
 			text = await attempt.body;
+			if (response.status === 400 && parsed(text)?.error === "invalid_dpop_proof") {
+				const asking = this.#askBrowser(attempt);
+				attempt.body = Promise.race([asking, sleep(browserPatience)]).catch(() => {});
+				return await asking;
+			}
 		} catch (err) {
+			if (err instanceof UnavailableError) throw err;
 			throw unavailable(null, err);
 		} finally {
 			this.#attempts.delete(attempt);
@@ -691,6 +718,37 @@ export class Session extends EventTarget {
 		const own = body?.error === "temporarily_unavailable";
 		err.notDone = response.status === 429 || (response.status === 503 && own);
 		throw err;
+	}
+
+	// Asks for the session, before which the browser refreshes by itself if it has to. It resolves as
+	// persist does, and false may be for a token that has run out before the browser saw a reason to
+	// refresh. Nothing is consumed by this request, so that an answer that gets lost leaves no doubt.
+	async #askBrowser(attempt) {
+		const init = { cache: "no-store", credentials: this.#credentials };
+		if (attempt.cancel) init.signal = attempt.cancel.signal;
+		let response, text;
+		try {
+			response = await fetch(this.#url("session"), init);
+			text = await response.text();
+		} catch (cause) {
+			throw Object.assign(unavailable(null, cause), { notDone: true });
+		}
+		const body = parsed(text);
+		const nobody = response.ok && text.trim() === "null";
+		if (nobody || curable.has(challengeOf(response)?.error)) return false;
+		if (lacksCookies(response, body)) throw this.#noCookies(response);
+		const info = response.ok && isInfo(body) ? dated(body) : undefined;
+		if (!info || info.expires_at < Date.now() + margin) {
+			throw Object.assign(unavailable(response), { notDone: true });
+		}
+		this.#refreshed(attempt, Date.now(), info);
+		return true;
+	}
+
+	// The time for what begins now. It is not before the last change that this tab has heard of, even
+	// if it is the same millisecond.
+	#now() {
+		return Math.max(Date.now(), this.#changed);
 	}
 
 	#refreshed({ began }, answered, info) {

@@ -56,16 +56,18 @@ func newSiteOf(t testing.TB, cfg sessionhttp.Config, mcfg tokensession.Config) *
 	}
 	mcfg.OnEvent = s.events.Add
 	s.m = s.manager(s.signer, mcfg)
-	cfg.OnError = func(_ *http.Request, cause error) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.causes = append(s.causes, cause)
-	}
+	cfg.OnError = s.noteCause
 	var err error
 	s.h, err = sessionhttp.New(s.m, cfg)
 	require.NoError(t, err)
 	s.h.Mount(s.mux)
 	return s
+}
+
+func (s *site) noteCause(_ *http.Request, cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.causes = append(s.causes, cause)
 }
 
 // manager makes one more Manager on the site's store, with the site's clock.

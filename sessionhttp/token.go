@@ -32,6 +32,10 @@ import (
 // again.
 func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
+	if h.binder.on() && r.Header[deviceIDHeader] != nil {
+		h.deviceRefresh(w, r)
+		return
+	}
 	form, err := h.readForm(w, r)
 	if err != nil {
 		h.refuseForm(w, r, err)
@@ -47,19 +51,41 @@ func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 			fmt.Errorf("%w: a grant type that is not refresh_token", ErrBadRequest))
 		return
 	}
+	if grant.fromCookie && h.leftToBrowser(w, r) {
+		return
+	}
 	tokens, err := grant.refresh(r.Context(), h.m)
 	switch {
 	case err != nil:
-		if grant.fromCookie && clears(err) {
-			h.clearCookies(w)
+		if grant.fromCookie {
+			h.afterRefusal(w, err)
 		}
 		h.refuseForm(w, r, err)
 	case grant.fromCookie:
 		h.setCookies(w, tokens)
-		writeJSON(w, http.StatusOK, h.describe(tokens.Session, tokens.AccessExpiresAt, tokens.Scope))
+		if !h.binder.triggered(r) {
+			h.binder.offer(w, tokens.Session, h.m.Now())
+		}
+		writeJSON(w, http.StatusOK, h.describe(r, tokens.Session, tokens.AccessExpiresAt, tokens.Scope))
 	default:
 		h.WriteTokens(w, tokens)
 	}
+}
+
+// afterRefusal changes the cookies that a refresh has come with, where its error says so.
+func (h *Handlers) afterRefusal(w http.ResponseWriter, err error) {
+	switch {
+	case clears(err):
+		h.clearCookies(w)
+	case h.binder.on() && needsProof(err): // the browser refreshes if the trigger is missing
+		h.binder.trigger.clear(w)
+	}
+}
+
+// needsProof reports whether an error says no more than that the proof of a key is missing.
+func needsProof(err error) bool {
+	return errors.Is(err, tokensession.ErrProofRequired) && !isVerdict(err) &&
+		!errors.Is(err, tokensession.ErrUnavailable)
 }
 
 // clears reports whether a refresh's error deletes the cookies that it came with. A verdict does,
@@ -217,13 +243,17 @@ type sessionInfo struct {
 	ExpiresIn        int64  `json:"expires_in"`                // until the access token has to be refreshed
 	RefreshExpiresIn int64  `json:"refresh_expires_in"`        // until the session ends unless refreshed
 	SessionEndsIn    int64  `json:"session_ends_in,omitempty"` // until it ends whatever happens
+	Bound            bool   `json:"bound,omitempty"`           // the browser refreshes it by itself
 }
 
-func (h *Handlers) describe(s tokensession.Session, accessExpiresAt time.Time, scope string) sessionInfo {
+func (h *Handlers) describe(
+	r *http.Request, s tokensession.Session, accessExpiresAt time.Time, scope string,
+) sessionInfo {
 	now := h.m.Now()
 	info := sessionInfo{
 		Subject: s.Subject, SessionID: s.ID, Scope: scope,
 		ExpiresIn: seconds(accessExpiresAt, now), RefreshExpiresIn: seconds(s.ExpiresAt, now),
+		Bound: h.refreshedByBrowser(r, s),
 	}
 	if !s.MaxExpiresAt.IsZero() {
 		info.SessionEndsIn = seconds(s.MaxExpiresAt, now)

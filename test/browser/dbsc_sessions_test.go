@@ -107,16 +107,30 @@ func TestChromium_forgetsWhereDevToolsSaySo(t *testing.T) {
 	}
 }
 
-// A request that a page of a sibling domain makes is not refreshed for, and goes with its cookies.
-func TestChromium_doesNotRefreshForASiblingDomain(t *testing.T) {
+// A request that a page of a sibling domain makes goes with its cookies. The browser refreshes for
+// it only if the instructions name that host.
+func TestChromium_refreshesForSiblingDomainsThatAreNamed(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
-	d := l.newDevice()
-	d.run(chromedp.Navigate(l.sub("sibling") + "/page"))
-	before := len(l.requests("/auth/token"))
-	d.start(`fetch("` + l.url + `/thing", {credentials: "include", mode: "no-cors"})`)
-	l.comes("/thing")
-	if got := l.last("/thing").cookies(); len(got) == 0 || len(l.requests("/auth/token")) != before {
-		t.Errorf("it refreshes, or sends only the cookies %q", got)
+	for _, named := range []bool{false, true} {
+		t.Run(fmt.Sprint(named), func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			instructions := labInstructions
+			if named {
+				instructions = `{"allowed_refresh_initiators":["sibling.` + l.host + `"],` + labInstructions[1:]
+			}
+			l.register = func(w http.ResponseWriter, _ *http.Request) { labInstruct(w, instructions) }
+			d := l.newDevice()
+			d.run(chromedp.Navigate(l.sub("sibling") + "/page"))
+			l.answer(labGrant)
+			d.start(`fetch("` + l.url + `/thing", {credentials: "include", mode: "no-cors"})`)
+			l.comes("/thing")
+			if got := l.last("/thing").cookies(); len(got) == 0 {
+				t.Error("the request has no cookies")
+			}
+			if refreshes := l.order("/auth/token") >= 0; refreshes != named {
+				t.Errorf("it refreshes: %t, want %t", refreshes, named)
+			}
+		})
 	}
 }

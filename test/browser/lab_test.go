@@ -3,16 +3,13 @@
 package browser
 
 import (
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,22 +19,11 @@ import (
 // A lab is a server that binds browsers to their devices by hand, so that each of its answers can
 // be another one. It has a site of its own, because Chromium counts signatures by site.
 type lab struct {
-	t    *testing.T
-	url  string // without a slash at its end
-	host string
-	mux  *http.ServeMux
+	*tlsSite
 
-	mu       sync.Mutex
-	seen     []labRequest
+	changing sync.Mutex
 	register http.HandlerFunc // answers POST /auth/device
 	refresh  http.HandlerFunc // answers POST /auth/token
-}
-
-type labRequest struct {
-	at           time.Time
-	method, path string
-	header       http.Header
-	length       int64
 }
 
 const (
@@ -46,16 +32,14 @@ const (
 	labRegistration = `(ES256);path="/auth/device";challenge="c1"`
 	labInstructions = `{"session_identifier":"s1","refresh_url":"/auth/token",` +
 		`"scope":{"include_site":false,"scope_specification":[` +
-		`{"type":"exclude","domain":"*","path":"/static"}]},` +
+		`{"type":"exclude","domain":"*","path":"/static/"}]},` +
 		`"credentials":[{"type":"cookie","name":"__Host-bound",` +
 		`"attributes":"Path=/; Secure; HttpOnly; SameSite=Strict"}]}`
 )
 
-var labs atomic.Int64
-
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{t: t, mux: http.NewServeMux()}
+	l := &lab{tlsSite: newTLSSite(t)}
 	l.register = func(w http.ResponseWriter, _ *http.Request) { labInstruct(w, labInstructions) }
 	l.refresh = labGrant
 	l.mux.HandleFunc("GET /page", func(w http.ResponseWriter, _ *http.Request) {
@@ -64,36 +48,18 @@ func newLab(t *testing.T) *lab {
 	})
 	l.mux.HandleFunc("POST /login", labLogin)
 	l.mux.HandleFunc("POST /auth/device", func(w http.ResponseWriter, r *http.Request) {
-		l.mu.Lock()
+		l.changing.Lock()
 		f := l.register
-		l.mu.Unlock()
+		l.changing.Unlock()
 		f(w, r)
 	})
 	l.mux.HandleFunc("POST /auth/token", func(w http.ResponseWriter, r *http.Request) {
-		l.mu.Lock()
+		l.changing.Lock()
 		f := l.refresh
-		l.mu.Unlock()
+		l.changing.Unlock()
 		f(w, r)
 	})
 	l.mux.HandleFunc("/", func(http.ResponseWriter, *http.Request) {})
-	server := httptest.NewUnstartedServer(http.HandlerFunc(
-		func(w http.ResponseWriter, r *http.Request) {
-			l.mu.Lock()
-			l.seen = append(l.seen, labRequest{
-				time.Now(), r.Method, r.URL.Path, r.Header, r.ContentLength,
-			})
-			l.mu.Unlock()
-			l.mux.ServeHTTP(w, r)
-		}))
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate.Certificate}}
-	server.StartTLS()
-	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
-	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.host = fmt.Sprintf("lab%d.localhost", labs.Add(1))
-	l.url = "https://" + l.host + ":" + port
 	return l
 }
 
@@ -136,39 +102,11 @@ func labSet(w http.ResponseWriter, seconds int) {
 // labBroken closes the connection without an answer.
 func labBroken(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
-// sub returns the address of the same server at a host below its own.
-func (l *lab) sub(name string) string {
-	return strings.Replace(l.url, l.host, name+"."+l.host, 1)
-}
-
 // answer sets what refreshes are answered from now on.
 func (l *lab) answer(f http.HandlerFunc) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.changing.Lock()
+	defer l.changing.Unlock()
 	l.refresh = f
-}
-
-// requests returns those to a path so far.
-func (l *lab) requests(path string) []labRequest {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var found []labRequest
-	for _, r := range l.seen {
-		if r.path == path {
-			found = append(found, r)
-		}
-	}
-	return found
-}
-
-// last returns the last request to a path.
-func (l *lab) last(path string) labRequest {
-	l.t.Helper()
-	found := l.requests(path)
-	if len(found) == 0 {
-		l.t.Fatalf("there was no request to %s", path)
-	}
-	return found[len(found)-1]
 }
 
 // A device is a tab of a browser, and what the browser does about its sessions.
@@ -258,6 +196,20 @@ func (d *device) hear(m wireMessage) {
 	d.more = make(chan struct{})
 }
 
+// sessionName returns what the browser calls the session that it has registered last.
+func (d *device) sessionName() string {
+	d.t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range slices.Backward(d.events) {
+		if e.Creation != nil && e.Session != "" {
+			return e.Session
+		}
+	}
+	d.t.Fatal("the browser has registered no session")
+	return ""
+}
+
 // loseKey has the browser forget a session of a site, and its key.
 func (d *device) loseKey(url, id string) {
 	d.t.Helper()
@@ -327,16 +279,4 @@ func (l *lab) newDevice() *device {
 	}
 	d.waitFor("creation Success", 1)
 	return d
-}
-
-func (r labRequest) cookies() []string {
-	var names []string
-	for _, line := range r.header["Cookie"] {
-		for pair := range strings.SplitSeq(line, "; ") {
-			name, _, _ := strings.Cut(pair, "=")
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }

@@ -2149,3 +2149,115 @@ test("the types name what there is", async () => {
 	const error = /^export class UnavailableError extends Error \{$(.*?)^\}$/ms.exec(types)[1];
 	for (const [, name, type] of error.matchAll(/^\treadonly (\w+): (\w+)/gm)) assert.equal(typeof new UnavailableError()[name], type);
 });
+
+// What the server says to a script that refreshes where only the browser can. Its cookie is then gone, and the browser refreshes
+// before the next request.
+const leftToBrowser = () => json(400, { error: "invalid_dpop_proof" });
+const bound = (more) => alive({ bound: true, ...more });
+
+test("where the browser refreshes by itself, a refresh asks for the session", async () => {
+	expired();
+	const refresh = server["/auth/token"];
+	server["/auth/token"] = leftToBrowser;
+	server["/auth/session"] = (request) => {
+		assert.equal(request.cache, "no-store");
+		return refresh(); // as the browser does before
+	};
+	const tab = open();
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 200);
+	assert.deepEqual(sent, ["GET /api", "POST /auth/token", "GET /auth/session", "GET /api"]);
+	assert.deepEqual(tab.events, ["update"]);
+});
+
+test("a browser that has lost its key is logged out, after it was asked twice", async () => {
+	server["/api"] = server["/auth/session"] = refused;
+	server["/auth/token"] = leftToBrowser;
+	const tab = open();
+	server["/auth/session"] = bound;
+	await tab.info();
+	server["/auth/session"] = refused;
+	assert.equal((await tab.fetch(`${origin}/api`)).status, 401);
+	assert.equal(count("POST /auth/token"), 2);
+	assert.deepEqual(tab.events, ["update", "end ended"]);
+});
+
+test("a browser that cannot refresh logs nobody out", async () => {
+	useFakeTime();
+	server["/api"] = refused;
+	server["/auth/token"] = leftToBrowser;
+	for (const answer of [
+		() => busy(1),
+		() => Promise.reject(new TypeError("no network")),
+		() => new Response("<h1>Pay here</h1>", { headers: { "Content-Type": "text/html" } }),
+		() => new Response("", { status: 200 }),
+		() => new Response("Basic", { status: 401, headers: { "WWW-Authenticate": "Basic" } }),
+		() => bound({ expires_in: 1 }), // the browser has gone on without
+	]) {
+		const tab = open();
+		server["/auth/session"] = bound;
+		await tab.info();
+		server["/auth/session"] = answer;
+		const call = tab.fetch(`${origin}/api`).catch((err) => err.name);
+		await pass(15_000);
+		assert.equal(await call, "UnavailableError", String(answer));
+		assert.deepEqual(tab.events, ["update"]);
+		number++;
+	}
+	server["/auth/session"] = () => busy(30);
+	const err = await open().refresh().catch((err) => err);
+	assert.deepEqual([err.status, err.retryAfter], [503, 30_000]);
+});
+
+test("a page asks whether the browser has refreshed before it does anything else", async () => {
+	useFakeTime();
+	server["/api"] = () => new Response("");
+	server["/auth/session"] = bound;
+	const tab = open();
+	await tab.info();
+	await pass(899_000);
+	await tab.fetch(`${origin}/api`);
+	assert.deepEqual(sent, ["GET /auth/session", "GET /auth/session", "GET /api"]);
+	assert.equal((await tab.info()).expires_at - Date.now(), 900_000);
+
+	// The browser saw no reason: its cookie is there, and the token is about to run out, or is no good.
+	for (const stale of [() => bound({ expires_in: 1 }), refused]) {
+		await pass(899_000);
+		sent = [];
+		let cleared = false;
+		server["/auth/session"] = () => (cleared ? bound() : stale());
+		server["/auth/token"] = () => {
+			cleared = true;
+			return leftToBrowser();
+		};
+		await tab.fetch(`${origin}/api`);
+		assert.deepEqual(sent, ["GET /auth/session", "POST /auth/token", "GET /auth/session", "GET /api"]);
+	}
+	assert.equal(tab.events.includes("end ended"), false);
+});
+
+test("a refresh that the page asks for is one, also where the browser refreshes by itself", async () => {
+	server["/auth/session"] = bound;
+	server["/auth/token"] = leftToBrowser;
+	const tab = open();
+	await tab.info();
+	sent = [];
+	assert.equal((await tab.refresh()).bound, true);
+	assert.deepEqual(sent, ["POST /auth/token", "GET /auth/session"]);
+});
+
+test("while the browser refreshes, nothing else is tried", async () => {
+	useFakeTime();
+	server["/auth/token"] = leftToBrowser;
+	for (const [wait, want] of [[19_000, "alice"], [40_000, "UnavailableError"]]) {
+		const tab = open();
+		server["/auth/session"] = bound;
+		await tab.info();
+		sent = [];
+		server["/auth/session"] = () => new Promise((resolve) => setTimeout(() => resolve(bound()), wait));
+		const call = tab.refresh().then((info) => info.subject, (err) => err.name);
+		await pass(wait + 1000);
+		assert.equal(await call, want);
+		assert.deepEqual(sent, ["POST /auth/token", "GET /auth/session"]);
+		number++;
+	}
+});

@@ -281,11 +281,13 @@ func (b *browser) forget(name string) {
 }
 
 // expire deletes a cookie of a lab, as its Max-Age would.
-func (b *browser) expire(l *lab, name string) {
+func (b *browser) expire(l *lab, name string) { b.t.Helper(); b.expireAt(l.url, name) }
+
+func (b *browser) expireAt(url, name string) {
 	b.t.Helper()
 	expires := cdp.TimeSinceEpoch(time.Unix(1, 0))
 	err := storage.SetCookies([]*network.CookieParam{{
-		Name: name, Value: "", URL: l.url + "/", Path: "/", Secure: true, Expires: &expires,
+		Name: name, Value: "", URL: url + "/", Path: "/", Secure: true, Expires: &expires,
 	}}).WithBrowserContextID(b.id).Do(b.executor())
 	if err != nil {
 		b.t.Fatal(err)
