@@ -260,7 +260,7 @@ func (c Config) validateCounts() error {
 		return fmt.Errorf("MaxSessions %d: cannot be negative", c.MaxSessions)
 	}
 	if c.Remember > maxRemember {
-		return fmt.Errorf("Remember %d: cannot be more than %d", c.Remember, maxRemember)
+		return fmt.Errorf("%s %d: cannot be more than %d", "Remember", c.Remember, maxRemember)
 	}
 	return nil
 }
