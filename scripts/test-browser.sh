@@ -16,4 +16,4 @@ scripts/install-firefox.sh
 
 timeout 300 node --test --test-reporter=spec test/browser/
 cd test/browser
-go test -count=1 -race -tags browser -parallel 4 -timeout 10m -v .
+go test -count=1 -race -tags browser -parallel 4 -timeout 25m -v .
