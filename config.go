@@ -27,7 +27,6 @@ const (
 	defaultMaxLifetime = 30 * 24 * time.Hour
 	defaultGrace       = 10 * time.Second
 	defaultRecovery    = time.Hour
-	defaultRemember    = 8192
 	defaultKeepEnded   = 25 * time.Hour // the longest AccessTTL, and time for clocks that differ
 
 	maxRemember  = 1 << 24
@@ -127,7 +126,7 @@ type Config struct {
 	KeepEnded time.Duration
 
 	// Remember is how many records this Manager keeps in memory of those that it wrote last, about 1
-	// kB each: 8192 if 0, at most 16777216. A negative number means none. The next refresh of such a
+	// kB each: none if it is 0 or negative, at most 16777216. The next refresh of such a
 	// session is one call of the store instead of two: its write succeeds only if the store still has
 	// the record as it was. Where it does not, as after a refresh by another instance, the refresh
 	// begins with a look at the store.
@@ -177,9 +176,6 @@ func (c Config) withDefaults() (Config, error) {
 		if c.GracePeriod == Strict {
 			c.RecoveryPeriod = Strict
 		}
-	}
-	if c.Remember == 0 {
-		c.Remember = defaultRemember
 	}
 	if c.KeepEnded == 0 {
 		c.KeepEnded = max(defaultKeepEnded, c.leastKeepEnded())
