@@ -117,28 +117,37 @@ func (s *MemoryStore) Load(ctx context.Context, id string) (Record, error) {
 	if err := ctx.Err(); err != nil {
 		return Record{}, err
 	}
-	e, ok := s.held(id)
+	h, ok := s.held(id)
 	if !ok {
 		return Record{}, ErrNotFound
 	}
-	return e.record()
+	return h.record()
 }
 
+// A heldRecord is what a reader takes along of an entry. The rest of the entry is not the shard's
+// lock's alone: the ring belongs to the subject's.
+type heldRecord struct {
+	id, subject, data string
+	revoked           bool
+}
+
+func (e *memoryEntry) held() heldRecord { return heldRecord{e.id, e.subject, e.data, e.revoked} }
+
 // held returns what is held of the record with an ID.
-func (s *MemoryStore) held(id string) (e memoryEntry, ok bool) {
+func (s *MemoryStore) held(id string) (_ heldRecord, ok bool) {
 	sh := s.shard(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if at, ok := sh.byID[id]; ok {
-		return *at, true
+	if e, ok := sh.byID[id]; ok {
+		return e.held(), true
 	}
-	return memoryEntry{}, false
+	return heldRecord{}, false
 }
 
 // record returns the record as it was written.
-func (e *memoryEntry) record() (Record, error) {
-	rec, err := decodeRecord(e.data)
-	rec.ID, rec.Subject = e.id, e.subject
+func (h heldRecord) record() (Record, error) {
+	rec, err := decodeRecord(h.data)
+	rec.ID, rec.Subject = h.id, h.subject
 	return rec, err
 }
 
@@ -199,11 +208,11 @@ func (s *MemoryStore) List(ctx context.Context, subject string) ([]Record, error
 	}
 	var recs []Record
 	for _, id := range s.ids(subject) {
-		e, ok := s.held(id)
-		if !ok || e.revoked { // not ok: dropped since
+		h, ok := s.held(id)
+		if !ok || h.revoked { // not ok: dropped since
 			continue
 		}
-		rec, err := e.record()
+		rec, err := h.record()
 		if err != nil {
 			return nil, err
 		}
@@ -260,7 +269,7 @@ func (s *MemoryStore) revoke(id string, r SubjectRevocation) (Record, bool, erro
 	if !ok {
 		return Record{}, false, nil
 	}
-	rec, err := e.record()
+	rec, err := e.held().record()
 	if err != nil || e.revoked {
 		return rec, e.revoked && rec.WriteID == r.WriteID, err
 	}
@@ -275,7 +284,7 @@ func (s *MemoryStore) revoke(id string, r SubjectRevocation) (Record, bool, erro
 		return Record{}, false, err
 	}
 	s.replace(sh, e, rec, data)
-	rec, err = e.record() // with at as cut to microseconds
+	rec, err = e.held().record() // with at as cut to microseconds
 	return rec, err == nil, err
 }
 
