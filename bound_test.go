@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -254,6 +255,43 @@ func TestBound_thiefWhoRecoversForeverDoesNotOutliveTheVictim(t *testing.T) {
 		stolen = w.refresh(first.RefreshToken, withThiefKey)
 	}
 	w.requireDead(stolen)
+}
+
+// A hangUpStore is one whose callers go away when their write has been applied.
+type hangUpStore struct {
+	tokensession.RefreshStore
+	goAway context.CancelFunc
+}
+
+func (s *hangUpStore) Swap(ctx context.Context, next tokensession.Record) error {
+	err := s.RefreshStore.Swap(ctx, next)
+	s.goAway()
+	return err
+}
+
+// The thief never receives an answer, because the thief hangs up each time. So the successor is
+// handed out anew to whoever comes with the stolen token. The victim must not have to wait for the
+// thief to tire of it.
+func TestBound_thiefWhoHangsUpDoesNotOutliveTheVictim(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	first := w.start()
+	store := &hangUpStore{RefreshStore: w.memory}
+	m := w.manager(store, tokensession.Config{Remember: -1}, &testkit.Events{})
+	for n := 0; ; n++ {
+		ctx, cancel := context.WithCancel(context.Background())
+		store.goAway = cancel
+		_, _ = m.Refresh(ctx, first.RefreshToken, withThiefKey)
+		cancel()
+		w.clock.Advance(grace - micro)
+		_, err := m.Refresh(context.Background(), first.RefreshToken)
+		if errors.Is(err, tokensession.ErrReused) {
+			break
+		}
+		require.ErrorIs(t, err, tokensession.ErrProofRequired)
+		require.Less(t, n, 5, "the victim is put off again and again")
+	}
+	_, err := m.Refresh(context.Background(), first.RefreshToken, withThiefKey)
+	require.ErrorIs(t, err, tokensession.ErrRevoked)
 }
 
 // The store loses the write that bound the session. The token is worth nothing without its key all

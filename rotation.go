@@ -138,7 +138,7 @@ func (r rules) decide(rec Record, p presentation) outcome {
 		return unrevoked
 	}
 	if p.generation == rec.Predecessor && !p.named && p.holds(rec) {
-		what = r.byAuthor(what, p.author, r.late(rec, p.now))
+		what = r.byAuthor(what, rec, p)
 	}
 	switch {
 	case what == reused && p.overtaken(rec) && r.grace > 0:
@@ -265,25 +265,35 @@ func nextEpoch(epoch uint64, now time.Time) uint64 {
 	return max(epoch+1, uint64(max(now.UnixMilli(), 0)))
 }
 
-// byAuthor is the last part of decide, for the predecessor's generation. Late says that most of
-// the grace period is over. If the call that made the live generation still runs then, a replay has
-// to begin the period anew, too: that call may have to give up, and its client would come again
-// when it is over.
-func (r rules) byAuthor(what outcome, a author, late bool) outcome {
+// byAuthor is the last part of decide, for the predecessor's generation. If most of the grace period
+// is over and the call that made the live generation still runs, a replay has to begin the period
+// anew, too: that call may have to give up, and its client would come again when it is over.
+func (r rules) byAuthor(what outcome, rec Record, p presentation) outcome {
+	a := p.author
 	switch {
 	case a == mine && (what == reused || what == recovered):
 		return replayed
-	case a == running && what == replayed && late:
+	case a == running && what == replayed && r.late(rec, p.now):
 		return renewed
 	case a == running && r.grace > 0 && (what == reused || what == recovered):
 		return renewed
-	case a == undelivered && what == replayed:
+	case a == undelivered && what == replayed && r.renewable(rec, p.at):
 		return renewed
 	case a == undelivered && what == reused:
 		return recovered
 	default:
 		return what
 	}
+}
+
+// renewable reports whether the grace period may begin anew because nobody has received the
+// successor. Of a session that is bound to no key, whoever comes gets that successor, so it harms
+// nobody. But a thief can bind a session, hang up each time before the answer, and come again: the
+// victim would get no verdict for as long as the thief goes on ([rules.beforeBinding]). So for a bound
+// session this ends after two grace periods. Its client does not need more, because it recovers at any
+// time.
+func (r rules) renewable(rec Record, at time.Time) bool {
+	return rec.KeyThumbprint == "" || within(at, rec.ConsumedAt, 2*r.grace)
 }
 
 // answered says what a replay is when it is answered, which is later if the store or the host is
@@ -294,7 +304,7 @@ func (r rules) answered(what outcome, rec Record, a author, now time.Time) outco
 	switch {
 	case a == mine:
 		return what
-	case a == undelivered, a == running && r.late(rec, now):
+	case a == undelivered && r.renewable(rec, now), a == running && r.late(rec, now):
 		return renewed
 	case !within(now, rec.RotatedAt, r.grace):
 		return renewed

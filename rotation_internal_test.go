@@ -305,6 +305,15 @@ func TestAnswered(t *testing.T) {
 	}
 }
 
+// The period of a bound session begins anew for a while only.
+func TestAnswered_ofABoundSession(t *testing.T) {
+	usual := rules{refreshTTL: time.Hour, grace: 10 * time.Second}
+	rec := renewedAfter("K", 19*time.Second)
+	require.Equal(t, renewed, usual.answered(replayed, rec, undelivered, at(20*time.Second-us)))
+	require.Equal(t, replayed, usual.answered(replayed, rec, undelivered, at(20*time.Second)))
+	require.Equal(t, renewed, usual.answered(replayed, rec, settled, at(29*time.Second)))
+}
+
 // What holds whatever a Manager knows, for all combinations.
 func TestDecide_neverBreaksAPromise(t *testing.T) {
 	revokedAlready := decisionRecord().revoke(at(time.Second), ReasonLogout)

@@ -20,6 +20,14 @@ func recoveredBy(key string, times uint64) Record {
 	return rec
 }
 
+// renewedAfter is decisionRecord, bound to a key, and with a grace period that began anew so long
+// after the rotation.
+func renewedAfter(key string, d time.Duration) Record {
+	rec := boundTo(key)
+	rec.RotatedAt = at(d)
+	return rec
+}
+
 // The session is bound to K, or to none. The token was made for a key, or is plain. The client has
 // proved a key, or none. decisionRecord is at generation 5, and 4 was consumed.
 func TestDecide_byKey(t *testing.T) {
@@ -57,6 +65,8 @@ func TestDecide_byKey(t *testing.T) {
 		{"n-2", usual, boundTo("K"), token(3, "K", "K"), time.Second, reused, "K"},
 		{"strict", strict, boundTo("K"), token(4, "K", "K"), time.Second, reused, "K"},
 		{"in doubt", usual, boundTo("K"), by(undelivered, token(4, "K", "K")), time.Second, renewed, "K"},
+		{"in doubt, and renewed before", usual, renewedAfter("K", 19*time.Second), by(undelivered, token(4, "K", "K")), 20*time.Second - us, renewed, "K"},
+		{"in doubt, and renewed for too long", usual, renewedAfter("K", 19*time.Second), by(undelivered, token(4, "K", "K")), 20 * time.Second, replayed, "K"},
 		{"the call runs", usual, boundTo("K"), by(running, token(4, "K", "K")), time.Hour, renewed, "K"},
 		{"denied", usual, boundTo("K"), denied(token(5, "K", "K")), time.Minute, unrevoked, "K"},
 		{"denied, reuse", usual, boundTo("K"), denied(token(3, "K", "K")), time.Minute, reused, "K"},
@@ -96,6 +106,7 @@ func TestDecide_byKey(t *testing.T) {
 		{"plain and a key, in the grace", usual, decisionRecord(), token(4, "", "P"), time.Second, replayed, ""},
 		{"plain and a key, in doubt", usual, decisionRecord(), by(undelivered, token(4, "", "P")), time.Second, renewed, ""},
 		{"plain and a key, a later epoch", usual, decisionRecord(), presentation{generation: 4, proven: "P", epoch: 1}, time.Second, raised, ""},
+		{"plain and a key, in doubt, and renewed for long", usual, renewedAfter("", time.Hour), by(undelivered, token(4, "", "P")), time.Hour, renewed, ""},
 		{"plain and a key, recovery", mobile, decisionRecord(), token(4, "", "P"), time.Minute, recovered, "P"},
 		{"plain and a key, after the grace", usual, decisionRecord(), token(4, "", "P"), time.Minute, reused, ""},
 		{"plain and a key, n-2", usual, decisionRecord(), token(3, "", "P"), time.Second, reused, ""},

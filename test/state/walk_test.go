@@ -298,7 +298,7 @@ func (w *walk) judgeVictim(t *rapid.T, err error) {
 		t.Fatalf("the thief has bound the session, and the victim is told: %v", err)
 	case w.putOff == 0 || !w.now.Before(w.putOffAt.Add(walkGrace)):
 		w.putOffAt = w.now
-		if w.putOff++; w.putOff > 2 {
+		if w.putOff++; w.putOff > 4 { // three periods that a lost reply begins, and a recovery's
 			t.Fatal("the thief has bound the session, and puts the victim off for ever")
 		}
 	}
