@@ -29,10 +29,11 @@ const (
 	defaultRecovery    = time.Hour
 	defaultKeepEnded   = 25 * time.Hour // the longest AccessTTL, and time for clocks that differ
 
-	maxRemember  = 1 << 24
-	minTTL       = time.Second                // exp is in whole seconds
-	maxAccessTTL = 24 * time.Hour             // a RevocationFeed tells of a revocation a little longer
-	maxPeriod    = 100 * 365 * 24 * time.Hour // keeps dates within what stores hold
+	defaultRemember = 8192
+	maxRemember     = 1 << 24
+	minTTL          = time.Second                // exp is in whole seconds
+	maxAccessTTL    = 24 * time.Hour             // a RevocationFeed tells of a revocation a little longer
+	maxPeriod       = 100 * 365 * 24 * time.Hour // keeps dates within what stores hold
 
 	minFeedInterval = 100 * time.Millisecond
 	maxFeedInterval = time.Minute // what was revoked meanwhile is accepted for as long
@@ -126,10 +127,10 @@ type Config struct {
 	KeepEnded time.Duration
 
 	// Remember is how many records this Manager keeps in memory of those that it wrote last, about 1
-	// kB each: none if it is 0 or negative, at most 16777216. The next refresh of such a
-	// session is one call of the store instead of two: its write succeeds only if the store still has
-	// the record as it was. Where it does not, as after a refresh by another instance, the refresh
-	// begins with a look at the store.
+	// kB each: 8192 if 0, none if negative, at most 16777216. The next refresh of such a session is
+	// one call of the store instead of two: its write succeeds only if the store still has the record
+	// as it was. Where it does not, as after a refresh by another instance, the refresh begins with a
+	// look at the store.
 	Remember int
 
 	// Now is the clock; time.Now if nil, which in a bubble of testing/synctest is the bubble's.
@@ -179,6 +180,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.KeepEnded == 0 {
 		c.KeepEnded = max(defaultKeepEnded, c.leastKeepEnded())
+	}
+	if c.Remember == 0 {
+		c.Remember = defaultRemember
 	}
 	if err := c.validate(); err != nil {
 		return c, fmt.Errorf("tokensession: Config.%w", err)

@@ -52,6 +52,13 @@ func TestRemember_aRefreshIsOneCallOfTheStore(t *testing.T) {
 	require.Equal(t, oneCall, w.calls(func() { w.refresh(second.RefreshToken) }))
 }
 
+func TestRemember_isOnByDefault(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	w.m = newManager(t, w.signer, w.store.Store(), tokensession.Config{})
+	first := w.start()
+	require.Equal(t, oneCall, w.calls(func() { w.refresh(first.RefreshToken) }))
+}
+
 func TestRemember_canBeTurnedOff(t *testing.T) {
 	w := newWorld(t, tokensession.Config{Remember: -1})
 	first := w.start()

@@ -205,18 +205,29 @@ func TestRedisStore_needsOneReadAndOneWriteARefresh(t *testing.T) {
 		t.Errorf("List: %d records", len(recs))
 	}
 
-	m := redisManager(t, store, tokensession.Config{})
-	tokens, err := m.Start(t.Context(), "bob")
-	if err != nil {
-		t.Fatal(err)
-	}
-	spy.take()
-	for range 5 {
-		if tokens, err = m.Refresh(t.Context(), tokens.RefreshToken); err != nil {
+	write := []string{"evalsha session"}
+	for _, kind := range []struct {
+		cfg   tokensession.Config
+		trips int
+		want  []string
+	}{
+		{tokensession.Config{}, 1, write}, // the instance remembers what it has written
+		{tokensession.Config{Remember: -1}, 2, append([]string{"hgetall session", "hdel session"}, write...)},
+	} {
+		m := redisManager(t, store, kind.cfg)
+		tokens, err := m.Start(t.Context(), "bob")
+		if err != nil {
 			t.Fatal(err)
 		}
-		if trips, commands := spy.take(); trips != 2 || !slices.Equal(commands, []string{"hgetall session", "hdel session", "evalsha session"}) {
-			t.Errorf("a refresh through the Manager: %d round trips of %v", trips, commands)
+		spy.take()
+		for range 5 {
+			if tokens, err = m.Refresh(t.Context(), tokens.RefreshToken); err != nil {
+				t.Fatal(err)
+			}
+			if trips, commands := spy.take(); trips != kind.trips || !slices.Equal(commands, kind.want) {
+				t.Errorf("a refresh through the Manager: %d round trips of %v, want %d of %v",
+					trips, commands, kind.trips, kind.want)
+			}
 		}
 	}
 }

@@ -18,11 +18,22 @@ import (
 	"github.com/seed67bc9b7f/tokensession/sqlstore"
 )
 
-// refresherOn starts a session and returns its Manager and a function that refreshes it.
-func refresherOn(t *testing.T, store tokensession.RefreshStore) func() {
+// refreshers are the two kinds of a refresh: at the instance that wrote the session last, which
+// remembers the record, and at any other one, which reads it first.
+var refreshers = []struct {
+	name       string
+	cfg        tokensession.Config
+	statements int64
+}{
+	{"where it was written last", tokensession.Config{}, 1},
+	{"elsewhere", tokensession.Config{Remember: -1}, 2},
+}
+
+// refresherOn starts a session and returns a function that refreshes it.
+func refresherOn(t *testing.T, store tokensession.RefreshStore, cfg tokensession.Config) func() {
 	t.Helper()
-	m := managerOn(t, store)
-	tokens, err := m.Start(t.Context(), "alice")
+	m := managerWith(t, store, cfg)
+	tokens, err := m.Start(t.Context(), "dave")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,19 +77,24 @@ func countingPostgres(t *testing.T) (*sql.DB, *statementCounter) {
 	return db, sent
 }
 
-func TestSQLStore_refreshIsTwoStatementsOnPostgreSQL(t *testing.T) {
+func TestSQLStore_refreshIsOneStatementOrTwoOnPostgreSQL(t *testing.T) {
 	db, sent := countingPostgres(t)
 	db.SetMaxOpenConns(1)
-	refresh := refresherOn(t, sqlServers[0].migrated(t, db, ""))
-	refresh() // prepares
-	sent.queries.Store(0)
-	sent.prepares.Store(0)
-	const refreshes = 10
-	for range refreshes {
-		refresh()
-	}
-	if queries, prepares := sent.queries.Load(), sent.prepares.Load(); queries != 2*refreshes || prepares != 0 {
-		t.Errorf("%d refreshes took %d statements and %d preparations, want %d and none", refreshes, queries, prepares, 2*refreshes)
+	store := sqlServers[0].migrated(t, db, "")
+	for _, r := range refreshers {
+		refresh := refresherOn(t, store, r.cfg)
+		refresh() // prepares
+		sent.queries.Store(0)
+		sent.prepares.Store(0)
+		const refreshes = 10
+		for range refreshes {
+			refresh()
+		}
+		queries, prepares := sent.queries.Load(), sent.prepares.Load()
+		if queries != r.statements*refreshes || prepares != 0 {
+			t.Errorf("%s: %d refreshes took %d statements and %d preparations, want %d and none",
+				r.name, refreshes, queries, prepares, r.statements*refreshes)
+		}
 	}
 }
 
@@ -90,6 +106,8 @@ func TestSQLStore_callsTakeTheStatementsTheREADMENames(t *testing.T) {
 	ctx := t.Context()
 	var tokens tokensession.Tokens
 	login := func() (err error) { tokens, err = m.Start(ctx, "alice"); return err }
+	elsewhere := refresherOn(t, store, refreshers[1].cfg)
+	elsewhere() // prepares
 	now := time.Now()
 	sweep := func(after time.Duration, limit int) error {
 		_, err := store.Sweep(ctx, now.Add(after), limit)
@@ -116,7 +134,8 @@ func TestSQLStore_callsTakeTheStatementsTheREADMENames(t *testing.T) {
 		want int64
 	}{
 		{"a login", login, 1},
-		{"a refresh", func() (err error) { tokens, err = m.Refresh(ctx, tokens.RefreshToken); return err }, 2},
+		{"a refresh where it was written last", func() (err error) { tokens, err = m.Refresh(ctx, tokens.RefreshToken); return err }, 1},
+		{"a refresh elsewhere", func() error { elsewhere(); return nil }, 2},
 		{"RevokeToken with an access token", func() error { return m.RevokeToken(ctx, tokens.AccessToken) }, 2},
 		{"another login", login, 1},
 		{"RevokeToken", func() error { return m.RevokeToken(ctx, tokens.RefreshToken) }, 3},
@@ -146,27 +165,31 @@ func TestSQLStore_callsTakeTheStatementsTheREADMENames(t *testing.T) {
 	}
 }
 
-func TestSQLStore_refreshIsTwoStatementsOnMySQL(t *testing.T) {
+func TestSQLStore_refreshIsOneStatementOrTwoOnMySQL(t *testing.T) {
 	server := sqlServers[1]
 	db := server.open(t, server.database(t))
 	db.SetMaxOpenConns(1)
-	refresh := refresherOn(t, server.migrated(t, db, ""))
-	refresh() // prepares
-	status := func(name string) (value int) {
+	store := server.migrated(t, db, "")
+	status := func(name string) (value int64) {
 		t.Helper()
 		if err := db.QueryRowContext(t.Context(), "SHOW SESSION STATUS LIKE '"+name+"'").Scan(&name, &value); err != nil {
 			t.Fatal(err)
 		}
 		return value
 	}
-	executes, prepares := status("Com_stmt_execute"), status("Com_stmt_prepare")
-	const refreshes = 10
-	for range refreshes {
-		refresh()
-	}
-	executes, prepares = status("Com_stmt_execute")-executes, status("Com_stmt_prepare")-prepares
-	if executes != 2*refreshes || prepares != 0 {
-		t.Errorf("%d refreshes took %d statements and %d preparations, want %d and none", refreshes, executes, prepares, 2*refreshes)
+	for _, r := range refreshers {
+		refresh := refresherOn(t, store, r.cfg)
+		refresh() // prepares
+		executes, prepares := status("Com_stmt_execute"), status("Com_stmt_prepare")
+		const refreshes = 10
+		for range refreshes {
+			refresh()
+		}
+		executes, prepares = status("Com_stmt_execute")-executes, status("Com_stmt_prepare")-prepares
+		if executes != r.statements*refreshes || prepares != 0 {
+			t.Errorf("%s: %d refreshes took %d statements and %d preparations, want %d and none",
+				r.name, refreshes, executes, prepares, r.statements*refreshes)
+		}
 	}
 }
 
