@@ -73,10 +73,17 @@ func managerOf(
 	tb testing.TB, key tokensession.Key, store tokensession.RefreshStore,
 ) *tokensession.Manager {
 	tb.Helper()
+	return managerWith(tb, key, store, tokensession.Config{})
+}
+
+func managerWith(
+	tb testing.TB, key tokensession.Key, store tokensession.RefreshStore, cfg tokensession.Config,
+) *tokensession.Manager {
+	tb.Helper()
 	signer := must(tokensession.NewAccessSigner(key, tokensession.AccessConfig{
 		Issuer: "https://auth.example", Audience: []string{"https://api.example"},
 	}))
-	return must(tokensession.New(signer, store, tokensession.Config{}))
+	return must(tokensession.New(signer, store, cfg))
 }
 
 func isRevoked(m *tokensession.Manager, token string) bool {

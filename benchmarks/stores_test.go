@@ -74,65 +74,80 @@ func BenchmarkStore_refresh(b *testing.B) {
 	}
 }
 
+// A side is one of those that take turns.
+type side struct {
+	name       string
+	operations []func()
+	timings    timings
+	spent      spent
+}
+
+func (s *side) turn(r rival, d time.Duration) {
+	before := r.spent()
+	s.timings.add(run(s.operations, d))
+	s.spent.add(before, r.spent())
+}
+
+// compare has refreshes of three kinds take turns with the floor. Here is the instance that wrote
+// the session last. Elsewhere is another one each time, which remembers what it wrote before, and
+// this is old news. And off remembers nothing.
 func compare(b *testing.B, r rival, clients int) {
-	m := managerOn(b, r.store)
-	var refreshes, writes []func()
+	sides := []*side{{name: "floor"}, {name: "here"}, {name: "elsewhere"}, {name: "off"}}
+	key := must(tokensession.GenerateKey())
+	here, other := managerOf(b, key, r.store), managerOf(b, key, r.store)
+	off := managerWith(b, key, r.store, tokensession.Config{Remember: -1})
 	for client := range clients {
-		refreshes, writes = append(refreshes, refresher(b, m, client)), append(writes, r.floor(client))
+		for i, operation := range []func(){
+			r.floor(client), refresher(b, client, here), refresher(b, client, here, other),
+			refresher(b, client, off),
+		} {
+			sides[i].operations = append(sides[i].operations, operation)
+		}
 	}
-	run(refreshes, 300*time.Millisecond) // connects, prepares, warms up
-	run(writes, 300*time.Millisecond)
-	var ours, floor timings
-	var oursSpent, floorSpent spent
+	for _, s := range sides {
+		run(s.operations, 300*time.Millisecond) // connects, prepares, warms up
+	}
 	for b.Loop() {
 		for range 6 {
-			before := r.spent()
-			floor.add(run(writes, 500*time.Millisecond))
-			between := r.spent()
-			ours.add(run(refreshes, 500*time.Millisecond))
-			floorSpent.add(before, between)
-			oursSpent.add(between, r.spent())
+			for _, s := range sides {
+				s.turn(r, 500*time.Millisecond)
+			}
 		}
 	}
 	b.ReportMetric(0, "ns/op") // of everything together: no use
-	b.ReportMetric(floor.percentile(50), "floor-p50-ns")
-	b.ReportMetric(ours.percentile(50), "refresh-p50-ns")
-	b.ReportMetric(ours.percentile(50)/floor.percentile(50), "p50-ratio")
-	b.ReportMetric(floor.rate(), "floor-ops/s")
-	b.ReportMetric(ours.rate(), "refresh-ops/s")
-	b.ReportMetric(ours.rate()/floor.rate(), "throughput-ratio")
-	n, floorN := float64(len(ours.each)), float64(len(floor.each))
-	b.ReportMetric(float64(oursSpent.sent)/n, "sent/refresh")
-	// What processors do is what bounds the throughput once all are busy. It is steadier than time
-	// on a busy machine.
-	b.ReportMetric(float64(floorSpent.client)/floorN, "floor-client-cpu-ns")
-	b.ReportMetric(float64(floorSpent.server)/floorN, "floor-server-cpu-ns")
-	b.ReportMetric(float64(oursSpent.client)/n, "refresh-client-cpu-ns")
-	b.ReportMetric(float64(oursSpent.server)/n, "refresh-server-cpu-ns")
+	floor := &sides[0].timings
+	for _, s := range sides {
+		n := float64(len(s.timings.each))
+		b.ReportMetric(s.timings.percentile(50), s.name+"-p50-ns")
+		b.ReportMetric(s.timings.rate(), s.name+"-ops/s")
+		b.ReportMetric(float64(s.spent.sent)/n, s.name+"-sent/op")
+		// What processors do is what bounds the throughput once all are busy. It is steadier than
+		// time on a busy machine.
+		b.ReportMetric(float64(s.spent.client)/n, s.name+"-client-cpu-ns")
+		b.ReportMetric(float64(s.spent.server)/n, s.name+"-server-cpu-ns")
+		if s != sides[0] {
+			b.ReportMetric(s.timings.percentile(50)/floor.percentile(50), s.name+"-p50-ratio")
+			b.ReportMetric(s.timings.rate()/floor.rate(), s.name+"-throughput-ratio")
+		}
+	}
 }
 
 func managerOn(tb testing.TB, store tokensession.RefreshStore) *tokensession.Manager {
 	tb.Helper()
-	key, err := tokensession.GenerateKey()
-	check(tb, err)
-	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{
-		Issuer: "https://auth.example", Audience: []string{"https://api.example"},
-	})
-	check(tb, err)
-	m, err := tokensession.New(signer, store, tokensession.Config{})
-	check(tb, err)
-	return m
+	return managerOf(tb, must(tokensession.GenerateKey()), store)
 }
 
-// refresher starts a session and returns what refreshes it.
-func refresher(tb testing.TB, m *tokensession.Manager, client int) func() {
+// refresher starts a session and returns what refreshes it, at each of the Managers in turn.
+func refresher(tb testing.TB, client int, ms ...*tokensession.Manager) func() {
 	tb.Helper()
-	tokens, err := m.Start(ctx, fmt.Sprintf("user-%010d", client), tokensession.WithAttributes(map[string]string{
+	tokens, err := ms[0].Start(ctx, fmt.Sprintf("user-%010d", client), tokensession.WithAttributes(map[string]string{
 		"device": "Firefox on Linux", "ip": "198.51.100.7",
 	}))
 	check(tb, err)
+	n := 0
 	return func() {
-		next, err := m.Refresh(ctx, tokens.RefreshToken)
+		n++
+		next, err := ms[n%len(ms)].Refresh(ctx, tokens.RefreshToken)
 		if err != nil {
 			panic(err)
 		}
@@ -260,7 +275,7 @@ func space(b *testing.B, store tokensession.RefreshStore, sessions int, measure 
 	m := managerOn(b, store)
 	var refreshes []func()
 	for client := range sessions {
-		refreshes = append(refreshes, refresher(b, m, client))
+		refreshes = append(refreshes, refresher(b, client, m))
 	}
 	done := 0
 	refreshUntil := func(n int) {
@@ -306,7 +321,7 @@ func BenchmarkStore_sweep(b *testing.B) {
 	m := managerOn(b, store)
 	var refreshes []func()
 	for client := range clients {
-		refreshes = append(refreshes, refresher(b, m, client))
+		refreshes = append(refreshes, refresher(b, client, m))
 	}
 	_, err := db.ExecContext(ctx, `INSERT INTO token_sessions (id, subject, client_id, auth_time, created_at, rotated_at, expires_at,
 		max_expires_at, revoke_reason, generation, predecessor, mac_key, version, write_id, sweep_at)
