@@ -115,24 +115,34 @@ func (c *callCredentials) unary(
 ) error {
 	first := &attempt{}
 	err := invoke(context.WithValue(ctx, attemptKey{}, first), method, req, reply, conn, opts...)
-	again, ok := c.again(ctx, first, err)
-	if !ok {
+	again, err := c.again(ctx, first, err)
+	if again == nil {
 		return err
 	}
 	return invoke(context.WithValue(ctx, attemptKey{}, again), method, req, reply, conn, opts...)
 }
 
-// again returns the attempt to make after one that failed, if there is one to make.
-func (c *callCredentials) again(ctx context.Context, failed *attempt, err error) (*attempt, bool) {
+// again returns the attempt to make after one that failed, or nil and the error of the call. Where
+// it cannot be told whether there is a better token, that is the error: the server has refused the
+// old one only, so that the user may still be logged in.
+func (c *callCredentials) again(
+	ctx context.Context, failed *attempt, err error,
+) (*attempt, error) {
 	sent := failed.sent.Load()
 	if sent == nil || !isInvalidToken(err) {
-		return nil, false
+		return nil, err
 	}
-	next, err := c.source.TokenInstead(ctx, *sent)
-	if err != nil || next.AccessToken == sent.AccessToken {
-		return nil, false
+	next, failure := c.source.TokenInstead(ctx, *sent)
+	if failure != nil {
+		if failure := clientError(failure); status.Code(failure) != codes.Unauthenticated {
+			err = failure
+		}
+		return nil, err
 	}
-	return &attempt{instead: &next}, true
+	if next.AccessToken == sent.AccessToken {
+		return nil, err
+	}
+	return &attempt{instead: &next}, nil
 }
 
 // isInvalidToken reports whether a server of ours has refused the token.

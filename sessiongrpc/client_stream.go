@@ -17,17 +17,17 @@ func (c *callCredentials) stream(
 	first := &attempt{}
 	s, err := open(context.WithValue(ctx, attemptKey{}, first), desc, conn, method, opts...)
 	if err != nil {
-		again, ok := c.again(ctx, first, err)
-		if !ok {
+		again, err := c.again(ctx, first, err)
+		if again == nil {
 			return nil, err
 		}
 		return open(context.WithValue(ctx, attemptKey{}, again), desc, conn, method, opts...)
 	}
 	return &refusableStream{ClientStream: s, many: desc.ClientStreams,
 		reopen: func(refusal error) (grpc.ClientStream, error) {
-			again, ok := c.again(ctx, first, refusal)
-			if !ok {
-				return nil, refusal
+			again, err := c.again(ctx, first, refusal)
+			if again == nil {
+				return nil, err
 			}
 			return open(context.WithValue(ctx, attemptKey{}, again), desc, conn, method, opts...)
 		},

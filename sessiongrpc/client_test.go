@@ -26,6 +26,7 @@ type source struct {
 	tokens  atomic.Pointer[tokensession.Tokens]
 	err     error // of Token
 	instead atomic.Int64
+	failing error // of TokenInstead
 }
 
 func (s *source) Token(context.Context) (tokensession.Tokens, error) {
@@ -39,6 +40,9 @@ func (s *source) TokenInstead(
 	ctx context.Context, refused tokensession.Tokens,
 ) (tokensession.Tokens, error) {
 	s.instead.Add(1)
+	if s.failing != nil {
+		return tokensession.Tokens{}, s.failing
+	}
 	next, err := s.m.Refresh(ctx, s.tokens.Load().RefreshToken)
 	if err != nil {
 		return tokensession.Tokens{}, err
@@ -133,6 +137,30 @@ func TestClient_streamTriesAgainOnce(t *testing.T) {
 	_ = stream.SendMsg(wrapperspb.String("hello"))
 	requireStatus(t, stream.RecvMsg(got), codes.Unauthenticated, sessiongrpc.ReasonInvalidToken)
 	require.Equal(t, before, s.instead.Load())
+}
+
+// The token is refused, and it cannot be told whether another one would be: an outage is no verdict.
+func TestClient_cannotGetAnotherToken(t *testing.T) {
+	m := newManager(t)
+	_, address := serve(t, m)
+	s := newSource(t, m)
+	conn := dial(t, address, sessiongrpc.InsecureDialOptions(s)...)
+	s.outdate(t)
+	for _, c := range []struct {
+		failing error
+		code    codes.Code
+		reason  string
+	}{
+		{fmt.Errorf("%w: no answer", tokensession.ErrUnavailable), codes.Unavailable, ""},
+		{context.DeadlineExceeded, codes.DeadlineExceeded, ""},
+		{sessionclient.ErrSessionEnded, codes.Unauthenticated, sessiongrpc.ReasonInvalidToken},
+	} {
+		s.failing = c.failing
+		_, err := callWhoAmI(within(t), conn)
+		requireStatus(t, err, c.code, c.reason)
+		stream := openEcho(t, within(t), conn)
+		requireStatus(t, stream.RecvMsg(&wrapperspb.StringValue{}), c.code, c.reason)
+	}
 }
 
 func TestClient_sourceFails(t *testing.T) {

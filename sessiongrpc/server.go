@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,9 @@ type Verifier interface {
 	SessionContext(
 		ctx context.Context, a tokensession.Access, opts ...tokensession.ContextOption,
 	) (context.Context, context.CancelFunc)
+
+	// Now is the time by the clock that access tokens are verified with.
+	Now() time.Time
 }
 
 var (
@@ -90,6 +94,7 @@ func Method(fullMethod string, opts ...Option) Option {
 // rules are what is required of calls.
 type rules struct {
 	scope                  []string
+	auth                   authRule
 	live, untilSessionEnds bool
 
 	methods map[string][]Option // of their own; nil: public
@@ -109,7 +114,7 @@ func (r rules) of(method string) (_ rules, required bool) {
 	if there && own == nil {
 		return r, false
 	}
-	r.scope = append([]string(nil), r.scope...)
+	r.scope, r.auth.methods = slices.Clone(r.scope), slices.Clone(r.auth.methods)
 	r.methods = map[string][]Option{}
 	for _, opt := range own {
 		opt(&r)
@@ -255,20 +260,14 @@ func admit(ctx context.Context, v Verifier, r rules) (tokensession.Access, error
 	}
 	granted := strings.Fields(access.Scope)
 	for _, name := range r.scope {
-		if !contains(granted, name) {
+		if !slices.Contains(granted, name) {
 			return tokensession.Access{}, insufficientScope(r.scope)
 		}
 	}
-	return access, nil
-}
-
-func contains(names []string, name string) bool {
-	for _, each := range names {
-		if each == name {
-			return true
-		}
+	if !r.auth.met(access, v) {
+		return tokensession.Access{}, r.auth.refusal()
 	}
-	return false
+	return access, nil
 }
 
 func tokenOf(ctx context.Context) (string, error) {
