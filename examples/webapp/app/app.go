@@ -5,6 +5,7 @@ package app
 
 import (
 	"cmp"
+	"crypto/rand"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -38,7 +39,7 @@ type App struct {
 	passwords checker
 	log       eventLog
 	live      hub // the connections that stay open
-	thief     thief
+	thief     *thief
 }
 
 // A Signer makes what signs the application's access tokens.
@@ -57,7 +58,13 @@ func New(o Options, sign Signer, store tokensession.RefreshStore) (*App, error) 
 		return nil, fmt.Errorf("HashRounds %d: cannot be less than 1", o.HashRounds)
 	}
 	o.ProofAge = cmp.Or(o.ProofAge, time.Minute)
-	a := &App{options: o, secure: o.CertFile != "", passwords: newChecker(o.HashRounds)}
+	if o.ProofKey == nil { // a process that is alone, and whose sessions end with it
+		o.ProofKey = make([]byte, 32)
+		_, _ = rand.Read(o.ProofKey)
+	}
+	a := &App{
+		options: o, secure: o.CertFile != "", passwords: newChecker(o.HashRounds), thief: newThief(),
+	}
 	// What access tokens say of who made them and whom they are for. Other services would verify
 	// them with the keys at /auth/jwks.json and these two names.
 	signer, err := sign(tokensession.AccessConfig{
@@ -92,10 +99,10 @@ func (a *App) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/auth/", auth) // without the thief and the fast motion, this and the next two are a.auth.Mount(mux)
 	mux.Handle("/auth/token", a.thief.watch(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.maker(r).Token(w, r)
+		a.refresher(r).Token(w, r)
 	})))
 	mux.Handle("/auth/resume", a.thief.watch(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.maker(r).ResumeEndpoint(w, r)
+		a.refresher(r).ResumeEndpoint(w, r)
 	})))
 	mux.HandleFunc("POST /login", a.login)
 	mux.Handle("POST /api/echo", a.auth.Require()(http.HandlerFunc(a.echo)))
@@ -116,6 +123,8 @@ func (a *App) routes() http.Handler {
 
 	mux.Handle("POST /demo/phone", a.auth.Require()(http.HandlerFunc(a.addPhone)))
 	mux.Handle("POST /demo/replay", a.auth.Require()(http.HandlerFunc(a.replay)))
+	mux.Handle("POST /auth/steal", a.auth.Require()(http.HandlerFunc(a.steal))) // below the prefix, too
+	mux.Handle("GET /demo/bound", a.auth.Require()(http.HandlerFunc(a.isBound)))
 	mux.HandleFunc("GET /demo/events", a.events)
 
 	mux.HandleFunc("GET /{$}", a.index)
@@ -156,9 +165,13 @@ func (a *App) index(w http.ResponseWriter, r *http.Request) {
 	_ = index.Execute(w, struct {
 		Users                         []user
 		AccessSeconds, RefreshSeconds float64
-		Access, ProofAge              string
+		Access, ProofAge, Unbound     string
 		Short, Changed, Choice        bool
-	}{users, access.Seconds(), refresh.Seconds(), inWords(access), inWords(a.options.ProofAge), short, changed, a.options.Pace != fast})
+	}{
+		users, access.Seconds(), refresh.Seconds(),
+		inWords(access), inWords(a.options.ProofAge), a.unbound(pace),
+		short, changed, a.options.Pace != fast,
+	})
 }
 
 func inWords(d time.Duration) string {

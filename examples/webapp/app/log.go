@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"sync"
@@ -29,6 +30,7 @@ type entry struct {
 	SessionID string    `json:"session_id"`
 	Device    string    `json:"device"`
 	Reason    string    `json:"reason,omitempty"`
+	Unproved  bool      `json:"unproved,omitempty"` // without the key of the device
 	Presented uint64    `json:"presented"`
 	Live      uint64    `json:"live"`
 }
@@ -55,6 +57,7 @@ func (l *eventLog) add(e tokensession.Event) {
 	l.entries = append(l.entries, entry{
 		Number: l.last, At: e.At, Kind: string(e.Kind), Subject: e.Session.Subject, SessionID: e.Session.ID,
 		Device: e.Session.Attributes["device"], Reason: string(e.Session.RevokeReason), Presented: e.Presented, Live: e.Live,
+		Unproved: errors.Is(e.Err, tokensession.ErrProofRequired),
 	})
 	if len(l.entries) > logSize {
 		l.entries = append([]entry(nil), l.entries[len(l.entries)-logSize:]...)

@@ -47,17 +47,19 @@ func (a *App) makers(p Pace, signer *tokensession.AccessSigner, store tokensessi
 	if err != nil {
 		return nil, nil, err
 	}
-	auth, err := sessionhttp.New(sessions, sessionhttp.Config{
+	cfg := sessionhttp.Config{
 		Cookies:         true,
 		InsecureCookies: !a.secure, // http://localhost is for development only
 		Attributes:      device,
 		Devices:         true, // the page lists the user's sessions, and ends them
 		OnError:         a.onError,
-	})
+	}
+	a.bind(&cfg, p)
+	auth, err := sessionhttp.New(sessions, cfg)
 	return sessions, auth, err
 }
 
-// maker is what logs this browser in and refreshes its tokens. All else is a.auth's: with one key
+// maker is what logs this browser in, and refreshes its tokens unless refresher knows better. All else is a.auth's: with one key
 // and one store, it accepts both Managers' tokens.
 func (a *App) maker(r *http.Request) *sessionhttp.Handlers {
 	if isFast(r) {

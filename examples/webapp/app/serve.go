@@ -24,6 +24,8 @@ type Options struct {
 
 	HashRounds int           // how much work a password's hash is
 	ProofAge   time.Duration // how old the password may be for a change of the e-mail address: 1m
+
+	ProofKey []byte // sessionhttp's ProofKeys has it; nil makes one that goes with the process
 }
 
 // Flags adds the options to a flag set.

@@ -16,7 +16,10 @@ import (
 type thief struct {
 	mu     sync.Mutex
 	stolen map[string][]string // by session: its first two refresh tokens that were used up
+	jars   map[string]jar      // by session: see steal
 }
+
+func newThief() *thief { return &thief{stolen: map[string][]string{}, jars: map[string]jar{}} }
 
 const maxVictims = 1000
 
@@ -42,9 +45,6 @@ func (t *thief) remember(ctx context.Context, sessionID string) {
 	if token == "" || len(t.stolen[sessionID]) == 2 || len(t.stolen) >= maxVictims {
 		return
 	}
-	if t.stolen == nil {
-		t.stolen = map[string][]string{}
-	}
 	t.stolen[sessionID] = append(t.stolen[sessionID], token)
 }
 
@@ -52,6 +52,7 @@ func (t *thief) forget(sessionID string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.stolen, sessionID)
+	delete(t.jars, sessionID)
 }
 
 // loot returns a session's first refresh token, once the one after it has been used up, too: then

@@ -7,6 +7,8 @@ package main
 
 import (
 	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"database/sql"
 	"flag"
 	"fmt"
@@ -48,15 +50,22 @@ func run(ctx context.Context, options app.Options, file string) error {
 	if err := store.Migrate(ctx); err != nil {
 		return err
 	}
+	secret := []byte(os.Getenv("TOKENSESSION_SECRET"))
 	sign := func(cfg tokensession.AccessConfig) (*tokensession.AccessSigner, error) {
 		ring, err := keyring.Open(ctx, store, keyring.Config{
-			Secret: []byte(os.Getenv("TOKENSESSION_SECRET")), Access: cfg,
+			Secret: secret, Access: cfg,
 		})
 		if err != nil {
 			return nil, err
 		}
 		go ring.Run(ctx)
 		return ring.Signer(), nil
+	}
+	// Browsers that have bound their sessions to the device are asked for proofs with another secret,
+	// which is made of the same one.
+	options.ProofKey, err = hkdf.Key(sha256.New, secret, nil, "tokensession webapp proofs", 32)
+	if err != nil {
+		return err
 	}
 	return app.Serve(ctx, options, sign, store, os.Stdout)
 }

@@ -17,12 +17,13 @@ session.addEventListener("update", ({ detail }) => {
 	if (other) {
 		show("home");
 		tell("");
-		$("api-answer").textContent = "";
+		$("api-answer").textContent = $("loot").textContent = "";
 		loadDevices();
 		showEvents();
 		close();
 	}
 	loadRights();
+	loadBound();
 });
 
 session.addEventListener("warning", ({ detail }) => {
@@ -146,6 +147,21 @@ on("replay", "click", async () => {
 	if (!response.ok) return tell(await problemOf(response), "bad");
 	await loadEvents();
 	await session.info(); // as any call would, it finds out that the session is over
+});
+
+on("steal", "click", async () => {
+	const response = await session.fetch("/auth/steal", { method: "POST" });
+	if (response.status === 401) return;
+	if (!response.ok) return tell(await problemOf(response), "bad");
+	const { copied_at, until, refresh } = await response.json();
+	$("loot").textContent = `With your cookies of ${clock(copied_at)}, ` + {
+		needs_key: (until ? `the thief can do what you can until ${clock(until)}, ` : "the thief can do nothing any more, ") +
+			"and gets no new tokens: these need the key of your device. Your session goes on.",
+		done: "the thief has got new tokens, as you would, and can go on. The server finds out as both of you go on to refresh.",
+		reuse: "the thief was found out: both of you had refreshed. Your session is over.",
+	}[refresh];
+	await loadEvents();
+	await session.info(); // as any call would, it finds out if the session is over
 });
 
 // What stays open: the server tells of the user's sessions by one connection, and the devices speak
@@ -295,6 +311,15 @@ async function loadRights() {
 	$("rights").textContent = `You may: ${scope}.` + (other ? ` You act as ${other.subject}, who may: ${other.scope}.` : "");
 }
 
+// loadBound shows whether the session is bound to this device. The browser sees to that by itself,
+// some moments after the login.
+async function loadBound() {
+	const response = await session.fetch("/demo/bound").catch(() => null);
+	if (!response?.ok) return;
+	const { bound } = await response.json();
+	$("bound").textContent = bound ? "Yes. Whoever copies your cookies gets no new tokens with them." : document.body.dataset.unbound;
+}
+
 async function loadEvents() {
 	if (document.hidden) return;
 	const response = await fetch("/demo/events?after=" + (events[0]?.number ?? 0)).catch(() => null);
@@ -304,6 +329,9 @@ async function loadEvents() {
 	events = news.concat(events).slice(0, 200);
 	showEvents();
 	if (me && news.some((e) => e.subject === me.subject)) loadDevices();
+	// Over HTTPS, the browser may have refreshed by itself.
+	const refreshed = (e) => e.kind === "refreshed" && e.session_id === me?.session_id;
+	if (location.protocol === "https:" && news.some(refreshed)) session.info().catch(() => {});
 }
 
 const shown = new Map(); // list items by the event's number
@@ -339,7 +367,9 @@ function eventText(e) {
 	case "reused": return `Theft: somebody presented ${e.subject}'s token ${e.presented} when ${e.live} was good. The session is over.`;
 	case "reauthenticated": return `${e.subject} gave the password once more.`;
 	case "outdated": return `${e.subject}'s rights have changed. Access tokens of before are refused.`;
-	case "refused": return e.reason ? `${e.subject}'s browser has heard that its session is over.` : `${e.subject}'s session had run out.`;
+	case "refused":
+		if (e.unproved) return `${e.subject}'s token came without the key of the device: refused, and the session goes on.`;
+		return e.reason ? `${e.subject}'s browser has heard that its session is over.` : `${e.subject}'s session had run out.`;
 	case "revoked": return `${e.subject}'s session is over: ${reasons[e.reason] ?? e.reason}.`;
 	default: return `${e.subject}: ${e.kind}.`;
 	}
