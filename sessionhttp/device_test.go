@@ -66,7 +66,8 @@ func TestDevice_instructsTheSameEachTime(t *testing.T) {
 		"credentials":[{"type":"cookie","name":"__Host-bound-app",
 			"attributes":"Path=/; HttpOnly; Secure; SameSite=Lax"}],
 		"allowed_refresh_initiators":["app.example"]}`, first)
-	require.Contains(t, registered.Header.Get("Set-Cookie"), "__Host-bound-app=1; Path=/; Max-Age=60;")
+	require.Equal(t, "__Host-bound-app=1; Path=/; Max-Age=60; HttpOnly; Secure; SameSite=Lax",
+		registered.Header.Get("Set-Cookie"))
 }
 
 // A mutation of a registration, or of a browser's refresh.

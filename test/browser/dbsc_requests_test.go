@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -167,6 +169,29 @@ func TestChromium_registersOnce(t *testing.T) {
 	}
 }
 
+// A registration that is refused with a new challenge begins again.
+func TestChromium_registersWithTheNextChallenge(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	var asked atomic.Bool
+	l.register = func(w http.ResponseWriter, _ *http.Request) {
+		if asked.CompareAndSwap(false, true) {
+			w.Header().Set("Secure-Session-Registration", strings.Replace(labRegistration, "c1", "c2", 1))
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		labInstruct(w, labInstructions)
+	}
+	d := l.newDevice()
+	all := l.requests("/auth/device")
+	if len(all) != 2 {
+		t.Fatalf("it registers %d times, want 2", len(all))
+	}
+	checkProof(t, all[1].header, []string{"alg", "jwk", "typ"}, "c2", nil)
+	d.fetch("GET", "/thing")
+	d.waitFor("refresh Refreshed", 1)
+}
+
 // However the answer to a login comes to the browser, it registers. After a form that another
 // site's page posts, the registration comes without SameSite=Strict cookies.
 func TestChromium_registersAfterAnyLogin(t *testing.T) {
@@ -255,6 +280,10 @@ func TestChromium_refreshesForOurOwnPagesOnly(t *testing.T) {
 			d.sees("a page")
 			if got := l.order("/auth/token") >= 0; got != c.refreshes {
 				t.Errorf("it refreshes: %t, want %t", got, c.refreshes)
+			}
+			skipped := l.last("/page").header.Get("Secure-Session-Skipped")
+			if refused := strings.HasPrefix(skipped, "refresh_not_allowed_for_initiator"); refused == c.refreshes {
+				t.Errorf("the request has skipped %q", skipped)
 			}
 			strict := slices.Contains(l.last("/page").cookies(), "__Host-access")
 			if strict != c.refreshes {

@@ -95,6 +95,26 @@ func TestChromium_refreshesWhereTheCookieWasTaken(t *testing.T) {
 	}
 }
 
+// What a site can have the browser clear. The session goes with cookies and storage.
+func TestChromium_forgetsWithItsCookies(t *testing.T) {
+	t.Parallel()
+	for what, keeps := range map[string]bool{"cookies": false, "storage": false, "cache": true} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			d := l.newDevice()
+			l.mux.HandleFunc("/static/clear", func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Clear-Site-Data", `"`+what+`"`)
+			})
+			d.fetch("GET", "/static/clear")
+			d.fetch("GET", "/thing")
+			if refreshes := l.order("/auth/token") >= 0; refreshes != keeps {
+				t.Errorf("it refreshes: %t, want %t", refreshes, keeps)
+			}
+		})
+	}
+}
+
 // A test can have the browser lose its key.
 func TestChromium_forgetsWhereDevToolsSaySo(t *testing.T) {
 	t.Parallel()

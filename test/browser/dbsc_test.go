@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/chromedp/chromedp"
 )
 
 // The tests named TestChromium show what we rely on in Device Bound Session Credentials, a draft
@@ -148,25 +150,35 @@ func TestChromium_keepsOrForgetsByTheAnswer(t *testing.T) {
 		http.Redirect(w, r, "/page", http.StatusFound)
 	}
 	const unreachable, broken = "unreachable", "server_error"
-	for name, c := range map[string]struct {
+	type answer struct {
 		answer  http.HandlerFunc
 		keeps   bool
 		skipped string // what the request that waited says
-	}{
+	}
+	answers := map[string]answer{
 		"instructions": {instruct(), true, ""},
 		"with unknown members, and attributes in another order": {
 			instruct(`{"session`, `{"later":[{}],"session`,
 				labAttributes, "SameSite=Strict; HttpOnly; Path=/; Secure"), true, "",
 		},
+		"200 and nothing":      {status(200), true, ""},
 		"204":                  {status(204), true, ""},
 		"other JSON":           {instruct(labInstructions, `{"subject":"alice"}`), false, ""},
+		"another session's":    {instruct(`"s1"`, `"s2"`), false, ""},
+		"no more":              {instruct(`{"session`, `{"continue":false,"session`), false, ""},
+		"a page":               {instruct(labInstructions, `<!doctype html><p>Back soon`), false, ""},
 		"302":                  {redirect, false, ""},
-		"400":                  {status(400), false, ""},
 		"403 and no challenge": {status(403), false, ""},
-		"429":                  {status(429), false, ""},
-		"503":                  {status(503), true, broken},
+		"407":                  {status(407), true, unreachable},
 		"no answer at all":     {labBroken, true, unreachable},
-	} {
+	}
+	for _, code := range []int{304, 400, 401, 404, 405, 408, 425, 429} {
+		answers[fmt.Sprint(code)] = answer{status(code), false, ""}
+	}
+	for _, code := range []int{500, 502, 503, 504} {
+		answers[fmt.Sprint(code)] = answer{status(code), true, broken}
+	}
+	for name, c := range answers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
@@ -190,6 +202,40 @@ func TestChromium_keepsOrForgetsByTheAnswer(t *testing.T) {
 				t.Errorf("after the answer it refreshes: %t, want %t", keeps, c.keeps)
 			}
 		})
+	}
+}
+
+// The cookies of an answer that ends the browser's session count: so a refusal can clear ours.
+func TestChromium_takesTheCookiesOfARefusal(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	d := l.newDevice()
+	l.answer(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Add("Set-Cookie", "__Host-access=; Max-Age=0; "+labAttributes)
+		w.WriteHeader(http.StatusBadRequest)
+	})
+	d.fetch("GET", "/thing")
+	if got := l.last("/thing").cookies(); len(got) != 0 {
+		t.Errorf("the request that waited has the cookies %q", got)
+	}
+}
+
+// While the server is down, the browser does not come with each request.
+func TestChromium_backsOffFromAServerThatIsDown(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	d := l.newDevice()
+	l.answer(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	const requests = 10
+	for range requests {
+		d.fetch("GET", "/thing")
+	}
+	n := len(l.requests("/auth/token"))
+	skipped := l.last("/thing").header.Get("Secure-Session-Skipped")
+	if n < 2 || n > requests/2 || !strings.HasPrefix(skipped, "unreachable;") {
+		t.Errorf("it came %d times, and the last request has skipped %q", n, skipped)
 	}
 }
 
@@ -288,6 +334,28 @@ func TestChromium_signsSixTimesForASite(t *testing.T) {
 	for _, event := range d.happened() {
 		if strings.HasPrefix(event, "end") {
 			t.Errorf("the session has ended: %s", event)
+		}
+	}
+	// Another host of the site has none left, either.
+	d.run(chromedp.Navigate(l.sub("other") + "/page"))
+	d.fetch("POST", "/login")
+	d.waitFor("creation SigningQuotaExceeded", 1)
+}
+
+// A challenge that comes again is not signed again, and costs nothing.
+func TestChromium_signsAChallengeOnce(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	d := l.newDevice()
+	l.answer(func(w http.ResponseWriter, r *http.Request) {
+		if !labChallenge(w, r, "c2") {
+			labInstruct(w, labInstructions)
+		}
+	})
+	for i := range 8 {
+		d.fetch("GET", "/thing")
+		if skipped := l.last("/thing").header.Get("Secure-Session-Skipped"); skipped != "" {
+			t.Fatalf("refresh %d was skipped: %s", i+1, skipped)
 		}
 	}
 }
