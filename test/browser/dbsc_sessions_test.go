@@ -148,6 +148,9 @@ func TestChromium_refreshesForSiblingDomainsThatAreNamed(t *testing.T) {
 			if got := l.last("/thing").cookies(); len(got) == 0 {
 				t.Error("the request has no cookies")
 			}
+			if skipped := l.last("/thing").header.Get("Secure-Session-Skipped"); skipped != "" {
+				t.Errorf("the request says that it has skipped %q", skipped)
+			}
 			if refreshes := l.order("/auth/token") >= 0; refreshes != named {
 				t.Errorf("it refreshes: %t, want %t", refreshes, named)
 			}

@@ -97,3 +97,33 @@ func TestPage_saysWhereNothingIsBound(t *testing.T) {
 		})
 	}
 }
+
+// The token that the thief replays is of before the session was bound. So it tells that two parties
+// had the session at its beginning.
+func TestPage_replaysATokenOfBeforeTheSessionWasBound(t *testing.T) {
+	t.Parallel()
+	page := newBrowser(t).open(startServer(t, true).url)
+	page.logIn("alice")
+	page.until(isBound)
+	page.click("Replay a stolen token")
+	page.sees("Theft: somebody presented alice's token 0")
+	page.until(`!document.getElementById("login").hidden`)
+}
+
+// A session that is bound stays as it is on a page in fast motion, where the browser could not sign
+// often enough. It goes on there, also when the access token is refused before its time.
+func TestShort_leavesABoundSessionInRealTime(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, true)
+	page := newBrowser(t).open(s.url)
+	page.logIn("alice")
+	page.until(isBound)
+	page.visit(s.url + "/?short")
+	page.sees("Logged in as alice")
+	page.until(isBound)
+	page.click("Change alice’s rights")
+	page.sees("You may: notes admin.")
+	if got := page.eval(`const i = await session.info(); return i.subject + (i.expires_at - Date.now() > 600000)`); got != "alicetrue" {
+		t.Errorf("the session is %v", got)
+	}
+}
