@@ -317,7 +317,7 @@ async function loadBound() {
 	const response = await session.fetch("/demo/bound").catch(() => null);
 	if (!response?.ok) return;
 	const { bound } = await response.json();
-	$("bound").textContent = bound ? "Yes. Whoever copies your cookies gets no new tokens with them." : document.body.dataset.unbound;
+	$("bound").textContent = bound ? "Yes. Whoever copies your cookies gets no new tokens with them." : $("bound").dataset.unbound;
 }
 
 async function loadEvents() {
