@@ -100,6 +100,53 @@ func TestDevice_aThiefWithAllCookiesGetsNothing(t *testing.T) {
 	require.Empty(t, b.s.events.Count(tokensession.EventReused))
 }
 
+// The cookies were copied between the login and the refresh that binds. The copy is what one of an
+// unbound session is, and nothing new is given for it.
+func TestDevice_aCopyOfBeforeTheBinding(t *testing.T) {
+	const grace = 10 * time.Second
+	copied := func(t *testing.T) (*site, *deviceBrowser, *deviceBrowser) {
+		s := newSiteOf(t, deviceConfig(sessionhttp.DeviceBoundEnforced),
+			tokensession.Config{RecoveryPeriod: time.Hour})
+		b := s.newDeviceBrowser()
+		b.register(b.login())
+		thief := b.steal()
+		thief.forgetTrigger()
+		return s, b, thief
+	}
+	refresh := func(b *deviceBrowser) *http.Response { return b.send(http.MethodPost, "/auth/token") }
+
+	t.Run("the thief comes second", func(t *testing.T) {
+		s, b, thief := copied(t)
+		require.Equal(t, http.StatusOK, b.refresh().StatusCode)
+		before := b.stored()
+		thief.requireLeft(refresh(thief))
+		require.Equal(t, before, b.stored())
+		s.clock.Advance(grace + time.Second)
+		requireError(t, refresh(thief), http.StatusBadRequest, "invalid_grant")
+		requireError(t, b.refresh(), http.StatusBadRequest, "invalid_grant")
+		require.Equal(t, 1, s.events.Count(tokensession.EventReused))
+	})
+	t.Run("the thief comes first", func(t *testing.T) {
+		s, b, thief := copied(t)
+		require.Equal(t, http.StatusOK, refresh(thief).StatusCode)
+		s.clock.Advance(grace + time.Second)
+		require.Equal(t, http.StatusOK, b.refresh().StatusCode) // recovered, and bound
+		require.Equal(t, thumbprintOf(&b.key.PublicKey), b.stored().KeyThumbprint)
+		requireError(t, refresh(thief), http.StatusBadRequest, "invalid_grant")
+		require.Equal(t, 1, s.events.Count(tokensession.EventReused))
+	})
+	t.Run("the thief binds the session", func(t *testing.T) {
+		s, b, thief := copied(t)
+		thief.register(offeredChallenge(t, refresh(thief)))
+		require.Equal(t, http.StatusOK, thief.refresh().StatusCode)
+		require.Equal(t, thumbprintOf(&thief.key.PublicKey), b.stored().KeyThumbprint)
+		s.clock.Advance(grace + time.Second)
+		requireError(t, b.refresh(), http.StatusBadRequest, "invalid_grant")
+		requireError(t, thief.refresh(), http.StatusBadRequest, "invalid_grant")
+		require.Equal(t, 1, s.events.Count(tokensession.EventReused))
+	})
+}
+
 // A second registration of the same session, as by two tabs at its beginning: the first one to
 // refresh binds the session, and the browser forgets the other one.
 func TestDevice_ofTwoRegistrationsOneStays(t *testing.T) {

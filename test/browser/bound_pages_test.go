@@ -163,6 +163,60 @@ func TestBound_afterAnyLogin(t *testing.T) {
 	}
 }
 
+// Two applications are on one host, and each one excludes the other's paths. Then a request has the
+// browser refresh the session of its own application only.
+func TestBound_besideAnotherApplication(t *testing.T) {
+	t.Parallel()
+	h := newBoundHost(t, enforced, func(_ *tlsSite, c *sessionhttp.Config) {
+		c.DeviceExclude = []string{"/b/"}
+	})
+	other, err := sessionhttp.New(h.sessions, sessionhttp.Config{
+		Prefix: "/b/auth", CookieSuffix: "b", Cookies: true, DeviceBound: enforced,
+		DeviceExclude: []string{"/auth/", "/api", "/login", "/page"},
+		ProofKeys:     [][]byte{[]byte("a secret of the other one, of 32 bytes or more")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.mux.Handle("/b/auth/", other)
+	h.mux.HandleFunc("POST /b/login", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := other.Login(w, r, "bob"); err != nil {
+			t.Error(err)
+		}
+	})
+	h.mux.Handle("/b/api", other.Require()(http.HandlerFunc(
+		func(http.ResponseWriter, *http.Request) {})))
+
+	d := h.openBound(newBrowser(t))
+	d.fetch("POST", "/b/login")
+	d.waitFor("creation Success", 2)
+	d.fetch("GET", "/b/api")
+	d.waitFor("refresh Refreshed", 2)
+	h.idle(d.b)
+	d.b.expireAt(h.url, labCredential+"-b")
+	count := func() [2]int {
+		return [2]int{len(h.requests("/auth/token")), len(h.requests("/b/auth/token"))}
+	}
+	before := count()
+	for i, path := range []string{"/api", "/b/api"} {
+		if got := d.fetch("GET", path); got != "200" {
+			t.Errorf("%s: %s", path, got)
+		}
+		after := count()
+		if after[i] == before[i] || after[1-i] != before[1-i] {
+			t.Errorf("%s has the refreshes of the two go from %v to %v", path, before, after)
+		}
+		before = after
+	}
+	for _, subject := range []string{"alice", "bob"} {
+		sessions, err := h.sessions.Sessions(t.Context(), subject)
+		if err != nil || len(sessions) != 1 || sessions[0].KeyThumbprint == "" {
+			t.Errorf("%s has the sessions %v (%v)", subject, sessions, err)
+		}
+	}
+	h.noReuse()
+}
+
 // A page of another origin has its API here. The browser refreshes for its requests, too.
 func TestBound_fromAPageOfASiblingOrigin(t *testing.T) {
 	t.Parallel()

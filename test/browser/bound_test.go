@@ -98,7 +98,7 @@ func TestBound_aLostAnswerIsRepeated(t *testing.T) {
 // site, so there are many sites.
 func TestBound_scriptsAndTheBrowserAtOnce(t *testing.T) {
 	t.Parallel()
-	const workers, sites, rounds = 2, 5, 2
+	const workers, sites, rounds = 2, 13, 2
 	for range workers {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()

@@ -175,7 +175,7 @@ func TestChromium_keepsOrForgetsByTheAnswer(t *testing.T) {
 	for _, code := range []int{304, 400, 401, 404, 405, 408, 425, 429} {
 		answers[fmt.Sprint(code)] = answer{status(code), false, ""}
 	}
-	for _, code := range []int{500, 502, 503, 504} {
+	for _, code := range []int{500, 501, 502, 503, 504} {
 		answers[fmt.Sprint(code)] = answer{status(code), true, broken}
 	}
 	for name, c := range answers {
