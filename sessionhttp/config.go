@@ -203,9 +203,9 @@ func (c Config) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(c.String()))
 // String describes the config without ProofKeys, and without functions.
 func (c Config) String() string {
 	return fmt.Sprintf("sessionhttp.Config{Prefix:%s Cookies:%v InsecureCookies:%v SameSite:%d "+
-		"CookieSuffix:%s LoginOrigins:%q Devices:%v DPoP:%d ProofKeys:%d REDACTED}",
+		"CookieSuffix:%s LoginOrigins:%q Devices:%v DPoP:%d DeviceBound:%d ProofKeys:%d REDACTED}",
 		c.Prefix, c.Cookies, c.InsecureCookies, c.SameSite,
-		c.CookieSuffix, c.LoginOrigins, c.Devices, c.DPoP, len(c.ProofKeys))
+		c.CookieSuffix, c.LoginOrigins, c.Devices, c.DPoP, c.DeviceBound, len(c.ProofKeys))
 }
 
 // LogValue describes the config without ProofKeys.
