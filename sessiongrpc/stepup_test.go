@@ -41,7 +41,8 @@ func TestStepUp_isAskedFor(t *testing.T) {
 		"a long age":  {[]sessiongrpc.Option{sessiongrpc.MaxAuthAge(2 * time.Hour)}, nil},
 		"a method":    {[]sessiongrpc.Option{otp}, map[string]string{"acr_values": "otp"}},
 		"its method":  {[]sessiongrpc.Option{sessiongrpc.AuthMethods("pwd")}, nil},
-		"two methods": {[]sessiongrpc.Option{sessiongrpc.AuthMethods("pwd", "otp")}, map[string]string{"acr_values": "pwd otp"}},
+		"two methods": {[]sessiongrpc.Option{sessiongrpc.AuthMethods("pwd", "otp")},
+			map[string]string{"acr_values": "pwd otp"}},
 		"all of it": {[]sessiongrpc.Option{recent, otp}, map[string]string{
 			"max_age": "300", "acr_values": "otp"}},
 		"of the method": {[]sessiongrpc.Option{sessiongrpc.Method(whoAmI, recent)},

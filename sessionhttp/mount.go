@@ -15,17 +15,36 @@ var _ http.Handler = (*Handlers)(nil)
 //	router.Any("/auth/*path", gin.WrapH(h))    // gin
 //	e.Any("/auth/*", echo.WrapHandler(h))      // echo
 //
-// Where a router or a proxy takes the prefix off the path, as [http.StripPrefix] does, it works as
-// well: Config.Prefix is the path that clients see. Any other path is 404.
+// Config.Prefix is the path that clients see. Where a router or a proxy takes it off, or a part of
+// it, as [http.StripPrefix] does, it works as well. Any other path is 404.
 func (h *Handlers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !strings.HasPrefix(r.URL.Path, h.cfg.Prefix+"/") {
-		inner := *r
-		u := *r.URL
-		u.Path, u.RawPath = h.cfg.Prefix+"/"+strings.TrimPrefix(r.URL.Path, "/"), ""
-		inner.URL = &u
-		r = &inner
+	h.mux.ServeHTTP(w, h.asClientsSeeIt(r))
+}
+
+// asClientsSeeIt returns a request with the whole prefix in its path, of which a router or a proxy
+// may have taken off the beginning, or all. A prefix that ends like an endpoint, as /api/sessions,
+// could be mistaken for one, so that a part counts only if an endpoint comes of it.
+func (h *Handlers) asClientsSeeIt(r *http.Request) *http.Request {
+	prefix := h.cfg.Prefix
+	if strings.HasPrefix(r.URL.Path, prefix+"/") {
+		return r
 	}
-	h.mux.ServeHTTP(w, r)
+	for i := 1; i < len(prefix); i++ {
+		if below, ok := strings.CutPrefix(r.URL.Path, prefix[i:]+"/"); ok && prefix[i] == '/' {
+			whole := withPath(r, prefix+"/"+below)
+			if _, endpoint := h.mux.Handler(whole); endpoint != "" {
+				return whole
+			}
+		}
+	}
+	return withPath(r, prefix+"/"+strings.TrimPrefix(r.URL.Path, "/"))
+}
+
+func withPath(r *http.Request, path string) *http.Request {
+	with, u := *r, *r.URL
+	u.Path, u.RawPath = path, ""
+	with.URL = &u
+	return &with
 }
 
 // Mount puts the endpoints on a mux, under Config.Prefix: token, revoke, jwks.json; introspect and
@@ -33,6 +52,9 @@ func (h *Handlers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // session.js, session.d.ts and resume, and with Config.DeviceBound device. The mux may have patterns for everything else, like "GET /" or "/", and
 // routes of the host's own below the prefix. A method that RFC 9110 and RFC 5789 do not have is
 // refused by the mux itself.
+//
+// A mux compares paths with Config.Prefix as it is. Behind a proxy that takes a part of it off, give
+// the Handlers to the router as a handler: see [Handlers.ServeHTTP].
 func (h *Handlers) Mount(mux *http.ServeMux) {
 	h.mount(mux, "/token", h.Token)
 	h.mount(mux, "/revoke", h.Revoke)

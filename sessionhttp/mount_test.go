@@ -44,6 +44,39 @@ func TestServeHTTP_servesTheEndpointsUnderAnyPrefix(t *testing.T) {
 	}
 }
 
+// A proxy in front may take off a part of the prefix, as that of all the services behind it.
+func TestServeHTTP_behindAProxyThatTakesAPartOfThePrefixOff(t *testing.T) {
+	for prefix, off := range map[string][]string{
+		"/auth":             {"", "/auth"},
+		"/api/v1/auth":      {"", "/api", "/api/v1", "/api/v1/auth"},
+		"/api/sessions":     {"", "/api", "/api/sessions"}, // as an endpoint of its own
+		"/sessions/x":       {"", "/sessions", "/sessions/x"},
+		"/token/token/auth": {"", "/token", "/token/token", "/token/token/auth"},
+	} {
+		s := newSite(t, sessionhttp.Config{Cookies: true, Devices: true, Prefix: prefix})
+		for _, part := range off {
+			h := http.StripPrefix(part, s.h)
+			status := func(method, path string) int {
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, httptest.NewRequest(method, prefix+path, nil))
+				return w.Code
+			}
+			what := prefix + " without " + part
+			require.Equal(t, http.StatusOK, status(http.MethodGet, "/session.js"), what)
+			require.Equal(t, http.StatusBadRequest, status(http.MethodPost, "/token"), what)
+			require.Equal(t, http.StatusMethodNotAllowed, status(http.MethodGet, "/token"), what)
+			require.Equal(t, http.StatusUnauthorized, status(http.MethodGet, "/sessions"), what)
+			require.Equal(t, http.StatusUnauthorized,
+				status(http.MethodDelete, "/sessions/q83vEjRWeJCrze8SNFZ4kA"), what)
+			require.Equal(t, http.StatusUnauthorized,
+				status(http.MethodPost, "/sessions/revoke-others"), what)
+			for _, path := range []string{"/", "/token/x"} {
+				require.Equal(t, http.StatusNotFound, status(http.MethodGet, path), what+path)
+			}
+		}
+	}
+}
+
 func TestMount_putsOnlyWhatIsConfigured(t *testing.T) {
 	exists := func(s *site, path string) bool {
 		return s.do(httptest.NewRequest(http.MethodGet, path, nil)).StatusCode != http.StatusNotFound
