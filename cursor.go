@@ -78,7 +78,11 @@ func parseCursor(text string) (cursor, error) {
 	if err != nil || len(b) < 9 || len(b) > 9+16*maxPositions || len(b)%16 != 9 || b[0] != cursorVersion {
 		return cursor{}, errCursor
 	}
-	c := cursor{complete: time.UnixMicro(int64(binary.BigEndian.Uint64(b[1:]))).UTC()}
+	complete := int64(binary.BigEndian.Uint64(b[1:]))
+	if complete < 0 { // a minute before the first one of these would be far in the future
+		return cursor{}, errCursor
+	}
+	c := cursor{complete: time.UnixMicro(complete).UTC()}
 	for b = b[9:]; len(b) > 0; b = b[16:] {
 		at := position{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
 		c.positions = append(c.positions, at)

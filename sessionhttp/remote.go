@@ -306,9 +306,10 @@ func (r *Remote) Age() time.Duration {
 	return max(r.Now().Sub(r.asOf), 0)
 }
 
-// Healthy returns nil if this Remote has the issuer's keys and follows what is revoked there, else
-// an ErrUnavailable. Like [tokensession.Manager.Healthy], it is for a probe at the start and for an
-// alarm, and not for readiness. It makes no request.
+// Healthy returns nil if this Remote has the issuer's keys and knows what was revoked up to a minute
+// ago, else an ErrUnavailable. That is so, too, if the issuer answers and cannot read its own store.
+// Like [tokensession.Manager.Healthy], it is for a probe at the start and for an alarm, and not for
+// readiness. It makes no request.
 func (r *Remote) Healthy(context.Context) error {
 	if err := r.knows(); err != nil {
 		return err
@@ -316,14 +317,18 @@ func (r *Remote) Healthy(context.Context) error {
 	if err := r.keysState(); err != nil {
 		return fmt.Errorf("%w: the issuer's keys: %v", tokensession.ErrUnavailable, err)
 	}
+	age := r.Age()
+	if age <= minMaxAge {
+		return nil
+	}
 	r.mu.RLock()
 	stale := r.stale
 	r.mu.RUnlock()
-	if age := r.Age(); stale != nil && age > minMaxAge {
-		return fmt.Errorf("%w: revocations are known as of %v ago: %v",
-			tokensession.ErrUnavailable, age.Round(time.Second), stale)
+	if stale == nil {
+		stale = errors.New("the issuer itself knows nothing newer")
 	}
-	return nil
+	return fmt.Errorf("%w: revocations are known as of %v ago: %v",
+		tokensession.ErrUnavailable, age.Round(time.Second), stale)
 }
 
 // knows returns an ErrUnavailable if nobody can be let in.

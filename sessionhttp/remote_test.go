@@ -283,6 +283,42 @@ func TestRemote_failsClosedAfterMaxAge(t *testing.T) {
 	require.GreaterOrEqual(t, remote.Age(), 3*time.Minute)
 }
 
+// The issuer answers, and cannot read its own store: what it tells is old.
+func TestRemote_ofAnIssuerThatKnowsNothingNew(t *testing.T) {
+	i := newIssuer(t)
+	i.up()
+	tokens := i.start()
+	keys := *i.handler.Load()
+	var age atomic.Int64
+	i.serves(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/revocations") {
+			keys.ServeHTTP(w, r)
+			return
+		}
+		header := `{"cursor":"AQAAAAAAAAAA","snapshot":true,"age_ms":%d,"waited_ms":0,` +
+			`"access_ttl_s":900,"keep_s":1000}`
+		answering(fmt.Sprintf(header, age.Load()), "end\n")(w, r)
+	}))
+	cfg := remoteConfig()
+	cfg.MaxAge = 2 * time.Minute
+	closed := newRemote(t, i.url, cfg)
+	open := newRemote(t, i.url, remoteConfig())
+	eventually(t, "healthy", isHealthy(closed))
+	eventually(t, "healthy", isHealthy(open))
+	age.Store(time.Hour.Milliseconds())
+	eventually(t, "told", func() bool { return closed.Age() > 59*time.Minute })
+	eventually(t, "told", func() bool { return open.Age() > 59*time.Minute })
+	require.ErrorIs(t, closed.Healthy(ctx), tokensession.ErrUnavailable)
+	require.ErrorIs(t, open.Healthy(ctx), tokensession.ErrUnavailable)
+	_, err := closed.Verify(tokens.AccessToken)
+	require.ErrorIs(t, err, tokensession.ErrUnavailable)
+	_, err = open.Verify(tokens.AccessToken)
+	require.NoError(t, err)
+	age.Store(0)
+	eventually(t, "healthy again", isHealthy(open))
+	eventually(t, "healthy again", isHealthy(closed))
+}
+
 // Whatever tokens come, the issuer is asked for its keys once, and not again for five seconds.
 func TestRemote_fetchesTheKeysOnceForAllTokensOfUnknownKeys(t *testing.T) {
 	i := newIssuer(t)

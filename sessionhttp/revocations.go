@@ -136,11 +136,16 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
-// A packing keeps the last body that was compressed. Followers that wait for the same get the same.
+// keepPacked is as long as a Manager keeps the snapshot itself.
+const keepPacked = 10 * time.Second
+
+// A packing keeps the last body that was compressed, for a moment. Followers that wait for the same
+// get the same.
 type packing struct {
 	mu      sync.Mutex
 	entries []byte
 	packed  []byte
+	over    *time.Timer
 }
 
 func (p *packing) of(entries []byte) []byte {
@@ -153,6 +158,17 @@ func (p *packing) of(entries []byte) []byte {
 		_, _ = w.Write([]byte(denialsEnd))
 		_ = w.Close()
 		p.entries, p.packed = entries, b.Bytes()
+		if p.over != nil {
+			p.over.Stop()
+		}
+		p.over = time.AfterFunc(keepPacked, p.forget)
 	}
 	return p.packed
+}
+
+// forget drops what is kept, be it newer than it was meant for.
+func (p *packing) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.entries, p.packed = nil, nil
 }

@@ -136,6 +136,7 @@ func TestRevocations_refusesForeignCursors(t *testing.T) {
 	for _, cursor := range []string{
 		"x", "AQ", all.Cursor + "A", all.Cursor[1:], all.Cursor[:len(all.Cursor)-1], "=" + all.Cursor,
 		all.Cursor + "\n", strings.Repeat("A", 1<<16), "B" + all.Cursor[1:], "../../etc/passwd", "\x00",
+		"AYAAAAAAAAAA", "AYAAAAAAAAAB", "Af__________", // times before 1970
 	} {
 		_, status := ask(t, i.url, cursor)
 		require.Equal(t, http.StatusBadRequest, status, "%.40q", cursor)
