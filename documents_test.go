@@ -19,7 +19,8 @@ import (
 // Every piece of Go in the documents is a part of a checked example, but for how deep it is
 // indented.
 func TestDocuments_snippetsAreExamples(t *testing.T) {
-	code := filesNamed(t, "example_test.go") + filesNamed(t, "main.go")
+	code := filesNamed(t, "example_test.go") + filesNamed(t, "main.go") +
+		read(t, "examples/routers/gin.go")
 	examples := unindent(code)
 	snippets := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(documents(t), -1)
 	require.NotEmpty(t, snippets)

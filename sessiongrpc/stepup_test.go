@@ -37,10 +37,10 @@ func TestStepUp_isAskedFor(t *testing.T) {
 		opts  []sessiongrpc.Option
 		asked map[string]string // of old
 	}{
-		"an age":      {[]sessiongrpc.Option{recent}, map[string]string{"max_age": "300"}},
-		"a long age":  {[]sessiongrpc.Option{sessiongrpc.MaxAuthAge(2 * time.Hour)}, nil},
-		"a method":    {[]sessiongrpc.Option{otp}, map[string]string{"acr_values": "otp"}},
-		"its method":  {[]sessiongrpc.Option{sessiongrpc.AuthMethods("pwd")}, nil},
+		"an age":     {[]sessiongrpc.Option{recent}, map[string]string{"max_age": "300"}},
+		"a long age": {[]sessiongrpc.Option{sessiongrpc.MaxAuthAge(2 * time.Hour)}, nil},
+		"a method":   {[]sessiongrpc.Option{otp}, map[string]string{"acr_values": "otp"}},
+		"its method": {[]sessiongrpc.Option{sessiongrpc.AuthMethods("pwd")}, nil},
 		"two methods": {[]sessiongrpc.Option{sessiongrpc.AuthMethods("pwd", "otp")},
 			map[string]string{"acr_values": "pwd otp"}},
 		"all of it": {[]sessiongrpc.Option{recent, otp}, map[string]string{

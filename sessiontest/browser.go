@@ -2,6 +2,7 @@ package sessiontest
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"io"
 	"net/http"
@@ -65,7 +66,7 @@ func (b *Browser) Post(path string, form url.Values) *http.Response {
 
 func (b *Browser) do(method, path string, form url.Values) *http.Response {
 	b.t.Helper()
-	r, err := http.NewRequestWithContext(b.t.Context(), method, Origin+path, strings.NewReader(form.Encode()))
+	r, err := http.NewRequestWithContext(context.Background(), method, Origin+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		b.t.Fatal("sessiontest: ", err)
 	}

@@ -1,6 +1,10 @@
 package sessiontest
 
-import "github.com/seed67bc9b7f/tokensession"
+import (
+	"context"
+
+	"github.com/seed67bc9b7f/tokensession"
+)
 
 // A Thief has a copy of somebody's tokens, and uses it.
 type Thief struct {
@@ -16,7 +20,7 @@ func (w *World) Thief(stolen tokensession.Tokens) *Thief {
 // Refresh presents the refresh token and keeps its successor. An error is the Manager's.
 func (t *Thief) Refresh() error {
 	t.world.t.Helper()
-	next, err := t.world.Manager.Refresh(t.world.t.Context(), t.Tokens.RefreshToken)
+	next, err := t.world.Manager.Refresh(context.Background(), t.Tokens.RefreshToken)
 	if err == nil {
 		t.Tokens = next
 		t.world.keep(next)

@@ -70,7 +70,7 @@ func New(t testing.TB, cfg tokensession.Config) *World {
 // Login begins a session of the subject.
 func (w *World) Login(subject string, opts ...tokensession.StartOption) tokensession.Tokens {
 	w.t.Helper()
-	tokens, err := w.Manager.Start(w.t.Context(), subject, opts...)
+	tokens, err := w.Manager.Start(context.Background(), subject, opts...)
 	w.check(err)
 	w.keep(tokens)
 	return tokens
@@ -79,7 +79,7 @@ func (w *World) Login(subject string, opts ...tokensession.StartOption) tokenses
 // Refresh returns the tokens that follow these. If there are none, the test ends.
 func (w *World) Refresh(tokens tokensession.Tokens) tokensession.Tokens {
 	w.t.Helper()
-	next, err := w.Manager.Refresh(w.t.Context(), tokens.RefreshToken)
+	next, err := w.Manager.Refresh(context.Background(), tokens.RefreshToken)
 	w.check(err)
 	w.keep(next)
 	return next

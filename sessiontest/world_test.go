@@ -105,6 +105,23 @@ func TestWorld_assertionsFail(t *testing.T) {
 	require.Empty(t, f.errors)
 }
 
+// A test may look at the end, when its own context is over.
+func TestWorld_isThereInCleanup(t *testing.T) {
+	inAndOutside(t, func(t *testing.T) {
+		w := sessiontest.New(t, tokensession.Config{})
+		b := w.Browser(site(t, w.Manager))
+		b.Post("/login", url.Values{"user": {"alice"}})
+		t.Cleanup(func() {
+			require.Error(t, t.Context().Err())
+			w.LoggedIn("alice")
+			w.LoggedOut("bob")
+			require.Equal(t, http.StatusOK, b.Get("/me").StatusCode)
+			tokens := w.Refresh(w.Login("carol"))
+			require.NoError(t, w.Thief(tokens).Refresh())
+		})
+	})
+}
+
 // Eight days of a program that runs, and of its sessions, pass in an instant.
 func TestWorld_daysOfRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -14,6 +14,7 @@ func Chi(h *sessionhttp.Handlers) http.Handler {
 	router.Mount("/auth", h)
 	router.Post("/login", login(h))
 	router.With(h.Require()).Get("/me", me)
+	router.With(h.Require(sessionhttp.UntilSessionEnds())).Get("/live", live)
 	router.With(h.Require(sessionhttp.Optional())).Get("/", home)
 	return router
 }

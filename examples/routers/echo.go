@@ -14,6 +14,8 @@ func Echo(h *sessionhttp.Handlers) http.Handler {
 	e.Any("/auth/*", echo.WrapHandler(h))
 	e.POST("/login", echo.WrapHandler(login(h)))
 	e.GET("/me", echo.WrapHandler(http.HandlerFunc(me)), echo.WrapMiddleware(h.Require()))
+	e.GET("/live", echo.WrapHandler(http.HandlerFunc(live)),
+		echo.WrapMiddleware(h.Require(sessionhttp.UntilSessionEnds())))
 	e.GET("/", echo.WrapHandler(http.HandlerFunc(home)),
 		echo.WrapMiddleware(h.Require(sessionhttp.Optional())))
 	return e

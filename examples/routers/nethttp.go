@@ -12,6 +12,7 @@ func NetHTTP(h *sessionhttp.Handlers) http.Handler {
 	mux.Handle("/auth/", h)
 	mux.Handle("POST /login", login(h))
 	mux.Handle("GET /me", h.Require()(http.HandlerFunc(me)))
+	mux.Handle("GET /live", h.Require(sessionhttp.UntilSessionEnds())(http.HandlerFunc(live)))
 	mux.Handle("GET /{$}", h.Require(sessionhttp.Optional())(http.HandlerFunc(home)))
 	return mux
 }

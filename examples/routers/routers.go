@@ -3,9 +3,11 @@
 package routers
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 
+	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
@@ -31,4 +33,13 @@ func home(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "welcome")
+}
+
+// live is a stream of events, which goes on until the session ends.
+func live(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	fmt.Fprint(w, "data: hello\n\n")
+	_ = http.NewResponseController(w).Flush()
+	<-r.Context().Done()
+	fmt.Fprintf(w, "data: %v\n\n", tokensession.Kind(context.Cause(r.Context())))
 }

@@ -1,6 +1,7 @@
 package routers
 
 import (
+	"bufio"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -54,7 +55,20 @@ func TestRouters(t *testing.T) {
 			do("GET", "/", 200, "welcome back, alice\n")
 			do("POST", "/auth/token", 200, `{"subject":"alice"…`)
 			do("GET", "/me", 200, "hello alice\n")
+			events, err := client.Get(server.URL + "/live")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer events.Body.Close()
+			stream := bufio.NewReader(events.Body)
+			if line, err := stream.ReadString('\n'); err != nil || line != "data: hello\n" {
+				t.Errorf("GET /live: %q, %v", line, err)
+			}
 			do("POST", "/auth/logout", 200, "{}\n")
+			rest, err := io.ReadAll(stream) // ends because the session did
+			if err != nil || string(rest) != "\ndata: revoked\n\n" {
+				t.Errorf("GET /live, after the logout: %q, %v", rest, err)
+			}
 			do("GET", "/me", 401, "{\"error\":\"invalid_token\"}\n")
 		})
 	}
