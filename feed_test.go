@@ -332,6 +332,66 @@ func TestRun_looksSeldomWhileNotificationsWork(t *testing.T) {
 	}
 }
 
+// A notification can be lost, with its connection or in a failover, and nobody is told so. The next
+// look finds what it was about.
+func TestRun_findsWhatWasNotNotifiedWithinTenSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, signer := tokensession.NewMemoryStore(), testSigner(t)
+		one := newManager(t, signer, store, tokensession.Config{})
+		m := feeds(t, scriptedNotifier{
+			scriptedFeed{store, func(
+				ctx context.Context, since time.Time, page func(...tokensession.Revocation),
+			) error {
+				return store.Revocations(ctx, since, func(some []tokensession.Revocation) error {
+					page(some...)
+					return nil
+				})
+			}},
+			func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+		}, tokensession.Config{})
+		for range 20 {
+			passes(700 * time.Millisecond)
+			tokens := m.login(t)
+			require.NoError(t, one.Revoke(t.Context(), tokens.Session.ID))
+			passes(10 * time.Second)
+			m.refuses(t, tokens, "ten seconds after it was revoked elsewhere")
+		}
+		m.stop()
+	})
+}
+
+// A quietStore counts what Run asks of it.
+type quietStore struct {
+	*tokensession.MemoryStore
+	looks, sweeps atomic.Int64
+}
+
+func (s *quietStore) Revocations(
+	ctx context.Context, since time.Time, page func([]tokensession.Revocation) error,
+) error {
+	s.looks.Add(1)
+	return s.MemoryStore.Revocations(ctx, since, page)
+}
+
+func (s *quietStore) Sweep(ctx context.Context, now time.Time, limit int) (int, error) {
+	s.sweeps.Add(1)
+	return s.MemoryStore.Sweep(ctx, now, limit)
+}
+
+// Servers are billed by what they are asked, or sleep while they are asked nothing.
+func TestRun_asksLittleInAnHourInWhichNothingHappens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &quietStore{MemoryStore: tokensession.NewMemoryStore()}
+		m := feeds(t, store, tokensession.Config{})
+		passes(5 * time.Second) // until the first looks and the first sweep are over
+		looks, sweeps := store.looks.Load(), store.sweeps.Load()
+		passes(time.Hour)
+		require.LessOrEqual(t, store.looks.Load()-looks, int64(360), "one each ten seconds")
+		require.LessOrEqual(t, store.sweeps.Load()-sweeps, int64(6), "one each ten minutes")
+		m.stop()
+	})
+}
+
 // What came while notifications did not work is found at once when they fail, by polling then, and
 // at once again when they work.
 func TestRun_pollsWhileNotificationsFail(t *testing.T) {

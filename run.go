@@ -11,6 +11,7 @@ const (
 	clockSkew = time.Minute
 
 	sweepInterval = time.Minute
+	idleSweeps    = 10 * time.Minute // while nothing has expired
 	sweepTimeout  = 30 * time.Second // of a batch
 	sweepBatch    = 1000
 )
@@ -50,33 +51,41 @@ func (m *Manager) Run(ctx context.Context) error {
 
 // sweep drops expired records in batches, so that no statement holds up the others. They may live a
 // little longer by the clock of another instance.
+//
+// It does so each minute while there is something to drop. Where nothing had expired, the next
+// minute will most probably have nothing either, and a server that is billed by the statement, or
+// sleeps while it is asked nothing, should not be asked for that. Then a record may stay for ten
+// minutes longer, which harms nobody: it has ended for everybody who asks for it.
 func (m *Manager) sweep(ctx context.Context, store Sweeper) {
-	every(ctx, sweepInterval, func() {
-		for n := sweepBatch; n >= sweepBatch && ctx.Err() == nil; {
-			var err error
-			if n, err = m.sweepOnce(ctx, store); err != nil && ctx.Err() == nil {
-				m.emit(ctx, Event{Kind: EventSweepFailed, Err: err})
-				return
-			}
+	for ctx.Err() == nil {
+		next := time.After(sweepInterval)
+		dropped, err := m.sweepAll(ctx, store)
+		if err != nil && ctx.Err() == nil {
+			m.emit(ctx, Event{Kind: EventSweepFailed, Err: err})
 		}
-	})
+		if err == nil && dropped == 0 {
+			next = time.After(idleSweeps)
+		}
+		select {
+		case <-ctx.Done():
+		case <-next:
+		}
+	}
+}
+
+// sweepAll drops batches until one is not full.
+func (m *Manager) sweepAll(ctx context.Context, store Sweeper) (dropped int, err error) {
+	for n := sweepBatch; n >= sweepBatch && ctx.Err() == nil; {
+		if n, err = m.sweepOnce(ctx, store); err != nil {
+			return dropped, err
+		}
+		dropped += n
+	}
+	return dropped, nil
 }
 
 func (m *Manager) sweepOnce(ctx context.Context, store Sweeper) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
 	return store.Sweep(ctx, m.now().Add(-clockSkew), sweepBatch)
-}
-
-// every calls f now and at each tick until ctx ends.
-func every(ctx context.Context, interval time.Duration, f func()) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for ctx.Err() == nil {
-		f()
-		select {
-		case <-ctx.Done():
-		case <-ticker.C:
-		}
-	}
 }

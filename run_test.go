@@ -258,7 +258,8 @@ func TestRun_tellsThatTheFeedWasNeverRead(t *testing.T) {
 	})
 }
 
-func TestRun_sweepsInBatchesEachMinute(t *testing.T) {
+// While nothing has expired, it asks each ten minutes only.
+func TestRun_sweepsInBatchesEachMinuteWhileThereIsSomething(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pair) {
 		for n := range 2500 {
 			rec := memoryRecord(time.Duration(n).String(), "alice", time.Now(), time.Hour)
@@ -270,8 +271,13 @@ func TestRun_sweepsInBatchesEachMinute(t *testing.T) {
 		passes(time.Hour + time.Minute - time.Second)
 		require.Zero(t, slices.Max(p.sweeps),
 			"dropped while they may live by another instance's clock")
-		passes(30 * time.Second)
-		require.Equal(t, []int{1000, 1000, 500}, p.sweeps[61:])
+		require.Len(t, p.sweeps, 1+6)
+		passes(9*time.Minute + 30*time.Second)
+		require.Equal(t, []int{1000, 1000, 500}, p.sweeps[7:])
+		late := memoryRecord("late", "alice", time.Now().Add(-2*time.Hour), time.Hour)
+		require.NoError(t, p.memory.Create(t.Context(), late))
+		passes(time.Minute)
+		require.Equal(t, []int{1}, p.sweeps[10:], "the next sweep is a minute after one that found something")
 		_, err = p.one.Refresh(t.Context(), live.RefreshToken)
 		require.NoError(t, err)
 		require.Empty(t, p.told.All())

@@ -94,8 +94,8 @@ func BenchmarkNews_twoProcesses(b *testing.B) {
 }
 
 // BenchmarkNews_idle reports what one instance asks of the server in a minute in which nothing
-// happens, with notifications. A look at the feed each 10 seconds is what there may be of them. The
-// sweep of an SQL store is not part of it.
+// happens, with notifications: one look at the feed each 10 seconds. The sweep of an SQL store, two
+// statements, comes each 10 minutes then. The first one is over when the minute begins.
 func BenchmarkNews_idle(b *testing.B) {
 	for _, server := range newsServers {
 		b.Run(server.name, func(b *testing.B) {
@@ -117,8 +117,8 @@ func BenchmarkNews_idle(b *testing.B) {
 					}
 					b.Logf("%d of %.60s", n, call)
 				}
-				if all-sweep > 6 {
-					b.Errorf("%d statements or commands in an idle minute, want 6 at most", all-sweep)
+				if all > 6 {
+					b.Errorf("%d statements or commands in an idle minute, want 6 at most", all)
 				}
 				b.ReportMetric(float64(all-sweep), "feed/min")
 				b.ReportMetric(float64(sweep), "sweep/min")
