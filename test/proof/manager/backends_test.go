@@ -171,6 +171,7 @@ type access struct {
 	pool int // connections at most
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	wait time.Duration // for a reply of Redis
+	mode pgx.QueryExecMode
 }
 
 // open opens the store of the place until the test ends.
@@ -235,6 +236,9 @@ func openPostgres(dsn string, a access) (*sql.DB, error) {
 	}
 	if a.dial != nil {
 		cfg.DialFunc = a.dial
+	}
+	if a.mode != 0 {
+		cfg.DefaultQueryExecMode = a.mode
 	}
 	return stdlib.OpenDB(*cfg), nil
 }

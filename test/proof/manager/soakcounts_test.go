@@ -11,7 +11,7 @@ import (
 type soakCounts struct {
 	refreshes, replayed, unanswered, thefts, revocations, toldElsewhere, leaps atomic.Int64
 
-	kills, lost, late, cuts, failed, locks, cancelled, steps, feedStale atomic.Int64 // faults
+	kills, oldMasters, lost, late, cuts, failed, locks, cancelled, steps, feedStale atomic.Int64 // faults
 
 	falseLogouts, undetected, revived, refused, healed, stuck, others atomic.Int64 // what must not be
 
@@ -46,13 +46,13 @@ func (w *world) wrong(count *atomic.Int64, format string, args ...any) {
 	}
 }
 
-const soakHeader = `| store | time | refreshes | answered again | calls without a verdict | kills | replies lost | replies late | connections cut | calls failed | locks held | calls cancelled | clock steps | longest wait | revocations | thefts | undetected thefts | false logouts | goroutines left | connections left |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|`
+const soakHeader = `| store | time | refreshes | answered again | calls without a verdict | kills | old masters | replies lost | replies late | connections cut | calls failed | locks held | calls cancelled | clock steps | longest wait | revocations | thefts | undetected thefts | false logouts | goroutines left | connections left |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|`
 
 func (w *world) row() string {
 	cells := []any{
-		w.Backend, w.lasted.Round(time.Second), w.refreshes.Load(), w.replayed.Load(), w.unanswered.Load(),
-		w.kills.Load(), w.lost.Load(), w.late.Load(), w.cuts.Load(), w.failed.Load(), w.locks.Load(), w.cancelled.Load(), w.steps.Load(),
+		w.name, w.lasted.Round(time.Second), w.refreshes.Load(), w.replayed.Load(), w.unanswered.Load(),
+		w.kills.Load(), w.oldMasters.Load(), w.lost.Load(), w.late.Load(), w.cuts.Load(), w.failed.Load(), w.locks.Load(), w.cancelled.Load(), w.steps.Load(),
 		&w.longest, w.revocations.Load(), w.thefts.Load(),
 		w.undetected.Load(), w.falseLogouts.Load(), w.goroutines, w.connections,
 	}
@@ -94,6 +94,9 @@ func (w *world) missing() (all []string) {
 		if n == 0 {
 			all = append(all, what)
 		}
+	}
+	if _, ok := w.faults.(*failoverFaults); ok && w.oldMasters.Load() == 0 {
+		all = append(all, "old masters")
 	}
 	return all
 }

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/sqlstore"
 )
@@ -19,6 +21,9 @@ type faultMaker interface {
 	open(*instance) tokensession.RefreshStore
 	kill()           // and start again
 	small() []mishap // one of which is made at a time
+
+	// clients asks the server how many it has, but for the one that asks.
+	clients(context.Context) (int, error)
 }
 
 type mishap func(*instance)
@@ -49,11 +54,16 @@ func (w *world) disturb(d time.Duration) {
 type serverFaults struct {
 	*world
 	server server
+	modes  []pgx.QueryExecMode // of pgx: one for each instance, or none
 }
 
 func (f *serverFaults) open(in *instance) tokensession.RefreshStore {
 	in.proxy = newFaultProxy(f.t)
-	store, conns, err := f.openCounted(access{pool: 16, dial: in.proxy.dial, wait: time.Second})
+	a := access{pool: 16, dial: in.proxy.dial, wait: time.Second}
+	if len(f.modes) > 0 {
+		a.mode, f.modes = f.modes[0], f.modes[1:]
+	}
+	store, conns, err := f.openCounted(a)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -87,18 +87,18 @@ func settle(allowed int, number func() int) int {
 // serverConnections asks the server how many clients it has, but for the one that asks.
 func (w *world) serverConnections() int {
 	w.t.Helper()
-	n, err := w.countConnections()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	n, err := w.faults.clients(ctx)
 	if err != nil {
 		w.t.Fatalf("count connections: %v", err)
 	}
 	return n
 }
 
-func (w *world) countConnections() (n int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
+func (p place) clients(ctx context.Context) (n int, err error) {
 	var query string
-	switch w.Backend {
+	switch p.Backend {
 	case postgres:
 		query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 	case mariadb:
@@ -106,18 +106,23 @@ func (w *world) countConnections() (n int, err error) {
 	case sqlite:
 		return 0, nil
 	default:
-		for _, addr := range w.Addrs {
+		for _, addr := range p.Addrs {
 			client := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1})
 			list, err := client.ClientList(ctx).Result()
 			_ = client.Close()
 			if err != nil {
 				return 0, fmt.Errorf("%s: %w", addr, err)
 			}
-			n += strings.Count(list, "\n") - 1
+			n--
+			for line := range strings.Lines(list) {
+				if !strings.Contains(line, " flags=S ") && !strings.Contains(line, " flags=M ") { // of replication
+					n++
+				}
+			}
 		}
 		return n, nil
 	}
-	db, _, err := w.openDB(access{pool: 1})
+	db, _, err := p.openDB(access{pool: 1})
 	if err != nil {
 		return 0, err
 	}

@@ -30,6 +30,9 @@ func clockAhead(tb testing.TB, ahead time.Duration) []string {
 		tb.Skipf("servers: %v", err)
 	}
 	folder := NewFolder(tb, "clock")
+	if err := os.Chmod(folder.Path, 0o755); err != nil { // for servers of other accounts
+		tb.Fatalf("servers: %v", err)
+	}
 	source, library := folder.Join("clock.c"), folder.Join("clock.so")
 	if err := os.WriteFile(source, clockSource, 0o600); err != nil {
 		tb.Fatalf("servers: %v", err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -25,6 +26,9 @@ type MariaDBOptions struct {
 
 	// Args are further arguments of mariadbd.
 	Args []string
+
+	// ClockAhead is by how much the server's clock is ahead of this machine's, in whole seconds.
+	ClockAhead time.Duration
 }
 
 // A MariaDB is a MariaDB server that belongs to one test.
@@ -45,6 +49,7 @@ func StartMariaDB(tb testing.TB, opts MariaDBOptions) *MariaDB {
 	if err := initMariaDB(folder); err != nil {
 		tb.Fatalf("%v", err)
 	}
+	spec.Env = clockAhead(tb, opts.ClockAhead)
 	m := &MariaDB{Process: Start(tb, spec), Addr: localAddr(port), DSN: mariadbDSN(port, "test")}
 	execMySQL(tb, mariadbDSN(port, ""), "CREATE DATABASE test")
 	return m

@@ -18,6 +18,30 @@ type Pooler struct {
 	DSN string // URL of the database postgres, as superuser, through the pooler
 }
 
+// Clients asks a PgBouncer how many clients are connected to it, but for the one that asks.
+func (p *Pooler) Clients(ctx context.Context) (int, error) {
+	cfg, err := pgx.ParseConfig(p.DSN)
+	if err != nil {
+		return 0, err
+	}
+	cfg.Database, cfg.DefaultQueryExecMode = "pgbouncer", pgx.QueryExecModeSimpleProtocol
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(ctx)
+	rows, err := conn.Query(ctx, "SHOW CLIENTS")
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	n := -1
+	for rows.Next() {
+		n++
+	}
+	return n, rows.Err()
+}
+
 // StartPgBouncer starts a PgBouncer in transaction mode before a server, with this many connections
 // to it.
 func StartPgBouncer(tb testing.TB, server *Postgres, connections int) *Pooler {
@@ -35,6 +59,7 @@ pool_mode = transaction
 default_pool_size = %d
 max_client_conn = 1000
 ignore_startup_parameters = extra_float_digits
+server_login_retry = 1
 `, host, serverPort, port, connections))
 }
 

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -28,6 +29,9 @@ type PostgresOptions struct {
 
 	// Settings are further settings of postgresql.conf.
 	Settings map[string]string
+
+	// ClockAhead is by how much the server's clock is ahead of this machine's, in whole seconds.
+	ClockAhead time.Duration
 }
 
 // A Postgres is a PostgreSQL server that belongs to one test.
@@ -147,6 +151,7 @@ func startPostgres(tb testing.TB, folder *Folder, opts PostgresOptions) *Postgre
 	if err != nil {
 		tb.Fatalf("%v", err)
 	}
+	spec.Env = clockAhead(tb, opts.ClockAhead)
 	return &Postgres{Process: Start(tb, spec), Addr: localAddr(port), DSN: postgresDSN(port), folder: folder}
 }
 

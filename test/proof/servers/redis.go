@@ -151,12 +151,57 @@ func (r *Redis) Client(opts *redis.Options) *redis.Client {
 func (r *Redis) StartReplica() *Redis {
 	r.tb.Helper()
 	replica := StartRedis(r.tb, r.opts)
-	replica.do("REPLICAOF", "127.0.0.1", r.port())
-	r.await("a replica's link", func() bool {
-		return strings.Contains(fmt.Sprint(replica.do("INFO", "replication")), "master_link_status:up")
-	})
+	replica.Follow(r)
 	r.AwaitReplicas(1)
 	return replica
+}
+
+// Follow makes the server a replica of another one, and returns once it has what that one has, also
+// on its disk.
+func (r *Redis) Follow(master *Redis) {
+	r.tb.Helper()
+	r.do("REPLICAOF", "127.0.0.1", master.port())
+	r.AwaitMaster()
+}
+
+// AwaitMaster returns once a replica has a link to its master, and what came by it on its disk.
+func (r *Redis) AwaitMaster() {
+	r.tb.Helper()
+	r.await("a replica's link", func() bool {
+		return r.info("replication", "master_link_status") == "up" &&
+			r.info("persistence", "aof_rewrite_in_progress") == "0" &&
+			r.info("persistence", "aof_rewrite_scheduled") == "0"
+	})
+}
+
+// FailOver promotes a replica that has all that this master has acknowledged, and leaves the master
+// running, cut off from it. Until then the master answers no writes. From then on it refuses them,
+// as it knows that it has no replica. Nobody has told it more than that.
+func (r *Redis) FailOver(replica *Redis) {
+	r.tb.Helper()
+	replica.AwaitMaster()
+	r.do("CONFIG", "SET", "min-replicas-to-write", 1)
+	replica.do("CONFIG", "SET", "min-replicas-to-write", 0)
+	r.do("CLIENT", "PAUSE", startTimeout.Milliseconds(), "WRITE")
+	r.await("the replica to have everything", func() bool {
+		return replica.info("replication", "slave_repl_offset") == r.info("replication", "master_repl_offset")
+	})
+	replica.Promote()
+	r.await("the old master to miss its replica", func() bool {
+		return r.info("replication", "min_slaves_good_slaves") == "0"
+	})
+	r.do("CLIENT", "UNPAUSE")
+}
+
+// info returns a line of INFO.
+func (r *Redis) info(section, name string) string {
+	r.tb.Helper()
+	for line := range strings.Lines(fmt.Sprint(r.do("INFO", section))) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
 }
 
 // AwaitReplicas returns once so many replicas have all that was written to the server until now.

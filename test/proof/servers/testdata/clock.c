@@ -1,6 +1,9 @@
-/* Moves the clock of a server by CLOCK_AHEAD seconds, which may be negative. Preloaded (LD_PRELOAD). The monotonic clock
- * stays as it is. libfaketime does the same, and does not start with jemalloc, which Redis uses. */
+/* Moves the clock of a server by CLOCK_AHEAD seconds, which may be negative. Preloaded (LD_PRELOAD).
+ * The monotonic clock stays as it is, and waits last as long as they should. libfaketime does the
+ * same, and does not start with jemalloc, which Redis uses. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -29,4 +32,19 @@ time_t time(time_t *p) {
 	clock_gettime(CLOCK_REALTIME, &s);
 	if (p) *p = s.tv_sec;
 	return s.tv_sec;
+}
+
+/* MariaDB waits until a time by the clock, which the kernel reads by itself. A time by the monotonic
+ * clock, which counts from the machine's start, is told from it by being short of the year 2001. */
+int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *until) {
+	static int (*wait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+	struct timespec real = *until;
+	if (!wait) {
+#if defined(__x86_64__)
+		wait = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
+#endif
+		if (!wait) wait = dlsym(RTLD_NEXT, "pthread_cond_timedwait");
+	}
+	if (real.tv_sec > 1000000000) real.tv_sec -= ahead();
+	return wait(c, m, &real);
 }
