@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
 	"github.com/seed67bc9b7f/tokensession"
 )
 
@@ -90,33 +91,37 @@ func (s *Store) announcedFrom(ctx context.Context, from string) (ids []string, n
 		return nil, "", err
 	}
 	if n := len(entries); n == feedPage {
-		last := entries[n-1].Score
-		next = strconv.FormatFloat(last, 'f', -1, 64)
-		if entries[0].Score == last {
+		last := entries[n-1].at
+		next = last
+		if entries[0].at == last {
 			entries, err = s.announced(ctx, next, next, -1)
 			next = "(" + next
 		}
-		for n := len(entries); next[0] != '(' && entries[n-1].Score == last; n = len(entries) {
+		for n := len(entries); next[0] != '(' && entries[n-1].at == last; n = len(entries) {
 			entries = entries[:n-1]
 		}
 	}
 	for _, e := range entries {
-		id, _ := e.Member.(string)
-		ids = append(ids, id)
+		ids = append(ids, e.id)
 	}
 	return ids, next, err
 }
 
-func (s *Store) announced(ctx context.Context, from, to string, limit int64) ([]redis.Z, error) {
+func (s *Store) announced(ctx context.Context, from, to string, limit int) ([]entry, error) {
 	key := s.feedKey()
-	entries, err := s.client.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
-		Key: key, ByScore: true, Start: from, Stop: to, Count: limit,
-	}).Result()
+	flat, err := feedScript.Run(ctx, s.client, []string{key}, from, to, limit).StringSlice()
 	if err != nil {
 		return nil, failure("read the revocation feed", key, err)
 	}
+	entries := make([]entry, 0, len(flat)/2)
+	for pair := range slices.Chunk(flat, 2) {
+		entries = append(entries, entry{id: pair[0], at: pair[1]})
+	}
 	return entries, nil
 }
+
+// An entry of the feed has a time as Redis writes it, which is the same for the same time.
+type entry struct{ id, at string }
 
 // A look is a call of Revocations under way.
 type look struct {

@@ -19,6 +19,8 @@ var (
 	indexSource string
 	//go:embed scripts/announce.lua
 	announceSource string
+	//go:embed scripts/feed.lua
+	feedSource string
 	//go:embed scripts/addkey.lua
 	addKeySource string
 
@@ -26,6 +28,7 @@ var (
 	swapScript     = redis.NewScript(swapSource)
 	indexScript    = redis.NewScript(indexSource)
 	announceScript = redis.NewScript(announceSource)
+	feedScript     = redis.NewScript(feedSource)
 	addKeyScript   = redis.NewScript(addKeySource)
 )
 

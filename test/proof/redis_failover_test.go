@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -70,6 +71,8 @@ func TestRedisFailover_oldMasterSaysNothingOfWhatItDoesNotKnow(t *testing.T) {
 			}
 			next := redisRotated(newRedisRecord("bob"))
 			next.ID = after.Session.ID
+			_, feedErr := redisToldOr(t, oldStore, after.Session.CreatedAt)
+			redisCouldNotTell(t, "Revocations", feedErr, "min-replicas-to-write")
 			redisCouldNotTell(t, "Swap", oldStore.Swap(t.Context(), next), "min-replicas-to-write")
 
 			// What the old master does know is read, and cannot be changed.
@@ -93,8 +96,9 @@ func TestRedisFailover_replicaSaysNothingOfWhatItDoesNotKnow(t *testing.T) {
 	store, _ := redisStore(t, replica.Client(&redis.Options{MaxRetries: -1}), redisstore.Config{})
 	_, loadErr := store.Load(t.Context(), redisID())
 	_, listErr := store.List(t.Context(), "nobody")
+	_, feedErr := redisToldOr(t, store, time.Now())
 	for call, err := range map[string]error{
-		"Load": loadErr, "List": listErr, "Swap": store.Swap(t.Context(), redisRotated(newRedisRecord("nobody"))),
+		"Load": loadErr, "List": listErr, "Revocations": feedErr, "Swap": store.Swap(t.Context(), redisRotated(newRedisRecord("nobody"))),
 	} {
 		redisCouldNotTell(t, call, err, "connect to the master")
 	}

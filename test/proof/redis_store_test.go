@@ -141,7 +141,8 @@ func TestRedisStore_needsOneReadAndOneWriteARefresh(t *testing.T) {
 	client := redisClient(t, servers.RedisAddr(t), nil)
 	store, _ := redisStore(t, client, redisstore.Config{})
 	warm := redisCreate(t, store, newRedisRecord("warm"))
-	redisSwap(t, store, redisRevoked(warm)) // the scripts are on the server now
+	redisSwap(t, store, redisRevoked(warm))
+	redisTold(t, store, time.Now()) // the scripts are on the server now
 	spy := new(redisSpy)
 	client.AddHook(spy)
 
@@ -170,8 +171,8 @@ func TestRedisStore_needsOneReadAndOneWriteARefresh(t *testing.T) {
 			map[string]int{"zrange subject": 1, "zrem subject": 1, "hgetall session": 1, "hdel session": 1}},
 		{"revoking Swap", func() error { rec = redisRevoked(rec); return store.Swap(t.Context(), rec) }, 2,
 			map[string]int{"evalsha revoked": 1, "evalsha session": 1}},
-		{"Revocations", look, 2, map[string]int{"zrange revoked": 1, "hmget session": 1}},
-		{"Revocations again", look, 1, map[string]int{"zrange revoked": 1}},
+		{"Revocations", look, 2, map[string]int{"evalsha revoked": 1, "hmget session": 1}},
+		{"Revocations again", look, 1, map[string]int{"evalsha revoked": 1}},
 		{"Load of what is unknown", func() error {
 			if _, err := store.Load(t.Context(), redisID()); !errors.Is(err, tokensession.ErrNotFound) {
 				return fmt.Errorf("%w, want ErrNotFound", err)
