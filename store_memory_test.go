@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -515,4 +516,29 @@ func TestMemoryStore_servesAManagerInABubble(t *testing.T) {
 		_, err = m.Verify(second.AccessToken)
 		require.ErrorIs(t, err, tokensession.ErrRevoked)
 	})
+}
+
+// What a session takes, with its entry among those of its user.
+func TestMemoryStore_aSessionTakesLittleRoom(t *testing.T) {
+	const sessions = 50_000
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	before := heap()
+	store := tokensession.NewMemoryStore()
+	for i := range sessions {
+		id := fmt.Sprintf("%021dA", i)
+		rec := memoryRecord(id, fmt.Sprintf("user-%011d", i), epoch, 7*24*time.Hour)
+		rec.Issuer, rec.WriteID = "https://auth.example", id
+		rec.MaxExpiresAt = epoch.Add(30 * 24 * time.Hour)
+		require.NoError(t, store.Create(t.Context(), rec))
+	}
+	each := float64(int64(heap()-before)) / sessions
+	t.Logf("%.0f bytes a session", each)
+	require.LessOrEqual(t, each, 430.0)
+	runtime.KeepAlive(store)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed67bc9b7f/tokensession"
+	"github.com/seed67bc9b7f/tokensession/internal/testkit"
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
@@ -89,6 +90,18 @@ func TestSession_doesNotTellWhenItWasRefreshed(t *testing.T) {
 			require.Equal(t, ask(false), ask(true))
 		})
 	}
+}
+
+// However many sessions the user has.
+func TestSession_loadsOneSession(t *testing.T) {
+	s := newSiteOf(t, sessionhttp.Config{Cookies: true}, tokensession.Config{})
+	var tokens tokensession.Tokens
+	for range 20 {
+		tokens = s.start()
+	}
+	s.store.Took()
+	jsonOf(t, s.session(bearer(tokens.AccessToken)))
+	require.Equal(t, []testkit.Call{testkit.Load}, s.store.Took())
 }
 
 func TestSession_timesAreThoseOfItsToken(t *testing.T) {
