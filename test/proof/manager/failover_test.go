@@ -2,7 +2,9 @@ package manager_test
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
@@ -183,6 +185,42 @@ func TestSentinelPromotesReplica(t *testing.T) {
 	}
 	done, failed := clients.totals()
 	t.Logf("%d refreshes, %d calls without a verdict", done, failed)
+}
+
+// TestOldMasterFeedIsStale: an instance goes on with an old master, which hears of no revocation any
+// more. It must not take that for good news: it says so, and when it meets the new master it reads
+// what it has missed, at once.
+func TestOldMasterFeedIsStale(t *testing.T) {
+	master := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "everysec"})
+	replica := master.StartReplica()
+	old := place{Backend: redisSingle, Addrs: []string{master.Addr}}
+	proxy, happened, clock := newFaultProxy(t), new(events), newClock()
+	behind := newManager(t, old.open(t, access{dial: proxy.dial}), tokensession.Config{
+		Now: clock.Now, OnEvent: happened.Add, FeedInterval: 100 * time.Millisecond,
+	})
+	follow(t, behind)
+	await(t, "the first look", func() bool { return happened.Count(tokensession.EventFeedFresh) == 1 })
+	tokens := start(t, behind, "alice")
+
+	master.FailOver(replica)
+	ahead := newManager(t, place{Backend: redisSingle, Addrs: []string{replica.Addr}}.open(t, access{}),
+		tokensession.Config{Now: clock.Now})
+	if err := ahead.Revoke(t.Context(), tokens.Session.ID); err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(40 * time.Second) // the next look at everything is due after a minute
+	await(t, "the instance to say that it hears nothing", func() bool {
+		return happened.Count(tokensession.EventFeedStale) == 1
+	})
+	if err := behind.Healthy(t.Context()); !errors.Is(err, tokensession.ErrUnavailable) {
+		t.Errorf("Healthy: %v, want ErrUnavailable", err)
+	}
+	if _, err := behind.Verify(tokens.AccessToken); err != nil {
+		t.Errorf("Verify, of what it cannot know: %v", err)
+	}
+	proxy.move(master.Addr, replica.Addr)
+	awaitRefused(t, behind, tokens.AccessToken)
+	await(t, "the instance to be well", func() bool { return behind.Healthy(t.Context()) == nil })
 }
 
 // follow keeps the manager's deny list in step until the test ends.
