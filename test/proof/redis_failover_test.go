@@ -36,6 +36,19 @@ func TestRedisFailover_oldMasterSaysNothingOfWhatItDoesNotKnow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			for _, one := range []struct {
+				subject string
+				logins  int
+			}{{"carol", 1}, {"dave", 20}} { // the old master knows that all of theirs are over
+				for range one.logins {
+					if _, err := behind.Start(t.Context(), one.subject); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if n, err := behind.RevokeSubject(t.Context(), one.subject); n != one.logins || err != nil {
+					t.Fatalf("RevokeSubject: %d, %v", n, err)
+				}
+			}
 			_, err = behind.RevokeSubject(t.Context(), "nobody") // empty, and confirmed
 			if err != nil {
 				t.Fatalf("with a replica: %v", err)
@@ -52,6 +65,14 @@ func TestRedisFailover_oldMasterSaysNothingOfWhatItDoesNotKnow(t *testing.T) {
 			after, err := ahead.Start(t.Context(), "bob")
 			if err != nil {
 				t.Fatal(err)
+			}
+			for _, subject := range []string{"carol", "dave"} {
+				if _, err := ahead.Start(t.Context(), subject); err != nil {
+					t.Fatal(err)
+				}
+				if n, err := behind.RevokeSubject(t.Context(), subject); !errors.Is(err, tokensession.ErrUnavailable) {
+					t.Errorf("RevokeSubject, of one who has logged in again: %d, %v, want ErrUnavailable", n, err)
+				}
 			}
 			_, refreshErr := behind.Refresh(t.Context(), after.RefreshToken)
 			_, subjectErr := behind.RevokeSubject(t.Context(), "bob")
