@@ -204,6 +204,11 @@ func TestResume_fromAnotherSite(t *testing.T) {
 			if mode == http.SameSiteStrictMode && r.count("GET /page") < 2 {
 				t.Error("the cookies came along at once")
 			}
+			// The page that leads on is no place to come back to.
+			if _, err := w.tryJS(`void setTimeout(() => history.back(), 0)`); err != nil {
+				t.Fatal(err)
+			}
+			w.sees("read")
 		}
 	})
 }
