@@ -35,7 +35,7 @@ const (
 type Config struct {
 	// Secret is what private keys are sealed under in the store: 32 bytes or more that nobody can
 	// guess, kept outside the store, and the same on all instances. It may be text, as from the
-	// environment. One is made by: go run github.com/seed67bc9b7f/tokensession/tokenkeys secret
+	// environment. One is made by "openssl rand -base64 32", or by "tokenkeys secret".
 	Secret []byte
 
 	// OldSecrets open what was sealed under them, and seal nothing. To change the secret, first add
@@ -137,7 +137,7 @@ func (c Config) validate() (sealer, error) {
 	}
 	if len(c.Secret) == 0 {
 		return sealer{}, errors.New("keyring: Config.Secret is empty: " +
-			"keys are never kept unsealed; make one with: go run github.com/seed67bc9b7f/tokensession/tokenkeys secret")
+			`keys are never kept unsealed; make one with "openssl rand -base64 32" or "tokenkeys secret"`)
 	}
 	secrets := append([][]byte{c.Secret}, c.OldSecrets...)
 	for i, secret := range secrets {

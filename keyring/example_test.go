@@ -45,7 +45,7 @@ func ExampleOpen() {
 	store := everything{tokensession.NewMemoryStore(), keyring.NewMemoryStore()}
 	fmt.Println("without a secret:", serve(ctx, store) != nil)
 
-	// One is made by: go run github.com/seed67bc9b7f/tokensession/tokenkeys secret
+	// One is made by: openssl rand -base64 32
 	os.Setenv("TOKENSESSION_SECRET", "RN10o2MRZBUXHFo1olbo8zXQRK-YeFk-tZP52Xv6xXU")
 	defer os.Unsetenv("TOKENSESSION_SECRET")
 	if err := serve(ctx, store); err != nil {

@@ -1,10 +1,10 @@
 // Server is a whole server: its sessions and its signing keys outlive a restart, and a second instance
 // may run beside it. Make the secret once, and keep it:
 //
-//	export TOKENSESSION_SECRET=$(go run github.com/seed67bc9b7f/tokensession/tokenkeys secret)
-//	go run ./server
-//	curl -c cookies -d 'user=alice&password=open sesame' -H 'Sec-Fetch-Site: same-origin' localhost:8080/login
-//	curl -b cookies localhost:8080/me
+//	openssl rand -base64 32 > secret
+//	TOKENSESSION_SECRET=$(cat secret) go run ./server
+//	curl -b jar -c jar -d 'user=alice&password=open sesame' localhost:8080/login
+//	curl -b jar -c jar localhost:8080/me
 package main
 
 import (
@@ -20,12 +20,11 @@ import (
 	"syscall"
 	"time"
 
-	_ "modernc.org/sqlite"
-
 	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/keyring"
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 	"github.com/seed67bc9b7f/tokensession/sqlstore"
+	_ "modernc.org/sqlite"
 )
 
 func main() {
@@ -39,9 +38,9 @@ func main() {
 func run(ctx context.Context, addr, file string) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-
 	// The sessions, in the database that you have already.
-	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
+	db, err := sql.Open("sqlite", "file:"+file+
+		"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
 	if err != nil {
 		return err
 	}
@@ -54,7 +53,7 @@ func run(ctx context.Context, addr, file string) error {
 		return err
 	}
 
-	// The signing keys, beside them and sealed with a secret. "tokenkeys secret" makes one.
+	// The signing keys, beside them and sealed with a secret of 32 random bytes or more.
 	ring, err := keyring.Open(ctx, store, keyring.Config{
 		Secret: []byte(os.Getenv("TOKENSESSION_SECRET")),
 		Access: tokensession.AccessConfig{Issuer: "http://" + addr, Audience: []string{"http://" + addr}},
@@ -99,11 +98,10 @@ func run(ctx context.Context, addr, file string) error {
 		defer cancel()
 		_ = server.Shutdown(last)
 	})
-	err = server.ListenAndServe()
+	if err = server.ListenAndServe(); errors.Is(err, http.ErrServerClosed) {
+		err = nil // as it was told
+	}
 	stop() // if it could not listen, there is nothing to run for
 	background.Wait()
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
 	return err
 }
