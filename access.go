@@ -115,8 +115,8 @@ type Access struct {
 	Scope     string   `json:"scope,omitempty"` // names separated by spaces
 	Audience  []string `json:"audience"`
 
-	IssuedAt  time.Time `json:"issued_at"`
-	ExpiresAt time.Time `json:"expires_at"`
+	IssuedAt  time.Time `json:"issued_at,omitzero"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	AuthTime  time.Time `json:"auth_time,omitzero"`
 
 	// How the user proved who they are (RFC 8176), and how well: amr and acr. Nil or empty if that

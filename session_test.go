@@ -46,3 +46,26 @@ func TestTokens_theirJSONHasNoZeroTimes(t *testing.T) {
 	require.NoError(t, json.Unmarshal(b, &got))
 	require.Equal(t, want, got)
 }
+
+func TestAccess_itsJSONHasNoZeroTimes(t *testing.T) {
+	b, err := json.Marshal(tokensession.Access{Subject: "alice"}) // as a unit test of a handler has it
+	require.NoError(t, err)
+	require.JSONEq(t, `{"id":"","session_id":"","subject":"alice","issuer":"","audience":null}`, string(b))
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	want := tokensession.Access{
+		ID: "JTI", SessionID: "SID", Subject: "alice", ClientID: "app", Issuer: "https://auth.example",
+		Scope: "read", Audience: []string{"https://api.example"}, IssuedAt: at, ExpiresAt: at,
+		AuthTime: at, AuthMethods: []string{"pwd"}, AuthContext: "gold", Actor: "carol",
+		KeyThumbprint: "JKT",
+	}
+	b, err = json.Marshal(want)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"id":"JTI","session_id":"SID","subject":"alice","client_id":"app",
+		"issuer":"https://auth.example","scope":"read","audience":["https://api.example"],
+		"issued_at":"2026-01-02T03:04:05Z","expires_at":"2026-01-02T03:04:05Z",
+		"auth_time":"2026-01-02T03:04:05Z","auth_methods":["pwd"],"auth_context":"gold",
+		"actor":"carol","key_thumbprint":"JKT"}`, string(b))
+	var got tokensession.Access
+	require.NoError(t, json.Unmarshal(b, &got))
+	require.Equal(t, want, got)
+}

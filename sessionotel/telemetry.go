@@ -32,7 +32,8 @@ type Telemetry struct {
 	denied                 metric.Int64ObservableGauge
 }
 
-// New makes the instruments. An error is the meter provider's.
+// New makes the instruments. An error is the meter provider's. Global providers have to be set
+// before, or the counters begin with their first events.
 func New(cfg Config) (*Telemetry, error) {
 	if cfg.MeterProvider == nil {
 		cfg.MeterProvider = otel.GetMeterProvider()
@@ -55,7 +56,37 @@ func New(cfg Config) (*Telemetry, error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("sessionotel: %w", err)
 	}
+	t.countFromZero()
 	return t, nil
+}
+
+// countFromZero makes the counters that alarms look at. Prometheus sees a rise only between two
+// values. So if a counter came into being with its first event, that event would raise no alarm,
+// and a stolen token or a store that has lost writes is often the first one.
+func (t *Telemetry) countFromZero() {
+	for _, kind := range []tokensession.EventKind{
+		tokensession.EventStarted, tokensession.EventRefreshed, tokensession.EventReplayed,
+		tokensession.EventRecovered, tokensession.EventHealed, tokensession.EventRefused,
+		tokensession.EventFeedStale, tokensession.EventFeedFresh, tokensession.EventFeedPolled,
+		tokensession.EventUnreadable, tokensession.EventSweepFailed,
+	} {
+		t.count(context.Background(), 0, tokensession.Event{Kind: kind})
+	}
+	for kind, reason := range map[tokensession.EventKind]tokensession.Reason{
+		tokensession.EventReused: tokensession.ReasonReuse,
+		tokensession.EventDenied: tokensession.ReasonDenied,
+	} {
+		ended := tokensession.Session{RevokeReason: reason}
+		t.count(context.Background(), 0, tokensession.Event{Kind: kind, Session: ended})
+	}
+}
+
+func (t *Telemetry) count(ctx context.Context, n int64, e tokensession.Event) {
+	attributes := []attribute.KeyValue{attribute.String("kind", string(e.Kind))}
+	if reason := e.Session.RevokeReason; reason != "" {
+		attributes = append(attributes, attribute.String("reason", string(reason)))
+	}
+	t.events.Add(ctx, n, metric.WithAttributes(attributes...))
 }
 
 // seconds are the bounds of the histograms: from a look into memory to the time-out of a store.
@@ -71,13 +102,9 @@ func (t *Telemetry) OnEvent(
 	next func(context.Context, tokensession.Event),
 ) func(context.Context, tokensession.Event) {
 	return func(ctx context.Context, e tokensession.Event) {
-		kind := attribute.String("kind", string(e.Kind))
-		attributes := []attribute.KeyValue{kind}
-		if reason := e.Session.RevokeReason; reason != "" {
-			attributes = append(attributes, attribute.String("reason", string(reason)))
-		}
-		t.events.Add(ctx, 1, metric.WithAttributes(attributes...))
+		t.count(ctx, 1, e)
 		if e.Took > 0 {
+			kind := attribute.String("kind", string(e.Kind))
 			t.refreshTime.Record(ctx, e.Took.Seconds(), metric.WithAttributes(kind))
 		}
 		if next != nil {

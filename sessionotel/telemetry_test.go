@@ -212,12 +212,34 @@ func TestRules_nameWhatThereIs(t *testing.T) {
 	for _, name := range names {
 		require.Contains(t, text, "\n"+name+"{")
 	}
-	for _, kind := range regexp.MustCompile(`kind="(\w+)"`).FindAllStringSubmatch(rules, -1) {
-		require.Contains(t, kinds, tokensession.EventKind(kind[1]))
+	for _, kind := range regexp.MustCompile(`kind="(\w+)"`).FindAllString(rules, -1) {
+		require.Regexp(t, `(?m)^tokensession_events_total{`+kind+`[,}]`, newProgram(t).scraped())
 	}
 }
 
-var kinds = []tokensession.EventKind{
-	tokensession.EventReused, tokensession.EventReplayed, tokensession.EventRefreshed,
-	tokensession.EventFeedStale, tokensession.EventUnreadable, tokensession.EventHealed,
+// A counter that comes into being with its first event shows Prometheus no rise. So the first token
+// that is reused, or the first session that is healed, would raise no alarm.
+func TestTelemetry_countsFromZero(t *testing.T) {
+	p := newProgram(t)
+	m := p.manager(tokensession.NewMemoryStore(), tokensession.Config{})
+	reused, denied := `tokensession_events_total{kind="reused",reason="reuse"} `,
+		`tokensession_events_total{kind="denied",reason="denied"} `
+	text := p.scraped()
+	for _, line := range []string{
+		reused + "0", denied + "0", `tokensession_events_total{kind="healed"} 0`,
+		`tokensession_events_total{kind="feed_stale"} 0`, `tokensession_events_total{kind="replayed"} 0`,
+	} {
+		require.Contains(t, text, line+"\n")
+	}
+	first, err := m.Start(t.Context(), "alice")
+	require.NoError(t, err)
+	next := first
+	for range 2 {
+		next, err = m.Refresh(t.Context(), next.RefreshToken)
+		require.NoError(t, err)
+	}
+	_, err = m.Refresh(t.Context(), first.RefreshToken)
+	require.ErrorIs(t, err, tokensession.ErrReused)
+	require.Contains(t, p.scraped(), reused+"1\n")
+	require.Equal(t, 1, strings.Count(p.scraped(), `events_total{kind="reused"`), "the same series")
 }
