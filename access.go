@@ -39,9 +39,9 @@ type AccessConfig struct {
 	Leeway time.Duration
 
 	// KeepKeys is for how long, at least, an [AccessSigner] publishes and accepts a key after its
-	// successor has begun to sign. If it is 0, that is the longest AccessTTL of the Managers that use
-	// this signer, and with any value it is never less. Set it where other processes with a longer
-	// AccessTTL sign with the same keys. The leeway is added to it.
+	// successor has begun to sign. If it is 0, that is the longest AccessTTL of the Managers that
+	// use this signer, and with any value it is never less. Set it where other processes with a
+	// longer AccessTTL sign with the same keys. The leeway is added to it.
 	KeepKeys time.Duration
 
 	// CacheSize is how many verified tokens are remembered, about 2 kB each: 8192 if 0, at most

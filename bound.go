@@ -7,15 +7,16 @@ import (
 
 // WithKeyThumbprint says that the client has proved to have the key with this thumbprint (RFC 7638:
 // 43 characters), and that the caller has checked the proof. At a login, and at the first refresh
-// that says so, it binds the session to the key for good. From then on, each refresh needs the proof
-// of that key: without it the error is an [ErrProofRequired], and with another key's it is an
+// that says so, it binds the session to the key for good. From then on, each refresh needs the
+// proof of that key: without it the error is an [ErrProofRequired], and with another key's it is an
 // [ErrInvalidToken]. In neither case anything is consumed.
 func WithKeyThumbprint(thumbprint string) SessionOption { return keyOption(thumbprint) }
 
-// WithConfirmation binds the access token to the key with this thumbprint: cnf.jkt (RFC 9449 section
-// 6.1). It is no bearer token then: [Manager.Verify] refuses it, and [Manager.VerifyBound] takes it.
-// It holds for this access token only. A DPoP client gets both, this and [WithKeyThumbprint]. An
-// OAuth client with a secret gets this alone, because the secret binds its refresh tokens.
+// WithConfirmation binds the access token to the key with this thumbprint: cnf.jkt (RFC 9449
+// section 6.1). It is no bearer token then: [Manager.Verify] refuses it, and [Manager.VerifyBound]
+// takes it. It holds for this access token only. A DPoP client gets both, this and
+// [WithKeyThumbprint]. An OAuth client with a secret gets this alone, because the secret binds its
+// refresh tokens.
 func WithConfirmation(thumbprint string) SessionOption { return confirmationOption(thumbprint) }
 
 type keyOption string

@@ -11,9 +11,8 @@ import (
 )
 
 // reservedClaims are the names that a grant's claims cannot have, in any case. They come from RFC
-// 9068 section 2.2, RFC 7519 section 4.1, for act RFC 8693 section 4.1, for cnf RFC 7800 section 3.1,
-// and for sid OpenID Connect.
-// The epoch is this package's own.
+// 9068 section 2.2, RFC 7519 section 4.1, for act RFC 8693 section 4.1, for cnf RFC 7800 section
+// 3.1, and for sid OpenID Connect. The epoch is this package's own.
 var reservedClaims = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "sid", "auth_time", "amr", "acr",
 	"act", "scope", "epoch", "cnf",

@@ -124,8 +124,8 @@ type snapshotCache struct {
 
 const keepSnapshot = 10 * time.Second
 
-// of returns a snapshot of a deny list as it is, or as it was a moment ago. The follower is told the
-// rest when it asks with the cursor that comes with it.
+// of returns a snapshot of a deny list as it is, or as it was a moment ago. The follower is told
+// the rest when it asks with the cursor that comes with it.
 func (s *snapshotCache) of(
 	list *denyList, period time.Duration, now, read, full time.Time,
 ) writtenDenials {

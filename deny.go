@@ -27,8 +27,8 @@ func (v *AccessVerifier) Deny(d Denials) (next string, err error) {
 	now := v.now()
 	for line := range bytes.Lines(d.Entries) {
 		k, what, at, _ := parseDenial(line)
-		// The leeway of this verifier may be longer than that of the issuer, and counts twice: tokens
-		// are accepted for longer, and this clock may be behind.
+		// The leeway of this verifier may be longer than that of the issuer, and counts twice:
+		// tokens are accepted for longer, and this clock may be behind.
 		until := time.Unix(at, 0).Add(d.Keep + 2*v.cfg.Leeway)
 		v.denied.add(k, what, until, now)
 	}
@@ -120,10 +120,10 @@ func (v *AccessVerifier) now() time.Time { return v.cfg.Now() }
 func (v *AccessVerifier) denials() *denyList { return &v.denied }
 
 // AskSessionEpoch is for what carries revocations to this verifier. It says how to ask the issuer
-// about a session, so that contexts with [UntilSessionEnds] need no newer access token to go on. ask
-// returns what the issuer's [Manager.SessionEpoch] does. An [ErrRevoked] or an [ErrExpired] says
-// that the session is over. Any other error says that nobody could tell, and ends nothing: ask is
-// called again within a minute.
+// about a session, so that contexts with [UntilSessionEnds] need no newer access token to go on.
+// ask returns what the issuer's [Manager.SessionEpoch] does. An [ErrRevoked] or an [ErrExpired]
+// says that the session is over. Any other error says that nobody could tell, and ends nothing: ask
+// is called again within a minute.
 //
 // Most users won't need it: sessionhttp.NewRemote does that.
 func (v *AccessVerifier) AskSessionEpoch(
@@ -134,10 +134,10 @@ func (v *AccessVerifier) AskSessionEpoch(
 
 // review is asked when the newest access token that was verified has expired.
 //
-// The connection's client may have a newer one, which it has shown to the issuer only. So the issuer
-// is asked. It is not asked earlier, because a client that shows its new token here makes that
-// needless. As connections' access tokens were made at different times, they do not all ask at the
-// same time, and further questions are spread.
+// The connection's client may have a newer one, which it has shown to the issuer only. So the
+// issuer is asked. It is not asked earlier, because a client that shows its new token here makes
+// that needless. As connections' access tokens were made at different times, they do not all ask at
+// the same time, and further questions are spread.
 //
 // The epoch is compared, too. It is on the deny list for as long as an access token of before could
 // be used, and a connection can last for longer than that. If this service could not be told

@@ -46,11 +46,11 @@ var (
 	// it did. A refused Refresh ends the session.
 	ErrDenied = errors.New("tokensession: denied")
 
-	// ErrProofRequired means that the token is bound to a key of the client, and came without a proof
-	// of it ([WithKeyThumbprint], [Manager.VerifyBound]). Of a refresh token it is no verdict: nothing
-	// was consumed or revoked, and the token works with the proof. Where a bound access token is
-	// taken for a bearer token, the error is an ErrInvalidToken, too, so that code that knows nothing
-	// of keys refuses it.
+	// ErrProofRequired means that the token is bound to a key of the client, and came without a
+	// proof of it ([WithKeyThumbprint], [Manager.VerifyBound]). Of a refresh token it is no
+	// verdict: nothing was consumed or revoked, and the token works with the proof. Where a bound
+	// access token is taken for a bearer token, the error is an ErrInvalidToken, too, so that code
+	// that knows nothing of keys refuses it.
 	ErrProofRequired = errors.New("tokensession: proof of a key required")
 
 	// ErrInvalidScope means that a refresh asked, by WithScope, for a scope that is not granted. It

@@ -30,10 +30,10 @@ const (
 
 	// EventRefused: somebody presented a genuine refresh token that is of no use any more, because
 	// the session has expired or was ended before, or because another client presented it, or one
-	// without the key that the token is bound to ([ErrProofRequired]). Err says why. It is how a host
-	// learns that a session has expired. Anybody who has an old token can cause it, so count such
-	// events, and do not wake anybody up for one. A refused access token is no event: its client
-	// refreshes, and that is one.
+	// without the key that the token is bound to ([ErrProofRequired]). Err says why. It is how a
+	// host learns that a session has expired. Anybody who has an old token can cause it, so count
+	// such events, and do not wake anybody up for one. A refused access token is no event: its
+	// client refreshes, and that is one.
 	EventRefused EventKind = "refused"
 
 	// EventFeedStale: Run cannot read the revocation feed, or there is none. The deny list is as of

@@ -186,11 +186,11 @@ func ParseKeyPEM(pemData []byte) (Key, error) {
 	return NewKey(signer)
 }
 
-// MarshalPEM returns the private key in PKCS #8 form, not encrypted. [ParseKeyPEM] makes the same key
-// of it, with the same ID. Keep it as you keep a password.
+// MarshalPEM returns the private key in PKCS #8 form, not encrypted. [ParseKeyPEM] makes the same
+// key of it, with the same ID. Keep it as you keep a password.
 //
-// It is an error for a key whose secret does not leave its KMS or HSM, and for two that have no such
-// form: a secret for HMAC, and an RSA key for PS256, which would come back as one for RS256.
+// It is an error for a key whose secret does not leave its KMS or HSM, and for two that have no
+// such form: a secret for HMAC, and an RSA key for PS256, which would come back as one for RS256.
 func (k Key) MarshalPEM() ([]byte, error) {
 	if k.private == nil {
 		return nil, errors.New("tokensession: MarshalPEM: no key: the Key is the zero value")

@@ -51,22 +51,22 @@ func WithAuthTime(t time.Time) ProofOption {
 }
 
 // WithAuthMethods says how the user proved who they are: the amr claim, with the values of RFC 8176
-// like "pwd", "otp" and "hwk", or the host's own. No refresh changes it. At most 16 methods of up to
-// 64 bytes each.
+// like "pwd", "otp" and "hwk", or the host's own. No refresh changes it. At most 16 methods of up
+// to 64 bytes each.
 func WithAuthMethods(amr ...string) ProofOption {
 	methods := append([]string{}, amr...)
 	return proofFunc(func(p *proof) { p.authMethods = methods })
 }
 
-// WithAuthContext says how well the user proved who they are, in the host's own words: the acr claim
-// (RFC 9470). No refresh changes it. Up to 255 bytes.
+// WithAuthContext says how well the user proved who they are, in the host's own words: the acr
+// claim (RFC 9470). No refresh changes it. Up to 255 bytes.
 func WithAuthContext(acr string) ProofOption {
 	return proofFunc(func(p *proof) { p.authContext = &acr })
 }
 
-// WithActor says that somebody else acts for the subject in this session, as support staff does: the
-// act claim (RFC 8693 section 4.1). It is kept with the session for good. The session neither counts
-// for the subject's [Config.MaxSessions] nor is it ended by them. Up to 255 bytes.
+// WithActor says that somebody else acts for the subject in this session, as support staff does:
+// the act claim (RFC 8693 section 4.1). It is kept with the session for good. The session neither
+// counts for the subject's [Config.MaxSessions] nor is it ended by them. Up to 255 bytes.
 func WithActor(subject string) StartOption {
 	return startFunc(func(o *startOptions) { o.actor = &subject })
 }
@@ -87,16 +87,16 @@ func Transient() StartOption {
 	return startFunc(func(o *startOptions) { o.transient = true })
 }
 
-// Rotating has [Manager.Reauthenticate] exchange a refresh token of the session, as [Manager.Refresh]
-// does. Without it, somebody who holds a copy of the session's refresh token gets what the user has
-// just proved with the next refresh, and nothing shows.
+// Rotating has [Manager.Reauthenticate] exchange a refresh token of the session, as
+// [Manager.Refresh] does. Without it, somebody who holds a copy of the session's refresh token gets
+// what the user has just proved with the next refresh, and nothing shows.
 func Rotating(refreshToken string) AuthOption {
 	return authFunc(func(o *authOptions) { o.rotating = &refreshToken })
 }
 
 // Replacing ends another session, of whatever subject, when the new one has begun: the one that the
-// browser had before the login (ASVS 7.2.4). Take the id from a verified token, or pass the token to
-// [ReplacingToken]. A session that is unknown or over is no error.
+// browser had before the login (ASVS 7.2.4). Take the id from a verified token, or pass the token
+// to [ReplacingToken]. A session that is unknown or over is no error.
 func Replacing(sessionID string) StartOption {
 	return startFunc(func(o *startOptions) {
 		if sessionID != "" {
@@ -217,8 +217,8 @@ func (p proof) check(now time.Time) error {
 	return nil
 }
 
-// apply returns a record that says how the user has proved who they are, and nothing of how they did
-// before.
+// apply returns a record that says how the user has proved who they are, and nothing of how they
+// did before.
 func (p proof) apply(rec Record, now time.Time) Record {
 	rec.AuthTime, rec.AuthMethods, rec.AuthContext = now, slices.Clone(p.authMethods), ""
 	if p.authTime != nil {

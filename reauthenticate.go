@@ -6,10 +6,11 @@ import (
 )
 
 // Reauthenticate changes how the user of a session has proved who they are, after the host has
-// checked the password or the passkey once more: a step-up. The auth_time, amr and acr of the access
-// tokens are from now on those that the options say, and nothing of before: name all methods that
-// count. The session goes on with its ID, its attributes and its end, and [Config.Authorize] is
-// asked, about the session as it is to be. Access tokens made before are outdated ([ErrOutdated]).
+// checked the password or the passkey once more: a step-up. The auth_time, amr and acr of the
+// access tokens are from now on those that the options say, and nothing of before: name all methods
+// that count. The session goes on with its ID, its attributes and its end, and [Config.Authorize]
+// is asked, about the session as it is to be. Access tokens made before are outdated
+// ([ErrOutdated]).
 //
 // The Tokens have an access token and no refresh token, because the client has one. With [Rotating]
 // they have both. Use it wherever the refresh token comes along with the request: else somebody who

@@ -12,9 +12,9 @@ import (
 // refresh asks [Config.Authorize]. It is for a user who has got other rights: change them first,
 // and call it then.
 //
-// It is exact. A token is refused if its session was loaded before the call, be it by a refresh that
-// is still under way when Reauthorize returns. It is good if its session was loaded after that. A
-// session that begins while it runs may escape, as with [Manager.RevokeSubject].
+// It is exact. A token is refused if its session was loaded before the call, be it by a refresh
+// that is still under way when Reauthorize returns. It is good if its session was loaded after
+// that. A session that begins while it runs may escape, as with [Manager.RevokeSubject].
 //
 // If it cannot tell of a session, it returns [ErrUnavailable] with the number of those that are
 // done. Call it again: that does no harm to any.

@@ -10,15 +10,15 @@ import (
 // the store: it decides on the record here, and its write succeeds only if the store still has the
 // same version, by the same write. So one call of the store is enough.
 //
-// What is here may be old news at any moment. Therefore only the usual outcome is decided on it: the
-// live token makes the next one live. If it is not that, or if the write finds another record, the
-// refresh begins with a look at the store, as if nothing had been remembered.
+// What is here may be old news at any moment. Therefore only the usual outcome is decided on it:
+// the live token makes the next one live. If it is not that, or if the write finds another record,
+// the refresh begins with a look at the store, as if nothing had been remembered.
 //
 // A record can be taken once. The call that takes it puts back what it has written. So of two tabs
 // that come together one has the record, and the other one looks at the store.
 //
-// The records are spread over shards by session, so that refreshes of different sessions do not wait
-// for each other. Each shard drops the record that was written first if it has too many.
+// The records are spread over shards by session, so that refreshes of different sessions do not
+// wait for each other. Each shard drops the record that was written first if it has too many.
 type recent struct {
 	perShard int
 	shards   [64]recentShard

@@ -216,9 +216,9 @@ func (r *refresh) conclude(so attempts, tokens Tokens) {
 	}
 }
 
-// find loads the session's record, if the token is authentic and comes from the right client. It also
-// returns the client's key that the token was made for, if any. The caller's going away does not stop
-// a call that is ending the session.
+// find loads the session's record, if the token is authentic and comes from the right client. It
+// also returns the client's key that the token was made for, if any. The caller's going away does
+// not stop a call that is ending the session.
 func (r *refresh) find(ctx context.Context, ending bool) (rec Record, boundTo string, err error) {
 	if ending {
 		detached, cancel := detach(ctx)
@@ -427,8 +427,8 @@ func (r *refresh) ask(ctx context.Context, rec Record, what outcome) (*accessTok
 }
 
 // answeredAs is what an outcome is by the time of the answer. The store, the authorizer or the
-// signer may have been slow, and so the call that made the live generation may have begun its write,
-// or have given up, after this one looked.
+// signer may have been slow, and so the call that made the live generation may have begun its
+// write, or have given up, after this one looked.
 func (r *refresh) answeredAs(what outcome, rec Record) outcome {
 	if r.named || what != replayed && what != raised {
 		return what

@@ -14,9 +14,9 @@ import (
 
 // A refresh token is refreshPrefix and 64 characters of base64url: the session's handle, a
 // generation and a MAC of both. If the session is bound to a key of the client, the MAC is of the
-// key's thumbprint, too. So such a token cannot be taken for a plain one, whatever the store says of
-// the session, and a plain one not for a bound one. 48 bytes fill 64 characters exactly, so there are no padding and no
-// stray bits: a token is one string only.
+// key's thumbprint, too. So such a token cannot be taken for a plain one, whatever the store says
+// of the session, and a plain one not for a bound one. 48 bytes fill 64 characters exactly, so
+// there are no padding and no stray bits: a token is one string only.
 const (
 	refreshPrefix = "tsr_"
 	handleSize    = 16
@@ -54,8 +54,8 @@ func parseRefreshToken(s string) (refreshToken, bool) {
 	return t, true
 }
 
-// madeFor returns the client's key that the token was made for, of those named: "" is a plain token.
-// It reports false if the token was made for none of them, with none of the session's keys.
+// madeFor returns the client's key that the token was made for, of those named: "" is a plain
+// token. It reports false if the token was made for none of them, with none of the session's keys.
 func (t refreshToken) madeFor(keys [][]byte, thumbprints ...string) (thumbprint string, ok bool) {
 	for _, key := range keys {
 		for i, candidate := range thumbprints {
@@ -81,8 +81,8 @@ func newRefreshToken(key []byte, h handle, generation uint64, thumbprint string)
 	return string(base64.RawURLEncoding.AppendEncode(token, b))
 }
 
-// refreshMAC covers a label, the handle and the generation, and the thumbprint of a bound token. The
-// two kinds have labels of their own, so that no text is the text of both.
+// refreshMAC covers a label, the handle and the generation, and the thumbprint of a bound token.
+// The two kinds have labels of their own, so that no text is the text of both.
 func refreshMAC(key []byte, h handle, generation uint64, thumbprint string) (mac [macSize]byte) {
 	b := make([]byte, 0, 128)
 	if thumbprint == "" {

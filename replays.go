@@ -63,8 +63,9 @@ func (l *replayShard) add(k sessionKey, generation uint64, now time.Time) int {
 	return row.length
 }
 
-// makeRoom forgets the rows that are over, and those of one generation. If more than half of the shard
-// is left, it forgets others, too: so that there is room for a while, and this is done rarely.
+// makeRoom forgets the rows that are over, and those of one generation. If more than half of the
+// shard is left, it forgets others, too: so that there is room for a while, and this is done
+// rarely.
 func (l *replayShard) makeRoom(now time.Time) {
 	for k, row := range l.sessions {
 		if now.Sub(row.at) >= replayRowTime || row.length == 1 {

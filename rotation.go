@@ -29,14 +29,14 @@ import "time"
 // So it does not matter which of two clocks is ahead, or whether a refresh was under way: a token
 // whose record was loaded before is refused, and one whose record was loaded after is not.
 //
-// And one story is about keys. A client can have a key, and can prove that it has it. With the first
-// refresh that comes with such a proof, the session is bound to that key, and so is each refresh
-// token from then on. A thief who copies a bound token gets nothing for it, and cannot end the
-// session with it, either. The client itself may have lost a reply however long ago: nobody else can
-// have received it, so it gets a new successor instead of being taken for a thief. But a thief can
-// copy a token before the session is bound, and bind the session to a key of the thief's own. Then
-// the owner comes with a token that was made before the binding, and cannot prove the thief's key:
-// that is reuse ([rules.byKey]).
+// And one story is about keys. A client can have a key, and can prove that it has it. With the
+// first refresh that comes with such a proof, the session is bound to that key, and so is each
+// refresh token from then on. A thief who copies a bound token gets nothing for it, and cannot end
+// the session with it, either. The client itself may have lost a reply however long ago: nobody
+// else can have received it, so it gets a new successor instead of being taken for a thief. But a
+// thief can copy a token before the session is bound, and bind the session to a key of the thief's
+// own. Then the owner comes with a token that was made before the binding, and cannot prove the
+// thief's key: that is reuse ([rules.byKey]).
 
 // An outcome is what presenting a genuine refresh token leads to.
 type outcome uint8
@@ -173,9 +173,9 @@ func (r rules) judgeInTime(rec Record, p presentation) outcome {
 	return what
 }
 
-// holds reports whether a presentation brings the proof of the session's key, if there is one. Where
-// there is none, a bound token has the proof of its own key: without that, nobody can tell it from a
-// forgery ([refreshToken.madeFor]).
+// holds reports whether a presentation brings the proof of the session's key, if there is one.
+// Where there is none, a bound token has the proof of its own key: without that, nobody can tell it
+// from a forgery ([refreshToken.madeFor]).
 func (p presentation) holds(rec Record) bool {
 	return rec.KeyThumbprint == "" || rec.KeyThumbprint == p.proven
 }
@@ -184,12 +184,12 @@ func (p presentation) holds(rec Record) bool {
 // said whoever asks.
 //
 // The holder of the key can have lost a reply however long ago, because nobody else can have got
-// it. So it recovers at any time, and not only within the recovery period. It does not if there is no
-// grace period: then a token counts once, whoever presents it.
+// it. So it recovers at any time, and not only within the recovery period. It does not if there is
+// no grace period: then a token counts once, whoever presents it.
 //
 // A bound token without its key gets nothing and ends nothing, because a copy of it proves no more
-// than that there is a copy. There is one exception. The record can be bound to another key than the
-// token, and the client proves the token's. Then the store has lost the write that bound the
+// than that there is a copy. There is one exception. The record can be bound to another key than
+// the token, and the client proves the token's. Then the store has lost the write that bound the
 // session, and somebody else has bound it since. Two parties hold the session, and both are out.
 func (r rules) byKey(what outcome, rec Record, p presentation) outcome {
 	predecessor, bound := p.generation == rec.Predecessor, rec.KeyThumbprint != "" || p.boundTo != ""
@@ -235,8 +235,8 @@ func (r rules) beforeBinding(what outcome, rec Record, p presentation) outcome {
 }
 
 // keyAfter returns the key that the session is bound to after an outcome. A session has one key at
-// most, for good. A replay or a renewal hands out a successor that others may have, too, so it binds
-// nothing.
+// most, for good. A replay or a renewal hands out a successor that others may have, too, so it
+// binds nothing.
 func keyAfter(what outcome, rec Record, p presentation) string {
 	if rec.KeyThumbprint == "" && (what == rotated || what == healed || what == recovered) {
 		return p.proven
@@ -265,9 +265,9 @@ func nextEpoch(epoch uint64, now time.Time) uint64 {
 	return max(epoch+1, uint64(max(now.UnixMilli(), 0)))
 }
 
-// byAuthor is the last part of decide, for the predecessor's generation. If most of the grace period
-// is over and the call that made the live generation still runs, a replay has to begin the period
-// anew, too: that call may have to give up, and its client would come again when it is over.
+// byAuthor is the last part of decide, for the predecessor's generation. If most of the grace
+// period is over and the call that made the live generation still runs, a replay has to begin the
+// period anew, too: that call may have to give up, and its client would come again when it is over.
 func (r rules) byAuthor(what outcome, rec Record, p presentation) outcome {
 	a := p.author
 	switch {
@@ -289,9 +289,9 @@ func (r rules) byAuthor(what outcome, rec Record, p presentation) outcome {
 // renewable reports whether the grace period may begin anew because nobody has received the
 // successor. Of a session that is bound to no key, whoever comes gets that successor, so it harms
 // nobody. But a thief can bind a session, hang up each time before the answer, and come again: the
-// victim would get no verdict for as long as the thief goes on ([rules.beforeBinding]). So for a bound
-// session this ends after two grace periods. Its client does not need more, because it recovers at any
-// time.
+// victim would get no verdict for as long as the thief goes on ([rules.beforeBinding]). So for a
+// bound session this ends after two grace periods. Its client does not need more, because it
+// recovers at any time.
 func (r rules) renewable(rec Record, at time.Time) bool {
 	return rec.KeyThumbprint == "" || within(at, rec.ConsumedAt, 2*r.grace)
 }

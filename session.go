@@ -21,8 +21,8 @@ type Session struct {
 	AuthMethods []string  `json:"auth_methods,omitempty"` // how (RFC 8176); nil if that is not said
 	AuthContext string    `json:"auth_context,omitempty"` // how well; empty if that is not said
 
-	// KeyThumbprint is that of the client's key (RFC 7638): without a proof of it, the session cannot
-	// be refreshed. Empty: the session is bound to no key.
+	// KeyThumbprint is that of the client's key (RFC 7638): without a proof of it, the session
+	// cannot be refreshed. Empty: the session is bound to no key.
 	KeyThumbprint string `json:"key_thumbprint,omitempty"`
 
 	// Transient: the client keeps its tokens no longer than it runs.
@@ -30,7 +30,8 @@ type Session struct {
 
 	CreatedAt time.Time `json:"created_at,omitzero"`
 
-	// RefreshedAt is when the last refresh made a new refresh token: CreatedAt before the first one.
+	// RefreshedAt is when the last refresh made a new refresh token: CreatedAt before the first
+	// one.
 	RefreshedAt time.Time `json:"-"`
 
 	ExpiresAt    time.Time     `json:"-"`                       // when it ends unless refreshed

@@ -22,8 +22,8 @@ func (f contextFunc) applyContext(o *contextOptions) { f(o) }
 // AccessTTL. An [AccessVerifier] has no store. It lets the context go on for as long as the newest
 // access token of the session lives that it has verified: a client proves that its session goes on
 // with each request that it makes, or sends its new access token over the connection. If none does,
-// it asks the issuer, where it can ([AccessVerifier.AskSessionEpoch], as a sessionhttp.Remote does),
-// and again after each AccessTTL. Else the context ends.
+// it asks the issuer, where it can ([AccessVerifier.AskSessionEpoch], as a sessionhttp.Remote
+// does), and again after each AccessTTL. Else the context ends.
 func UntilSessionEnds() ContextOption {
 	return contextFunc(func(o *contextOptions) { o.untilSessionEnds = true })
 }

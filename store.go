@@ -109,11 +109,11 @@ type Sweeper interface {
 type RevocationFeed interface {
 	// Revocations calls page, as often as it takes, with the revocations and outdatings whose At is
 	// since or later, in any order. It MAY give earlier ones, and one more than once. It MUST give
-	// each one from when the write that made it was acknowledged until 24 hours and a half after At,
-	// or until the record expired: for so long an access token can be accepted somewhere, if its
-	// AccessTTL is the longest and clocks differ. The slice is page's only until it returns. A page SHOULD hold no more
-	// than a few thousand, so that nobody has to hold all of them. An error of page ends the call,
-	// which then returns it.
+	// each one from when the write that made it was acknowledged until 24 hours and a half after
+	// At, or until the record expired: for so long an access token can be accepted somewhere, if
+	// its AccessTTL is the longest and clocks differ. The slice is page's only until it returns. A
+	// page SHOULD hold no more than a few thousand, so that nobody has to hold all of them. An
+	// error of page ends the call, which then returns it.
 	//
 	// One record that cannot be read must not hide the others. If what cannot be read is when a
 	// session was revoked, it is given with a zero At. Any other unreadable record is left out, and

@@ -22,8 +22,8 @@ func (m *Manager) Verify(accessToken string) (Access, error) {
 
 // VerifyBound is Verify for a token that is bound to a key, from a client that has proved to have
 // the key with that thumbprint (RFC 7638), as by DPoP (RFC 9449). Whoever calls it has checked the
-// proof. A token that is bound to no key or to another one is an [ErrInvalidToken]. To ask the store
-// as well, see [Manager.Live].
+// proof. A token that is bound to no key or to another one is an [ErrInvalidToken]. To ask the
+// store as well, see [Manager.Live].
 func (m *Manager) VerifyBound(accessToken, thumbprint string) (Access, error) {
 	if thumbprint == "" {
 		return Access{}, errBearer
@@ -95,18 +95,18 @@ func (m *Manager) Live(ctx context.Context, a Access) error {
 	return err
 }
 
-// SessionEpoch says that a session lives, and returns its epoch: access tokens of earlier epochs are
-// outdated. The errors are those of [Manager.VerifyLive]. It is for an endpoint at which services
-// without a store ask about open connections, whose access tokens have expired: see
+// SessionEpoch says that a session lives, and returns its epoch: access tokens of earlier epochs
+// are outdated. The errors are those of [Manager.VerifyLive]. It is for an endpoint at which
+// services without a store ask about open connections, whose access tokens have expired: see
 // [AccessVerifier.AskSessionEpoch].
 func (m *Manager) SessionEpoch(ctx context.Context, sessionID string) (uint64, error) {
 	rec, err := m.liveRecord(ctx, sessionID)
 	return rec.Epoch, err
 }
 
-// Introspect is VerifyLive for a token that may be for another audience, or be bound to a key. It is
-// for an endpoint that tells services whether the tokens they were given are good (RFC 7662), and
-// which key they have to ask for. It lets nobody in here.
+// Introspect is VerifyLive for a token that may be for another audience, or be bound to a key. It
+// is for an endpoint that tells services whether the tokens they were given are good (RFC 7662),
+// and which key they have to ask for. It lets nobody in here.
 func (m *Manager) Introspect(ctx context.Context, accessToken string) (Access, error) {
 	now := m.cfg.Now()
 	checked, err := m.signer.introspect(accessToken, now)

@@ -93,8 +93,8 @@ func (s *Store) index(ctx context.Context, rec tokensession.Record) error {
 // List implements [tokensession.RefreshStore]. It leaves out what is revoked.
 //
 // The index is confirmed, also where it is not empty: that of an old master lacks the logins since.
-// The sessions in it may all be over, or be on other nodes of a Cluster, where they can be ended. So
-// nothing else would say that one is missing.
+// The sessions in it may all be over, or be on other nodes of a Cluster, where they can be ended.
+// So nothing else would say that one is missing.
 func (s *Store) List(ctx context.Context, subject string) ([]tokensession.Record, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

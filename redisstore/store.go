@@ -6,8 +6,8 @@
 //
 // Every session is a hash, which Redis drops by itself when the session has expired. A refresh is
 // one write of a single key in one round trip, and one read before it at an instance that has not
-// written the session last. A revocation reaches other instances at once, through Redis's publish and
-// subscribe.
+// written the session last. A revocation reaches other instances at once, through Redis's publish
+// and subscribe.
 //
 // Redis has to keep what it acknowledged: set appendonly yes and maxmemory-policy noeviction, with
 // replicas also min-replicas-to-write 1, and see the README for what a crash or a failover can

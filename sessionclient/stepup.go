@@ -12,12 +12,13 @@ const insufficientAuthentication = "insufficient_user_authentication"
 // A StepUp is what a server asks for before it does what a request wants: that the user proves once
 // more who they are, more recently or by better means (RFC 9470). [StepUpOf] reads it.
 type StepUp struct {
-	// MaxAge is how long ago the proof may be at most. If it is nil, any time will do. If it leads to
-	// 0, the user has to prove it now.
+	// MaxAge is how long ago the proof may be at most. If it is nil, any time will do. If it leads
+	// to 0, the user has to prove it now.
 	MaxAge *time.Duration
 
 	// ACRValues are the ways of proving that will do, the preferred one first, in the server's own
-	// words. Package sessionhttp names the methods that it requires. If there are none, any will do.
+	// words. Package sessionhttp names the methods that it requires. If there are none, any will
+	// do.
 	ACRValues []string
 
 	// Scope is what else the access token has to be good for. It is usually empty.

@@ -17,15 +17,15 @@ type TokenStore interface {
 	// Load returns the tokens that were saved last. If there are none, it MUST return
 	// [ErrNoTokens], wrapped or not. Any other error means that it could not tell. Load is called
 	// at each request, so a store that takes long should keep a copy. The Transport uses
-	// AccessToken, TokenType, AccessExpiresAt, RefreshToken and Session.KeyThumbprint, and completes
-	// the answer to a refresh with the others. A zero AccessExpiresAt means unknown. A store that
-	// does not keep the KeyThumbprint may be used with one [Config.Key] only.
+	// AccessToken, TokenType, AccessExpiresAt, RefreshToken and Session.KeyThumbprint, and
+	// completes the answer to a refresh with the others. A zero AccessExpiresAt means unknown. A
+	// store that does not keep the KeyThumbprint may be used with one [Config.Key] only.
 	Load(ctx context.Context) (tokensession.Tokens, error)
 
-	// Save replaces the tokens. The zero Tokens remove them. It MUST replace all of them or nothing.
-	// Once it has returned nil, Load MUST return the new tokens. The Transport loads before it saves,
-	// and does not save if it finds that somebody else has saved others. What somebody saves between
-	// the two is lost, unless the store is a [TokenSwapper].
+	// Save replaces the tokens. The zero Tokens remove them. It MUST replace all of them or
+	// nothing. Once it has returned nil, Load MUST return the new tokens. The Transport loads
+	// before it saves, and does not save if it finds that somebody else has saved others. What
+	// somebody saves between the two is lost, unless the store is a [TokenSwapper].
 	Save(ctx context.Context, tokens tokensession.Tokens) error
 }
 

@@ -34,8 +34,8 @@ type Config struct {
 	//
 	// Strict: never. A link in a mail opens a page with [Resume] by a page that leads on, and any
 	// other page as nobody's, until the next click. Lax: with a link, but not with a form that is
-	// posted, an image or a script. Either way, what changes something must be a POST, which both keep
-	// out, and [http.CrossOriginProtection] refuses.
+	// posted, an image or a script. Either way, what changes something must be a POST, which both
+	// keep out, and [http.CrossOriginProtection] refuses.
 	SameSite http.SameSite
 
 	// CookieSuffix ends the names of the cookies, after a hyphen. Two applications on one host need
@@ -51,13 +51,14 @@ type Config struct {
 	CrossOrigin *http.CrossOriginProtection
 
 	// Origins are other origins whose pages are the host's own: "https://app.shop.example" for a
-	// single-page application there, where this server is https://api.shop.example. Their scripts may
-	// send requests with the cookies, read the answers (CORS), and change what the user may change.
-	// The endpoints and Require see to that, and [Handlers.CORS] for the host's other routes.
+	// single-page application there, where this server is https://api.shop.example. Their scripts
+	// may send requests with the cookies, read the answers (CORS), and change what the user may
+	// change. The endpoints and Require see to that, and [Handlers.CORS] for the host's other
+	// routes.
 	//
 	// They must be hosts of the same site as this server, because no browser sends SameSite cookies
-	// from one site to another: of a domain that the host has for itself, like shop.example. They must
-	// be https, except on localhost, where another port is another origin.
+	// from one site to another: of a domain that the host has for itself, like shop.example. They
+	// must be https, except on localhost, where another port is another origin.
 	Origins []string
 
 	// LoginOrigins are the origins of other sites whose pages may post a login to the host's own
@@ -75,8 +76,8 @@ type Config struct {
 	// the session has got so many others at its login that there is no room.
 	Attributes func(*http.Request) map[string]string
 
-	// Devices lets users see and end their own sessions: it adds the endpoints GET <Prefix>/sessions,
-	// DELETE <Prefix>/sessions/{id} and POST <Prefix>/sessions/revoke-others.
+	// Devices lets users see and end their own sessions: it adds the endpoints GET
+	// <Prefix>/sessions, DELETE <Prefix>/sessions/{id} and POST <Prefix>/sessions/revoke-others.
 	Devices bool
 
 	// AuthenticateClient checks the secret of an OAuth client (RFC 6749 section 2.3.1), which is
@@ -90,30 +91,30 @@ type Config struct {
 	// headers or its connection: it must not read the body. If it is nil, nobody may.
 	MayIntrospect func(*http.Request) bool
 
-	// Refuse is the host's own form of what Require and Handlers.Refuse answer: a page, a redirect to
-	// the login, an error in the form of its API. Retry-After, the challenge and Cache-Control are
-	// set when it is called, and it writes the status and the body. [Status] says which status
+	// Refuse is the host's own form of what Require and Handlers.Refuse answer: a page, a redirect
+	// to the login, an error in the form of its API. Retry-After, the challenge and Cache-Control
+	// are set when it is called, and it writes the status and the body. [Status] says which status
 	// belongs to the error. If it is nil, the body is JSON like {"error":"invalid_token"}. The
 	// endpoints under Prefix answer as OAuth has it in any case, and so do errors of ProofOptions.
 	Refuse func(http.ResponseWriter, *http.Request, error)
 
-	// ProofKeys are secrets of at least 32 random bytes each, which all instances share and which are
-	// kept outside of the store, as in a secret manager. They make what a client has to prove with
-	// its key anew: nonces and challenges. The first one makes them, and all are accepted.
+	// ProofKeys are secrets of at least 32 random bytes each, which all instances share and which
+	// are kept outside of the store, as in a secret manager. They make what a client has to prove
+	// with its key anew: nonces and challenges. The first one makes them, and all are accepted.
 	//
-	// To change the secret, add the new one at the end, on every instance. Then move it to the front,
-	// on every instance. Drop the old one an hour after that. There is no default: with a secret made
-	// at random in each process, instances would not accept what another one has made.
+	// To change the secret, add the new one at the end, on every instance. Then move it to the
+	// front, on every instance. Drop the old one an hour after that. There is no default: with a
+	// secret made at random in each process, instances would not accept what another one has made.
 	ProofKeys [][]byte
 
-	// DPoP says whether clients that carry their tokens themselves bind them to a key: DPoPOff, which
-	// it is if zero, DPoPAccepted or DPoPRequired. It needs ProofKeys.
+	// DPoP says whether clients that carry their tokens themselves bind them to a key: DPoPOff,
+	// which it is if zero, DPoPAccepted or DPoPRequired. It needs ProofKeys.
 	DPoP DPoPPolicy
 
-	// RequestURL returns the URL of a request as clients see it, without its query, where a proxy in
-	// front changes the path or the host: a proof names the URL that it was made for. If it is nil,
-	// the URL is that of the request as it came in, with https or, where TLS ends at a proxy, either
-	// scheme. It must not believe headers that clients could send through the proxy.
+	// RequestURL returns the URL of a request as clients see it, without its query, where a proxy
+	// in front changes the path or the host: a proof names the URL that it was made for. If it is
+	// nil, the URL is that of the request as it came in, with https or, where TLS ends at a proxy,
+	// either scheme. It must not believe headers that clients could send through the proxy.
 	RequestURL func(*http.Request) string
 
 	// ProofMemory is as in [ProofConfig]: how many proofs are remembered.
@@ -124,14 +125,14 @@ type Config struct {
 	// DeviceBoundReported.
 	DeviceBound DeviceBoundPolicy
 
-	// DeviceExclude are paths, like "/static/", for which a browser does not refresh first: of files
-	// that are for everybody, and those of another application on this host. What is below them is
-	// excluded, too.
+	// DeviceExclude are paths, like "/static/", for which a browser does not refresh first: of
+	// files that are for everybody, and those of another application on this host. What is below
+	// them is excluded, too.
 	DeviceExclude []string
 
-	// MayFollow says whether who sends the request may follow what is revoked, by its headers or its
-	// connection: see [Handlers.Revocations]. It tells ids of sessions, and no secret. If it is nil,
-	// nobody may.
+	// MayFollow says whether who sends the request may follow what is revoked, by its headers or
+	// its connection: see [Handlers.Revocations]. It tells ids of sessions, and no secret. If it is
+	// nil, nobody may.
 	MayFollow func(*http.Request) bool
 
 	// OnError is told why a request was refused or failed, for a log. The error contains no token.

@@ -23,8 +23,8 @@ type cookie struct {
 	sameSite   http.SameSite
 }
 
-// cookie returns a cookie. With the prefix __Host- it goes to the whole site; only this host can set
-// it.
+// cookie returns a cookie. With the prefix __Host- it goes to the whole site; only this host can
+// set it.
 func (c Config) cookie(prefix, name, path string) cookie {
 	if c.InsecureCookies {
 		prefix = ""

@@ -43,8 +43,8 @@ const (
 
 	// DeviceBoundReported runs the whole protocol and binds nothing. [Config.OnError] is told what
 	// fails, and of each request before which a browser could not refresh. It is for a week or so
-	// before DeviceBoundEnforced, because a proxy that answers a browser's refresh in its own way ends
-	// a bound session.
+	// before DeviceBoundEnforced, because a proxy that answers a browser's refresh in its own way
+	// ends a bound session.
 	DeviceBoundReported
 
 	// DeviceBoundEnforced binds a session to the browser's key. From then on, its cookies are of no
@@ -55,8 +55,8 @@ const (
 const (
 	devicePath = "/device"
 
-	// The trigger after a registration. Chromium refreshes in the background if a cookie has less than
-	// two minutes left. So the next request binds the session, and does not wait for it.
+	// The trigger after a registration. Chromium refreshes in the background if a cookie has less
+	// than two minutes left. So the next request binds the session, and does not wait for it.
 	triggerAtFirst = 60
 	// The least after a refresh. With less than two minutes, Chromium would refresh before each
 	// request, and has six signatures for a site in nine minutes.

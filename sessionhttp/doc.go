@@ -19,20 +19,20 @@
 // A browser gets them in cookies, if [Config.Cookies] says so, and no script ever sees one: the
 // access token goes to the whole site, the refresh token to what is below [Config.Prefix]. Both are
 // HttpOnly, Secure and SameSite=Strict, or Lax ([Config.SameSite]). The refresh token counts only
-// beside an access token of the same session, so that no other host of the site can swap a browser's
-// session. Requests of other origins that could change something are refused with
+// beside an access token of the same session, so that no other host of the site can swap a
+// browser's session. Requests of other origins that could change something are refused with
 // [http.CrossOriginProtection], unless [Config.Origins] names the origin. The script that
 // [Handlers.Script] serves refreshes for all tabs together.
 //
 // # Tokens that are bound to a key
 //
 // With [Config.DPoP], a program proves with each request that it has a key (RFC 9449), and a stolen
-// token is of no use without that. The host's login calls [Handlers.ProofOptions] before it looks at
-// the password. The token endpoint and [Handlers.Require] do the rest.
+// token is of no use without that. The host's login calls [Handlers.ProofOptions] before it looks
+// at the password. The token endpoint and [Handlers.Require] do the rest.
 //
-// With [Config.DeviceBound], browsers that can bind their sessions to their device, and a copy of the
-// cookies is of no use once the access token has run out. Nothing is to be done for it but to log in
-// by [Handlers.Login], and to keep proxies from answering refreshes in their own way.
+// With [Config.DeviceBound], browsers that can bind their sessions to their device, and a copy of
+// the cookies is of no use once the access token has run out. Nothing is to be done for it but to
+// log in by [Handlers.Login], and to keep proxies from answering refreshes in their own way.
 //
 // # What is promised
 //
@@ -41,10 +41,10 @@
 // leaves tokens and cookies as they are. Cookies are cleared with a verdict and at a logout that
 // ended the session or found nothing to end, and never else. Where a logout cannot tell which
 // session it is to end, because the access token's key is unknown and no refresh token is there, it
-// is 401: the browser refreshes and tries again. They stay if the verdict is that a login ended the session, as
-// one that it replaces or for MaxSessions, or that all of the user's were ended: that may have been
-// a login in this browser, or just before one, while the refresh was under way. So that there is a
-// cookie says nothing of a login; only [Handlers.Require] does.
+// is 401: the browser refreshes and tries again. They stay if the verdict is that a login ended the
+// session, as one that it replaces or for MaxSessions, or that all of the user's were ended: that
+// may have been a login in this browser, or just before one, while the refresh was under way. So
+// that there is a cookie says nothing of a login; only [Handlers.Require] does.
 //
 // Bodies are limited to 16 KiB. Timeouts and rate limits are the host's: set
 // [http.Server.ReadHeaderTimeout], ReadTimeout, WriteTimeout and IdleTimeout.

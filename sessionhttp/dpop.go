@@ -16,8 +16,8 @@ const (
 	// DPoPOff means that proofs are not looked at.
 	DPoPOff DPoPPolicy = iota
 
-	// DPoPAccepted means that a client which proves a key gets tokens that are bound to it, and that
-	// any other client gets bearer tokens.
+	// DPoPAccepted means that a client which proves a key gets tokens that are bound to it, and
+	// that any other client gets bearer tokens.
 	DPoPAccepted
 
 	// DPoPRequired means that a login or a refresh without a proof is refused, and so are bearer

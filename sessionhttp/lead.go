@@ -50,8 +50,8 @@ func (g *gate) lead(w http.ResponseWriter, r *http.Request, err error) bool {
 	return true
 }
 
-// The page needs no script. Of a Content-Security-Policy, only a sandbox without scripts forbids what
-// it does. The link is for that, and for browsers that are told not to be led on.
+// The page needs no script. Of a Content-Security-Policy, only a sandbox without scripts forbids
+// what it does. The link is for that, and for browsers that are told not to be led on.
 const leadingOn = `<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="robots" content="noindex">
 <meta http-equiv="refresh" content="0;url=%[1]s"><title>…</title>

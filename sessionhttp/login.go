@@ -63,8 +63,8 @@ func (h *Handlers) checkLoginOrigin(r *http.Request) error {
 // Logout ends the browser's session and clears its cookies; the rest of the answer is the host's.
 // It must be a POST of the same origin. Without a session, or if the session is over, it only
 // clears. On an error, which [Status] puts into a status, the cookies stay, so that the logout can
-// be tried again. So it is with 400 if a page of another origin brings none of our cookies, until it
-// is known that its browser sends any: see Token.
+// be tried again. So it is with 400 if a page of another origin brings none of our cookies, until
+// it is known that its browser sends any: see Token.
 //
 // The error is a [tokensession.ErrUnknownKey], and the status 401, if the access cookie is of a key
 // that this process does not have, and nothing else proves which session to end. The browser

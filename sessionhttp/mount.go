@@ -49,12 +49,12 @@ func withPath(r *http.Request, path string) *http.Request {
 
 // Mount puts the endpoints on a mux, under Config.Prefix: token, revoke, jwks.json; introspect and
 // revocations, if somebody may; sessions, with Config.Devices; and with cookies logout, session,
-// session.js, session.d.ts and resume, and with Config.DeviceBound device. The mux may have patterns for everything else, like "GET /" or "/", and
-// routes of the host's own below the prefix. A method that RFC 9110 and RFC 5789 do not have is
-// refused by the mux itself.
+// session.js, session.d.ts and resume, and with Config.DeviceBound device. The mux may have
+// patterns for everything else, like "GET /" or "/", and routes of the host's own below the prefix.
+// A method that RFC 9110 and RFC 5789 do not have is refused by the mux itself.
 //
-// A mux compares paths with Config.Prefix as it is. Behind a proxy that takes a part of it off, give
-// the Handlers to the router as a handler: see [Handlers.ServeHTTP].
+// A mux compares paths with Config.Prefix as it is. Behind a proxy that takes a part of it off,
+// give the Handlers to the router as a handler: see [Handlers.ServeHTTP].
 func (h *Handlers) Mount(mux *http.ServeMux) {
 	h.mount(mux, "/token", h.Token)
 	h.mount(mux, "/revoke", h.Revoke)

@@ -197,10 +197,10 @@ const probeFor = time.Minute
 // sends none, though it may have some. It is not to be taken for a login that is over.
 //
 // That cannot happen to pages of this origin, as long as they are not in a frame of another site's.
-// It happens to those of an origin that the host trusts, by Config.Origins or Config.CrossOrigin, if
-// the two are different sites, and if the browser keeps cookies to itself for another reason. So
-// such a request gets a cookie. If that comes along with the next one, cookies do come, and ours are
-// really gone.
+// It happens to those of an origin that the host trusts, by Config.Origins or Config.CrossOrigin,
+// if the two are different sites, and if the browser keeps cookies to itself for another reason. So
+// such a request gets a cookie. If that comes along with the next one, cookies do come, and ours
+// are really gone.
 func (h *Handlers) cookiesCome(w http.ResponseWriter, r *http.Request, b browser) error {
 	if b.access != "" || b.refresh != "" || b.strange != "" || !crosses(r) {
 		return nil

@@ -16,13 +16,13 @@ import (
 // What [Proofs.Check] and [Handlers.ProofOptions] return beside the errors of package tokensession.
 // [Status] is 401 for both, and 400 where they come from a login.
 var (
-	// ErrInvalidProof means that a request's DPoP proof is missing, malformed, of another request or
-	// of another access token, used before, or not signed by the key in it. It says nothing of the
-	// token, which may be good with a good proof.
+	// ErrInvalidProof means that a request's DPoP proof is missing, malformed, of another request
+	// or of another access token, used before, or not signed by the key in it. It says nothing of
+	// the token, which may be good with a good proof.
 	ErrInvalidProof = errors.New("sessionhttp: invalid DPoP proof")
 
-	// ErrUseNonce means that the client is to send the request again, with a proof that has the nonce
-	// of the answer's DPoP-Nonce header (RFC 9449 section 8).
+	// ErrUseNonce means that the client is to send the request again, with a proof that has the
+	// nonce of the answer's DPoP-Nonce header (RFC 9449 section 8).
 	ErrUseNonce = errors.New("sessionhttp: a DPoP proof with a new nonce is needed")
 )
 
@@ -36,8 +36,8 @@ type ProofConfig struct {
 
 	// Memory is how many proofs are remembered, for one and a half to three minutes each, so that
 	// none is accepted twice: 1,048,576 if 0, which is enough for some 6,000 requests a second, and
-	// at least 1,024. Each takes some 40 bytes. While there is no room for another one, the answer is
-	// 503.
+	// at least 1,024. Each takes some 40 bytes. While there is no room for another one, the answer
+	// is 503.
 	Memory int
 
 	// Now is the clock: [time.Now] if nil.
@@ -158,8 +158,8 @@ const (
 	// maxProof is in bytes. Proofs of ES256 have some 500.
 	maxProof = 4 << 10
 
-	// A proof without a nonce is accepted from its iat on for so long, and by a clock that is so much
-	// behind the client's. FAPI 2.0 asks that ten seconds ahead pass and sixty do not.
+	// A proof without a nonce is accepted from its iat on for so long, and by a clock that is so
+	// much behind the client's. FAPI 2.0 asks that ten seconds ahead pass and sixty do not.
 	proofMaxAge   = 60 * time.Second
 	proofMaxAhead = 10 * time.Second
 )

@@ -21,19 +21,20 @@ type RemoteConfig struct {
 	// Access says whose access tokens are accepted. Its Now is the clock of all that Remote does.
 	Access tokensession.AccessConfig
 
-	// Client makes the requests to the issuer. It is where a client certificate, or a transport that
-	// adds a secret, goes in: the issuer's MayFollow may want one. Its Timeout and CheckRedirect
-	// do not count, because requests have time limits of their own, and a redirect is an error: a
-	// secret must not follow it. If it is nil, it is a client of its own.
+	// Client makes the requests to the issuer. It is where a client certificate, or a transport
+	// that adds a secret, goes in: the issuer's MayFollow may want one. Its Timeout and
+	// CheckRedirect do not count, because requests have time limits of their own, and a redirect is
+	// an error: a secret must not follow it. If it is nil, it is a client of its own.
 	Client *http.Client
 
 	// MaxAge makes Verify return ErrUnavailable while what is known of revocations is older than
-	// this, as when the issuer cannot be reached: it fails closed. It is off if 0, and else at least
-	// a minute. Off, a Remote goes on with what it knows, as a Manager does whose store is down.
+	// this, as when the issuer cannot be reached: it fails closed. It is off if 0, and else at
+	// least a minute. Off, a Remote goes on with what it knows, as a Manager does whose store is
+	// down.
 	MaxAge time.Duration
 
-	// Cookies lets requests in by the cookies that Handlers set. It is for a service behind the same
-	// host name as the issuer, as behind a gateway that routes by path. The others are as in
+	// Cookies lets requests in by the cookies that Handlers set. It is for a service behind the
+	// same host name as the issuer, as behind a gateway that routes by path. The others are as in
 	// [Config], and must be the same as there.
 	Cookies         bool
 	InsecureCookies bool
@@ -306,10 +307,10 @@ func (r *Remote) Age() time.Duration {
 	return max(r.Now().Sub(r.asOf), 0)
 }
 
-// Healthy returns nil if this Remote has the issuer's keys and knows what was revoked up to a minute
-// ago, else an ErrUnavailable. That is so, too, if the issuer answers and cannot read its own store.
-// Like [tokensession.Manager.Healthy], it is for a probe at the start and for an alarm, and not for
-// readiness. It makes no request.
+// Healthy returns nil if this Remote has the issuer's keys and knows what was revoked up to a
+// minute ago, else an ErrUnavailable. That is so, too, if the issuer answers and cannot read its
+// own store. Like [tokensession.Manager.Healthy], it is for a probe at the start and for an alarm,
+// and not for readiness. It makes no request.
 func (r *Remote) Healthy(context.Context) error {
 	if err := r.knows(); err != nil {
 		return err

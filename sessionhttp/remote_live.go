@@ -79,8 +79,8 @@ type statusError struct {
 
 func (e statusError) Error() string { return fmt.Sprintf("POST %s: status %d", e.url, e.status) }
 
-// meansNobody reports whether the status says that this service may not ask, or that there is no such
-// endpoint. A server that is down, or a proxy before it, answers something else.
+// meansNobody reports whether the status says that this service may not ask, or that there is no
+// such endpoint. A server that is down, or a proxy before it, answers something else.
 func (e statusError) meansNobody() bool {
 	switch e.status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:

@@ -29,9 +29,9 @@ func ScriptFiles() fs.FS { return scriptFiles }
 // seconds and then reported, with everybody as logged in as before; only invalid_grant, or a
 // logout, raises the event end, in every tab. There are the events update, after a login or a
 // refresh, and warning, before the session's end, and session.login, refresh and logout. A 401 of
-// [MaxAuthAge] or [AuthMethods] raises the event stepup, and session.stepUp goes on after the page's
-// dialog. With Config.Devices there are session.devices, revoke and revokeOthers. The comment at its
-// beginning says the rest.
+// [MaxAuthAge] or [AuthMethods] raises the event stepup, and session.stepUp goes on after the
+// page's dialog. With Config.Devices there are session.devices, revoke and revokeOthers. The
+// comment at its beginning says the rest.
 //
 // It needs a Content-Security-Policy of script-src 'self' and connect-src 'self', and no more.
 func (h *Handlers) Script(w http.ResponseWriter, r *http.Request) {

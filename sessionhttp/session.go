@@ -11,8 +11,8 @@ import (
 // Session tells a client of its session: subject, session_id, scope, and in seconds from now
 // expires_in of the access token, refresh_expires_in and, if it has one, session_ends_in. It is a
 // GET that the access token lets in as for [Handlers.Require], and reads the store once. A browser
-// that has none of our cookies gets 200 and null: nobody is logged in. It is 503 instead of 401 where
-// a browser that has bound its session to the device says that it could not refresh.
+// that has none of our cookies gets 200 and null: nobody is logged in. It is 503 instead of 401
+// where a browser that has bound its session to the device says that it could not refresh.
 //
 // The times are those of the access token that is presented. So the answer does not change when the
 // session is refreshed, and somebody who has a copy of the token does not learn when that happens.

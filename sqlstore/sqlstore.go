@@ -35,8 +35,9 @@ type Config struct {
 	// Table is the sessions' table, token_sessions if empty: ASCII letters, digits and underscores,
 	// at most 48, and not beginning with a digit. It is quoted, so its case counts and it may be a
 	// reserved word. In PostgreSQL it may be preceded by a schema and a dot, in MySQL by a database
-	// and a dot. Migrate does not create these. Beside it are a table with the suffix _schema, which says
-	// which migrations were applied, and one with the suffix _keys, for the keys of package keyring.
+	// and a dot. Migrate does not create these. Beside it are a table with the suffix _schema,
+	// which says which migrations were applied, and one with the suffix _keys, for the keys of
+	// package keyring.
 	Table string
 
 	// Now is the clock with which Check compares the server's. Default: time.Now.

@@ -4,8 +4,8 @@
 //	go run github.com/seed67bc9b7f/tokensession/sessionhttp/sessionjs -prefix /auth web/src
 //
 // In a bundle, the module cannot tell from its own address where the endpoints are. So the written
-// one has the prefix in it, which is that of sessionhttp.Config, or all of their address if they are
-// on another origin: https://api.shop.example/auth. Files of an older version are replaced. The
+// one has the prefix in it, which is that of sessionhttp.Config, or all of their address if they
+// are on another origin: https://api.shop.example/auth. Files of an older version are replaced. The
 // folder must be there.
 package main
 
