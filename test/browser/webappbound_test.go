@@ -5,7 +5,6 @@ package browser
 import (
 	"fmt"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -22,7 +21,8 @@ const (
 func TestPage_aThiefWithAllCookiesIsOutWithTheAccessToken(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, true, "-access", "20s")
-	honest, thief := newBrowser(t), ofProcess(t, startProcess(t, filepath.Join(t.TempDir(), "profile")))
+	honest := newBrowser(t)
+	thief := ofProcess(t, startProcess(t, filepath.Join(t.TempDir(), "profile")))
 	page := honest.open(s.url)
 	page.logIn("alice")
 	page.until(isBound)
@@ -54,7 +54,7 @@ func TestPage_aThiefWithAllCookiesIsOutWithTheAccessToken(t *testing.T) {
 	if v := page.eval(`return (await session.info()).subject`); v != "alice" {
 		t.Errorf("the honest browser is %v", v)
 	}
-	if v := page.eval(`return document.getElementById("log").textContent`); strings.Contains(v.(string), "Theft") {
+	if v := page.eval(`return document.getElementById("log").textContent`); containsText(v, "Theft") {
 		t.Errorf("the page tells of a theft: %v", v)
 	}
 }
@@ -123,7 +123,9 @@ func TestShort_leavesABoundSessionInRealTime(t *testing.T) {
 	page.until(isBound)
 	page.click("Change alice’s rights")
 	page.sees("You may: notes admin.")
-	if got := page.eval(`const i = await session.info(); return i.subject + (i.expires_at - Date.now() > 600000)`); got != "alicetrue" {
+	got := page.eval(`const i = await session.info();
+		return i.subject + (i.expires_at - Date.now() > 600000)`)
+	if got != "alicetrue" {
 		t.Errorf("the session is %v", got)
 	}
 }

@@ -100,9 +100,9 @@ func (t *thief) got(sessionID string, tokens tokensession.Tokens) {
 	}
 }
 
-// steal plays a thief who has copied all cookies of this browser to another device, when this was
-// called first. It tells until when the copy lets the thief in, and what a refresh with it comes to.
-// It is below the prefix, because only there the refresh cookie comes along.
+// steal plays a thief with all cookies of this browser, who has copied them to another device when
+// this was called first. It tells until when the copy lets the thief in, and what becomes of a
+// refresh with it. It is below the prefix, because only there the refresh cookie comes along.
 func (a *App) steal(w http.ResponseWriter, r *http.Request) {
 	access, _ := sessionhttp.FromContext(r.Context())
 	copied := a.thief.copyOf(access.SessionID, r)

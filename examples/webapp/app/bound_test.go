@@ -67,7 +67,8 @@ func TestBound_isNotInFastMotion(t *testing.T) {
 	v.lives(inFastMotion, "POST", "/auth/token")
 	server, err := url.Parse(v.server.URL)
 	require.NoError(t, err)
-	v.client.Jar.SetCookies(server, []*http.Cookie{{Name: "__Host-bound", Value: "1", Path: "/", Secure: true}})
+	trigger := &http.Cookie{Name: "__Host-bound", Value: "1", Path: "/", Secure: true}
+	v.client.Jar.SetCookies(server, []*http.Cookie{trigger})
 	var left struct{ Error string }
 	require.Equal(t, 400, v.do("POST", "/auth/token", "", &left))
 	require.Equal(t, "invalid_dpop_proof", left.Error)
@@ -85,7 +86,8 @@ func TestSteal_ofASessionThatIsNotBound(t *testing.T) {
 		require.NotNil(t, story.Until)
 		require.Equal(t, "done", story.Refresh)
 	}
-	require.Equal(t, 400, v.do("POST", "/auth/token", "", nil), "the browser comes with what the thief has used up")
+	// The browser comes with what the thief has used up.
+	require.Equal(t, 400, v.do("POST", "/auth/token", "", nil))
 	require.Equal(t, 401, v.calls())
 	require.Equal(t, 401, v.do("POST", "/auth/steal", "", nil))
 }
