@@ -355,10 +355,12 @@ func (l *feedLook) read(
 	return l.rows, err
 }
 
+// scan reads a row. One value that cannot be read must not hide the rows after it: in SQLite, any
+// column can have a value of any type.
 func (l *feedLook) scan(rows *sql.Rows) (row feedRow, format sql.NullInt64, err error) {
 	d := l.store.dialect
 	r := &row.revocation
-	var atErr error
+	var atErr, epochErr, formatErr error
 	var epoch sql.NullInt64
 	err = rows.Scan(&row.kind, &r.SessionID, column(func(value any) error {
 		if text, ok := value.([]byte); ok {
@@ -367,11 +369,15 @@ func (l *feedLook) scan(rows *sql.Rows) (row feedRow, format sql.NullInt64, err 
 		row.at = value
 		atErr = timeColumn{d, &r.At}.Scan(value)
 		return nil
-	}), &epoch, &format)
+	}), noting(&epochErr, epoch.Scan), noting(&formatErr, format.Scan))
 	switch {
 	case err != nil || row.kind == "":
+	case formatErr != nil:
+		row.err = unreadable(r.SessionID, fmt.Errorf("format: %w", formatErr))
 	case format.Valid && format.Int64 > 0:
 		row.err = unreadable(r.SessionID, newerFormat(format.Int64))
+	case epochErr != nil && isOutdated(row.kind):
+		row.err = unreadable(r.SessionID, fmt.Errorf("epoch: %w", epochErr))
 	case epoch.Int64 < 0 || epoch.Int64 == 0 && isOutdated(row.kind):
 		row.err = unreadable(r.SessionID, errors.New("outdated_at has a time and epoch has none"))
 	case atErr != nil && isOutdated(row.kind):
@@ -381,6 +387,14 @@ func (l *feedLook) scan(rows *sql.Rows) (row feedRow, format sql.NullInt64, err 
 	}
 	r.Epoch = uint64(max(epoch.Int64, 0))
 	return row, format, err
+}
+
+// noting returns what scans a value, and notes why it cannot.
+func noting(failed *error, scan func(value any) error) column {
+	return func(value any) error {
+		*failed = scan(value)
+		return nil
+	}
 }
 
 func isOutdated(kind string) bool { return kind == "outdated_at" || kind == "odd outdated_at" }

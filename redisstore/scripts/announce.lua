@@ -16,10 +16,12 @@ redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
 -- would drop each revocation as soon as it is noted.
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', math.min(now, ARGV[2]) - keep))
 
--- An instance whose clock runs ahead notes a time to come: the feed keeps that for as long again.
+-- An instance whose clock runs ahead notes a time to come: the feed keeps that for as long again. What
+-- somebody has put there by hand may be no time at all, such as inf. That is an error in PEXPIREAT, and
+-- no revocation must fail for it.
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
 if last[2] then
   local ends = math.max(now, tonumber(last[2])) + keep
-  redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', math.ceil(ends / 1000)))
+  redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', math.min(math.ceil(ends / 1000), 9e15)))
 end
 return 'OK'

@@ -17,6 +17,6 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', math.min(
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
 if last[2] then
   local ahead = math.max(0, now - ARGV[3]) -- see create.lua
-  redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', last[2] + ahead))
+  redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', math.min(last[2] + ahead, 9e15))) -- see announce.lua
 end
 return 'OK'

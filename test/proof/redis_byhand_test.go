@@ -114,3 +114,34 @@ func TestRedisByHand_endsASession(t *testing.T) {
 		}
 	})
 }
+
+// A score that is no time stands in one of the sorted sets, where somebody has put it. Sessions
+// still end, and others hear of it; and users log in.
+func TestRedisByHand_aScoreThatIsNoTimeSpoilsNothing(t *testing.T) {
+	redisKinds(t, func(t *testing.T, client redis.UniversalClient) {
+		for _, set := range []string{":revoked", ":subject:alice"} {
+			for _, score := range []string{"+inf", "-inf", "1e300", "1e25", "-1e300", "0"} {
+				store, prefix := redisStore(t, client, redisstore.Config{})
+				m := redisManager(t, store, tokensession.Config{})
+				if err := client.Do(t.Context(), "ZADD", prefix+set, score, redisID()).Err(); err != nil {
+					t.Fatal(err)
+				}
+				tokens, err := m.Start(t.Context(), "alice")
+				if err != nil {
+					t.Errorf("%s in %s: Start: %v", score, set, err)
+					continue
+				}
+				before := time.Now().Add(-time.Minute)
+				if n, err := m.RevokeSubject(t.Context(), "alice"); n != 1 || err != nil {
+					t.Errorf("%s in %s: RevokeSubject: %d, %v", score, set, n, err)
+				}
+				if _, ok := redisTold(t, store, before)[tokens.Session.ID]; !ok {
+					t.Errorf("%s in %s: the feed does not tell it", score, set)
+				}
+				if ms, err := client.Do(t.Context(), "PTTL", prefix+set).Int64(); err != nil || ms <= 0 {
+					t.Errorf("%s in %s: the set ends in %d ms, %v", score, set, ms, err)
+				}
+			}
+		}
+	})
+}
