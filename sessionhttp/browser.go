@@ -20,11 +20,15 @@ import (
 // the browser would then go on in the session of whoever owns the sibling domain, and the user
 // would not notice.
 type browser struct {
-	access  string // the access cookie; "" if there is none
-	session string // the session that it names; "" if it names none
-	refresh string // the refresh token of that session; "" if there is none
-	strange string // the first refresh cookie that does not count; "" if there is none
+	access  string   // the access cookie; "" if there is none
+	session string   // the session that it names; "" if it names none
+	refresh string   // the refresh token of that session; "" if there is none
+	strange []string // the refresh cookies that do not count: the first few
 }
+
+// mostStrange bounds how many sessions a logout without an access cookie ends. A browser of ours has
+// two refresh cookies at most, and anybody can make a request with thousands.
+const mostStrange = 4
 
 // browser reads the cookies of a request.
 //
@@ -47,18 +51,19 @@ func (h *Handlers) browser(r *http.Request) (browser, error) {
 		switch {
 		case counts && (b.refresh == "" || generation > latest):
 			b.refresh, latest = value, generation
-		case !counts && b.strange == "":
-			b.strange = value
+		case !counts && len(b.strange) < mostStrange:
+			b.strange = append(b.strange, value)
 		}
 	}
 	return b, nil
 }
 
 // tokens returns those that prove which session the browser has. Where the access cookie names
-// none, a refresh cookie alone cannot refresh. But whoever brings it may end its session.
+// none, a refresh cookie alone cannot refresh. But whoever brings it may end its session, and if
+// there are several, nobody can tell which session is meant: so all are.
 func (b browser) tokens() []string {
-	if b.session == "" && b.refresh == "" {
-		return []string{b.access, b.strange}
+	if b.session == "" {
+		return append([]string{b.access}, b.strange...)
 	}
 	return []string{b.access, b.refresh}
 }
@@ -68,7 +73,7 @@ func (b browser) tokens() []string {
 func (h *Handlers) noRefreshToken(b browser) error {
 	err := fmt.Errorf("%w: no refresh token in a cookie", tokensession.ErrInvalidToken)
 	switch {
-	case b.strange != "":
+	case len(b.strange) > 0:
 		return fmt.Errorf("%w: there is a cookie %s, but no cookie %s that names its session: "+
 			"it may have been set by another host of the site", err, h.refresh.name, h.access.name)
 	case b.access != "":

@@ -97,7 +97,8 @@ func (h *Handlers) Logout(w http.ResponseWriter, r *http.Request) error {
 
 // end ends the session that a browser has, or says why it could not.
 //
-// Each token is tried until one is genuine. If none is, nothing was ended. That is a logout that
+// Each token is tried until one is genuine. Where no access cookie names the session, all are tried,
+// because they can be of several. If none is genuine, nothing was ended. That is a logout that
 // worked only if there is nothing to end: the cookies are garbage, or the session that the access
 // cookie names is known to be over.
 func (h *Handlers) end(r *http.Request, b browser) error {
@@ -105,11 +106,11 @@ func (h *Handlers) end(r *http.Request, b browser) error {
 	for _, token := range b.tokens() {
 		err := h.m.RevokeToken(r.Context(), token)
 		switch {
-		case err == nil:
+		case err == nil && b.session != "":
 			return nil
 		case errors.Is(err, tokensession.ErrUnknownKey):
 			unknownKey = err
-		case !errors.Is(err, tokensession.ErrInvalidToken):
+		case err != nil && !errors.Is(err, tokensession.ErrInvalidToken):
 			return err
 		}
 	}

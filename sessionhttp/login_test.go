@@ -228,6 +228,38 @@ func TestLogout_endsTheSessionByTheRefreshCookie(t *testing.T) {
 	}
 }
 
+// There can be two refresh cookies, as after the path has changed, and no access cookie says which
+// one is the session's. Each of them ends its session.
+func TestLogout_endsTheSessionOfEachRefreshCookie(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	for name, over := range map[string]bool{"both live": false, "the first one is over": true} {
+		for access, edit := range map[string]func(*http.Request){
+			"none": func(*http.Request) {}, "garbage": header("Cookie", accessCookie+"=x"),
+		} {
+			t.Run(name+", access cookie: "+access, func(t *testing.T) {
+				first, second := s.login(), s.login()
+				if over {
+					require.NoError(t, s.m.RevokeToken(ctx, first[refreshCookie].Value))
+				}
+				answer := s.post("/auth/logout", nil, edit, header("Cookie", refreshCookie+"=x"),
+					withCookies(first, refreshCookie), withCookies(second, refreshCookie))
+				require.Equal(t, http.StatusOK, answer.StatusCode)
+				require.Len(t, cookiesOf(t, answer), 2)
+				for _, c := range []map[string]*http.Cookie{first, second} {
+					_, err := s.m.Refresh(ctx, c[refreshCookie].Value)
+					require.ErrorIs(t, err, tokensession.ErrRevoked)
+				}
+			})
+		}
+	}
+	// One that cannot be ended keeps the cookies, and the logout is tried again.
+	first, second := s.login(), s.login()
+	s.store.Down(testkit.Swap)
+	answer := s.post("/auth/logout", nil, withCookies(first, refreshCookie), withCookies(second, refreshCookie))
+	require.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
+	require.Empty(t, answer.Header["Set-Cookie"])
+}
+
 // A logout of the host's own, outside of the prefix, sees no refresh cookie.
 func TestLogout_thatCannotTellKeepsTheCookies(t *testing.T) {
 	cfg := sessionhttp.Config{Cookies: true}

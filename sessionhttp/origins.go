@@ -202,7 +202,7 @@ const probeFor = time.Minute
 // such a request gets a cookie. If that comes along with the next one, cookies do come, and ours
 // are really gone.
 func (h *Handlers) cookiesCome(w http.ResponseWriter, r *http.Request, b browser) error {
-	if b.access != "" || b.refresh != "" || b.strange != "" || !crosses(r) {
+	if b.access != "" || b.refresh != "" || len(b.strange) > 0 || !crosses(r) {
 		return nil
 	}
 	if err := crossSite(r); err != nil {

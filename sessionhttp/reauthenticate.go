@@ -28,14 +28,14 @@ func (h *Handlers) Reauthenticated(
 	if err := h.checkOrigin(r); err != nil {
 		return err
 	}
-	token, err := h.access.read(r)
+	b, err := h.browser(r)
 	if err != nil {
 		return err
 	}
-	if token == "" {
+	if b.access == "" {
 		return errNoToken
 	}
-	access, err := h.m.Verify(token)
+	access, err := h.m.Verify(b.access)
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (h *Handlers) Reauthenticated(
 			return errOtherSession
 		}
 	}
-	tokens, err := h.reauthenticate(r, access.SessionID, opts)
+	tokens, err := h.reauthenticate(r, b, access.SessionID, opts)
 	if errors.Is(err, tokensession.ErrNotFound) && !errors.Is(err, tokensession.ErrUnavailable) {
 		err = fmt.Errorf("%w: session %s is gone", tokensession.ErrRevoked, access.SessionID)
 	}
@@ -63,12 +63,12 @@ func (h *Handlers) Reauthenticated(
 // one is not looked at: a browser can hold a cookie of before, which names another session or none.
 // One that is bound to a key stays, too. To whoever holds a copy of that, it is of no use.
 func (h *Handlers) reauthenticate(
-	r *http.Request, sessionID string, opts []tokensession.AuthOption,
+	r *http.Request, b browser, sessionID string, opts []tokensession.AuthOption,
 ) (tokensession.Tokens, error) {
 	opts = append(opts[:len(opts):len(opts)],
 		tokensession.WithClient(""), tokensession.WithMaxAccessSize(h.access.room()))
-	if refresh, err := h.refresh.read(r); err == nil && refresh != "" {
-		rotating := append(opts[:len(opts):len(opts)], tokensession.Rotating(refresh))
+	if b.refresh != "" {
+		rotating := append(opts[:len(opts):len(opts)], tokensession.Rotating(b.refresh))
 		tokens, err := h.m.Reauthenticate(r.Context(), sessionID, rotating...)
 		isOther := errors.Is(err, tokensession.ErrInvalidToken)
 		isBound := errors.Is(err, tokensession.ErrProofRequired)

@@ -161,3 +161,37 @@ func TestCookies_ofATransientSessionHaveNoMaxAge(t *testing.T) {
 		}
 	}
 }
+
+// There can be two refresh cookies: since the path of ours has changed, or because a sibling domain
+// has set one. Ours is rotated all the same, else a copy of it would inherit the step-up.
+func TestReauthenticated_rotatesBesideAnotherRefreshCookie(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	for name, other := range map[string]string{
+		"none":               "x",
+		"of another session": s.login()[refreshCookie].Value,
+		"of before":          "",
+	} {
+		for _, first := range []bool{true, false} {
+			t.Run(name, func(t *testing.T) {
+				before := s.login()
+				value := other
+				if value == "" {
+					value = before[refreshCookie].Value
+					before = cookiesOf(t, s.post("/auth/token", nil, withCookies(before, accessCookie, refreshCookie)))
+				}
+				add := func(r *http.Request) { r.AddCookie(&http.Cookie{Name: refreshCookie, Value: value}) }
+				edits := []func(*http.Request){withCookies(before, accessCookie, refreshCookie), add}
+				if first {
+					edits = []func(*http.Request){add, withCookies(before, accessCookie, refreshCookie)}
+				}
+				answer, err := s.stepUp(edits...)
+				require.NoError(t, err)
+				after := cookiesOf(t, answer)
+				require.Len(t, after, 2)
+				s.clock.Advance(10 * time.Second) // the copy's use shows
+				_, err = s.m.Refresh(ctx, before[refreshCookie].Value)
+				require.ErrorIs(t, err, tokensession.ErrReused)
+			})
+		}
+	}
+}

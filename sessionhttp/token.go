@@ -158,7 +158,7 @@ func (h *Handlers) readGrant(
 	switch {
 	case err != nil:
 		return g, err
-	case g.token != "" && (b.refresh != "" || b.strange != ""):
+	case g.token != "" && (b.refresh != "" || len(b.strange) > 0):
 		return g, fmt.Errorf("%w: a refresh token in the body and one in a cookie", ErrBadRequest)
 	case b.refresh != "":
 		g.token, g.fromCookie = b.refresh, true
