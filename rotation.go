@@ -348,8 +348,8 @@ func (r rules) judge(rec Record, n uint64, at, now time.Time) outcome {
 // possible never slides. A renewal leaves the generations as they are, so that a successor that a
 // recovery has displaced cannot come back.
 //
-// RotatedAt and ConsumedAt are always now. If the last rotation is later than now, because the
-// clock was put back, the idle end is counted from it, so that this shortens no session.
+// RotatedAt and ConsumedAt are always now. The end is never earlier than it was by these rules. So a
+// clock that is behind, or was put back, shortens no session, however many refreshes go by it.
 //
 // The session's own periods, as they were chosen at login, count, or these rules' if they are
 // shorter.
@@ -370,7 +370,7 @@ func (r rules) next(what outcome, rec Record, n uint64, now time.Time) Record {
 	if rec.IdleTTL > 0 {
 		idle = min(idle, rec.IdleTTL)
 	}
-	rec.ExpiresAt = earlier(later(now, rec.RotatedAt).Add(idle), r.absoluteEnd(rec))
+	rec.ExpiresAt = earlier(later(now.Add(idle), r.end(rec)), r.absoluteEnd(rec))
 	rec.RotatedAt = now
 	return rec.replacing()
 }

@@ -124,6 +124,7 @@ func TestDecide_withWhatTheManagerKnows(t *testing.T) {
 	later := func(d time.Duration) Record { // written so long after decisionTime
 		rec := decisionRecord()
 		rec.ConsumedAt, rec.RotatedAt = at(d), at(d)
+		rec.ExpiresAt = rec.RotatedAt.Add(rec.IdleTTL)
 		return rec
 	}
 	good := func(reached, n uint64) presentation { return presentation{generation: n, good: true, reached: reached} }
@@ -466,7 +467,7 @@ func withEnd(rec Record, end time.Duration) Record {
 
 func withoutEnd() Record {
 	rec := decisionRecord()
-	rec.ExpiresAt, rec.MaxExpiresAt = at(100*24*time.Hour), time.Time{}
+	rec.ExpiresAt, rec.MaxExpiresAt = at(30*24*time.Hour+us), time.Time{}
 	return rec
 }
 

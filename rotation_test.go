@@ -587,3 +587,30 @@ func TestRevoked_staysRevokedInTheGrace(t *testing.T) {
 		w.requireDead(first, second)
 	})
 }
+
+// The clock of one instance is wrong at its boot, by more than a session lasts without a refresh.
+// However often clients come to that instance, they are logged in at the others.
+func TestRefresh_anInstanceThatIsBehindEndsNoSession(t *testing.T) {
+	for _, behind := range []time.Duration{time.Hour, week + time.Hour, 29 * 24 * time.Hour, 365 * 24 * time.Hour} {
+		for _, age := range []time.Duration{0, 10 * 24 * time.Hour} {
+			w := newWorld(t, tokensession.Config{})
+			wrong := w.other(tokensession.Config{Now: func() time.Time { return w.clock.Now().Add(-behind) }})
+			tokens := w.start()
+			for w.clock.Now().Before(testkit.Began.Add(age)) {
+				w.clock.Advance(24 * time.Hour)
+				tokens = w.refresh(tokens.RefreshToken)
+			}
+			for range 4 {
+				w.clock.Advance(15 * time.Minute)
+				end := w.record(tokens.Session.ID).ExpiresAt
+				var err error
+				tokens, err = wrong.Refresh(context.Background(), tokens.RefreshToken)
+				require.NoError(t, err)
+				require.False(t, w.record(tokens.Session.ID).ExpiresAt.Before(end), "the session was shortened")
+			}
+			w.clock.Advance(time.Hour)
+			tokens = w.refresh(tokens.RefreshToken)
+			require.Equal(t, w.m.Now().Add(week), tokens.RefreshExpiresAt)
+		}
+	}
+}

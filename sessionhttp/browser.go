@@ -26,8 +26,8 @@ type browser struct {
 	strange []string // the refresh cookies that do not count: the first few
 }
 
-// mostStrange bounds how many sessions a logout without an access cookie ends. A browser of ours has
-// two refresh cookies at most, and anybody can make a request with thousands.
+// mostStrange bounds how many sessions a logout ends. A browser of ours has two refresh cookies at
+// most, and anybody can make a request with thousands.
 const mostStrange = 4
 
 // browser reads the cookies of a request.
@@ -58,14 +58,11 @@ func (h *Handlers) browser(r *http.Request) (browser, error) {
 	return b, nil
 }
 
-// tokens returns those that prove which session the browser has. Where the access cookie names
-// none, a refresh cookie alone cannot refresh. But whoever brings it may end its session, and if
-// there are several, nobody can tell which session is meant: so all are.
+// tokens returns all that prove a session that the browser has. A refresh cookie that does not count
+// cannot refresh. But whoever brings it may end its session: a logout and a login take it away, and a
+// copy of it must not work on.
 func (b browser) tokens() []string {
-	if b.session == "" {
-		return append([]string{b.access}, b.strange...)
-	}
-	return []string{b.access, b.refresh}
+	return append([]string{b.access, b.refresh}, b.strange...)
 }
 
 // noRefreshToken returns the error of a refresh by a browser that brings no refresh cookie that

@@ -97,20 +97,35 @@ func (h *Handlers) Logout(w http.ResponseWriter, r *http.Request) error {
 
 // end ends the session that a browser has, or says why it could not.
 //
-// Each token is tried until one is genuine. Where no access cookie names the session, all are tried,
-// because they can be of several. If none is genuine, nothing was ended. That is a logout that
-// worked only if there is nothing to end: the cookies are garbage, or the session that the access
-// cookie names is known to be over.
+// A refresh cookie that does not count is taken away like the others. So its session ends, too.
 func (h *Handlers) end(r *http.Request, b browser) error {
+	err := h.endNamed(r, b)
+	for _, token := range b.strange {
+		if err != nil {
+			break
+		}
+		if err = h.m.RevokeToken(r.Context(), token); errors.Is(err, tokensession.ErrInvalidToken) {
+			err = nil
+		}
+	}
+	return err
+}
+
+// endNamed ends the session that the access cookie names.
+//
+// Either token is tried until one is genuine. If none is, nothing was ended. That is a logout that
+// worked only if there is nothing to end: the cookies are garbage, or the session is known to be
+// over.
+func (h *Handlers) endNamed(r *http.Request, b browser) error {
 	var unknownKey error
-	for _, token := range b.tokens() {
+	for _, token := range []string{b.access, b.refresh} {
 		err := h.m.RevokeToken(r.Context(), token)
 		switch {
-		case err == nil && b.session != "":
+		case err == nil:
 			return nil
 		case errors.Is(err, tokensession.ErrUnknownKey):
 			unknownKey = err
-		case err != nil && !errors.Is(err, tokensession.ErrInvalidToken):
+		case !errors.Is(err, tokensession.ErrInvalidToken):
 			return err
 		}
 	}

@@ -69,6 +69,22 @@ func TestLogin_replacesTheBrowsersSessionWithoutItsKey(t *testing.T) {
 	}
 }
 
+// A login takes the place of both refresh cookies, so both sessions end.
+func TestLogin_replacesTheSessionOfEachRefreshCookie(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{Cookies: true})
+	for _, cookies := range [][]string{{refreshCookie}, {accessCookie, refreshCookie}} {
+		first, second, elsewhere := s.login(), s.login(), s.login()
+		_, err := s.h.Login(httptest.NewRecorder(), loginRequest(
+			withCookies(second, refreshCookie), withCookies(first, cookies...)), "alice")
+		require.NoError(t, err)
+		for _, c := range []map[string]*http.Cookie{first, second} {
+			_, err := s.m.Refresh(ctx, c[refreshCookie].Value)
+			require.ErrorIs(t, err, tokensession.ErrRevoked)
+		}
+		s.requireLive(elsewhere[refreshCookie].Value)
+	}
+}
+
 func TestLogin_anOutageLeavesNoSessionBehind(t *testing.T) {
 	cfg := sessionhttp.Config{Cookies: true}
 	s := newSite(t, cfg)
@@ -228,16 +244,20 @@ func TestLogout_endsTheSessionByTheRefreshCookie(t *testing.T) {
 	}
 }
 
-// There can be two refresh cookies, as after the path has changed, and no access cookie says which
-// one is the session's. Each of them ends its session.
+// There can be two refresh cookies, as after the path has changed. The access cookie says which one
+// counts, or there is none. A logout takes both away, so each of them ends its session.
 func TestLogout_endsTheSessionOfEachRefreshCookie(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{Cookies: true})
 	for name, over := range map[string]bool{"both live": false, "the first one is over": true} {
 		for access, edit := range map[string]func(*http.Request){
 			"none": func(*http.Request) {}, "garbage": header("Cookie", accessCookie+"=x"),
+			"of the first one": nil, "of a third one": withCookies(s.login(), accessCookie),
 		} {
 			t.Run(name+", access cookie: "+access, func(t *testing.T) {
 				first, second := s.login(), s.login()
+				if edit == nil {
+					edit = withCookies(first, accessCookie)
+				}
 				if over {
 					require.NoError(t, s.m.RevokeToken(ctx, first[refreshCookie].Value))
 				}
