@@ -48,7 +48,7 @@ var (
 		"1142": notAllowed, "1143": notAllowed, "1044": notAllowed,
 		"1046": noDatabase, "1049": noDatabase,
 		"1213": rolledBack, "1020": rolledBack, "1205": locked,
-		"1461": notPrepared, "1243": notPrepared,
+		"1461": notPrepared, "1243": notPrepared, "1295": notPrepared, "1615": notPrepared,
 	}
 	// phrases are SQLite's, whose error codes say less, and database/sql's.
 	phrases = []struct {
@@ -60,6 +60,7 @@ var (
 		{"no such function", wrongDialect}, {"readonly database", readOnly},
 		{"database is locked", locked}, {"database table is locked", locked},
 		{"sql: database is closed", poolClosed},
+		{"sql: statement is closed", notPrepared}, // another goroutine has dropped it
 	}
 	mysqlError = regexp.MustCompile(`\bError (\d{4})(?: \(\w{5}\))?: `)
 )

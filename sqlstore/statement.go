@@ -18,6 +18,13 @@ type statement struct {
 	prepared atomic.Pointer[sql.Stmt]
 }
 
+// drop gives back the room that a prepared statement takes at the server.
+func (st *statement) drop() {
+	if prepared := st.prepared.Load(); prepared != nil && st.prepared.CompareAndSwap(prepared, nil) {
+		_ = prepared.Close()
+	}
+}
+
 // sending says how statements reach the server.
 type sending struct {
 	asked atomic.Bool // whether MySQL's driver was asked
@@ -32,8 +39,12 @@ func (s *Store) stmt(ctx context.Context, st *statement) (*sql.Stmt, error) {
 	if s.dialect == PostgreSQL {
 		return nil, nil
 	}
-	if err := s.askDriver(ctx); err != nil || s.sending.text.Load() {
+	if err := s.askDriver(ctx); err != nil {
 		return nil, err
+	}
+	if s.sending.text.Load() {
+		st.drop()
+		return nil, nil
 	}
 	if prepared := st.prepared.Load(); prepared != nil {
 		return prepared, nil

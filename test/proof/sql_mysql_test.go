@@ -59,6 +59,37 @@ func TestSQLStore_sendsTextWhereTheServerPreparesNothing(t *testing.T) {
 	})
 }
 
+// A server that has room for a few statements is not kept from giving it to others.
+func TestSQLStore_dropsItsStatementsWhereThereIsNoRoomForMore(t *testing.T) {
+	maria := servers.StartMariaDB(t, servers.MariaDBOptions{Args: []string{"--max-prepared-stmt-count=3"}})
+	db := sqlServers[1].open(t, maria.DSN)
+	store := sqlServers[1].migrated(t, db, "")
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			rec := sqlRecord(fmt.Sprint("user ", i))
+			if err := store.Create(t.Context(), rec); err != nil {
+				t.Errorf("Create: %v", err)
+			}
+			for range 20 {
+				rec = swapped(rec)
+				if err := store.Swap(t.Context(), rec); err != nil {
+					t.Errorf("Swap: %v", err)
+				}
+				if _, err := store.Load(t.Context(), rec.ID); err != nil {
+					t.Errorf("Load: %v", err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	execSQL(t, db, "DELETE FROM token_sessions")
+	usesItsTable(t, store)
+	if n := mysqlStatus(t, db, "Prepared_stmt_count"); n != 0 {
+		t.Errorf("%d statements are still prepared", n)
+	}
+}
+
 // A proxy that has lost its connection to the server has forgotten what was prepared on it. The
 // server's error, 1243, comes back for as long as the statement is used.
 func TestSQLStore_sendsTextWhereAStatementWasForgotten(t *testing.T) {
