@@ -27,7 +27,7 @@ func (m *Manager) Reauthorize(ctx context.Context, subject string) (int, error) 
 		return 0, err
 	}
 	since := m.now().Add(-lateRefresh)
-	records = slices.DeleteFunc(records, func(r Record) bool { return !m.rules.live(r, since) })
+	records = slices.DeleteFunc(records, func(r Record) bool { return !r.mayLive(since) })
 	n := 0
 	var failed error
 	for _, rec := range records {

@@ -149,7 +149,7 @@ func (m *Manager) RevokeSubject(ctx context.Context, subject string, opts ...Rev
 	}
 	since := m.now().Add(-lateRefresh)
 	records = slices.DeleteFunc(records, func(r Record) bool {
-		return !m.rules.live(r, since) || slices.Contains(o.keep, r.ID)
+		return !r.mayLive(since) || slices.Contains(o.keep, r.ID)
 	})
 	n := 0
 	if shortcut, ok := ability[SubjectRevoker](m.store); ok {
@@ -214,7 +214,7 @@ func (m *Manager) revokeAtOnce(
 	}
 	now := m.now()
 	// The store leaves alone what has expired.
-	expired := slices.DeleteFunc(listed, func(r Record) bool { return m.rules.live(r, now) })
+	expired := slices.DeleteFunc(listed, func(r Record) bool { return r.mayLive(now) })
 	n, err := m.revokeAll(ctx, expired, o.reason)
 	if unreadable != nil && err == nil {
 		err = unavailable("ending all sessions of the subject", unreadable)

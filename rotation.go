@@ -438,6 +438,12 @@ func (r rules) live(rec Record, now time.Time) bool {
 	return rec.RevokedAt.IsZero() && now.Before(r.end(rec))
 }
 
+// mayLive reports whether a session's tokens may be used somewhere. These rules do not count here,
+// because another Manager's may be longer, or this one's be so later.
+func (r Record) mayLive(now time.Time) bool {
+	return r.RevokedAt.IsZero() && now.Before(r.ExpiresAt)
+}
+
 // within reports whether a period that began at from is on, and not yet over at now.
 func within(now, from time.Time, period time.Duration) bool {
 	return period > 0 && now.Before(from.Add(period))

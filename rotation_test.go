@@ -3,6 +3,7 @@ package tokensession_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -304,6 +305,35 @@ func TestSession_thatIsOverByTheShorterPeriodCountsNowhere(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, w.record(long.Session.ID).RevokedAt, "it made no room: it took none")
 	w.requireLive(long)
+}
+
+// A session can be over by the shorter periods of one Manager and live by those of another one, or
+// by the same one's once they are longer again. After "log out everywhere" it must not live, and its
+// access tokens must not have the rights of before.
+func TestSession_thatIsOverByTheShorterPeriodOnlyIsReachedAllTheSame(t *testing.T) {
+	ctx := context.Background()
+	for name, cfg := range map[string]tokensession.Config{
+		"idle": {RefreshTTL: time.Hour}, "absolute": {MaxLifetime: time.Hour},
+	} {
+		for _, plain := range []bool{true, false} {
+			t.Run(fmt.Sprint(name, plain), func(t *testing.T) {
+				w := newWorld(t, tokensession.Config{AccessTTL: 4 * time.Hour})
+				shorter := w.other(cfg)
+				if plain {
+					shorter = w.manager(testkit.Plain(w.memory), cfg, &testkit.Events{})
+				}
+				tokens := w.start()
+				w.clock.Advance(3 * time.Hour)
+				_, err := shorter.Reauthorize(ctx, "alice")
+				require.NoError(t, err)
+				_, err = w.m.VerifyLive(ctx, tokens.AccessToken)
+				require.ErrorIs(t, err, tokensession.ErrOutdated)
+				_, err = shorter.RevokeSubject(ctx, "alice")
+				require.NoError(t, err)
+				require.ErrorIs(t, w.refreshError(tokens.RefreshToken), tokensession.ErrRevoked)
+			})
+		}
+	}
 }
 
 // The absolute end of a session that nobody has refreshed since the Config was changed.
