@@ -130,7 +130,8 @@ type Config struct {
 	// 1 kB each: 8192 if 0, none if negative, at most 16777216. The next refresh of such a session
 	// is one call of the store instead of two: its write succeeds only if the store still has the
 	// record as it was. Where it does not, as after a refresh by another instance, the refresh
-	// begins with a look at the store.
+	// begins with a look at the store. So whoever changes a record by hand has to count its Version
+	// up.
 	Remember int
 
 	// Now is the clock; time.Now if nil, which in a bubble of testing/synctest is the bubble's.

@@ -10,7 +10,7 @@ import (
 // the store: it decides on the record here, and its write succeeds only if the store still has the
 // same version, by the same write. So one call of the store is enough.
 //
-// What is here may be old news at any moment. Therefore only the usual outcome is decided on it:
+// A record here may be outdated at any moment. Therefore only the usual outcome is decided on it:
 // the live token makes the next one live. If it is not that, or if the write finds another record,
 // the refresh begins with a look at the store, as if nothing had been remembered.
 //
@@ -97,8 +97,8 @@ func (s *recentShard) remove(e *recentRecord) {
 	delete(s.byID, e.record.ID)
 }
 
-// byHeart returns the step of a call's first attempt, if it can be decided on a record that this
-// Manager remembers. It reports false if the attempt has to look at the store.
+// byHeart returns the step of a call's first attempt, if it can be decided "by heart": on a record
+// that this Manager remembers. It reports false if the attempt has to look at the store.
 //
 // That is so for everything but a rotation: a replay, an old token, a forged one, another client's,
 // a session that has ended or has to end, and a session whose epoch has to go up. It is also so if

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// maxAttempts is how often a write is tried against others that get in between. Each that does has
-// rotated or revoked the session, so more than two or three never happen.
+// maxAttempts is how often a call tries to write if others write first each time. Each of those has
+// rotated or revoked the session, so that more than two or three attempts are rare.
 const maxAttempts = 8
 
 // maxFailures is how many of a call's writes may fail other than by a conflict.
@@ -77,13 +77,15 @@ type refresh struct {
 // run attempts to refresh until that has come to something, or too often.
 //
 // An attempt loads the record, decides what the token leads to, asks the authorizer, signs, and
-// writes. The write is a compare-and-swap, and one of three things becomes of it.
+// writes. The write is a compare-and-swap: it is applied only if the record is still the one that
+// was loaded. It ends in one of three ways.
 //
-// It is applied, and the client gets its answer.
+// It is applied. The client gets its answer.
 //
-// It conflicts: somebody changed the record in between, say another tab with the same token. The
-// next attempt loads what the other one wrote and decides afresh. By then the token is the
-// predecessor, within its grace period, so that this tab gets the same successor.
+// It conflicts, because somebody else has changed the record in between. Say two tabs race with the
+// same token, and the other tab was first. The next attempt loads what the other tab wrote, and
+// decides anew. By then the token is the predecessor, within its grace period, so that this tab
+// gets the same successor.
 //
 // Its reply is lost, and nobody knows whether it was applied. The next attempt looks: a record with
 // this call's WriteID says that it was. If the store cannot even be read, the call has to give up.
@@ -113,15 +115,15 @@ func (r *refresh) run(ctx context.Context) (tokens Tokens, err error) {
 type attempts struct {
 	n        int
 	failures int  // how many writes failed other than by a conflict
-	sent     step // the last one that was to be written
-	renewed  bool // a late write has been made up for, or that was tried
+	sent     step // what the last one wrote, or tried to write
+	renewed  bool // after a slow write, the grace period was begun anew, or that was tried
 
-	guessed bool   // the first one took the token for the live one, by a record of the past
-	good    bool   // one of them found the token good
+	guessed bool   // the first one decided on a remembered record, which may have been outdated
+	good    bool   // one of them found the token good, by the record in the store
 	reached uint64 // the generation that the session had reached then
 
 	made  bool  // a successor may be in the store
-	event Event // what the host is told of it
+	event Event // what the host is told when the client gets it
 	ended step  // the revocation that may be in the store, or its zero value
 }
 
@@ -137,6 +139,8 @@ func (r *refresh) attempt(ctx context.Context, so *attempts) (_ Tokens, again bo
 	if ok {
 		return r.carryOut(ctx, s, so)
 	}
+	// Before the record is loaded: a call that returns in between has settled what it wrote, and
+	// the record shows it.
 	known := r.deliveries.look(r.id, r.writeID)
 	rec, boundTo, err := r.find(ctx, so.sent.ends())
 	if err != nil {
@@ -159,7 +163,7 @@ func (r *refresh) attempt(ctx context.Context, so *attempts) (_ Tokens, again bo
 		return Tokens{}, false, err
 	case next.writes():
 		return r.carryOut(ctx, next, so)
-	case p.author == mine:
+	case p.author == mine: // an earlier attempt made the successor, and its reply was lost
 		return r.renew(ctx, rec, next, so)
 	}
 	return r.finish(ctx, rec, next)
@@ -180,7 +184,9 @@ func (r *refresh) carryOut(
 	return r.wrote(ctx, s.record, s, so)
 }
 
-// failed takes down what is known of a write that failed.
+// failed notes what may be in the store after a write that failed. A revocation that may be there
+// must not be forgotten. A successor that may be there is one that nobody has got. If each write of
+// a successor was refused, there is none, and the deliveries need not remember one.
 func (r *refresh) failed(so *attempts, s step, err error) {
 	if !errors.Is(err, ErrConflict) {
 		so.failures++
@@ -206,7 +212,7 @@ func mayBeApplied(err error) bool {
 // received, and a revocation of which nobody knows whether it was written.
 func (r *refresh) conclude(so attempts, tokens Tokens) {
 	r.deliveries.leave(r.id, r.writeID, r.now())
-	// One that was known before is known still.
+	// If the step was unrevoked, this process knows of the revocation already.
 	if so.ended.writes() && so.ended.what != unrevoked && tokens.AccessToken == "" {
 		rec := so.ended.record
 		r.endLater(rec, ending{
@@ -249,7 +255,7 @@ func (r *refresh) madeFor(rec Record) (boundTo string, ok bool) {
 	return r.token.madeFor(r.tokenKeys(rec), textOf(r.options.proven), rec.KeyThumbprint, "")
 }
 
-// presentation gathers what the rule asks for. The snapshot is of before the record was loaded.
+// presentation gathers what the rule asks for. The snapshot was taken before the record was loaded.
 func (r *refresh) presentation(
 	rec Record, boundTo string, known snapshot, so *attempts,
 ) presentation {
@@ -389,6 +395,8 @@ func (r *refresh) changed(rec Record, what outcome, p presentation) Record {
 	return rec
 }
 
+// event returns what the host is told of a step. A step-up is told as one, whatever it was for the
+// refresh token, but for what ends the session.
 func (r *refresh) event(kind EventKind, rec Record) Event {
 	if r.proof != nil && kind != EventReused && kind != EventDenied && kind != EventRevoked {
 		kind = EventReauthenticated
@@ -458,8 +466,9 @@ func (r *refresh) end(rec Record, what outcome, event Event, reason Reason) step
 	return s
 }
 
-// write writes a step's record. A revocation is not stopped by the caller's going away. What makes
-// a successor is known to other calls from before it is sent until this call returns.
+// write writes a step's record. A revocation is not stopped by the caller's going away. Of a
+// successor, the other calls of this process know from before it is sent until this call returns
+// ([deliveries]).
 func (r *refresh) write(ctx context.Context, s step) error {
 	if s.ends() {
 		detached, cancel := detach(ctx)
@@ -483,7 +492,7 @@ func (r *refresh) wrote(
 	case s.verdict != nil:
 		return Tokens{}, false, r.refuse(ctx, rec, s.verdict)
 	case s.ends():
-		so.ended = step{} // it has been, so nothing is left to carry out
+		so.ended = step{} // it is in the store, so nothing is left for later calls
 	case s.makes():
 		return r.renew(ctx, rec, s, so)
 	}

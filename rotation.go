@@ -149,11 +149,14 @@ func (r rules) decide(rec Record, p presentation) outcome {
 	return what
 }
 
-// overtaken reports whether others may have refreshed the session while this call was under way, so
-// that an old token proves no theft. It is so if an earlier attempt found the token good. If that
-// attempt only guessed, the token may have been old already when it came, and that is theft. It is
-// none, as far as anybody can tell, if the live generation was made after the token came. One that
-// this process made was made since then, too: otherwise this process would have remembered it.
+// overtaken reports whether others may have refreshed the session while this call was under way.
+// Then an old token proves no theft.
+//
+// If an earlier attempt found the token good by the record in the store, that is so. If it only
+// guessed, by a record that this process remembered, the token may have been old already when it
+// came, and that would be theft. There are two signs that it was not. The live generation was made
+// after the token came, by the record's time. Or this process made it: if it had done so before the
+// token came, it would have remembered that record, and not an older one.
 func (p presentation) overtaken(rec Record) bool {
 	return p.good || p.guessed && (p.ours || rec.RotatedAt.After(p.at))
 }

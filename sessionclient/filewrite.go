@@ -48,8 +48,13 @@ type fileWrite struct {
 	mode   fs.FileMode // of the file afterwards
 }
 
-// prepareWrite makes ready for one write to a file, which need not exist. There will be room for so
-// many bytes. It returns an error if the write could not succeed, and leaves nothing behind then.
+// prepareWrite makes ready for one write of up to room bytes to a file, which need not exist. It
+// returns an error if the write could not succeed, and leaves nothing behind then.
+//
+// The best is a new file that takes the place of the old one, with the same owner and mode. If none
+// can be made, or it cannot be given to the owner, the old file is written in place. That needs a
+// file that can be opened for writing. If its mode forbids that, a new file of another group is
+// better than no write at all, and that group gets no rights.
 func prepareWrite(path string, room int) (*fileWrite, error) {
 	removeLeftovers(path)
 	old, err := os.Stat(path)
@@ -61,8 +66,8 @@ func prepareWrite(path string, room int) (*fileWrite, error) {
 	case !old.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
-	// A file of a read-only mount, or one that is marked as immutable, cannot be replaced either. A
-	// file whose mode forbids writing can.
+	// If only the file's mode forbids to open it, it can still be replaced. A file on a read-only
+	// mount, or one that is marked as immutable, cannot.
 	closed := opensForWriting(path)
 	if closed != nil && !isForItsMode(closed) {
 		return nil, closed
@@ -77,7 +82,7 @@ func prepareWrite(path string, room int) (*fileWrite, error) {
 				return w, nil
 			}
 			if closed != nil {
-				w.mode &= 0o700 // it will belong to another group
+				w.mode &= 0o700 // the group is another one
 				return w, nil
 			}
 			w.discard()
@@ -192,7 +197,7 @@ func (w *fileWrite) discard() {
 }
 
 // prepareBeside makes a file beside another one that nobody else can read, with room for so many
-// bytes on the disk.
+// bytes on the disk. It makes it again if another process takes it for a leftover and removes it.
 func prepareBeside(path string, mode fs.FileMode, room int) (*fileWrite, error) {
 	dir, name := filepath.Split(path)
 	for range claimTries {
@@ -266,7 +271,7 @@ func opensForWriting(path string) error {
 	})
 }
 
-// reserveIn makes room in a file for so many bytes.
+// reserveIn makes room on the disk for a file of so many bytes.
 func reserveIn(path string, room int) error {
 	file, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {

@@ -78,7 +78,7 @@ func (g *gate) require(opts []RequireOption) func(http.Handler) http.Handler {
 			case runOut && g.resumer.send(w, r, token), q.resume && g.lead(w, r, err):
 				return
 			case err == nil:
-				if len(r.Header["Authorization"]) == 0 { // a browser's script is to know whose request it was
+				if len(r.Header["Authorization"]) == 0 { // so a browser's script can compare
 					w.Header().Set(namedSession, access.SessionID)
 				}
 				ctx := r.Context()
@@ -99,10 +99,10 @@ func (g *gate) require(opts []RequireOption) func(http.Handler) http.Handler {
 	}
 }
 
-// isAnonymous reports whether an error of admit says that nobody is logged in, so that an optional
-// login is none. That is so, too, if the token has run out and was not good any more when it was
-// tried to resume the session. A request that names its session was made while somebody was logged
-// in: see namedSession.
+// isAnonymous reports whether an error of admit says that nobody is logged in, so that a page with
+// [Optional] is shown as to a visitor. A token that has run out says so, too, if the browser was
+// sent to resume the session, and in vain. A request that names its session was made while somebody
+// was logged in, and is refused instead: see namedSession.
 func isAnonymous(r *http.Request, err error, triedInVain bool) bool {
 	over := errors.Is(err, errNoToken) || errors.Is(err, tokensession.ErrRevoked) || triedInVain
 	return over && len(r.Header[namedSession]) == 0
@@ -153,8 +153,8 @@ func (e *scopeError) challenge() string {
 	return `error="insufficient_scope", scope="` + strings.Join(e.required, " ") + `"`
 }
 
-// admit returns what a request's access token says, or why the request is refused. The answer w is
-// for a new nonce. Where there is none at hand, it can be nil.
+// admit returns what a request's access token says, or why the request is refused. If a DPoP proof
+// needs a new nonce, admit puts it into the answer w. If there is no answer at hand, w is nil.
 func (g *gate) admit(
 	w http.ResponseWriter, r *http.Request, q requirement,
 ) (tokensession.Access, error) {

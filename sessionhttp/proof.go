@@ -164,9 +164,9 @@ const (
 	proofMaxAhead = 10 * time.Second
 )
 
-// check makes all the checks of RFC 9449 section 4.3 but the one for a replay. What is cheap comes
-// first: only the signature is not. None of them needs I/O. With the result, be it good or bad,
-// comes the nonce that the client is to be told, or "" if it has the newest one.
+// check makes all the checks of RFC 9449 section 4.3 but the one for a replay. The signature comes
+// last, because it alone is expensive. None of them needs I/O. Whether the proof is good or not,
+// check also returns the nonce that the client is to be told, or "" if it has the newest one.
 func (p *Proofs) check(r *http.Request, use proofUse) (good checkedProof, nonce string, err error) {
 	proof, err := p.parseProof(r.Header[proofHeader])
 	if err != nil {

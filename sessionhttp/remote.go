@@ -102,10 +102,10 @@ type Remote struct {
 	keys   remoteKeys
 
 	mu       sync.RWMutex
-	asOf     time.Time // what is revoked is known as of then; zero: not yet
-	stale    error     // why it cannot be followed now
-	since    time.Time // how much was known when that began
-	followed bool      // it could be once
+	asOf     time.Time // revocations up to this time are known; zero: none yet
+	stale    error     // why revocations cannot be followed now
+	since    time.Time // asOf when that began
+	followed bool      // they could be followed at least once
 }
 
 // NewRemote returns a Remote for the issuer whose endpoints are below authURL, such as
@@ -185,14 +185,14 @@ func clientOf(given *http.Client) *http.Client {
 	}
 	client := *given
 	client.Timeout = 0
-	client.CheckRedirect = func(*http.Request,
-		[]*http.Request) error {
+	client.CheckRedirect = func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse
 	}
 	return &client
 }
 
-// verifierWithoutKeys returns a verifier that knows only a key which nobody has.
+// verifierWithoutKeys returns a verifier for the time until the issuer's keys are here. A verifier
+// needs a key, so it has one that nobody signs with.
 func verifierWithoutKeys(cfg tokensession.AccessConfig) (*tokensession.AccessVerifier, error) {
 	key, err := tokensession.GenerateKey()
 	if err != nil {

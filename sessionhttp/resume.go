@@ -173,7 +173,7 @@ func resumeTarget(to string) (string, error) {
 	return to, nil
 }
 
-// A step is what the cookie remembers of an access token.
+// A resumeStep is what the browser was last sent away for with an access token. The cookie says so.
 type resumeStep string
 
 const (
@@ -193,8 +193,8 @@ func (re resumer) was(step resumeStep, r *http.Request, token string) bool {
 	return slices.Contains(re.tried.values(r), step.name(token))
 }
 
-// mark remembers that an access token could not be improved on. It forgets that before the token
-// runs out by itself.
+// mark has the browser remember that a step was taken with an access token. The cookie goes before
+// the token runs out by itself, because a refresh helps then.
 func (re resumer) mark(
 	w http.ResponseWriter, step resumeStep, token string, life time.Duration,
 ) {
@@ -232,9 +232,10 @@ func (h *Handlers) ResumeEndpoint(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// resume refreshes a browser's cookies. An error is what it cannot tell, and changes nothing. A
-// verdict is none: the browser goes back, and the page says that nobody is logged in. It is
-// errLeadOn where the browser is to go back and to refresh by itself.
+// resume refreshes a browser's cookies. If it cannot tell whether the session goes on, that is an
+// error, and changes nothing. A verdict is no error: the browser goes back, and the page says that
+// nobody is logged in. The error is errLeadOn where the browser is to go back and to refresh by
+// itself.
 func (h *Handlers) resume(w http.ResponseWriter, r *http.Request) error {
 	b, err := h.browser(r)
 	if err != nil || b.access == "" {
