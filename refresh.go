@@ -139,8 +139,8 @@ func (r *refresh) attempt(ctx context.Context, so *attempts) (_ Tokens, again bo
 	if ok {
 		return r.carryOut(ctx, s, so)
 	}
-	// Before the record is loaded: a call that returns in between has settled what it wrote, and
-	// the record shows it.
+	// This comes before the record is loaded. So what is not known here any more, because its call
+	// has returned, is in the record.
 	known := r.deliveries.look(r.id, r.writeID)
 	rec, boundTo, err := r.find(ctx, so.sent.ends())
 	if err != nil {
