@@ -4,9 +4,9 @@
 //
 // # What to use first
 //
-// Make a signing key with [ParseKeyPEM] (openssl genpkey -algorithm ed25519), an [AccessSigner]
-// with your issuer and audience, and a [Manager] with [New] and the zero [Config]. Then four calls
-// do it:
+// Make an [AccessSigner] with your issuer and audience: the package keyring makes one, and keeps
+// its keys beside the sessions; a key of your own is read by [ParseKeyPEM] (openssl genpkey
+// -algorithm ed25519). Make a [Manager] with [New] and the zero [Config]. Then four calls do it:
 //
 //   - [Manager.Start] when a user has logged in; its [Tokens] go to the client.
 //   - [Manager.Verify] at each request. It does no I/O.
@@ -14,6 +14,9 @@
 //   - [Manager.RevokeToken] at logout, [Manager.RevokeSubject] after a change of password.
 //
 // Beside the server, [Manager.Run] learns what other instances revoked and drops what has expired.
+//
+// The package sessionhttp does all of this behind net/http, with cookies for browsers, and
+// sessionclient keeps a program logged in.
 //
 // [MemoryStore] serves tests and a single process that may forget its sessions. The modules
 // sqlstore (PostgreSQL, MariaDB and MySQL, SQLite) and redisstore keep them. All of them pass the
@@ -44,9 +47,11 @@
 //
 // The store holds nothing that can be presented: a refresh token contains a random handle of which
 // the session ID is a hash. Give [Config.RefreshKeys] if who can write to the store must not be
-// able to make tokens either. Signing keys are changed with [AccessSigner.Rotate] and published
-// with [AccessSigner.JWKS]; services without a store verify with an [AccessVerifier]. Tokens,
-// records and keys print and log without their secrets.
+// able to make tokens either. Signing keys are changed by keyring, or with [AccessSigner.Rotate],
+// and published with [AccessSigner.JWKS]. Services without a store verify with sessionhttp.Remote,
+// or with an [AccessVerifier]. A session can be bound to a key of its client ([WithKeyThumbprint]):
+// then a copy of its tokens is of no use. Tokens, records and keys print and log without their
+// secrets.
 //
 // Times in this package are UTC, to the microsecond in stores and to the second in access tokens.
 package tokensession

@@ -351,8 +351,8 @@ func (r rules) judge(rec Record, n uint64, at, now time.Time) outcome {
 // possible never slides. A renewal leaves the generations as they are, so that a successor that a
 // recovery has displaced cannot come back.
 //
-// RotatedAt and ConsumedAt are always now. The end is never earlier than it was by these rules. So a
-// clock that is behind, or was put back, shortens no session, however many refreshes go by it.
+// RotatedAt and ConsumedAt are always now. The end is never earlier than it was by these rules. So
+// a clock that is behind, or was put back, shortens no session, however many refreshes go by it.
 //
 // The session's own periods, as they were chosen at login, count, or these rules' if they are
 // shorter.

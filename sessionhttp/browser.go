@@ -58,9 +58,9 @@ func (h *Handlers) browser(r *http.Request) (browser, error) {
 	return b, nil
 }
 
-// tokens returns all that prove a session that the browser has. A refresh cookie that does not count
-// cannot refresh. But whoever brings it may end its session: a logout and a login take it away, and a
-// copy of it must not work on.
+// tokens returns all that prove a session that the browser has. A refresh cookie that does not
+// count cannot refresh. But whoever brings it may end its session: a logout and a login take it
+// away, and a copy of it must not work on.
 func (b browser) tokens() []string {
 	return append([]string{b.access, b.refresh}, b.strange...)
 }
