@@ -22,6 +22,8 @@ type faultMaker interface {
 	kill()           // and start again
 	small() []mishap // one of which is made at a time
 
+	end() // of the faults that last, so that whoever waits gets an answer
+
 	// clients asks the server how many it has, but for the one that asks.
 	clients(context.Context) (int, error)
 }
@@ -47,6 +49,7 @@ func (w *world) disturb(d time.Duration) {
 		small[rand.IntN(len(small))](w.any())
 		pause(100 * time.Millisecond)
 	}
+	w.faults.end()
 }
 
 // serverFaults are those of a server and of the network before it. Each instance has a network of
@@ -77,6 +80,8 @@ func (f *serverFaults) kill() {
 	f.server.Start()
 	f.kills.Add(1)
 }
+
+func (f *serverFaults) end() {}
 
 func (f *serverFaults) small() []mishap {
 	return []mishap{
@@ -127,6 +132,8 @@ func (f *fileFaults) kill() {
 	}
 	f.kills.Add(1)
 }
+
+func (f *fileFaults) end() {}
 
 func (f *fileFaults) small() []mishap {
 	return []mishap{

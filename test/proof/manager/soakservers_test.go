@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -118,7 +119,14 @@ type failoverFaults struct {
 	serverFaults
 	first         string         // the address that instances have been given
 	master, other *servers.Redis // other is a replica, or the old master
+	newcomers     sync.WaitGroup
 	turn          int
+}
+
+func (f *failoverFaults) end() {
+	if f.world.behind.Load() != nil {
+		f.reunite()
+	}
 }
 
 func (f *failoverFaults) clients(ctx context.Context) (int, error) {
@@ -151,11 +159,14 @@ func (f *failoverFaults) failOver(behind *instance) {
 			in.proxy.move(f.first, f.master.Addr)
 		}
 	}
-	// The old master knows nothing of these, and the first call of half of them goes to it.
+	// The old master knows nothing of these, and the first call of half of them goes to it. They do
+	// not keep the faults waiting: they may have to wait until the old master is gone.
 	for i := range 10 {
-		c := soakClient{world: f.world, subject: fmt.Sprintf("newcomer %d", i)}
-		c.login()
-		c.refresh()
+		f.newcomers.Go(func() {
+			c := soakClient{world: f.world, subject: fmt.Sprintf("newcomer %d", i)}
+			c.login()
+			c.refresh()
+		})
 	}
 }
 
@@ -166,5 +177,6 @@ func (f *failoverFaults) reunite() {
 	pause(300 * time.Millisecond)
 	behind.proxy.move(f.first, f.master.Addr)
 	f.world.behind.Store(nil)
+	f.newcomers.Wait()
 	f.oldMasters.Add(1)
 }
