@@ -47,28 +47,31 @@ func (m *Manager) Reauthorize(ctx context.Context, subject string) (int, error) 
 // reauthorize raises the epoch of a session, and reports false if the session is over. It does so
 // also for one that has expired a moment ago: a refresh that came before can still be under way.
 //
-// The epoch is chosen once, for the record as it was listed. Another call may write the record in
-// between, and the next attempt loads it again. A record that has this epoch or a later one was
-// written after Reauthorize had begun, be it by this call, whose reply was lost, or by another one.
-// So every token of before is of an earlier epoch, and nothing is left to do.
+// Another call may write the record in between. Then the next attempt loads it again and chooses an
+// epoch beyond the one that is there now, even if that is a new one. For it can be that of a refresh
+// which heals the session, or of a Reauthenticate: both raise the epoch themselves, and their tokens
+// can have been authorized before. Only a record that has this call's own WriteID needs no more: the
+// reply to that write was lost.
 //
 // The generation is left alone, and so is who made it ([renameWrite]). A refresh that is under way
 // conflicts and asks the authorizer again, about the new record.
 func (m *Manager) reauthorize(ctx context.Context, rec Record) (bool, error) {
-	epoch := nextEpoch(max(rec.Epoch, m.knownEpoch(rec.ID, m.now())), m.now())
+	var next Record
 	var lastErr error
 	for range maxAttempts {
 		if !rec.RevokedAt.IsZero() {
 			return false, nil
 		}
-		if rec.Epoch < epoch {
-			next := rec.outdated(epoch, m.now()).replacing()
+		if next.WriteID == "" || next.WriteID != rec.WriteID {
+			now := m.now()
+			epoch := nextEpoch(max(rec.Epoch, m.knownEpoch(rec.ID, now)), now)
+			next = rec.outdated(epoch, now).replacing()
 			next.WriteID = renameWrite(rec.WriteID)
 			if lastErr = m.swapSoon(ctx, next); lastErr == nil {
 				rec = next
 			}
 		}
-		if rec.Epoch >= epoch {
+		if next.WriteID == rec.WriteID {
 			now := m.now()
 			m.outdate(rec, later(now, rec.OutdatedAt))
 			live := m.rules.live(rec, now)

@@ -1,6 +1,7 @@
 package tokensession_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"testing"
@@ -574,6 +575,53 @@ func TestReauthorize_isExactInEveryOrder(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A refresh that heals the session, and a Reauthenticate, make a new epoch, too. If one of them asked
+// the authorizer before Reauthorize was called, and writes while it runs, its epoch can be the same
+// one, or a later one, by a clock that is ahead. Its token must not be good afterwards.
+func TestReauthorize_isExactBesideWhatRaisesTheEpochItself(t *testing.T) {
+	for name, reauthenticates := range map[string]bool{"heal": false, "reauthenticate": true} {
+		for _, ahead := range []time.Duration{-time.Second, 0, time.Second, time.Hour} {
+			t.Run(fmt.Sprint(name, ahead), func(t *testing.T) {
+				ctx := context.Background()
+				r := &rights{"before"}
+				w := newWorld(t, tokensession.Config{Authorize: r.authorize})
+				first := w.start()
+				stale := w.record(first.Session.ID)
+				last := w.refresh(first.RefreshToken)
+				if !reauthenticates {
+					w.restore(stale)
+				}
+				administrators := w.manager(w.store.Store(), tokensession.Config{
+					Authorize: r.authorize,
+					Now:       func() time.Time { return w.clock.Now().Add(-ahead) },
+				}, &testkit.Events{})
+
+				var got tokensession.Tokens
+				var err error
+				w.store.On(testkit.Swap, testkit.Do(func() { // of Reauthorize, which has read the record
+					r.scope = "before"
+					w.store.On(testkit.Swap, testkit.Pass, testkit.Do(func() { r.scope = "after" }))
+					if reauthenticates {
+						got, err = w.m.Reauthenticate(ctx, first.Session.ID)
+					} else {
+						got, err = w.m.Refresh(ctx, last.RefreshToken)
+					}
+				}))
+				r.scope = "after"
+				w.reauthorize(administrators, 1)
+				require.NoError(t, err)
+				require.Equal(t, "before", got.Scope)
+				_, err = w.m.VerifyLive(ctx, got.AccessToken)
+				require.ErrorIs(t, err, tokensession.ErrOutdated)
+				next, err := w.m.Refresh(ctx, cmp.Or(got.RefreshToken, last.RefreshToken))
+				require.NoError(t, err)
+				require.Equal(t, "after", next.Scope)
+				requireAccepted(t, next, w.m)
+			})
+		}
 	}
 }
 
