@@ -26,7 +26,9 @@ type AccessConfig struct {
 	Issuer string
 
 	// FormerIssuers are names that Issuer had before, as after its URL was corrected. Their
-	// sessions go on here, and their access tokens are accepted until they expire.
+	// sessions go on here, and their access tokens are accepted until they expire. Where there are
+	// several instances, or other services that verify, give all of them the new name here first,
+	// and then change Issuer: one that does not know the new name would log its users out.
 	FormerIssuers []string
 
 	// Audience is the aud claim of tokens whose grant names no other. A token is accepted if its

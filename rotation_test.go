@@ -430,6 +430,39 @@ func TestFormerIssuers_sessionsGoOn(t *testing.T) {
 	require.Equal(t, 1, n)
 }
 
+// The issuer's URL is corrected on one instance after the other. While the new name is a former one
+// on those that have the old name still, sessions and access tokens go back and forth.
+func TestFormerIssuers_changeInTwoSteps(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, tokensession.Config{})
+	key, err := tokensession.GenerateKey()
+	require.NoError(t, err)
+	const corrected = "https://login.example"
+	instance := func(issuer, other string) *tokensession.Manager {
+		access := accessConfig
+		access.Issuer, access.FormerIssuers = issuer, []string{other}
+		signer, err := tokensession.NewAccessSigner(key, access)
+		require.NoError(t, err)
+		return newManager(t, signer, w.memory, tokensession.Config{Now: w.clock.Now})
+	}
+	before, after := instance(accessConfig.Issuer, corrected), instance(corrected, accessConfig.Issuer)
+	for _, m := range []*tokensession.Manager{before, after} {
+		tokens, err := m.Start(ctx, "alice")
+		require.NoError(t, err)
+		for range 2 {
+			for _, m := range []*tokensession.Manager{after, before} {
+				_, err = m.VerifyLive(ctx, tokens.AccessToken)
+				require.NoError(t, err)
+				tokens, err = m.Refresh(ctx, tokens.RefreshToken)
+				require.NoError(t, err)
+			}
+		}
+	}
+	n, err := before.RevokeSubject(ctx, "alice")
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+}
+
 // R4: ASVS 7.3.2. R14: NIST SP 800-63B-4, AAL1 and AAL2.
 func TestRefresh_neverExtendsTheAbsoluteEnd(t *testing.T) {
 	for name, c := range map[string]struct {
