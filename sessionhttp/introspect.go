@@ -44,8 +44,9 @@ func (h *Handlers) Introspect(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// An introspection has the members of RFC 7662 section 2.2. Where a token is not active, it says
-// nothing else.
+// An introspection has the members of RFC 7662 section 2.2, of RFC 9470 section 6.2 for how the user
+// has proved who they are, and of RFC 8693 section 4.1 for who acts for them. Where a token is not
+// active, it says nothing else.
 type introspection struct {
 	Active    bool     `json:"active"`
 	TokenType string   `json:"token_type,omitempty"`
@@ -60,7 +61,16 @@ type introspection struct {
 	SessionID string   `json:"sid,omitempty"`
 	AuthTime  int64    `json:"auth_time,omitempty"`
 
+	AuthMethods []string `json:"amr,omitempty"`
+	AuthContext string   `json:"acr,omitempty"`
+	Actor       *actor   `json:"act,omitempty"`
+
 	Confirmation *confirmation `json:"cnf,omitempty"`
+}
+
+// An actor is who acts for the token's subject.
+type actor struct {
+	Subject string `json:"sub"`
 }
 
 // A confirmation names the key that a token is bound to (RFC 9449 section 6.2).
@@ -72,7 +82,10 @@ func introspected(a tokensession.Access) introspection {
 	answer := introspection{
 		Active: true, TokenType: "Bearer", Subject: a.Subject, ClientID: a.ClientID, Scope: a.Scope, Issuer: a.Issuer,
 		Audience: a.Audience, Expires: a.ExpiresAt.Unix(), IssuedAt: a.IssuedAt.Unix(), ID: a.ID, SessionID: a.SessionID,
-		AuthTime: a.AuthTime.Unix(),
+		AuthTime: a.AuthTime.Unix(), AuthMethods: a.AuthMethods, AuthContext: a.AuthContext,
+	}
+	if a.Actor != "" {
+		answer.Actor = &actor{a.Actor}
 	}
 	if a.KeyThumbprint != "" {
 		answer.TokenType, answer.Confirmation = "DPoP", &confirmation{a.KeyThumbprint}

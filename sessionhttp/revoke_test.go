@@ -140,6 +140,30 @@ func TestIntrospect_saysWhatATokenIs(t *testing.T) {
 }
 
 // A grant may name another service: the one that asks.
+// A service that asks the issuer about each token can require a step-up, too, and log who acts.
+func TestIntrospect_saysHowTheUserProvedWhoTheyAreAndWhoActs(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{MayIntrospect: func(*http.Request) bool { return true }})
+	about := func(token string) map[string]any {
+		return jsonOf(t, s.post("/auth/introspect", url.Values{"token": {token}}))
+	}
+	tokens := s.start(tokensession.WithAuthMethods("pwd"), tokensession.WithActor("carol"))
+	told := about(tokens.AccessToken)
+	require.Equal(t, []any{"pwd"}, told["amr"])
+	require.Equal(t, map[string]any{"sub": "carol"}, told["act"])
+	require.NotContains(t, told, "acr")
+
+	s.clock.Advance(time.Minute)
+	stepped, err := s.m.Reauthenticate(ctx, tokens.Session.ID,
+		tokensession.WithAuthMethods("pwd", "otp"), tokensession.WithAuthContext("high"))
+	require.NoError(t, err)
+	require.Equal(t, map[string]any{"active": false}, about(tokens.AccessToken))
+	told = about(stepped.AccessToken)
+	require.Equal(t, []any{"pwd", "otp"}, told["amr"])
+	require.Equal(t, "high", told["acr"])
+	require.Equal(t, float64(s.clock.Now().Unix()), told["auth_time"])
+	require.Equal(t, map[string]any{"sub": "carol"}, told["act"])
+}
+
 func TestIntrospectAndRevoke_takeATokenForAnotherAudience(t *testing.T) {
 	s := newSite(t, sessionhttp.Config{MayIntrospect: func(*http.Request) bool { return true }})
 	s.grant.Audience = []string{"https://billing.example"}
