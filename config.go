@@ -126,12 +126,12 @@ type Config struct {
 	// session was ended.
 	KeepEnded time.Duration
 
-	// Remember is how many records this Manager keeps in memory of those that it wrote last, about
-	// 1 kB each: 8192 if 0, none if negative, at most 16777216. The next refresh of such a session
-	// is one call of the store instead of two: its write succeeds only if the store still has the
-	// record as it was. Where it does not, as after a refresh by another instance, the refresh
-	// begins with a look at the store. So whoever changes a record by hand has to count its Version
-	// up.
+	// Remember is how many records this Manager keeps in memory of those that it wrote last, about 1
+	// kB each, at most 16777216; negative: none. If it is 0, they are 8192, but none where the store has
+	// no [RevocationFeed] of its own: it may be a wrapper whose Load does more than read. The next
+	// refresh of such a session is one call of the store instead of two: its write succeeds only if
+	// the store still has the record as it was. Where it does not, as after a refresh by another
+	// instance, the refresh begins with a look at the store.
 	Remember int
 
 	// Now is the clock; time.Now if nil, which in a bubble of testing/synctest is the bubble's.
@@ -159,6 +159,14 @@ type Grant struct {
 	Claims map[string]any
 }
 
+// rememberFor returns how many records are remembered of a store.
+func (c Config) rememberFor(store RefreshStore) int {
+	if _, ok := store.(RevocationFeed); ok && c.Remember == 0 {
+		return defaultRemember
+	}
+	return c.Remember
+}
+
 // withDefaults returns the config with its zero values filled in and its slices copied, or says
 // what is wrong with it.
 func (c Config) withDefaults() (Config, error) {
@@ -181,9 +189,6 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.KeepEnded == 0 {
 		c.KeepEnded = max(defaultKeepEnded, c.leastKeepEnded())
-	}
-	if c.Remember == 0 {
-		c.Remember = defaultRemember
 	}
 	if err := c.validate(); err != nil {
 		return c, fmt.Errorf("tokensession: Config.%w", err)

@@ -48,7 +48,7 @@ func New(signer *AccessSigner, store RefreshStore, cfg Config) (*Manager, error)
 		refreshKeys: func() [][]byte { return keys },
 		name:        newManagerName(),
 		storeCalls:  make(chan struct{}, maxStoreCalls),
-		recent:      newRecent(cfg.Remember),
+		recent:      newRecent(cfg.rememberFor(store)),
 	}, nil
 }
 

@@ -52,11 +52,32 @@ func TestRemember_aRefreshIsOneCallOfTheStore(t *testing.T) {
 	require.Equal(t, oneCall, w.calls(func() { w.refresh(second.RefreshToken) }))
 }
 
-func TestRemember_isOnByDefault(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
-	w.m = newManager(t, w.signer, w.store.Store(), tokensession.Config{})
-	first := w.start()
-	require.Equal(t, oneCall, w.calls(func() { w.refresh(first.RefreshToken) }))
+// A loadCounter is a MemoryStore of which it is known how often it is read.
+type loadCounter struct {
+	*tokensession.MemoryStore
+	loads int
+}
+
+func (s *loadCounter) Load(ctx context.Context, id string) (tokensession.Record, error) {
+	s.loads++
+	return s.MemoryStore.Load(ctx, id)
+}
+
+// A wrapper of which only the four methods are known may do anything in Load, so it is called.
+func TestRemember_isOnByDefaultWhereTheStoreHasAFeed(t *testing.T) {
+	for _, wraps := range []bool{false, true} {
+		counter := &loadCounter{MemoryStore: tokensession.NewMemoryStore()}
+		var store tokensession.RefreshStore = counter
+		if wraps {
+			store = testkit.Plain(counter)
+		}
+		m := newManager(t, testSigner(t), store, tokensession.Config{})
+		tokens, err := m.Start(context.Background(), "alice")
+		require.NoError(t, err)
+		_, err = m.Refresh(context.Background(), tokens.RefreshToken)
+		require.NoError(t, err)
+		require.Equal(t, wraps, counter.loads > 0)
+	}
 }
 
 func TestRemember_canBeTurnedOff(t *testing.T) {

@@ -168,7 +168,7 @@ func postgresServers(tb testing.TB) []server {
 	}
 	a := algorithm("EdDSA")
 	return []server{
-		ourServer(tb, "tokensession", a, sessions, tokensession.Config{Remember: 8192}),
+		ourServer(tb, "tokensession", a, sessions, tokensession.Config{}),
 		ourServer(tb, "elsewhere", a, sessions, tokensession.Config{Remember: -1}),
 		fositeServer(tb, a, open()),
 	}
@@ -185,7 +185,7 @@ func redisServers(tb testing.TB) []server {
 	sessions := must(redisstore.New(open(), redisstore.Config{}))
 	a := algorithm("HS256") // gin-jwt's default
 	return []server{
-		ourServer(tb, "tokensession", a, sessions, tokensession.Config{Remember: 8192}),
+		ourServer(tb, "tokensession", a, sessions, tokensession.Config{}),
 		ourServer(tb, "elsewhere", a, sessions, tokensession.Config{Remember: -1}),
 		ginServer(tb, a, s.Addr),
 		scsServer(tb, open()),
