@@ -32,7 +32,7 @@ const (
 	defaultRemember = 8192
 	maxRemember     = 1 << 24
 	minTTL          = time.Second                // exp is in whole seconds
-	maxAccessTTL    = 24 * time.Hour             // a RevocationFeed tells of a revocation a little longer
+	maxAccessTTL    = 24 * time.Hour             // a RevocationFeed tells of one a little longer
 	maxPeriod       = 100 * 365 * 24 * time.Hour // keeps dates within what stores hold
 
 	minFeedInterval = 100 * time.Millisecond
@@ -222,7 +222,8 @@ func (c Config) validateLifetimes() error {
 	case c.RefreshTTL < minTTL || c.RefreshTTL > maxPeriod:
 		return fmt.Errorf("RefreshTTL %v: must be from %v to %v", c.RefreshTTL, minTTL, maxPeriod)
 	case c.MaxLifetime != Unlimited && (c.MaxLifetime < minTTL || c.MaxLifetime > maxPeriod):
-		return fmt.Errorf("MaxLifetime %v: must be from %v to %v, or Unlimited", c.MaxLifetime, minTTL, maxPeriod)
+		return fmt.Errorf("MaxLifetime %v: must be from %v to %v, or Unlimited",
+			c.MaxLifetime, minTTL, maxPeriod)
 	}
 	return nil
 }
@@ -232,11 +233,13 @@ func (c Config) validateGrace() error {
 	case c.GracePeriod < 0 && c.GracePeriod != Strict:
 		return fmt.Errorf("GracePeriod %v: cannot be negative, but for Strict", c.GracePeriod)
 	case c.GracePeriod >= c.AccessTTL:
-		return fmt.Errorf("GracePeriod %v: must be shorter than AccessTTL (%v)", c.GracePeriod, c.AccessTTL)
+		return fmt.Errorf("GracePeriod %v: must be shorter than AccessTTL (%v)",
+			c.GracePeriod, c.AccessTTL)
 	case c.RecoveryPeriod < 0 && c.RecoveryPeriod != Strict:
 		return fmt.Errorf("RecoveryPeriod %v: cannot be negative, but for Strict", c.RecoveryPeriod)
 	case c.RecoveryPeriod > c.RefreshTTL:
-		return fmt.Errorf("RecoveryPeriod %v: cannot be longer than RefreshTTL (%v)", c.RecoveryPeriod, c.RefreshTTL)
+		return fmt.Errorf("RecoveryPeriod %v: cannot be longer than RefreshTTL (%v)",
+			c.RecoveryPeriod, c.RefreshTTL)
 	}
 	return nil
 }
@@ -251,7 +254,8 @@ func (c Config) validateKeepEnded() error {
 
 func (c Config) validateFeed() error {
 	if d := c.FeedInterval; d != 0 && (d < minFeedInterval || d > maxFeedInterval) {
-		return fmt.Errorf("FeedInterval %v: must be from %v to %v", d, minFeedInterval, maxFeedInterval)
+		return fmt.Errorf("FeedInterval %v: must be from %v to %v",
+			d, minFeedInterval, maxFeedInterval)
 	}
 	return nil
 }
@@ -274,9 +278,11 @@ func (c Config) validateCounts() error {
 func (c Config) validateKeys() error {
 	last := len(c.RefreshKeys) - 1
 	for i, key := range c.RefreshKeys {
-		transitional := key == nil && (i == 0 && last > 0 && c.RefreshKeys[last] != nil || i == last && i > 0)
+		transitional := key == nil &&
+			(i == 0 && last > 0 && c.RefreshKeys[last] != nil || i == last && i > 0)
 		if len(key) < minSecretSize && !transitional {
-			return fmt.Errorf("RefreshKeys[%d] of %d bytes: cannot be shorter than %d", i, len(key), minSecretSize)
+			return fmt.Errorf("RefreshKeys[%d] of %d bytes: cannot be shorter than %d",
+				i, len(key), minSecretSize)
 		}
 	}
 	return nil
@@ -310,7 +316,8 @@ func checkText(what, s string, limit int) error {
 	case s == "":
 		return fmt.Errorf("tokensession: %s is empty", what)
 	case len(s) > limit:
-		return fmt.Errorf("tokensession: %s of %d bytes: cannot be longer than %d", what, len(s), limit)
+		return fmt.Errorf("tokensession: %s of %d bytes: cannot be longer than %d",
+			what, len(s), limit)
 	case !utf8.ValidString(s):
 		return fmt.Errorf("tokensession: %s %q: not valid UTF-8", what, s)
 	}

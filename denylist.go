@@ -37,7 +37,7 @@ type denial uint64
 
 const (
 	notDenied denial = 0
-	refused   denial = math.MaxUint64 - 1 // its record cannot be read, and may say that it is revoked
+	refused   denial = math.MaxUint64 - 1 // its record cannot be read, and may be revoked
 	forGood   denial = math.MaxUint64     // it is known to be revoked
 )
 

@@ -15,11 +15,11 @@ type EventKind string
 const (
 	EventStarted   EventKind = "started"   // a login
 	EventRefreshed EventKind = "refreshed" // a refresh with the live token
-	EventReplayed  EventKind = "replayed"  // within the grace period: a race, a retry or a lost reply
+	EventReplayed  EventKind = "replayed"  // in the grace period: a race, a retry, a lost reply
 	EventRecovered EventKind = "recovered" // later, or after an outage: the successor is displaced
-	EventHealed    EventKind = "healed"    // a token newer than the record: the store has lost writes
-	EventReused    EventKind = "reused"    // two parties hold the session: it is revoked. Tell the user.
-	EventDenied    EventKind = "denied"    // the authorizer refused a refresh: the session is revoked
+	EventHealed    EventKind = "healed"    // a token newer than the record: the store lost writes
+	EventReused    EventKind = "reused"    // two parties held the session: revoked. Tell the user.
+	EventDenied    EventKind = "denied"    // the authorizer refused a refresh: revoked
 	EventRevoked   EventKind = "revoked"   // ended for Session.RevokeReason
 
 	// EventReauthenticated: the user has proved again who they are ([Manager.Reauthenticate]).

@@ -42,7 +42,8 @@ func (m *Manager) issue(
 	}
 	if o.scope != "" {
 		if !withinScope(o.scope, grant.Scope) {
-			return nil, fmt.Errorf("%w: session %s: more is asked for than granted", ErrInvalidScope, rec.ID)
+			return nil, fmt.Errorf("%w: session %s: more is asked for than granted",
+				ErrInvalidScope, rec.ID)
 		}
 		grant.Scope = o.scope
 	}

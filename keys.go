@@ -202,7 +202,8 @@ func (k Key) MarshalPEM() ([]byte, error) {
 	switch private.(type) {
 	case ed25519.PrivateKey, *ecdsa.PrivateKey, *rsa.PrivateKey:
 	default:
-		return nil, fmt.Errorf("tokensession: MarshalPEM: the key is in a %T, which keeps it", private)
+		return nil, fmt.Errorf("tokensession: MarshalPEM: the key is in a %T, which keeps it",
+			private)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {

@@ -110,7 +110,9 @@ func Replacing(sessionID string) StartOption {
 // and if the key that signed it is unknown here, only if it is a session of the new one's subject.
 // A string that is no such token is no error.
 func ReplacingToken(tokens ...string) StartOption {
-	return startFunc(func(o *startOptions) { o.replacingTokens = append(o.replacingTokens, tokens...) })
+	return startFunc(func(o *startOptions) {
+		o.replacingTokens = append(o.replacingTokens, tokens...)
+	})
 }
 
 // WithScope asks for an access token of less scope than the authorizer grants: names separated by
@@ -204,7 +206,8 @@ func (p proof) check(now time.Time) error {
 		return fmt.Errorf("tokensession: WithAuthTime %v: must be from 1970 to now (%v)", *t, now)
 	}
 	if n := len(p.authMethods); p.authMethods != nil && (n == 0 || n > maxAuthMethods) {
-		return fmt.Errorf("tokensession: WithAuthMethods of %d methods: must be from 1 to %d", n, maxAuthMethods)
+		return fmt.Errorf("tokensession: WithAuthMethods of %d methods: must be from 1 to %d",
+			n, maxAuthMethods)
 	}
 	for _, method := range p.authMethods {
 		if err := checkText("WithAuthMethods: a method", method, maxAuthMethodSize); err != nil {

@@ -63,7 +63,8 @@ func (r Record) AppendBinary(b []byte) ([]byte, error) {
 		return nil, r.outOfRange(r.CreatedAt)
 	}
 	if r.IdleTTL < 0 {
-		return nil, fmt.Errorf("tokensession: record %s: IdleTTL %v: cannot be negative", r.ID, r.IdleTTL)
+		return nil, fmt.Errorf("tokensession: record %s: IdleTTL %v: cannot be negative",
+			r.ID, r.IdleTTL)
 	}
 	b = append(b, recordFormat)
 	b = appendString(b, r.WriteID)
@@ -133,7 +134,8 @@ func bitIf(bit uint64, set bool) uint64 {
 }
 
 func (r Record) outOfRange(t time.Time) error {
-	return fmt.Errorf("tokensession: record %s: time %v is outside the years 1 to 9999", r.ID, t.UTC())
+	return fmt.Errorf("tokensession: record %s: time %v is outside the years 1 to 9999",
+		r.ID, t.UTC())
 }
 
 // UnmarshalBinary reads what [Record.MarshalBinary] wrote, and nothing else: on an error r is

@@ -135,7 +135,9 @@ func (m *Manager) logOut(ctx context.Context, sessionID string) error {
 // it runs may live. If some could not be ended, it returns [ErrUnavailable] with the number of
 // those that were; call it again. Until then this Manager refuses the access tokens of those that
 // it cannot tell of, and ends them at their next refresh.
-func (m *Manager) RevokeSubject(ctx context.Context, subject string, opts ...RevokeOption) (int, error) {
+func (m *Manager) RevokeSubject(
+	ctx context.Context, subject string, opts ...RevokeOption,
+) (int, error) {
 	o, err := revokeOptionsOf(opts, ReasonSubjectRevoked)
 	if err != nil {
 		return 0, err
@@ -278,7 +280,9 @@ func (m *Manager) listed(
 	if err != nil {
 		return nil, nil, unavailable(doing, err)
 	}
-	records = slices.DeleteFunc(records, func(r Record) bool { return !m.signer.cfg.isOurs(r.Issuer) })
+	records = slices.DeleteFunc(records, func(r Record) bool {
+		return !m.signer.cfg.isOurs(r.Issuer)
+	})
 	return records, unreadable, nil
 }
 

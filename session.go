@@ -14,8 +14,8 @@ type Session struct {
 	ID         string            `json:"id"` // public: the access token's sid
 	Subject    string            `json:"subject"`
 	ClientID   string            `json:"client_id,omitempty"`  // empty: bound to no client
-	Actor      string            `json:"actor,omitempty"`      // who acts for the subject; empty: nobody else
-	Attributes map[string]string `json:"attributes,omitempty"` // the host's: device name, IP address…
+	Actor      string            `json:"actor,omitempty"`      // who acts for the subject, if anybody
+	Attributes map[string]string `json:"attributes,omitempty"` // the host's: device, IP address…
 
 	AuthTime    time.Time `json:"auth_time,omitzero"`     // when the user proved who they are
 	AuthMethods []string  `json:"auth_methods,omitempty"` // how (RFC 8176); nil if that is not said
@@ -34,11 +34,14 @@ type Session struct {
 	// one.
 	RefreshedAt time.Time `json:"-"`
 
-	ExpiresAt    time.Time     `json:"-"`                       // when it ends unless refreshed
-	MaxExpiresAt time.Time     `json:"max_expires_at,omitzero"` // when it ends whatever happens; zero if never
-	IdleTTL      time.Duration `json:"-"`                       // how long it lasts without a refresh
-	RevokedAt    time.Time     `json:"revoked_at,omitzero"`     // zero: not revoked
-	RevokeReason Reason        `json:"revoke_reason,omitempty"`
+	// The session ends at ExpiresAt unless it is refreshed, and at MaxExpiresAt whatever happens,
+	// or never by itself if that is zero. IdleTTL is how long it lasts without a refresh.
+	ExpiresAt    time.Time     `json:"-"`
+	MaxExpiresAt time.Time     `json:"max_expires_at,omitzero"`
+	IdleTTL      time.Duration `json:"-"`
+
+	RevokedAt    time.Time `json:"revoked_at,omitzero"` // zero: not revoked
+	RevokeReason Reason    `json:"revoke_reason,omitempty"`
 }
 
 // Tokens are what a client gets. The access token is sent with each request and verified without
@@ -46,13 +49,16 @@ type Session struct {
 // two; read the fields to send them. [encoding/json] writes them, as does a slog.JSONHandler where
 // Tokens are part of another value.
 type Tokens struct {
-	AccessToken      string    `json:"access_token"`
-	TokenType        string    `json:"token_type,omitempty"` // Bearer, or DPoP with [WithConfirmation]
-	AccessExpiresAt  time.Time `json:"access_expires_at,omitzero"`
+	AccessToken     string    `json:"access_token"`
+	TokenType       string    `json:"token_type,omitempty"` // Bearer; DPoP with [WithConfirmation]
+	AccessExpiresAt time.Time `json:"access_expires_at,omitzero"`
+
+	// The session ends at RefreshExpiresAt unless it is refreshed.
 	RefreshToken     string    `json:"refresh_token,omitempty"`
-	RefreshExpiresAt time.Time `json:"refresh_expires_at,omitzero"` // when the session ends unless refreshed
-	Scope            string    `json:"scope,omitempty"`             // of the access token, as granted
-	Session          Session   `json:"session,omitzero"`
+	RefreshExpiresAt time.Time `json:"refresh_expires_at,omitzero"`
+
+	Scope   string  `json:"scope,omitempty"` // of the access token, as granted
+	Session Session `json:"session,omitzero"`
 }
 
 // String describes the tokens without them.

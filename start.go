@@ -102,7 +102,8 @@ func (m *Manager) create(ctx context.Context, rec Record) error {
 		if err == nil {
 			return nil
 		}
-		if stored, loadErr := m.store.Load(ctx, rec.ID); loadErr == nil && sameCall(stored.WriteID, rec.WriteID) {
+		stored, loadErr := m.store.Load(ctx, rec.ID)
+		if loadErr == nil && sameCall(stored.WriteID, rec.WriteID) {
 			return nil
 		}
 		return err
@@ -183,7 +184,8 @@ func (m *Manager) makeRoom(ctx context.Context, created Record, replaced []strin
 			return slices.Contains(replaced, r.ID) || r.Actor != ""
 		})
 		for _, rec := range records[:max(0, len(records)-m.cfg.MaxSessions)] {
-			if _, _, err := m.revoke(ctx, rec.ID, ReasonMaxSessions); err != nil && !errors.Is(err, ErrNotFound) {
+			_, _, err := m.revoke(ctx, rec.ID, ReasonMaxSessions)
+			if err != nil && !errors.Is(err, ErrNotFound) {
 				return err
 			}
 		}

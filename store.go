@@ -181,13 +181,13 @@ type Record struct {
 	Issuer     string // of the session's access tokens
 	Subject    string
 	ClientID   string            // empty: bound to no client
-	Actor      string            // who acts for the subject (RFC 8693 section 4.1); empty: nobody else
+	Actor      string            // who acts for the subject (RFC 8693 section 4.1); can be empty
 	Attributes map[string]string // nil or not empty
 
 	Key           []byte // 32 bytes; authenticates the session's refresh tokens
 	KeyThumbprint string // of the key that the session is bound to (RFC 7638); empty: none
 	Generation    uint64 // of the live refresh token
-	Predecessor   uint64 // the generation whose use made the live one; meaningless before the first refresh
+	Predecessor   uint64 // whose use made the live one; no meaning before that
 
 	AuthTime    time.Time // when the user proved who they are
 	AuthMethods []string  // how: amr (RFC 8176); nil or not empty

@@ -85,7 +85,9 @@ func (s *Store) Revocations(
 // A page begins at a time, not after so many entries: those at the front may be dropped meanwhile.
 // All entries of one time have to be in one page then, so the last time of a full page is left to
 // the next one, or read alone if it is the only one.
-func (s *Store) announcedFrom(ctx context.Context, from string) (ids []string, next string, err error) {
+func (s *Store) announcedFrom(
+	ctx context.Context, from string,
+) (ids []string, next string, err error) {
 	entries, err := s.announced(ctx, from, "+inf", feedPage)
 	if err != nil {
 		return nil, "", err
@@ -190,7 +192,9 @@ func (l *look) ask(
 // tell appends a revocation, and remembers it for the next call. It does not remember an outdating,
 // because the session may be outdated once more, or be revoked; nor a revocation that an operator
 // wrote wrongly, and may put right.
-func (l *look) tell(list []tokensession.Revocation, r tokensession.Revocation) []tokensession.Revocation {
+func (l *look) tell(
+	list []tokensession.Revocation, r tokensession.Revocation,
+) []tokensession.Revocation {
 	if r.Epoch == 0 && !r.At.IsZero() && len(l.met) < mostTold {
 		l.met[r.SessionID] = r.At
 	}

@@ -132,7 +132,9 @@ func (s *Store) List(ctx context.Context, subject string) ([]tokensession.Record
 	}
 	l.unindex(ctx, key)
 	// An entry may be of a Create that failed because another subject's session has the ID.
-	recs := slices.DeleteFunc(l.recs, func(r tokensession.Record) bool { return r.Subject != subject })
+	recs := slices.DeleteFunc(l.recs, func(r tokensession.Record) bool {
+		return r.Subject != subject
+	})
 	slices.SortFunc(recs, func(a, b tokensession.Record) int {
 		if c := a.CreatedAt.Compare(b.CreatedAt); c != 0 {
 			return c

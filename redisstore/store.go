@@ -89,7 +89,8 @@ func New(client redis.UniversalClient, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	if cfg.KeepExpired < 0 {
-		return nil, fmt.Errorf("redisstore: Config.KeepExpired is %v; it cannot be negative", cfg.KeepExpired)
+		return nil, fmt.Errorf("redisstore: Config.KeepExpired is %v; it cannot be negative",
+			cfg.KeepExpired)
 	}
 	s := &Store{client: client, prefix: cfg.Prefix, keepExpired: cfg.KeepExpired, news: newNews()}
 	if s.prefix == "" {
@@ -173,7 +174,8 @@ func (s *Store) Load(ctx context.Context, id string) (tokensession.Record, error
 		return tokensession.Record{}, failure("load session", key, err)
 	}
 	if len(fields) == 0 {
-		return tokensession.Record{}, fmt.Errorf("redisstore: session %s: %w", id, tokensession.ErrNotFound)
+		return tokensession.Record{}, fmt.Errorf("redisstore: session %s: %w",
+			id, tokensession.ErrNotFound)
 	}
 	rec, err := decode(id, fields)
 	if err != nil {

@@ -88,7 +88,8 @@ func (f *TokenFile) Load(context.Context) (tokensession.Tokens, error) {
 		}
 		if try == loadTries {
 			// err may quote the file, and is not wrapped for that reason.
-			return tokensession.Tokens{}, fmt.Errorf("%s holds no tokens but something else", f.path)
+			return tokensession.Tokens{}, fmt.Errorf("%s holds no tokens but something else",
+				f.path)
 		}
 		time.Sleep(loadPause)
 	}

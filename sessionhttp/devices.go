@@ -103,7 +103,8 @@ func (h *Handlers) admitMethod(
 	if r.Method != method {
 		neverStored(w)
 		w.Header().Set("Allow", method)
-		h.refuse(w, r, notAllowed, fmt.Errorf("%w: %s where only %s will do", ErrBadRequest, r.Method, method))
+		h.refuse(w, r, notAllowed, fmt.Errorf("%w: %s where only %s will do",
+			ErrBadRequest, r.Method, method))
 		return tokensession.Access{}, false
 	}
 	access, err := h.admit(w, r, requirement{})

@@ -70,7 +70,10 @@ func isVerdict(err error) bool {
 	if errors.Is(err, tokensession.ErrUnavailable) {
 		return false
 	}
-	for _, verdict := range []error{tokensession.ErrInvalidToken, tokensession.ErrExpired, tokensession.ErrRevoked, tokensession.ErrDenied} {
+	for _, verdict := range []error{
+		tokensession.ErrInvalidToken, tokensession.ErrExpired,
+		tokensession.ErrRevoked, tokensession.ErrDenied,
+	} {
 		if errors.Is(err, verdict) {
 			return true
 		}

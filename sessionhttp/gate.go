@@ -294,7 +294,8 @@ func (g *gate) challenge(w http.ResponseWriter, r *http.Request, err error) answ
 
 // hasScheme reports whether an Authorization header is of that scheme, whose name is in any case.
 func hasScheme(header, scheme string) bool {
-	return len(header) > len(scheme) && header[len(scheme)] == ' ' && strings.EqualFold(header[:len(scheme)], scheme)
+	return len(header) > len(scheme) && header[len(scheme)] == ' ' &&
+		strings.EqualFold(header[:len(scheme)], scheme)
 }
 
 // hasScope reports whether a name is one of those in a scope.

@@ -18,7 +18,8 @@ func (h *Handlers) Introspect(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
 	if h.cfg.MayIntrospect == nil || !h.cfg.MayIntrospect(r) {
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		h.refuse(w, r, unauthorized, fmt.Errorf("%w: introspection by somebody who may not", errClient))
+		h.refuse(w, r, unauthorized, fmt.Errorf("%w: introspection by somebody who may not",
+			errClient))
 		return
 	}
 	form, err := h.readForm(w, r)
@@ -80,9 +81,10 @@ type confirmation struct {
 
 func introspected(a tokensession.Access) introspection {
 	answer := introspection{
-		Active: true, TokenType: "Bearer", Subject: a.Subject, ClientID: a.ClientID, Scope: a.Scope, Issuer: a.Issuer,
-		Audience: a.Audience, Expires: a.ExpiresAt.Unix(), IssuedAt: a.IssuedAt.Unix(), ID: a.ID, SessionID: a.SessionID,
-		AuthTime: a.AuthTime.Unix(), AuthMethods: a.AuthMethods, AuthContext: a.AuthContext,
+		Active: true, TokenType: "Bearer", Subject: a.Subject, ClientID: a.ClientID,
+		Scope: a.Scope, Issuer: a.Issuer, Audience: a.Audience, ID: a.ID, SessionID: a.SessionID,
+		Expires: a.ExpiresAt.Unix(), IssuedAt: a.IssuedAt.Unix(), AuthTime: a.AuthTime.Unix(),
+		AuthMethods: a.AuthMethods, AuthContext: a.AuthContext,
 	}
 	if a.Actor != "" {
 		answer.Actor = &actor{a.Actor}

@@ -318,7 +318,8 @@ func checkFresh(proof proof, nonces *nonceSet, now time.Time, demanded bool) err
 	switch {
 	case proof.hasNonce:
 		if !nonces.accepts(proof.nonce) {
-			return fmt.Errorf("%w: the nonce is not of the last minute, or of other keys", ErrUseNonce)
+			return fmt.Errorf("%w: the nonce is not of the last minute, or of other keys",
+				ErrUseNonce)
 		}
 		return nil
 	case demanded:

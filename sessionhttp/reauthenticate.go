@@ -23,7 +23,8 @@ func (h *Handlers) Reauthenticated(
 	w http.ResponseWriter, r *http.Request, opts ...tokensession.AuthOption,
 ) error {
 	if !h.cfg.Cookies {
-		return errors.New("sessionhttp: Reauthenticated: Config.Cookies is not set; use Manager.Reauthenticate")
+		return errors.New(
+			"sessionhttp: Reauthenticated: Config.Cookies is not set; use Manager.Reauthenticate")
 	}
 	if err := h.checkOrigin(r); err != nil {
 		return err

@@ -166,7 +166,8 @@ func parseAuthURL(authURL string, insecure bool) (string, error) {
 		u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return "", fmt.Errorf("URL %q: must be like \"https://auth.example/auth\"", authURL)
 	case u.Scheme == "http" && !insecure && !isLoopback(u.Hostname()):
-		return "", fmt.Errorf("URL %q: must be https, except to this machine; see InsecureHTTP", authURL)
+		return "", fmt.Errorf("URL %q: must be https, except to this machine; see InsecureHTTP",
+			authURL)
 	}
 	return strings.TrimRight(authURL, "/"), nil
 }
@@ -339,7 +340,8 @@ func (r *Remote) knows() error {
 	r.mu.RUnlock()
 	switch {
 	case asOf.IsZero() && stale != nil:
-		return fmt.Errorf("%w: nothing is known of revocations: %v", tokensession.ErrUnavailable, stale)
+		return fmt.Errorf("%w: nothing is known of revocations: %v",
+			tokensession.ErrUnavailable, stale)
 	case asOf.IsZero():
 		return fmt.Errorf("%w: nothing is known of revocations: Run has not been told any yet",
 			tokensession.ErrUnavailable)

@@ -57,7 +57,8 @@ func (h *Handlers) Revocations(w http.ResponseWriter, r *http.Request) {
 	neverStored(w)
 	if h.cfg.MayFollow == nil || !h.cfg.MayFollow(r) {
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		h.refuse(w, r, unauthorized, fmt.Errorf("%w: revocations for somebody who may not", errClient))
+		h.refuse(w, r, unauthorized, fmt.Errorf("%w: revocations for somebody who may not",
+			errClient))
 		return
 	}
 	if r.Method != http.MethodGet {

@@ -237,13 +237,17 @@ func seconds(t, now time.Time) int64 {
 
 // A sessionInfo tells a browser of its session what is no secret. Times are in seconds from now.
 type sessionInfo struct {
-	Subject          string `json:"subject"`
-	SessionID        string `json:"session_id"`
-	Scope            string `json:"scope,omitempty"`
-	ExpiresIn        int64  `json:"expires_in"`                // until the access token has to be refreshed
-	RefreshExpiresIn int64  `json:"refresh_expires_in"`        // until the session ends unless refreshed
-	SessionEndsIn    int64  `json:"session_ends_in,omitempty"` // until it ends whatever happens
-	Bound            bool   `json:"bound,omitempty"`           // the browser refreshes it by itself
+	Subject   string `json:"subject"`
+	SessionID string `json:"session_id"`
+	Scope     string `json:"scope,omitempty"`
+
+	// Until the access token has to be refreshed; until the session ends unless it is refreshed;
+	// and until it ends whatever happens.
+	ExpiresIn        int64 `json:"expires_in"`
+	RefreshExpiresIn int64 `json:"refresh_expires_in"`
+	SessionEndsIn    int64 `json:"session_ends_in,omitempty"`
+
+	Bound bool `json:"bound,omitempty"` // the browser refreshes it by itself
 }
 
 func (h *Handlers) describe(

@@ -61,7 +61,8 @@ func (d Dialect) checkDriver(db *sql.DB) error {
 		t = t.Elem()
 	}
 	if actual, known := drivers[t.PkgPath()]; known && actual != d {
-		return fmt.Errorf("%v, but the pool's driver %s is for %v: pass sqlstore.%v", d, t.PkgPath(), actual, actual)
+		return fmt.Errorf("%v, but the pool's driver %s is for %v: pass sqlstore.%v",
+			d, t.PkgPath(), actual, actual)
 	}
 	return nil
 }
@@ -116,7 +117,8 @@ func parseTable(d Dialect, table string) (tableName, error) {
 		return tableName{}, fmt.Errorf("%q: must be ASCII letters, digits and underscores, not beginning with a digit, "+
 			"and may be preceded by a schema and a dot", table)
 	case len(name) > maxTableName, len(schema) > maxTableName:
-		return tableName{}, fmt.Errorf("%q: a name cannot be longer than %d bytes", table, maxTableName)
+		return tableName{}, fmt.Errorf("%q: a name cannot be longer than %d bytes",
+			table, maxTableName)
 	}
 	return tableName{d, schema, name}, nil
 }

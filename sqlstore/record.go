@@ -76,7 +76,8 @@ func checkRecord(rec tokensession.Record) error {
 	}{
 		{"ID", rec.ID, maxID}, {"WriteID", rec.WriteID, maxID}, {"Issuer", rec.Issuer, maxIssuer},
 		{"Subject", rec.Subject, maxText}, {"ClientID", rec.ClientID, maxText},
-		{"Actor", rec.Actor, maxText}, {"AuthContext", rec.AuthContext, maxText}, {"KeyThumbprint", rec.KeyThumbprint, maxText},
+		{"Actor", rec.Actor, maxText}, {"AuthContext", rec.AuthContext, maxText},
+		{"KeyThumbprint", rec.KeyThumbprint, maxText},
 		{"RevokeReason", string(rec.RevokeReason), maxText},
 	} {
 		if err := checkText(text.value, text.limit); err != nil {
@@ -248,7 +249,9 @@ func (r *row) columns(d Dialect) []any {
 	}
 	present := func(name string, dest *string) column {
 		scan := text(name, dest)
-		return noted(name, func(value any) error { return errors.Join(notNull(value), scan(value)) })
+		return noted(name, func(value any) error {
+			return errors.Join(notNull(value), scan(value))
+		})
 	}
 	number := func(name string, dest *uint64, required bool) column {
 		return noted(name, func(value any) error {

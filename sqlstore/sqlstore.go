@@ -9,8 +9,9 @@
 //	if err := store.Migrate(ctx); err != nil { … } // or apply the SQL of Schema
 //	m, err := tokensession.New(signer, store, tokensession.Config{})
 //
-// A session is one row with plain columns, for ever. A refresh is one SELECT by primary key and one
-// conditional UPDATE. Each write is a statement of its own, so that nothing is held between them.
+// A session is one row with plain columns, for ever. A refresh is one conditional UPDATE by primary
+// key, and one SELECT before it at an instance that has not written the session last. Each write is
+// a statement of its own, so that nothing is held between them.
 // The README says what a crash or a failover of each server can lose, and which settings prevent
 // it.
 //
