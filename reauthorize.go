@@ -48,10 +48,10 @@ func (m *Manager) Reauthorize(ctx context.Context, subject string) (int, error) 
 // also for one that has expired a moment ago: a refresh that came before can still be under way.
 //
 // Another call may write the record in between. Then the next attempt loads it again and chooses an
-// epoch beyond the one that is there now, even if that is a new one. For it can be that of a refresh
-// which heals the session, or of a Reauthenticate: both raise the epoch themselves, and their tokens
-// can have been authorized before. Only a record that has this call's own WriteID needs no more: the
-// reply to that write was lost.
+// epoch beyond the one that is there now, even if that is a new one. For it can be that of a
+// refresh which heals the session, or of a Reauthenticate: both raise the epoch themselves, and
+// their tokens can have been authorized before. Only a record that has this call's own WriteID
+// needs no more: the reply to that write was lost.
 //
 // The generation is left alone, and so is who made it ([renameWrite]). A refresh that is under way
 // conflicts and asks the authorizer again, about the new record.

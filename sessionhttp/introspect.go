@@ -45,9 +45,9 @@ func (h *Handlers) Introspect(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// An introspection has the members of RFC 7662 section 2.2, of RFC 9470 section 6.2 for how the user
-// has proved who they are, and of RFC 8693 section 4.1 for who acts for them. Where a token is not
-// active, it says nothing else.
+// An introspection has the members of RFC 7662 section 2.2, of RFC 9470 section 6.2 for how the
+// user has proved who they are, and of RFC 8693 section 4.1 for who acts for them. Where a token is
+// not active, it says nothing else.
 type introspection struct {
 	Active    bool     `json:"active"`
 	TokenType string   `json:"token_type,omitempty"`
