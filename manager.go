@@ -79,6 +79,10 @@ func (m *Manager) load(ctx context.Context, id string) (Record, error) {
 	if !m.signer.cfg.isOurs(rec.Issuer) { // another application's on the same store
 		return Record{}, fmt.Errorf("%w: session %s of another issuer", ErrNotFound, id)
 	}
+	if len(rec.Key) == 0 { // taken out by hand; every token of the session would look forged
+		err := fmt.Errorf("%w: session %s: it has no key", ErrUnreadable, id)
+		return Record{}, unavailable("loading the session", err)
+	}
 	return rec, nil
 }
 

@@ -187,6 +187,19 @@ func TestRefreshToken_cannotBeMadeFromTheStore(t *testing.T) {
 
 func keyOf(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
 
+// Somebody has taken the key out of a session's record. Its tokens would all look forged, which ends a
+// login. But that is no verdict: the record cannot be read.
+func TestRefresh_ofARecordWithoutAKeyIsNoVerdict(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	tokens := w.start()
+	rec := w.record(tokens.Session.ID)
+	rec.Key = nil
+	w.restore(rec)
+	requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), tokensession.ErrUnreadable)
+	err := w.m.RevokeToken(context.Background(), tokens.RefreshToken)
+	requireUnavailableFor(t, err, tokensession.ErrUnreadable)
+}
+
 func TestRefreshKeys_changeInTwoSteps(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	instance := func(keys ...[]byte) *tokensession.Manager {
