@@ -190,7 +190,7 @@ func keyOf(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
 // Somebody has taken the key out of a session's record. Its tokens would all look forged, which ends a
 // login. But that is no verdict: the record cannot be read.
 func TestRefresh_ofARecordWithoutAKeyIsNoVerdict(t *testing.T) {
-	w := newWorld(t, tokensession.Config{})
+	w := newWorld(t, tokensession.Config{Remember: -1})
 	tokens := w.start()
 	rec := w.record(tokens.Session.ID)
 	rec.Key = nil
