@@ -587,7 +587,7 @@ func TestReauthorize_isExactBesideWhatRaisesTheEpochItself(t *testing.T) {
 			t.Run(fmt.Sprint(name, ahead), func(t *testing.T) {
 				ctx := context.Background()
 				r := &rights{"before"}
-				w := newWorld(t, tokensession.Config{Authorize: r.authorize})
+				w := newWorld(t, tokensession.Config{Authorize: r.authorize, Remember: -1})
 				first := w.start()
 				stale := w.record(first.Session.ID)
 				last := w.refresh(first.RefreshToken)
