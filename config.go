@@ -126,12 +126,14 @@ type Config struct {
 	// session was ended.
 	KeepEnded time.Duration
 
-	// Remember is how many records this Manager keeps in memory of those that it wrote last, about 1
-	// kB each, at most 16777216; negative: none. If it is 0, they are 8192, but none where the store has
-	// no [RevocationFeed] of its own: it may be a wrapper whose Load does more than read. The next
-	// refresh of such a session is one call of the store instead of two: its write succeeds only if
-	// the store still has the record as it was. Where it does not, as after a refresh by another
-	// instance, the refresh begins with a look at the store.
+	// Remember is how many records this Manager keeps in memory of those that it wrote last, about
+	// 1 kB each: 8192 if 0, none if negative, at most 16777216. If it is 0 and the store has no
+	// [RevocationFeed], it is none: such a store may be a wrapper whose Load does more than read.
+	//
+	// The next refresh of such a session is one call of the store instead of two: its write
+	// succeeds only if the store still has the record as it was. Otherwise, as after a refresh by
+	// another instance, the refresh begins with a look at the store. Whoever changes a record by
+	// hand has to count its Version up.
 	Remember int
 
 	// Now is the clock; time.Now if nil, which in a bubble of testing/synctest is the bubble's.
