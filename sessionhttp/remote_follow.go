@@ -90,6 +90,8 @@ func (r *Remote) poll(ctx context.Context, f *following) error {
 		return err
 	}
 	f.cursor = d.Cursor
+	// The issuer's AccessTTL has become longer. By the shorter one, this verifier may have forgotten
+	// what still matters by the longer one, so it needs everything once more.
 	if next == "" {
 		if since := r.Now().Sub(f.raised); since < 0 || since >= raisePause {
 			f.cursor, f.raised = "", r.Now()
@@ -103,7 +105,7 @@ func (r *Remote) poll(ctx context.Context, f *following) error {
 	return nil
 }
 
-// tell takes down whether the issuer can be followed, and tells the host when that changes.
+// tell notes whether the issuer can be followed, and tells the host when that changes.
 func (r *Remote) tell(ctx context.Context, err error) {
 	r.mu.Lock()
 	begins := err != nil && r.stale == nil

@@ -30,9 +30,9 @@ const (
 type remoteKeys struct {
 	mu       sync.Mutex
 	fetching chan struct{} // is closed when the fetch under way is done; nil: there is none
-	began    time.Time     // when the last fetch did
-	fresh    time.Duration // how long the last good set may be kept
-	got      time.Time     // when that was; zero: never
+	began    time.Time     // when the last fetch began
+	got      time.Time     // when the last fetch that worked began; zero: none has
+	fresh    time.Duration // how long its set may be kept
 	err      error         // of the last fetch
 }
 
@@ -55,8 +55,9 @@ func (r *Remote) keepKeys(ctx context.Context) {
 	}
 }
 
-// fetchUnknownKey fetches the keys for a token of a key that is not known. Anybody can write such
-// tokens, as many as they like.
+// fetchUnknownKey fetches the keys for a token of a key that is not known: the issuer may have a new
+// one. But anybody can write such tokens, as many as they like, so it makes one request in a pause.
+// It goes on though the token's own request is given up, because others wait for the same fetch.
 func (r *Remote) fetchUnknownKey() error { return r.fetchKeys(context.Background(), fetchPause) }
 
 // fetchKeys fetches the keys, or waits for the fetch that is under way, and returns its error. If
@@ -90,7 +91,7 @@ func (r *Remote) fetchKeys(ctx context.Context, pause time.Duration) error {
 	k.fetching = nil
 	k.mu.Unlock()
 	switch {
-	case err != nil && failed == nil && ctx.Err() == nil:
+	case err != nil && failed == nil && ctx.Err() == nil: // the first failure; Run has not ended
 		r.emit(ctx, EventKeysStale, got, err)
 	case err == nil && (failed != nil || got.IsZero()):
 		r.emit(ctx, EventKeysFresh, got, nil)
