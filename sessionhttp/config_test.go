@@ -145,4 +145,6 @@ func TestWriteTokens_answersALogin(t *testing.T) {
 	require.Equal(t, tokens.AccessToken, body["access_token"])
 	require.NotContains(t, body, "refresh_token")
 	require.NotContains(t, body, "refresh_expires_in")
+	require.NotContains(t, body, "refresh_token_timeout")
+	require.NotContains(t, body, "authorization_expires_in")
 }

@@ -207,26 +207,35 @@ func (h *Handlers) readClient(
 }
 
 // WriteTokens answers a client that is no browser with its tokens (RFC 6749 section 5.1): what a
-// host's own login does after [tokensession.Manager.Start]. Where there is no refresh token, the
-// answer has no refresh_token and no refresh_expires_in.
+// host's own login does after [tokensession.Manager.Start]. In refresh_token_timeout it says how long
+// the refresh token is good for, and in authorization_expires_in how long the session lasts at most,
+// if that is limited (https://datatracker.ietf.org/doc/draft-ietf-oauth-refresh-token-expiration/).
+// Some clients know the first as refresh_expires_in. Where there is no refresh token, the answer has
+// none of these.
 func (h *Handlers) WriteTokens(w http.ResponseWriter, tokens tokensession.Tokens) {
 	neverStored(w)
 	now := h.m.Now()
-	var refreshExpiresIn *int64
+	var refreshIn, sessionIn *int64
 	if tokens.RefreshToken != "" {
-		in := seconds(tokens.RefreshExpiresAt, now)
-		refreshExpiresIn = &in
+		refreshIn = new(int64)
+		*refreshIn = seconds(tokens.RefreshExpiresAt, now)
+		if end := tokens.Session.MaxExpiresAt; !end.IsZero() {
+			sessionIn = new(int64)
+			*sessionIn = seconds(end, now)
+		}
 	}
 	writeJSON(w, http.StatusOK, struct {
 		AccessToken      string `json:"access_token"`
 		TokenType        string `json:"token_type"`
 		ExpiresIn        int64  `json:"expires_in"`
 		RefreshToken     string `json:"refresh_token,omitempty"`
+		RefreshTimeout   *int64 `json:"refresh_token_timeout,omitempty"`
 		RefreshExpiresIn *int64 `json:"refresh_expires_in,omitempty"`
+		SessionExpiresIn *int64 `json:"authorization_expires_in,omitempty"`
 		Scope            string `json:"scope,omitempty"`
 	}{
 		tokens.AccessToken, cmp.Or(tokens.TokenType, "Bearer"), seconds(tokens.AccessExpiresAt, now),
-		tokens.RefreshToken, refreshExpiresIn, tokens.Scope,
+		tokens.RefreshToken, refreshIn, refreshIn, sessionIn, tokens.Scope,
 	})
 }
 

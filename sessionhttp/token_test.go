@@ -34,7 +34,9 @@ func TestToken_answersWithTokens(t *testing.T) {
 	body := jsonOf(t, answer)
 	require.Equal(t, "Bearer", body["token_type"])
 	require.Equal(t, float64(900), body["expires_in"])
-	require.Equal(t, float64(7*24*3600), body["refresh_expires_in"])
+	require.Equal(t, float64(7*24*3600), body["refresh_token_timeout"])
+	require.Equal(t, float64(7*24*3600), body["refresh_expires_in"], "the name before the draft")
+	require.Equal(t, float64(30*24*3600), body["authorization_expires_in"])
 	require.Equal(t, "read write", body["scope"])
 	require.NotEqual(t, tokens.RefreshToken, body["refresh_token"])
 	access, err := s.m.Verify(body["access_token"].(string))
@@ -49,7 +51,23 @@ func TestToken_tellsLifetimesInWholeSeconds(t *testing.T) {
 	s.clock.Advance(500 * time.Millisecond)
 	body := jsonOf(t, s.refresh(s.start().RefreshToken))
 	require.Equal(t, float64(900), body["expires_in"])
-	require.Equal(t, float64(7*24*3600), body["refresh_expires_in"])
+	require.Equal(t, float64(7*24*3600), body["refresh_token_timeout"])
+	require.Equal(t, float64(30*24*3600), body["authorization_expires_in"])
+}
+
+// The session's own periods count. A session that never ends has no end to tell.
+func TestToken_tellsHowLongTheSessionLasts(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{})
+	tokens := s.start(tokensession.WithLifetimes(time.Hour, 90*time.Minute))
+	s.clock.Advance(time.Hour - time.Second)
+	body := jsonOf(t, s.refresh(tokens.RefreshToken))
+	require.Equal(t, float64(30*60+1), body["refresh_token_timeout"])
+	require.Equal(t, float64(30*60+1), body["authorization_expires_in"])
+
+	s = newSiteOf(t, sessionhttp.Config{}, tokensession.Config{MaxLifetime: tokensession.Unlimited})
+	body = jsonOf(t, s.refresh(s.start().RefreshToken))
+	require.Equal(t, float64(7*24*3600), body["refresh_token_timeout"])
+	require.NotContains(t, body, "authorization_expires_in")
 }
 
 func TestToken_leavesOutAScopeThatIsNone(t *testing.T) {
