@@ -23,6 +23,8 @@ need pgpool2 pgpool
 need nginx nginx
 need nodejs node
 need swtpm swtpm
+need dbus-daemon dbus-daemon
+need gnome-keyring gnome-keyring-daemon
 if [ -z "${TOKENSESSION_TEST_MARIADB_BIN:-}" ]; then need mariadb-server mariadbd; fi
 if [ -z "${TOKENSESSION_TEST_REDIS_BIN:-}" ]; then need redis-server redis-server valkey-server; fi
 if [ -z "${TOKENSESSION_TEST_VALKEY_SERVER:-}" ]; then

@@ -1,4 +1,4 @@
-package sessionclient_test
+package examples
 
 import (
 	"context"
@@ -8,9 +8,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/zalando/go-keyring"
 
 	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/sessionclient"
@@ -18,7 +22,7 @@ import (
 
 // A sealedFile is a TokenStore whose tokens nobody can use without a key. The file is a TokenFile,
 // with all that it promises. The key of 32 bytes is in the keychain of the system, which has room
-// for it and asks the user, or in a credential of systemd, or comes from a TPM.
+// for it, and not for long access tokens. It may as well be a credential of systemd.
 type sealedFile struct {
 	file *sessionclient.TokenFile
 	aead cipher.AEAD
@@ -115,46 +119,78 @@ func (s *sealedFile) open(tokens tokensession.Tokens) (tokensession.Tokens, erro
 	return tokens, nil
 }
 
+// keychainKey returns the key of a program and a user from the keychain of the system: that of macOS,
+// the Credential Manager of Windows, or the Secret Service of a Linux desktop. The first login makes
+// it. Where no keychain answers, that is an error, and no reason to make another key.
+func keychainKey(program, user string) ([]byte, error) {
+	text, err := keyring.Get(program, user)
+	if errors.Is(err, keyring.ErrNotFound) {
+		key := make([]byte, 32)
+		_, _ = rand.Read(key) // never fails
+		text = base64.RawURLEncoding.EncodeToString(key)
+		err = keyring.Set(program, user, text)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the keychain: %w", err)
+	}
+	return base64.RawURLEncoding.DecodeString(text)
+}
+
 // The tokens are in a file that is sealed with a key of the system's keychain.
-func ExampleTokenStore() {
-	server := exampleServer() // stands for https://auth.example
-	defer server.Close()
-	dir, err := os.MkdirTemp("", "example")
+func Example_keychain() {
+	w := newWorld()
+	defer w.close()
+	dir, err := os.MkdirTemp("", "keychain")
 	if err != nil {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
+	defer startKeychain(dir)()
 	path := filepath.Join(dir, "tokens.json")
 
-	key := make([]byte, 32) // from the keychain
-	_, _ = rand.Read(key)
-	store, err := newSealedFile(path, key)
-	if err != nil {
+	open := func() *sealedFile { // at the start of the program
+		key, err := keychainKey("tool", "alice")
+		if err != nil {
+			panic(err)
+		}
+		store, err := newSealedFile(path, key)
+		if err != nil {
+			panic(err)
+		}
+		return store
+	}
+	ctx := context.Background()
+	if err := open().Save(ctx, must(w.tokens.Load(ctx))); err != nil { // the login
 		panic(err)
 	}
-	logIn(server, store)
 	for range 2 { // two runs of the program
-		fmt.Println(getMe(server, store))
+		transport, err := sessionclient.New(w.url+"/auth/token", open(), sessionclient.Config{
+			Base: w.base(),
+		})
+		if err != nil {
+			panic(err)
+		}
+		client := &http.Client{Transport: transport}
+		resp, err := client.Get(w.url + "/me")
+		if err != nil {
+			panic(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		fmt.Println(resp.StatusCode, string(body), err)
 	}
-	tokens, err := store.Load(context.Background())
-	if err != nil {
-		panic(err)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		panic(err)
-	}
+	tokens := must(open().Load(ctx))
+	data := must(os.ReadFile(path))
 	fmt.Println("in the file:", strings.Contains(string(data), tokens.RefreshToken))
 
-	otherKey, err := newSealedFile(path, make([]byte, 32))
-	if err != nil {
+	if err := keyring.Delete("tool", "alice"); err != nil { // somebody has cleared the keychain
 		panic(err)
 	}
-	_, err = otherKey.Load(context.Background())
+	_, err = open().Load(ctx)
 	fmt.Println(err, errors.Is(err, sessionclient.ErrNoTokens))
 	// Output:
-	// 200 alice, with refresh 1
-	// 200 alice, with refresh 1
+	// 200 alice, with refresh 1 <nil>
+	// 200 alice, with refresh 1 <nil>
 	// in the file: false
 	// the tokens cannot be opened with this key false
 }
