@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Has spin search the model: every scene for errors, of which there must be none, and every fault and
+# Has spin search the models: every scene for errors, of which there must be none, and every fault and
 # every limit for the claim that it breaks. Prints a table, and fails if anything comes out otherwise.
 # A pattern as argument runs only what matches: check.sh 'fault*'. JOBS searches run at once, and each
 # takes LIMIT seconds at most. The C compiler does not optimize, because most searches take less time
@@ -18,6 +18,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 only=${1:-*}
 jobs=${JOBS:-$(nproc)}
+model=session.pml
 n=0
 
 # run NAME CLAIM DEFINES… starts a search, at most $jobs at a time. The claim that breaks; none: nothing does.
@@ -38,7 +39,7 @@ search() {
 	shift 3
 	mkdir "$dir"
 	touch "$dir/out"
-	if ! (cd "$dir" && cp "$OLDPWD/session.pml" . && spin "$@" -a session.pml && cc -O0 -w -DSAFETY -DMEMLIM=4000 -o pan pan.c) >"$dir/build" 2>&1; then
+	if ! (cd "$dir" && cp "$OLDPWD/$model" . && spin "$@" -a "$model" && cc -O0 -w -DSAFETY -DMEMLIM=4000 -o pan pan.c) >"$dir/build" 2>&1; then
 		cat "$dir/build" >&2
 		verdict='does not compile'
 	else
@@ -162,6 +163,19 @@ run "limit: successor got elsewhere" thief_has_lost_for_good -DL_HEARD_ELSEWHERE
 run "limit: write under way" thief_has_lost_for_good -DL_RUNNING "${thief_stalls[@]}"
 run "limit: within the grace" thief_has_lost_for_good -DL_WITHIN_GRACE "${thief[@]}"
 run "limit: lost, other instance" nothing_works_after_the_end -DL_REVOCATION_LOST "${logout_instances[@]}"
+
+model=rights.pml
+run "rights scene: alone" none -DCALLS=2
+run "rights scene: replies lost" none -DCALLS=2 -DFAILURES=1
+run "rights scene: two instances" none -DCALLS=2 -DMANAGERS=2 -DAHEAD=2
+run "rights scene: failover" none -DCALLS=2 -DLOSSES=1 -DRAISES=0
+
+run "rights fault: another's epoch" old_rights_are_refused -DF_ANOTHERS_EPOCH -DCALLS=1
+run "rights fault: said before a conflict" old_rights_are_refused -DF_SAID_BEFORE -DCALLS=1
+run "rights fault: replay never raises" new_rights_are_accepted -DF_REPLAY_NEVER_RAISES -DCALLS=1 -DLOSSES=1 -DRAISES=0
+
+run "rights limit: failover, elsewhere" new_rights_are_accepted -DCALLS=1 -DLOSSES=1 -DRAISES=0 -DMANAGERS=2
+run "rights limit: failover in a step-up" old_rights_are_refused -DCALLS=1 -DLOSSES=1
 wait
 
 if ! ls "$work"/*/line >/dev/null 2>&1; then
