@@ -313,6 +313,7 @@ func (l *feedLook) read(
 ) ([]feedRow, error) {
 	nonce := rand.Text()
 	args = append([]any{nonce}, args...)
+	scan := newFeedScan(l.store.dialect)
 	err := l.store.do(ctx, "read revocations", func() error {
 		var found *sql.Rows
 		var err error
@@ -331,14 +332,14 @@ func (l *feedLook) read(
 		l.rows = l.rows[:0]
 		answered := false
 		for found.Next() {
-			row, format, err := l.scan(found)
+			row, err := scan.row(found)
 			switch {
 			case err != nil:
 				return err
 			case row.kind == st.tag:
 				answered = row.revocation.SessionID == nonce
 				if l.barred == nil {
-					l.barred = feedBars[format.Int64]
+					l.barred = feedBars[scan.format.Int64]
 				}
 			default:
 				l.rows = append(l.rows, row)
@@ -355,38 +356,34 @@ func (l *feedLook) read(
 	return l.rows, err
 }
 
-// scan reads a row. One value that cannot be read must not hide the rows after it: in SQLite, any
-// column can have a value of any type.
-func (l *feedLook) scan(rows *sql.Rows) (row feedRow, format sql.NullInt64, err error) {
-	d := l.store.dialect
-	r := &row.revocation
-	var atErr, epochErr, formatErr error
-	var epoch sql.NullInt64
-	err = rows.Scan(&row.kind, &r.SessionID, column(func(value any) error {
-		if text, ok := value.([]byte); ok {
-			value = string(text) // the driver may use its memory again
-		}
-		row.at = value
-		atErr = timeColumn{d, &r.At}.Scan(value)
-		return nil
-	}), noting(&epochErr, epoch.Scan), noting(&formatErr, format.Scan))
-	switch {
-	case err != nil || row.kind == "":
-	case formatErr != nil:
-		row.err = unreadable(r.SessionID, fmt.Errorf("format: %w", formatErr))
-	case format.Valid && format.Int64 > 0:
-		row.err = unreadable(r.SessionID, newerFormat(format.Int64))
-	case epochErr != nil && isOutdated(row.kind):
-		row.err = unreadable(r.SessionID, fmt.Errorf("epoch: %w", epochErr))
-	case epoch.Int64 < 0 || epoch.Int64 == 0 && isOutdated(row.kind):
-		row.err = unreadable(r.SessionID, errors.New("outdated_at has a time and epoch has none"))
-	case atErr != nil && isOutdated(row.kind):
-		row.err = unreadable(r.SessionID, atErr)
-	case atErr != nil:
-		r.At = time.Time{} // revoked, but who knows when
+// A feedScan is where rows are scanned to, one after the other. It is used again for each row,
+// because a look may tell of millions.
+type feedScan struct {
+	dialect Dialect
+	to      []any // the fields that follow, as Scan takes them
+
+	kind, id      string
+	at            any // as it came
+	time          time.Time
+	epoch, format sql.NullInt64
+
+	timeErr, epochErr, formatErr error // why they cannot be read
+}
+
+func newFeedScan(d Dialect) *feedScan {
+	s := &feedScan{dialect: d}
+	s.to = []any{&s.kind, &s.id, column(s.scanTime),
+		noting(&s.epochErr, s.epoch.Scan), noting(&s.formatErr, s.format.Scan)}
+	return s
+}
+
+func (s *feedScan) scanTime(value any) error {
+	if text, ok := value.([]byte); ok {
+		value = string(text) // the driver may use its memory again
 	}
-	r.Epoch = uint64(max(epoch.Int64, 0))
-	return row, format, err
+	s.at, s.time = value, time.Time{}
+	s.timeErr = timeColumn{s.dialect, &s.time}.Scan(value)
+	return nil
 }
 
 // noting returns what scans a value, and notes why it cannot.
@@ -395,6 +392,35 @@ func noting(failed *error, scan func(value any) error) column {
 		*failed = scan(value)
 		return nil
 	}
+}
+
+// row reads the next row. One value that cannot be read must not hide the rows after it: in SQLite,
+// any column can have a value of any type.
+func (s *feedScan) row(rows *sql.Rows) (row feedRow, err error) {
+	s.epoch, s.format = sql.NullInt64{}, sql.NullInt64{} // not those of the row before
+	if err := rows.Scan(s.to...); err != nil {
+		return row, err
+	}
+	row = feedRow{kind: s.kind, at: s.at}
+	row.revocation = tokensession.Revocation{
+		SessionID: s.id, At: s.time, Epoch: uint64(max(s.epoch.Int64, 0)),
+	}
+	switch {
+	case row.kind == "":
+	case s.formatErr != nil:
+		row.err = unreadable(s.id, fmt.Errorf("format: %w", s.formatErr))
+	case s.format.Valid && s.format.Int64 > 0:
+		row.err = unreadable(s.id, newerFormat(s.format.Int64))
+	case s.epochErr != nil && isOutdated(row.kind):
+		row.err = unreadable(s.id, fmt.Errorf("epoch: %w", s.epochErr))
+	case s.epoch.Int64 < 0 || s.epoch.Int64 == 0 && isOutdated(row.kind):
+		row.err = unreadable(s.id, errors.New("outdated_at has a time and epoch has none"))
+	case s.timeErr != nil && isOutdated(row.kind):
+		row.err = unreadable(s.id, s.timeErr)
+	case s.timeErr != nil:
+		row.revocation.At = time.Time{} // revoked, but who knows when
+	}
+	return row, nil
 }
 
 func isOutdated(kind string) bool { return kind == "outdated_at" || kind == "odd outdated_at" }

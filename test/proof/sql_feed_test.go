@@ -163,15 +163,22 @@ func TestSQLStore_feedHoldsLittleWhateverItsSize(t *testing.T) {
 		}
 		return told, most
 	}
+	var stats, after runtime.MemStats
+	runtime.ReadMemStats(&stats)
 	begin := time.Now()
 	told, most := look(since)
 	took := time.Since(begin)
+	runtime.ReadMemStats(&after)
+	each := (after.TotalAlloc - stats.TotalAlloc) / uint64(n)
+	t.Logf("each revocation allocates %d bytes", each)
+	if each > 200 { // most of it is the driver's
+		t.Errorf("each revocation allocates %d bytes, want at most 200", each)
+	}
 	if told != n || most > 10<<20 {
 		t.Errorf("told %d of %d, and held %d bytes, want at most 10 MB", told, n, most)
 	}
 	// What is new costs what is new.
 	last := since.Add(time.Duration(n-100) * 10 * time.Microsecond)
-	var stats, after runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	begin = time.Now()
 	told, _ = look(last)
