@@ -164,7 +164,7 @@ func (t tableName) oddPage(c feedColumn) string {
 func (t tableName) feedStatement(name string, pages ...string) feedStatement {
 	d := t.dialect
 	tag := "revocations of " + t.String() + ": " + name
-	text := "SELECT " + quotedText(tag) + " AS kind, " + d.feedHead(t)
+	text := d.fromPrimary() + "SELECT " + quotedText(tag) + " AS kind, " + d.feedHead(t)
 	for i, page := range pages {
 		text += " UNION ALL SELECT * FROM (" + page + ") AS page" + number(i)
 	}

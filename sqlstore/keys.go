@@ -31,7 +31,7 @@ func newKeyQueries(t tableName) keyQueries {
 	add := "INSERT INTO " + table + " (id, predecessor, algorithm, made_at, sign_from, sealed) SELECT " +
 		d.keyParameters() + " WHERE "
 	return keyQueries{
-		list: text("SELECT id, predecessor, algorithm, " + made + ", " + from + ", sealed FROM " + table + d.all()),
+		list: text(d.fromPrimary() + "SELECT id, predecessor, algorithm, " + made + ", " + from + ", sealed FROM " + table + d.all()),
 
 		// What these two statements look for, another instance may do at the same moment. Then the
 		// column predecessor, which is unique, lets one of them win.

@@ -41,7 +41,7 @@ func newQueries(t tableName) *queries {
 	d, table := t.dialect, t.quoted("")
 	text := func(s string) statement { return statement{text: d.rebind(s)} }
 	read := d.selectable(slices.Concat(columns, []string{"format"}))
-	selected := "SELECT " + read + " FROM " + table
+	selected := d.fromPrimary() + "SELECT " + read + " FROM " + table
 	drop, move := d.dueQueries(table)
 	written := "sweep_at, " + strings.Join(columns, ", ")
 	return &queries{
@@ -49,7 +49,7 @@ func newQueries(t tableName) *queries {
 			strings.Repeat(", ?", len(columns)) + ")"),
 		load: text(selected + " WHERE id = ?"),
 		list: text(selected + " WHERE subject = ? AND revoked_at IS NULL" + d.all()),
-		state: text("SELECT id, version, write_id, CASE WHEN revoked_at IS NULL THEN 0 ELSE 1 END, " +
+		state: text(d.fromPrimary() + "SELECT id, version, write_id, CASE WHEN revoked_at IS NULL THEN 0 ELSE 1 END, " +
 			"format FROM " + table + " WHERE id = ?"),
 
 		// sweep_at follows only an expiry that came nearer.
@@ -141,6 +141,16 @@ func (d Dialect) selectable(columns []string) string {
 func (d Dialect) by(index string) string {
 	if d == MySQL {
 		return " FORCE INDEX (" + index + ")"
+	}
+	return ""
+}
+
+// fromPrimary returns what has Pgpool-II send a SELECT to the primary. A standby that lags behind
+// would answer it with a session that was revoked since, or with only some of a user's. To a server it
+// is a comment.
+func (d Dialect) fromPrimary() string {
+	if d == PostgreSQL {
+		return "/*NO LOAD BALANCE*/ "
 	}
 	return ""
 }

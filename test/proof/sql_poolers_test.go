@@ -148,14 +148,15 @@ func TestSQLStore_rowLevelSecurityIsNoEmptyTable(t *testing.T) {
 	}
 }
 
-// A pooler that sends reads to a standby answers them with the state of a while ago.
+// A pooler that sends reads to a standby answers them with the state of a while ago. This one does
+// not look at the comment by which the store's reads ask for the primary.
 func TestSQLStore_freshLoginsLiveBehindPgpool(t *testing.T) {
 	primary := servers.StartPostgres(t, servers.PostgresOptions{})
 	sqlServers[0].migrated(t, sqlServers[0].open(t, primary.DSN), "")
 	standby := primary.StartStandby(servers.PostgresOptions{
 		Settings: map[string]string{"recovery_min_apply_delay": "60s"},
 	})
-	pool := servers.StartPgpool(t, primary, standby)
+	pool := servers.StartPgpool(t, primary, standby, "allow_sql_comments = on")
 	store := sqlServers[0].store(t, sqlServers[0].open(t, pool.DSN), "")
 	m := managerOn(t, store)
 	for i := range 60 {
@@ -169,6 +170,71 @@ func TestSQLStore_freshLoginsLiveBehindPgpool(t *testing.T) {
 	}
 	if _, err := store.Load(t.Context(), randomSQLID()); !errors.Is(err, tokensession.ErrNotFound) {
 		t.Errorf("of a session that does not exist: %v, want ErrNotFound", err)
+	}
+}
+
+// What a standby knows can be old: a session that was revoked since, and some of a user's sessions, but
+// not all. No read that is empty would show that, so all reads go to the primary.
+func TestSQLStore_readsNothingOldBehindPgpool(t *testing.T) {
+	primary := servers.StartPostgres(t, servers.PostgresOptions{})
+	sqlServers[0].migrated(t, sqlServers[0].open(t, primary.DSN), "")
+	standby := primary.StartStandby(servers.PostgresOptions{})
+	pool := servers.StartPgpool(t, primary, standby)
+	store := sqlServers[0].store(t, sqlServers[0].open(t, pool.DSN), "")
+	key, err := tokensession.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	instance := func(cfg tokensession.Config) *tokensession.Manager {
+		cfg.Remember = -1
+		return redisManagerOf(t, key, store, cfg)
+	}
+	m, elsewhere, limited := instance(tokensession.Config{}), instance(tokensession.Config{}),
+		instance(tokensession.Config{MaxSessions: 1})
+	start := func(subject string) tokensession.Tokens {
+		t.Helper()
+		tokens, err := m.Start(t.Context(), subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tokens
+	}
+
+	first, bobs := start("alice"), start("bob")
+	behind := sqlServers[0].open(t, standby.DSN)
+	for countSQL(t, behind, "SELECT COUNT(*) FROM token_sessions") != 2 {
+		time.Sleep(20 * time.Millisecond)
+	}
+	execSQL(t, behind, "SELECT pg_wal_replay_pause()")
+	second := start("alice")
+	if n, err := m.Reauthorize(t.Context(), "alice"); n != 2 || err != nil {
+		t.Errorf("Reauthorize: %d, %v, want both sessions", n, err)
+	}
+	for _, tokens := range []tokensession.Tokens{first, second} {
+		if _, err := elsewhere.VerifyLive(t.Context(), tokens.AccessToken); !errors.Is(err, tokensession.ErrOutdated) {
+			t.Errorf("VerifyLive, of an outdated token: %v", err)
+		}
+	}
+	if err := m.Revoke(t.Context(), bobs.Session.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := elsewhere.VerifyLive(t.Context(), bobs.AccessToken); !errors.Is(err, tokensession.ErrRevoked) {
+		t.Errorf("VerifyLive, of a revoked session: %v", err)
+	}
+	told, err := revocations(t.Context(), store, bobs.Session.CreatedAt)
+	if err != nil || len(told) != 3 {
+		t.Errorf("the feed tells %v, %v, want one revoked and two outdated", told, err)
+	}
+	for range 2 {
+		if first, err = m.Refresh(t.Context(), first.RefreshToken); err != nil {
+			t.Fatalf("Refresh of a session that is old at the standby: %v", err)
+		}
+	}
+	if _, err := limited.Start(t.Context(), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	if listed, err := m.Sessions(t.Context(), "alice"); len(listed) != 1 || err != nil {
+		t.Errorf("with MaxSessions 1: %v, %v", listed, err)
 	}
 }
 

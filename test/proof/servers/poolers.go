@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -65,7 +66,7 @@ server_login_retry = 1
 
 // StartPgpool starts a Pgpool-II that sends what writes or locks to the primary, and what only
 // reads to the standby.
-func StartPgpool(tb testing.TB, primary, standby *Postgres) *Pooler {
+func StartPgpool(tb testing.TB, primary, standby *Postgres, settings ...string) *Pooler {
 	tb.Helper()
 	port := FreePort(tb)
 	host, primaryPort, _ := net.SplitHostPort(primary.Addr)
@@ -94,7 +95,7 @@ sr_check_database = 'postgres'
 health_check_period = 0
 num_init_children = 32
 max_pool = 1
-`, port, FreePort(tb), host, primaryPort, standbyPort))
+`, port, FreePort(tb), host, primaryPort, standbyPort)+strings.Join(settings, "\n")+"\n")
 }
 
 func startPooler(tb testing.TB, name string, port int, flags []string, config string) *Pooler {
