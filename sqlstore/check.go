@@ -68,8 +68,7 @@ func (s *Store) Check(ctx context.Context) error {
 func (s *Store) checkClock(ctx context.Context) error {
 	return s.do(ctx, "check", func() error {
 		before := s.now()
-		var server time.Time
-		err := s.db.QueryRowContext(ctx, s.serverTime).Scan(timeColumn{s.dialect, &server})
+		server, err := s.serverNow(ctx)
 		if err != nil {
 			return err
 		}
@@ -81,4 +80,27 @@ func (s *Store) checkClock(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+func (s *Store) serverNow(ctx context.Context) (server time.Time, err error) {
+	err = s.db.QueryRowContext(ctx, s.serverTime).Scan(timeColumn{s.dialect, &server})
+	return server, err
+}
+
+// ahead returns by how much this clock is ahead of the server's, or 0. It does not count what is less
+// than a second, because not all servers tell more exactly. SQLite has no other clock than this one.
+func (s *Store) ahead(ctx context.Context) (ahead time.Duration, err error) {
+	if s.dialect == SQLite {
+		return 0, nil
+	}
+	err = s.do(ctx, "sweep", func() error {
+		before := s.now()
+		server, err := s.serverNow(ctx)
+		ahead = before.Sub(server)
+		return err
+	})
+	if ahead < time.Second {
+		ahead = 0
+	}
+	return ahead, err
 }

@@ -41,7 +41,7 @@ type Config struct {
 	// package keyring.
 	Table string
 
-	// Now is the clock with which Check compares the server's. Default: time.Now.
+	// Now is the clock with which Check and Sweep compare the server's. Default: time.Now.
 	Now func() time.Time
 }
 
@@ -230,9 +230,15 @@ func (s *Store) List(ctx context.Context, subject string) ([]tokensession.Record
 	return recs, err
 }
 
-// Sweep implements [tokensession.Sweeper].
+// Sweep implements [tokensession.Sweeper]. Where this clock is ahead of the server's, it drops only
+// what has expired by that one, too: a program whose clock is wrong by a week must not drop the
+// sessions of everybody.
 func (s *Store) Sweep(ctx context.Context, now time.Time, limit int) (int, error) {
-	at, err := s.dialect.timeArg(now)
+	ahead, err := s.ahead(ctx)
+	if err != nil {
+		return 0, err
+	}
+	at, err := s.dialect.timeArg(now.Add(-ahead))
 	if err != nil {
 		return 0, fmt.Errorf("sqlstore: sweep: %w", err)
 	}

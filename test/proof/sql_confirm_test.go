@@ -230,6 +230,36 @@ func TestSQLStore_checkFindsAClockThatDiffers(t *testing.T) {
 	})
 }
 
+// The clock of one instance is ahead by more than a session lasts. It must not drop what lives by all
+// other clocks.
+func TestSQLStore_sweepByAClockThatIsAheadDropsNothingThatLives(t *testing.T) {
+	for _, server := range sqlServers[:2] { // SQLite is on the machine of the instance
+		t.Run(server.dialect.String(), func(t *testing.T) {
+			db := server.open(t, server.database(t))
+			server.migrated(t, db, "")
+			const ahead = 8 * 24 * time.Hour
+			now := func() time.Time { return time.Now().Add(ahead) }
+			store, err := sqlstore.New(db, server.dialect, sqlstore.Config{Now: now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			live, over := sqlRecord("alice"), sqlRecord("bob")
+			over.ExpiresAt = time.Now().Add(-time.Minute)
+			for _, rec := range []tokensession.Record{live, over} {
+				if err := store.Create(t.Context(), rec); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n, err := store.Sweep(t.Context(), now(), 10); n != 1 || err != nil {
+				t.Errorf("Sweep: %d, %v, want the one that has expired", n, err)
+			}
+			if _, err := store.Load(t.Context(), live.ID); err != nil {
+				t.Errorf("of a session that lives: %v", err)
+			}
+		})
+	}
+}
+
 // A row that a later version has written, of which this one knows only that, is no verdict, and
 // stays.
 func TestSQLStore_leavesAloneWhatALaterVersionHasWritten(t *testing.T) {
