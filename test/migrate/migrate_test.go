@@ -187,6 +187,51 @@ func TestGolangMigrate_besideTheProgramsOwn(t *testing.T) {
 	}
 }
 
+// A table of another name is in a migration of the program's own, with the text of Schema.
+func TestSchema_inAMigrationOfTheProgramsOwn(t *testing.T) {
+	for _, s := range all {
+		schema, err := sqlstore.Schema(s.dialect, "my_sessions")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run("goose/"+s.dialect.String(), func(t *testing.T) {
+			db := s.open(t)
+			up(t, s.goose, db, fstest.MapFS{
+				"000002_sessions.sql": {Data: []byte("-- +goose Up\n" + schema)},
+			})
+			s.knowsItsTable(t, db)
+		})
+		t.Run("golang-migrate/"+s.dialect.String(), func(t *testing.T) {
+			dsn := s.dsn(t)
+			s.upTo(t, dsn, fstest.MapFS{
+				"000002_sessions.up.sql": {Data: []byte(schema)},
+			}, "schema_migrations")
+			db, err := sql.Open(s.driver, dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			s.knowsItsTable(t, db)
+		})
+	}
+}
+
+func (s server) knowsItsTable(t *testing.T, db *sql.DB) {
+	t.Helper()
+	store, err := sqlstore.New(db, s.dialect, sqlstore.Config{Table: "my_sessions"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := store.Check(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := store.Migrate(t.Context()); err != nil { // for which there is nothing to do
+			t.Error(err)
+		}
+	}
+}
+
 // upTo opens a pool of its own, because the tool closes the one that it was given.
 func (s server) upTo(t *testing.T, dsn string, files fs.FS, versions string) {
 	t.Helper()
