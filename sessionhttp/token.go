@@ -207,11 +207,11 @@ func (h *Handlers) readClient(
 }
 
 // WriteTokens answers a client that is no browser with its tokens (RFC 6749 section 5.1): what a
-// host's own login does after [tokensession.Manager.Start]. In refresh_token_timeout it says how long
-// the refresh token is good for, and in authorization_expires_in how long the session lasts at most,
-// if that is limited (https://datatracker.ietf.org/doc/draft-ietf-oauth-refresh-token-expiration/).
-// Some clients know the first as refresh_expires_in. Where there is no refresh token, the answer has
-// none of these.
+// host's own login does after [tokensession.Manager.Start]. In refresh_token_timeout it says how
+// long the refresh token is good for, and in authorization_expires_in how long the session lasts
+// at most, if that is limited
+// (https://datatracker.ietf.org/doc/draft-ietf-oauth-refresh-token-expiration/). Some clients know
+// the first as refresh_expires_in. Where there is no refresh token, the answer has none of these.
 func (h *Handlers) WriteTokens(w http.ResponseWriter, tokens tokensession.Tokens) {
 	neverStored(w)
 	now := h.m.Now()

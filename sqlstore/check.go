@@ -87,8 +87,9 @@ func (s *Store) serverNow(ctx context.Context) (server time.Time, err error) {
 	return server, err
 }
 
-// ahead returns by how much this clock is ahead of the server's, or 0. It does not count what is less
-// than a second, because not all servers tell more exactly. SQLite has no other clock than this one.
+// ahead returns by how much this clock is ahead of the server's, or 0. It does not count what is
+// less than a second, because not all servers tell more exactly. SQLite has no other clock than
+// this one.
 func (s *Store) ahead(ctx context.Context) (ahead time.Duration, err error) {
 	if s.dialect == SQLite {
 		return 0, nil

@@ -146,8 +146,8 @@ func (d Dialect) by(index string) string {
 }
 
 // fromPrimary returns what has Pgpool-II send a SELECT to the primary. A standby that lags behind
-// would answer it with a session that was revoked since, or with only some of a user's. To a server it
-// is a comment.
+// would answer it with a session that was revoked since, or with only some of a user's. To a
+// server it is a comment.
 func (d Dialect) fromPrimary() string {
 	if d == PostgreSQL {
 		return "/*NO LOAD BALANCE*/ "

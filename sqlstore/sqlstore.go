@@ -230,9 +230,9 @@ func (s *Store) List(ctx context.Context, subject string) ([]tokensession.Record
 	return recs, err
 }
 
-// Sweep implements [tokensession.Sweeper]. Where this clock is ahead of the server's, it drops only
-// what has expired by that one, too: a program whose clock is wrong by a week must not drop the
-// sessions of everybody.
+// Sweep implements [tokensession.Sweeper]. Where this clock is ahead of the server's, it drops
+// only what has expired by that one, too: a program whose clock is wrong by a week must not drop
+// the sessions of everybody.
 func (s *Store) Sweep(ctx context.Context, now time.Time, limit int) (int, error) {
 	ahead, err := s.ahead(ctx)
 	if err != nil {
