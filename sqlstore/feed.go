@@ -417,6 +417,8 @@ func (s *feedScan) row(rows *sql.Rows) (row feedRow, err error) {
 		row.err = unreadable(s.id, errors.New("outdated_at has a time and epoch has none"))
 	case s.timeErr != nil && isOutdated(row.kind):
 		row.err = unreadable(s.id, s.timeErr)
+	case s.time.IsZero() && isOutdated(row.kind):
+		row.err = unreadable(s.id, errors.New("outdated_at is no time"))
 	case s.timeErr != nil:
 		row.revocation.At = time.Time{} // revoked, but who knows when
 	}

@@ -131,8 +131,14 @@ func TestSQLStore_oneBadRowSpoilsNothing(t *testing.T) {
 		revoked bool // it counts as revoked, at a time that cannot be read
 	}
 	spoils := map[sqlstore.Dialect][]spoiled{
-		sqlstore.PostgreSQL: {{"revoked_at = 'infinity'", true}, {"revoked_at = '-infinity'", true}},
-		sqlstore.MySQL:      {{"revoked_at = '0000-00-00 00:00:00'", true}},
+		sqlstore.PostgreSQL: {
+			{"revoked_at = 'infinity'", true}, {"revoked_at = '-infinity'", true},
+			{"outdated_at = 'infinity', epoch = 3, idle_ttl = -1", false},
+		},
+		sqlstore.MySQL: {
+			{"revoked_at = '0000-00-00 00:00:00'", true},
+			{"outdated_at = '0000-00-00 00:00:00', epoch = 3", false},
+		},
 		sqlstore.SQLite: {
 			{"revoked_at = 'yesterday'", true}, {"revoked_at = ''", true}, {"revoked_at = date('now')", true},
 			{"revoked_at = 7", true}, {"revoked_at = unixepoch() * 1000", true}, {"revoked_at = x'00ff'", true},
