@@ -240,25 +240,6 @@ func logIn(server *httptest.Server, store sessionclient.TokenStore) {
 	}
 }
 
-// getMe is a run of a program.
-func getMe(server *httptest.Server, store sessionclient.TokenStore) string {
-	transport, err := sessionclient.New(server.URL+"/auth/token", store, sessionclient.Config{})
-	if err != nil {
-		panic(err)
-	}
-	defer transport.Wait(context.Background())
-	resp, err := (&http.Client{Transport: transport}).Get(server.URL + "/me")
-	if err != nil {
-		panic(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		panic(err)
-	}
-	return fmt.Sprint(resp.StatusCode, " ", string(body))
-}
-
 // exampleServer logs everybody in as alice.
 func exampleServer() *httptest.Server {
 	key, err := tokensession.GenerateKey()
