@@ -59,10 +59,10 @@ search() {
 		verdict="NOT FOUND, but: ${got:-$(grep -m1 -oE 'errors: .*|^pan:1:.*' "$dir/out")}"
 	fi
 	[ "$verdict" = ok ] || touch "$dir/failed"
-	printf '%-34s %-32s %10s %8s  %s\n' "$name" "${got:-nothing}" "${states:--}" "${seconds:--}" "$verdict" | tee "$dir/line"
+	printf '%-38s %-32s %10s %8s  %s\n' "$name" "${got:-nothing}" "${states:--}" "${seconds:--}" "$verdict" | tee "$dir/line"
 }
 
-printf '%-34s %-32s %10s %8s\n' "" breaks states seconds
+printf '%-38s %-32s %10s %8s\n' "" breaks states seconds
 
 alone=(-DCALLS=4 -DTICKS=4 -DFAILURES=2)
 stalls=(-DCALLS=3 -DTICKS=4 -DFAILURES=1 -DSTALLS=2)
@@ -89,6 +89,22 @@ thief_strict=(-DTHEFTS=2 -DTABS=1 -DCALLS=2 -DTICKS=2 -DGRACE=0 -DFAILURES=1)
 logout=(-DLOGOUTS=1 -DCALLS=2 -DTICKS=2 -DFAILURES=1 -DLOSSES=1 -DDEPTH=2)
 logout_instances=(-DLOGOUTS=1 -DTABS=1 -DCALLS=3 -DTICKS=2 -DFAILURES=1 -DLOSSES=1 -DINSTANCES=2)
 logout_thief=(-DLOGOUTS=1 -DTHEFTS=1 -DCALLS=2 -DTICKS=2 -DLOSSES=1)
+key=(-DCLIENT_KEY=1 -DCALLS=3 -DTICKS=4 -DFAILURES=2)
+key_late=(-DCLIENT_KEY=1 -DTABS=1 -DCALLS=4 -DTICKS=6 -DFAILURES=1 -DSTALLS=1 -DHANGUPS=1)
+key_later=(-DCLIENT_KEY=2 -DCALLS=3 -DTICKS=4 -DFAILURES=1)
+key_bare=(-DCLIENT_KEY=2 -DBARE_TABS=1 -DCALLS=3 -DTICKS=4 -DFAILURES=1)
+key_bare_stalls=(-DCLIENT_KEY=2 -DBARE_TABS=1 -DCALLS=3 -DTICKS=4 -DSTALLS=1)
+key_instances=(-DCLIENT_KEY=2 -DTABS=1 -DCALLS=3 -DTICKS=4 -DFAILURES=1 -DINSTANCES=2)
+key_failover=(-DCLIENT_KEY=2 -DTABS=1 -DCALLS=4 -DTICKS=5 -DLOSSES=1 -DDEPTH=2)
+key_strict=(-DCLIENT_KEY=2 -DGRACE=0 -DTABS=1 -DCALLS=4 -DTICKS=3 -DFAILURES=2)
+copies=(-DCLIENT_KEY=2 -DCOPIES_BOUND=1 -DTHEFTS=2 -DTABS=1 -DCALLS=3 -DTICKS=4 -DFAILURES=1)
+copies_failover=(-DCLIENT_KEY=1 -DTHIEF_KEY=1 -DCOPIES_BOUND=1 -DTHEFTS=2 -DTABS=1 -DCALLS=3 -DTICKS=4 -DLOSSES=1)
+rebound=(-DCLIENT_KEY=2 -DTHIEF_KEY=1 -DTHEFTS=2 -DTABS=1 -DCALLS=2 -DTICKS=3 -DLOSSES=1)
+binds=(-DTHIEF_KEY=1 -DTHEFTS=2 -DTABS=1 -DCALLS=2 -DTICKS=4 -DPUT_OFFS=2)
+binds_failures=(-DCLIENT_KEY=1 -DTHIEF_KEY=1 -DTHEFTS=1 -DTABS=1 -DCALLS=2 -DTICKS=3 -DFAILURES=1)
+binds_stalls=(-DTHIEF_KEY=1 -DTHEFTS=1 -DTABS=1 -DCALLS=2 -DTICKS=4 -DSTALLS=1)
+puts_off=(-DSERIAL=1 -DTHIEF_KEY=1 -DTHEFTS=1 -DTABS=1 -DCALLS=1 -DTICKS=8)
+hangs_up=("${puts_off[@]}" -DHANGUPS=1)
 
 run "scene: alone" none "${alone[@]}"
 run "scene: stalls" none "${stalls[@]}"
@@ -115,6 +131,22 @@ run "scene: thief, strict" none "${thief_strict[@]}"
 run "scene: logout" none "${logout[@]}"
 run "scene: logout, two instances" none "${logout_instances[@]}"
 run "scene: logout, thief" none "${logout_thief[@]}"
+run "scene: key" none "${key[@]}"
+run "scene: key, late" none "${key_late[@]}"
+run "scene: key, later" none "${key_later[@]}"
+run "scene: key, tab without" none "${key_bare[@]}"
+run "scene: key, tab without, stalls" none "${key_bare_stalls[@]}"
+run "scene: key, two instances" none "${key_instances[@]}"
+run "scene: key, failover" none "${key_failover[@]}"
+run "scene: key, strict" none "${key_strict[@]}"
+run "scene: key, thief of bound" none "${copies[@]}"
+run "scene: key, thief of bound, failover" none "${copies_failover[@]}"
+run "scene: key, thief, failover" none "${rebound[@]}"
+run "scene: key, thief binds" none "${binds[@]}"
+run "scene: key, thief, failures" none "${binds_failures[@]}"
+run "scene: key, thief binds, stalls" none "${binds_stalls[@]}"
+run "scene: key, thief puts off" none -DPUT_OFFS=2 "${puts_off[@]}"
+run "scene: key, thief hangs up" none -DPUT_OFFS=4 "${hangs_up[@]}"
 
 run "fault: no compare-and-swap" one_live_successor -DF_NO_CAS "${alone[@]}"
 run "fault: no compare-and-swap, logout" revocation_is_terminal -DF_NO_CAS -DLOGOUTS=1 -DTABS=1 -DCALLS=1 -DTICKS=0
@@ -147,6 +179,18 @@ run "fault: replayed late, no renewal" honest_client_stays_in -DF_REPLAYED_LATE 
 run "fault: ending is not carried out" revocation_is_carried_out -DF_NO_ENDINGS "${thief_failures[@]}"
 run "fault: received since it was sent" thief_has_lost_for_good -DF_RECEIVED_SINCE_SENT "${thief_heard[@]}"
 run "fault: a conflict denies" honest_client_stays_in -DF_CONFLICT_DENIES "${stalls[@]}"
+run "fault: key: does not recover late" honest_client_stays_in -DF_KEY_DOES_NOT_RECOVER "${key_late[@]}"
+run "fault: key: unproved is reuse" honest_client_stays_in -DF_UNPROVED_IS_REUSE "${copies[@]}"
+run "fault: key: token does not name it" bound_needs_its_key -DF_TOKEN_NAMES_NO_KEY "${copies[@]}" -DLOSSES=1
+run "fault: key: no beforeBinding" bound_needs_its_key -DF_NO_BEFORE_BINDING "${puts_off[@]}"
+run "fault: key: beforeBinding waits" victim_is_put_off_a_few_times -DF_BEFORE_BINDING_WAITS -DPUT_OFFS=2 "${puts_off[@]}"
+run "fault: key: beforeBinding is reuse" honest_client_stays_in -DF_BEFORE_BINDING_IS_REUSE "${key_bare[@]}"
+run "fault: key: waits for each recovery" victim_is_put_off_a_few_times -DF_WAITS_FOR_EACH_RECOVERY -DPUT_OFFS=2 "${puts_off[@]}"
+run "fault: key: renews for ever" victim_is_put_off_a_few_times -DF_RENEWS_FOR_EVER -DPUT_OFFS=4 "${hangs_up[@]}"
+run "fault: key: a doubt is anybody's" bound_needs_its_key -DF_DOUBT_IS_ANYBODYS "${hangs_up[@]}"
+run "fault: key: another one is accepted" bound_needs_its_key -DF_OTHER_KEY_ACCEPTED "${rebound[@]}"
+run "fault: key: heal drops it" bound_stays_bound -DF_HEAL_DROPS_THE_KEY "${key_failover[@]}"
+run "fault: key: a replay binds" one_live_successor -DF_REPLAY_BINDS "${binds_stalls[@]}"
 
 run "limit: tries again too late" honest_client_stays_in -DL_LATE "${alone[@]}"
 run "limit: refreshes at once" honest_client_stays_in -DL_EAGER "${alone[@]}"
@@ -163,6 +207,11 @@ run "limit: successor got elsewhere" thief_has_lost_for_good -DL_HEARD_ELSEWHERE
 run "limit: write under way" thief_has_lost_for_good -DL_RUNNING "${thief_stalls[@]}"
 run "limit: within the grace" thief_has_lost_for_good -DL_WITHIN_GRACE "${thief[@]}"
 run "limit: lost, other instance" nothing_works_after_the_end -DL_REVOCATION_LOST "${logout_instances[@]}"
+run "limit: key, in doubt, tab without" honest_client_stays_in -DSTALLS=1 "${key_bare[@]}"
+run "limit: key, failover, tab without" honest_client_stays_in -DLOSSES=1 -DBARE_TABS=1 "${key_failover[@]/-DTABS=1/-DTABS=2}"
+run "limit: key, two at once" honest_client_stays_in -DL_STRADDLE "${key[@]}"
+run "limit: key, thief puts off twice" victim_is_put_off_a_few_times -DPUT_OFFS=1 "${puts_off[@]}"
+run "limit: key, thief puts off four times" victim_is_put_off_a_few_times -DPUT_OFFS=3 "${hangs_up[@]}"
 
 model=rights.pml
 run "rights scene: alone" none -DCALLS=2

@@ -1,10 +1,11 @@
 /*
  * One session in a store that fails and stalls, the Managers that serve it, an honest client of two
- * tabs, a thief, a logout, and a clock. README.md says what is claimed, what is left out, and which
+ * tabs, a thief, a logout, and a clock. Client and thief may have a key each. README.md says what is claimed, what is left out, and which
  * scenes check.sh runs.
  *
  * The names are those of rotation.go, deliveries.go and refresh.go, and the rule has the order that
- * it has there. A token is its generation, because one generation is always one string.
+ * it has there. A token is its generation and the key that it was made for, because these two are
+ * always one string.
  *
  * A name that begins with F_ is a fault. A name that begins with L_ is a limit: it drops an
  * assumption that a claim needs.
@@ -60,11 +61,32 @@
 #define RECOVERY 0   /* in ticks; 0: off */
 #endif
 
-#define START (1 + GRACE + RECOVERY)
+#ifndef CLIENT_KEY
+#define CLIENT_KEY 0 /* 1: the client has a key, and proves it from the login on; 2: gets it later */
+#endif
+#ifndef BARE_TABS
+#define BARE_TABS 0  /* 1: the second tab never proves the client's key */
+#endif
+#ifndef THIEF_KEY
+#define THIEF_KEY 0  /* 1: the thief has a key, and proves it or not */
+#endif
+#ifndef COPIES_BOUND
+#define COPIES_BOUND 0  /* 1: the thief copies no token but one that is bound */
+#endif
+#ifndef PUT_OFFS
+#define PUT_OFFS 255 /* how often the victim of a thief who bound the session gets no verdict */
+#endif
+#ifndef SERIAL
+#define SERIAL 0     /* 1: one request at a time, at once, as many as there are generations for */
+#endif
+
+#define KEYS (CLIENT_KEY + THIEF_KEY > 0)
+#define CONSUMED (RECOVERY > 2 * GRACE * KEYS -> RECOVERY : 2 * GRACE * KEYS)
+#define START (1 + GRACE + RECOVERY + GRACE * KEYS)
 #define END (START + TICKS)
 #define THIEF TABS
 #define HOLDERS (TABS + 1)
-#define HONEST_ONLY (THEFTS == 0 && LOGOUTS == 0)
+#define HONEST_ONLY ((THEFTS == 0 || COPIES_BOUND) && LOGOUTS == 0)
 
 /* The outcomes, as rotation.go has them. Expired is left out. */
 #define ROTATED 1
@@ -76,6 +98,12 @@
 #define REVOKED 7
 #define UNREVOKED 8
 #define RACED 9
+#define UNPROVED 10  /* and foreign: the caller gets nothing, and nothing is written */
+
+/* The keys. */
+#define NONE 0
+#define CLIENTS 1
+#define THIEFS 2
 
 /* The authors of a live generation. */
 #define SETTLED 0
@@ -97,6 +125,9 @@ typedef Record {
 	byte made;    /* when the live generation was made, or its grace period began anew */
 	byte spent;   /* when the predecessor was first used */
 	bit thiefs    /* whether the thief made the live generation */
+#if KEYS > 0
+	; byte key    /* that the session is bound to */
+#endif
 };
 #define MY_ID (me + 1)         /* of the write that makes a successor */
 #define MY_END (me + 1 + 16)   /* of the write that ends the session */
@@ -107,12 +138,18 @@ inline copy(to, from) {
 	to.rotatedAt = from.rotatedAt; to.name = from.name; to.writeID = from.writeID;
 	to.revoked = from.revoked; to.era = from.era;
 	to.made = from.made; to.spent = from.spent; to.thiefs = from.thiefs
+#if KEYS > 0
+	; to.key = from.key
+#endif
 }
 
 inline clear(rec) {
 	rec.version = 0; rec.generation = 0; rec.predecessor = 0; rec.consumedAt = 0;
 	rec.rotatedAt = 0; rec.name = 0; rec.writeID = 0;
 	rec.revoked = 0; rec.era = 0; rec.made = 0; rec.spent = 0; rec.thiefs = 0
+#if KEYS > 0
+	; rec.key = 0
+#endif
 }
 
 /* The store, what a failover can bring back, and a write that failed and has not landed yet. */
@@ -157,7 +194,20 @@ byte tokens[HOLDERS];    /* what a client's request is made with */
 bit isLoading[HOLDERS];    /* the instance's Load is on its way */
 bit busy[HOLDERS];       /* a request goes on, until its reply arrives or is lost */
 bit stolen;
+#if KEYS > 0
+byte given[3];           /* by key: a bit for each generation whose token was given to anybody */
+byte heldFor[3];         /* of these, the thief's */
+#define held (heldFor[NONE] | heldFor[CLIENTS] | heldFor[THIEFS])
+byte jarKey = (CLIENT_KEY == 1 -> CLIENTS : NONE);
+byte keys[HOLDERS];      /* that a request's token was made for */
+byte proofs[HOLDERS];    /* what the request proves */
+#define boundTo keys[me]
+#define proven proofs[me]
+bit hasKey = (CLIENT_KEY == 1);
+byte putOffs, putOffAt;  /* of the victim, at least a grace period apart */
+#else
 byte held;               /* a bit for each generation that the thief has */
+#endif
 #if defined(HEARD) || defined(L_HEARD_ELSEWHERE)
 byte heard;              /* the newest generation that somebody got */
 #endif
@@ -176,6 +226,9 @@ bit nothing_works_after_the_end = 1;
 bit known_revocation_is_made_again = 1;
 bit revocation_is_terminal = 1;
 bit revocation_is_carried_out = 1;
+bit bound_needs_its_key = 1;
+bit bound_stays_bound = 1;
+bit victim_is_put_off_a_few_times = 1;
 bit assumptions_leave_room = 1;  /* no claim: the assumptions never stop client and clock */
 
 #define AS_DISPLACED 1
@@ -184,6 +237,7 @@ bit assumptions_leave_room = 1;  /* no claim: the assumptions never stop client 
 #define AS_ENDED 8
 #define AS_DENIED 16
 #define AS_OWED 32
+#define AS_PUT_OFF 64
 byte barred[HOLDERS];
 
 byte newest;             /* the newest generation ever made: what the thief can steal */
@@ -197,6 +251,8 @@ bit ended;               /* somebody was told that the session is over */
 #define BUSY(who) busy[who]
 #define TABS_IDLE (!ANY_TAB(BUSY))
 #define THIEF_IDLE (!busy[THIEF])
+#define IS_ALONE (!SERIAL || (TABS_IDLE && THIEF_IDLE))
+#define MAY_BEGIN (IS_ALONE && (!SERIAL || (newest < 4 && stored.version < 8)))
 
 #ifdef F_GONE_IS_DELIVERED
 #define DOUBTED_BY(i) (stored.name == (i) + 1 && stored.generation != 0 && \
@@ -228,6 +284,19 @@ bit ended;               /* somebody was told that the session is over */
 #endif
 #endif
 
+/* Or somebody may recover, because the session or the token consumed last is bound to their key. */
+#if KEYS > 0 && GRACE > 0
+#define IS_VICTIM (me != THIEF && stored.key == THIEFS)
+#define CLIENT_MAY_RECOVER (token == stored.predecessor && proven == CLIENTS && \
+	(stored.key == CLIENTS || (stored.key == NONE && boundTo == CLIENTS)))
+#define THIEF_MAY_RECOVER (THIEF_KEY && (1 << stored.predecessor) & \
+	(stored.key == CLIENTS -> 0 : heldFor[THIEFS] | (stored.key == THIEFS -> heldFor[NONE] : 0)))
+#else
+#define IS_VICTIM false
+#define CLIENT_MAY_RECOVER false
+#define THIEF_MAY_RECOVER false
+#endif
+
 /*
  * What is assumed of an honest client that is alone. With a thief or a logout the claims hold of
  * any client.
@@ -238,6 +307,10 @@ bit ended;               /* somebody was told that the session is over */
  * tried again and got its successor, or the write that consumed it has not returned, or its call
  * was told to come later. In the last two cases it goes to the instance that made the write. With a
  * recovery period, none of its requests goes on while the grace closes.
+ *
+ * Once the session is bound to its key, and the key is proved, it comes with the token consumed last
+ * whenever it likes. With two tabs, none of its requests goes on while the grace closes, as with a
+ * recovery period.
  */
 #if HONEST_ONLY && !defined(L_EAGER)
 #define LOADS_LONG(tab) (isLoading[tab] && tokens[tab] < jar)
@@ -264,19 +337,37 @@ bit ended;               /* somebody was told that the session is over */
 #else
 #define WRITER_RUNS_AT(i) (GRACE > 0 && WRITES_AT(0, i))
 #endif
-#define KNOWS(token, i) ((token) == stored.predecessor && (DOUBTED_BY(i) || WRITER_RUNS_AT(i)))
+#define KNOWS(token, i, proof) ((token) == stored.predecessor && IS_PROVED(proof) && \
+	(DOUBTED_BY(i) || WRITER_RUNS_AT(i)))
 
 #define IS_FRESH(token) ((token) >= stored.generation || now + 1 < stored.rotatedAt + GRACE)
-#define WORKS(token, i) \
-	(IS_FRESH(token) || now + 1 < stored.consumedAt + RECOVERY || KNOWS(token, i))
-#define JAR_WORKS(i) WORKS(jar, i)
+#if KEYS > 0
+#define KEY_WORKS(token, made, proof) (GRACE > 0 && (token) == stored.predecessor && \
+	(stored.key == CLIENTS && (made == CLIENTS || proof == CLIENTS) || \
+	 stored.key == NONE && made == CLIENTS && proof == CLIENTS))
+#define IS_PROVED(proof) (stored.key == NONE || proof == CLIENTS)
+#define TAB_PROOF(tab) proofs[tab]
+#define JAR_PROOF (hasKey * !BARE_TABS)
+#define TAB_KEY_WORKS(tab) KEY_WORKS(underWay[tab] - 1, keys[tab], TAB_PROOF(tab))
+#define JAR_KEY_WORKS KEY_WORKS(jar, jarKey, JAR_PROOF)
+#else
+#define IS_PROVED(proof) true
+#define TAB_PROOF(tab) NONE
+#define JAR_PROOF NONE
+#define TAB_KEY_WORKS(tab) false
+#define JAR_KEY_WORKS false
+#endif
+#define WORKS(token, i, proof) \
+	(IS_FRESH(token) || now + 1 < stored.consumedAt + RECOVERY || KNOWS(token, i, proof))
+#define JAR_WORKS(i) (JAR_KEY_WORKS || WORKS(jar, i, JAR_PROOF))
 #ifdef L_PATIENT
 #define TRIES_AGAIN (ANY_INSTANCE(JAR_WORKS) || !(REFRESH_IS_DUE))  /* a late reply looks new */
 #else
 #define TRIES_AGAIN ANY_INSTANCE(JAR_WORKS)
 #endif
 #define ARRIVES(tab) (underWay[tab] == 0 || \
-	(underWay[tab] - 1 >= jar && WORKS(underWay[tab] - 1, instanceOf[tab])) || \
+	(underWay[tab] - 1 >= jar && \
+		(TAB_KEY_WORKS(tab) || WORKS(underWay[tab] - 1, instanceOf[tab], TAB_PROOF(tab)))) || \
 	(IS_FRESH(underWay[tab] - 1) && now + 1 < jarSince + GRACE))
 #if !HONEST_ONLY || GRACE == 0 || defined(L_LATE)
 #define TIME_MAY_PASS true
@@ -285,7 +376,7 @@ bit ended;               /* somebody was told that the session is over */
 #ifdef L_STRADDLE
 #define CROSSES false
 #else
-#if RECOVERY > 0
+#if RECOVERY > 0 || KEYS > 0
 #define CROSSES (CLOSES && !TABS_IDLE)
 #else
 #define CROSSES (CLOSES && !TABS_IDLE && ANY_INSTANCE(DOUBTED_BY))
@@ -300,7 +391,8 @@ bit ended;               /* somebody was told that the session is over */
 
 #if HONEST_ONLY && GRACE > 0 && INSTANCES > 1 && !defined(L_OTHER_INSTANCE)
 #define GOES_TO(i) (me == THIEF || token >= stored.generation || now < stored.rotatedAt + GRACE || \
-	now < stored.consumedAt + RECOVERY || KNOWS(token, i) || RUNS_AT(0, i) || RUNS_AT(TABS - 1, i))
+	now < stored.consumedAt + RECOVERY || JAR_KEY_WORKS || KNOWS(token, i, JAR_PROOF) || \
+	RUNS_AT(0, i) || RUNS_AT(TABS - 1, i))
 #define RUNS_AT(who, i) (stored.writeID == (who) + 1 && instanceOf[who] == (i))
 #else
 #define GOES_TO(i) true
@@ -499,14 +591,96 @@ inline dropVoid(i) {
 
 inline decide() {
 	what = judge((overtaken -> sooner(presented, rotatedAt) : presented));
+	byKey();
 	dropVoid(instanceOf[me]);
 	if
 	:: KNOWN -> what = (what == REUSED && !good -> REUSED : UNREVOKED)
 	:: else ->
-		byAuthor();
+		byAuthor(presented);
 		what = (IS_RACED -> RACED : what)
 	fi
 }
+
+/* What byKey and beforeBinding say, and the key that the session has after that. */
+#if KEYS > 0
+#ifdef F_TOKEN_NAMES_NO_KEY
+#define madeFor NONE
+#else
+#define madeFor boundTo
+#endif
+#define isGenuine (madeFor == NONE || madeFor == proven || madeFor == key)
+#ifdef F_DOUBT_IS_ANYBODYS
+#define mayBeGiven true
+#else
+#define mayBeGiven holds
+#endif
+#define holds (key == NONE || key == proven)
+#ifdef F_KEY_DOES_NOT_RECOVER
+#define ROW_LOST false
+#else
+#define ROW_LOST (what == REUSED && token == predecessor && key + madeFor != NONE && GRACE > 0)
+#endif
+#ifdef F_WAITS_FOR_EACH_RECOVERY
+#define FIRST_RECOVERY true
+#else
+#define FIRST_RECOVERY (generation <= predecessor + 2)
+#endif
+#define WAITS (what == REPLAYED || (token == predecessor && author == RUNNING && GRACE > 0))
+#ifdef F_NO_BEFORE_BINDING
+#define beforeBinding what
+#else
+#ifdef F_BEFORE_BINDING_WAITS
+#define beforeBinding UNPROVED
+#else
+#ifdef F_BEFORE_BINDING_IS_REUSE
+#define beforeBinding REUSED
+#else
+#define beforeBinding (FIRST_RECOVERY && WAITS -> UNPROVED : REUSED)
+#endif
+#endif
+#endif
+#ifdef F_UNPROVED_IS_REUSE
+#define NO_PROOF REUSED
+#else
+#define NO_PROOF UNPROVED
+#endif
+#ifdef F_OTHER_KEY_ACCEPTED
+#define OTHER_KEY what
+#else
+#define OTHER_KEY REUSED
+#endif
+
+inline byKey() {
+	what = \
+		(what == REVOKED      -> REVOKED       : \
+		(holds && ROW_LOST    -> RECOVERED     : \
+		(holds                -> what          : \
+		(madeFor == NONE      -> beforeBinding : \
+		(madeFor != proven    -> NO_PROOF      : \
+		                         OTHER_KEY)))))
+}
+
+#ifdef F_HEAL_DROPS_THE_KEY
+#define BINDS (what == ROTATED || what == RECOVERED)
+#else
+#ifdef F_REPLAY_BINDS
+#define BINDS isGranted
+#else
+#define BINDS (what == ROTATED || what == HEALED || what == RECOVERED)
+#endif
+#endif
+#define keyAfter (key == NONE && BINDS -> proven : key)
+
+#ifdef F_RENEWS_FOR_EVER
+#define renewable(at) true
+#else
+#define renewable(at) (key == NONE || within(at, consumedAt, 2 * GRACE))
+#endif
+#else
+inline byKey() { skip }
+#define mayBeGiven true
+#define renewable(at) true
+#endif
 
 /* The rows of byAuthor, and faults that leave one out. */
 #ifdef F_NO_RUNNING
@@ -525,22 +699,23 @@ inline decide() {
 #define ROW_LATE (author == RUNNING && what == REPLAYED && isLate)
 #endif
 #define ROW_MINE (author == MINE && (what == REUSED || what == RECOVERED))
-#define ROW_RENEW (author == UNDELIVERED && what == REPLAYED)
+#define ROW_RENEW(at) (author == UNDELIVERED && what == REPLAYED && renewable(at))
 #ifdef F_NO_RECOVER
 #define ROW_RECOVER false
 #else
 #define ROW_RECOVER (author == UNDELIVERED && what == REUSED)
 #endif
 
-inline byAuthor() {
+inline byAuthor(at) {
 	what = \
 		(token != predecessor -> what       : \
+		(!(mayBeGiven)        -> what       : \
 		(ROW_MINE             -> REPLAYED   : \
 		(ROW_LATE             -> RENEWED    : \
 		(ROW_RUNNING          -> RUNNING_IS : \
-		(ROW_RENEW            -> RENEWED    : \
+		(ROW_RENEW(at)        -> RENEWED    : \
 		(ROW_RECOVER          -> RECOVERED  : \
-		                         what))))))
+		                         what)))))))
 }
 
 #define isGranted \
@@ -550,7 +725,7 @@ inline byAuthor() {
 inline next() {
 	if
 	:: what == ROTATED || what == HEALED ->
-		predecessor = token; consumedAt = stamp * (RECOVERY > 0); generation = token + 1
+		predecessor = token; consumedAt = stamp * (RECOVERY + KEYS > 0); generation = token + 1
 	:: what == RECOVERED ->
 #ifdef F_NOT_DISPLACED
 		predecessor = generation;
@@ -632,6 +807,11 @@ inline apply() {
 	stored.made = now * (THEFTS > 0);
 	stored.name = instanceOf[me] + 1;
 	stored.writeID = MY_ID;
+#if KEYS > 0
+	stored.key = key;
+	bound_stays_bound = (boundTo == NONE || boundTo != proven || boundTo == key || what == RENEWED);
+	assert(bound_stays_bound);
+#endif
 	stored.revoked = 0;
 	stored.version = version + 1; era = stored.era;
 	one_live_successor = (losses < LOSSES || generation >= newest); assert(one_live_successor);
@@ -658,6 +838,9 @@ inline float() {
 		afloat.generation = generation; afloat.predecessor = predecessor;
 		afloat.consumedAt = consumedAt; afloat.rotatedAt = rotatedAt;
 		afloat.name = instanceOf[me] + 1; afloat.writeID = MY_ID; afloat.thiefs = (me == THIEF)
+#if KEYS > 0
+		; afloat.key = key
+#endif
 	:: true
 	fi
 #else
@@ -702,6 +885,9 @@ inline returns() {
 }
 
 inline done() {
+#if KEYS > 0
+	boundTo = 0; proven = 0; key = 0;
+#endif
 	busy[me] = 0; barred[me] = 0; instanceOf[me] = 0; token = 0; sentAt = 0; generation = 0
 }
 
@@ -720,14 +906,28 @@ inline over() {
 /* The call returns ErrUnavailable. */
 inline giveUp() { returns(); done() }
 
+#if KEYS > 0
+/* The call returns ErrProofRequired, or ErrInvalidToken to another client than the key's. */
+inline putOff() {
+	if
+	:: (barred[me] & AS_PUT_OFF) && sentAt >= putOffAt + GRACE ->
+		putOffs++; putOffAt = now;
+		victim_is_put_off_a_few_times = (putOffs <= PUT_OFFS);
+		assert(victim_is_put_off_a_few_times)
+	:: else
+	fi;
+	giveUp()
+}
+#endif
+
 /* The tokens are sent, unless the caller has gone away. Whether they arrive is another matter. */
 inline answer() {
 	endedAs = 0;
 #if HANGUPS > 0
 	if
-	:: hangups > 0 -> hangups--;
+	:: hangups > 0 && (me == THIEF || !SERIAL) -> hangups = hangups - !SERIAL;
 #ifdef F_GONE_IS_DELIVERED
-		missed = (running[me].first != 0 && !delivered[me] -> generation : missed);
+		missed = (IS_IN_DOUBT -> generation : missed);
 		deliver(instanceOf[me], generation);
 #endif
 		returns(); done(); goto end_idle
@@ -736,6 +936,14 @@ inline answer() {
 #endif
 #ifdef F_GONE_IS_DELIVERED
 	missed = 0;
+#endif
+#if KEYS > 0
+	bound_needs_its_key = ((boundTo == NONE || boundTo == proven) && (key == NONE || key == proven));
+	assert(bound_needs_its_key);
+	one_live_successor = (losses < LOSSES || (given[key] & (1 << generation)) || \
+		!((given[NONE] | given[CLIENTS] | given[THIEFS]) & (1 << generation)));
+	given[key] = given[key] | (1 << generation);
+	assert(one_live_successor);
 #endif
 	one_live_successor = !(barred[me] & AS_DISPLACED); assert(one_live_successor);
 	thief_is_caught = !(barred[me] & AS_CAUGHT); assert(thief_is_caught);
@@ -788,6 +996,9 @@ inline load() {
 	generation = stored.generation; predecessor = stored.predecessor;
 	consumedAt = stored.consumedAt; rotatedAt = stored.rotatedAt; name = stored.name;
 	revoked = stored.revoked;
+#if KEYS > 0
+	key = stored.key;
+#endif
 	own = IS_OWN; mine = IS_MINE
 }
 
@@ -815,7 +1026,7 @@ inline answeredAs() {
 	if
 	:: what == REPLAYED && mine
 	:: what == REPLAYED && !mine && IS_OVER -> what = RENEWED
-	:: what == REPLAYED && !mine && !IS_OVER -> look(); byAuthor()
+	:: what == REPLAYED && !mine && !IS_OVER -> look(); byAuthor(now)
 	:: else
 	fi;
 	forgetKnown();
@@ -830,6 +1041,12 @@ inline attempt() {
 	:: own && sent != END_SENT -> wrote()
 	:: else
 	fi;
+#if KEYS > 0
+	if
+	:: !(isGenuine) -> verdict(); goto end_idle
+	:: else
+	fi;
+#endif
 	endedAs = (version >= endedAs -> 0 : endedAs);
 	what = REUSED;
 	if
@@ -842,6 +1059,9 @@ inline attempt() {
 	fi;
 	if
 	:: what == RACED -> giveUp(); goto end_idle
+#if KEYS > 0
+	:: what == UNPROVED -> putOff(); goto end_idle
+#endif
 	:: what == REVOKED ->
 		denied[instanceOf[me]] = 1; ending[instanceOf[me]] = 0; endedAs = 0;
 		verdict(); goto end_idle
@@ -852,6 +1072,9 @@ inline attempt() {
 	fi;
 	/* Only what is still needed is kept. */
 	forgetKnown();
+#if KEYS > 0
+	key = (isGranted -> keyAfter : 0);
+#endif
 	own = 0; revoked = 0; mine = mine && what == REPLAYED;
 	if
 	:: what == REPLAYED
@@ -872,6 +1095,9 @@ inline attempt() {
 
 inline forgetAttempt() {
 	forgetKnown();
+#if KEYS > 0
+	key = 0;
+#endif
 	mine = 0; era = 0; what = 0; version = 0; generation = 0;
 	predecessor = 0; consumedAt = 0; rotatedAt = 0
 }
@@ -888,6 +1114,18 @@ inline conflict() {
 	forgetAttempt()
 }
 
+#if KEYS > 0
+/* A token of those whose generations have a bit. */
+inline choose(from) {
+	token = 0;
+	do
+	:: !(from & (1 << token)) -> token++
+	:: from >> (token + 1) -> token++
+	:: from & (1 << token) -> break
+	od
+}
+#endif
+
 proctype Holder(byte me) {
 	byte presented, sentAt, what, sent, reached;
 	byte version, generation, predecessor, consumedAt, rotatedAt, name;
@@ -896,11 +1134,25 @@ proctype Holder(byte me) {
 	Generations knownRunning, knownDoubt;
 	bit made;      /* a successor of the call may be in the store */
 	byte endedAs;  /* the version of its revocation that may be in the store; 0: there is none */
+#if KEYS > 0
+	byte key;      /* of the record, and then of what the attempt makes of it */
+#endif
 
 #if THEFTS > 0
 	if
 	:: me == THIEF ->
 end_steal:	atomic {
+#if KEYS > 0
+			!stolen && (given[CLIENTS] != 0 || (given[NONE] != 0 && !COPIES_BOUND)) ->
+			stolen = 1;
+			if
+			:: given[CLIENTS] != 0 -> key = CLIENTS
+			:: given[NONE] != 0 && !COPIES_BOUND -> key = NONE
+			fi;
+			choose(given[key]);
+			heldFor[key] = 1 << token;
+			key = NONE;
+#else
 			!stolen ->
 			stolen = 1;
 			do
@@ -908,6 +1160,7 @@ end_steal:	atomic {
 			:: break
 			od;
 			held = 1 << token;
+#endif
 			token = 0
 		}
 	:: else
@@ -918,13 +1171,22 @@ end_steal:	atomic {
 end_idle:
 	atomic {
 		if
-		:: me == 0 && calls < CALLS && REFRESH_IS_DUE -> calls++; token = jar
+		:: me == 0 && calls < CALLS && REFRESH_IS_DUE && MAY_BEGIN ->
+			calls = calls + !SERIAL; token = jar
 #if TABS > 1
 		:: me == 1 && busy[0] && calls < CALLS && REFRESH_IS_DUE -> calls++; token = jar
 #endif
 #if THEFTS > 0
-		:: me == THIEF && thefts < THEFTS ->
-			thefts++;
+		:: me == THIEF && thefts < THEFTS && MAY_BEGIN ->
+			thefts = thefts + !SERIAL;
+#if KEYS > 0
+			if
+			:: heldFor[NONE] != 0 -> boundTo = NONE
+			:: heldFor[CLIENTS] != 0 -> boundTo = CLIENTS
+			:: heldFor[THIEFS] != 0 -> boundTo = THIEFS
+			fi;
+			choose(heldFor[boundTo])
+#else
 			if
 			:: held & 1 -> token = 0
 			:: held & 2 -> token = 1
@@ -936,7 +1198,15 @@ end_idle:
 			:: held & 128 -> token = 7
 			fi
 #endif
+#endif
 		fi;
+#if KEYS > 0
+		if
+		:: me != THIEF -> boundTo = jarKey; proven = hasKey * (me == 0 || !BARE_TABS)
+		:: me == THIEF && !SERIAL
+		:: me == THIEF && THIEF_KEY -> proven = THIEFS
+		fi;
+#endif
 		if
 		:: GOES_TO(0) -> instanceOf[me] = 0
 #if INSTANCES > 1
@@ -945,14 +1215,14 @@ end_idle:
 		:: HONEST_ONLY && !GOES_TO(0) && (INSTANCES == 1 || !GOES_TO(1))
 		fi;
 		sentAt = now;
-		barred[me] = AS_DISPLACED * ((displaced & (1 << token)) && losses == LOSSES) |
+		barred[me] = AS_PUT_OFF * IS_VICTIM | AS_DISPLACED * ((displaced & (1 << token)) && losses == LOSSES) |
 			AS_SHUT_OUT * (me == THIEF && shutOut) |
 			AS_ENDED * ended |
 			AS_DENIED * denied[instanceOf[me]] |
 			AS_OWED * (ending[instanceOf[me]] > stored.version && !stored.revoked) |
 			AS_CAUGHT * (me != THIEF && RECOVERY == 0 && stored.thiefs && !stored.revoked &&
 				token < stored.generation && now >= stored.made + GRACE && THIEF_IDLE &&
-				!MAY_BE_GIVEN_AGAIN);
+				!CLIENT_MAY_RECOVER && !MAY_BE_GIVEN_AGAIN);
 		busy[me] = 1;
 		if
 		:: me != THIEF -> underWay[me] = token + 1
@@ -1097,8 +1367,13 @@ failed:
 reply:
 	atomic {
 		if
+#if KEYS > 0
+		:: me == THIEF -> heldFor[key] = heldFor[key] | (1 << generation)
+		:: me != THIEF && STILL_WAITS -> jar = generation; jarKey = key; jarSince = now
+#else
 		:: me == THIEF -> held = held | (1 << generation)
 		:: me != THIEF && STILL_WAITS -> jar = generation; jarSince = now
+#endif
 		:: me != THIEF && (MAY_GET_LOST || !(STILL_WAITS))
 		fi;
 		done();
@@ -1165,7 +1440,7 @@ end:
 inline age(rec) {
 	rec.rotatedAt = (now >= rec.rotatedAt + GRACE -> 0 : rec.rotatedAt);
 	rec.made = (now >= rec.made + GRACE -> 0 : rec.made);
-	rec.consumedAt = (now >= rec.consumedAt + RECOVERY -> 0 : rec.consumedAt);
+	rec.consumedAt = (now >= rec.consumedAt + CONSUMED -> 0 : rec.consumedAt);
 	rec.spent = (now >= rec.spent + RECOVERY -> 0 : rec.spent)
 }
 
@@ -1190,17 +1465,20 @@ end_world:
 		assumptions_leave_room = 0; assert(assumptions_leave_room)
 	   }
 #endif
-	:: atomic { now < END && TIME_MAY_PASS ->
+	:: atomic { now < END && TIME_MAY_PASS && IS_ALONE ->
 		now++;
 #if THEFTS > 0
 		shutOut = shutOut || (stolen && THIEF_IDLE && !stored.revoked &&
 			(held >> stored.generation) == 0 && GRACE_IS_OVER && IS_SHUT &&
 			(RECOVERY == 0 || (now >= stored.spent + RECOVERY && TABS_IDLE) ||
-				!(held & (1 << stored.predecessor))));
+				!(held & (1 << stored.predecessor))) && !THIEF_MAY_RECOVER);
 #endif
 		jarSince = (now >= jarSince + GRACE -> 0 : jarSince);
 		if
 		:: TABS_IDLE && THIEF_IDLE ->
+#if KEYS > 0
+			putOffAt = (now >= putOffAt + GRACE -> 0 : putOffAt);
+#endif
 			age(stored)
 #if LANDS > 0
 			; age(afloat)
@@ -1214,6 +1492,9 @@ end_world:
 		:: else
 		fi
 	   }
+#if CLIENT_KEY == 2
+	:: atomic { !hasKey -> hasKey = 1 }
+#endif
 #if TOUCHES > 0
 	/* Another instance changes something else of the session. */
 	:: atomic { touches > 0 && !stored.revoked ->
@@ -1284,6 +1565,10 @@ end_world:
 init {
 	atomic {
 		stored.name = 1;
+#if KEYS > 0
+		stored.key = jarKey;
+		given[jarKey] = 1;
+#endif
 		run Holder(0);
 #if TABS > 1
 		run Holder(1);
