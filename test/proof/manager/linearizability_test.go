@@ -2,6 +2,8 @@ package manager_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -44,6 +46,7 @@ const (
 	callRevokeSubject callKind = "RevokeSubject"
 	callVerifyLive    callKind = "VerifyLive"
 	callSessions      callKind = "Sessions"
+	callReauthorize   callKind = "Reauthorize"
 )
 
 // A call is what a client asks for.
@@ -51,23 +54,26 @@ type call struct {
 	kind       callKind
 	subject    string
 	generation uint64 // Refresh: of the token
+	epoch      uint64 // VerifyLive: of the access token
 	tag        string // Start, Refresh: an attribute that only this call sets, so that a read tells which write it saw
 }
 
 // An answer is what came of a call.
 type answer struct {
-	verdict    string // "ok", "revoked", "reused", "unknown"
+	verdict    string // "ok", "revoked", "reused", "outdated", "unknown"
 	generation uint64 // Start, Refresh: of the token
+	epoch      uint64 // Start, Refresh: of the access token
 	tag        string // Start, Refresh, Sessions: of the session; empty: Sessions lists none
-	ended      int    // RevokeSubject
+	sessions   int    // RevokeSubject, Reauthorize
 }
 
 // A sessionState is all that an answer may depend on.
 type sessionState struct {
 	started, revoked bool
 	live, consumed   uint64
-	rotated          bool // consumed means something
-	unanswered       bool // nobody was told of the live generation, or only by replay
+	epoch            uint64 // access tokens of earlier ones are outdated
+	rotated          bool   // consumed means something
+	unanswered       bool   // nobody was told of the live generation, or only by replay
 	tag              string
 }
 
@@ -91,12 +97,14 @@ func (s sessionState) effects(c call, strict bool) []effect {
 		after.revoked = true
 	case callRevokeSubject:
 		if s.usable() {
-			after.revoked, got.ended = true, 1
+			after.revoked, got.sessions = true, 1
+		}
+	case callReauthorize:
+		if s.usable() {
+			after.epoch, got.sessions = max(s.epoch+1, linEpoch), 1
 		}
 	case callVerifyLive:
-		if s.revoked {
-			got.verdict = "revoked"
-		}
+		return s.verifyLive(c)
 	case callSessions:
 		if s.usable() {
 			got.tag = s.tag
@@ -105,6 +113,22 @@ func (s sessionState) effects(c call, strict bool) []effect {
 		panic("no such call: " + c.kind)
 	}
 	return []effect{{after, got}}
+}
+
+// verifyLive: a manager that knows an access token to be outdated need not ask whether its session was
+// revoked, too.
+func (s sessionState) verifyLive(c call) []effect {
+	var all []effect
+	if c.epoch < s.epoch {
+		all = append(all, effect{s, answer{verdict: "outdated"}})
+	}
+	switch {
+	case s.revoked:
+		all = append(all, effect{s, answer{verdict: "revoked"}})
+	case len(all) == 0:
+		all = append(all, effect{s, answer{verdict: "ok"}})
+	}
+	return all
 }
 
 func (s sessionState) refresh(c call, strict bool) []effect {
@@ -117,13 +141,13 @@ func (s sessionState) refresh(c call, strict bool) []effect {
 	var all []effect
 	if s.rotated && c.generation == s.consumed {
 		if !strict {
-			all = append(all, effect{s, answer{verdict: "ok", generation: s.live, tag: s.tag}})
+			all = append(all, effect{s, answer{verdict: "ok", generation: s.live, epoch: s.epoch, tag: s.tag}})
 		}
 		switch {
 		case s.unanswered && strict: // done again later: the successor, which somebody may have, is displaced
 			again := s
 			again.live, again.unanswered, again.tag = s.live+1, false, c.tag
-			all = append(all, effect{again, answer{verdict: "ok", generation: again.live, tag: c.tag}})
+			all = append(all, effect{again, answer{verdict: "ok", generation: again.live, epoch: s.epoch, tag: c.tag}})
 		case s.unanswered: // done again within the grace period, with the same successor
 			again := s
 			again.live = s.consumed
@@ -139,7 +163,7 @@ func (s sessionState) refresh(c call, strict bool) []effect {
 
 func (s sessionState) rotate(c call) effect {
 	s.consumed, s.live, s.rotated, s.unanswered, s.tag = s.live, s.live+1, true, false, c.tag
-	return effect{s, answer{verdict: "ok", generation: s.live, tag: s.tag}}
+	return effect{s, answer{verdict: "ok", generation: s.live, epoch: s.epoch, tag: s.tag}}
 }
 
 func model(strict bool) porcupine.Model {
@@ -303,22 +327,31 @@ func (c *linClient) any(s *sharedSession, tag string) {
 		in.kind = callSessions
 		c.rec.do(c.id, in, func(ctx context.Context) answer { return c.sessions(ctx, s.subject) })
 	case dice < 35:
-		in.kind = callVerifyLive
+		in.kind, in.epoch = callVerifyLive, epochOf(c.t, accessToken)
 		c.rec.do(c.id, in, func(ctx context.Context) answer {
 			_, err := c.manager.VerifyLive(ctx, accessToken)
 			return c.verdict(err)
 		})
-	case dice < 37:
+	case dice < 41:
+		in.kind = callReauthorize
+		c.rec.do(c.id, in, func(ctx context.Context) answer {
+			n, err := c.manager.Reauthorize(ctx, s.subject)
+			if err != nil {
+				return c.verdict(err)
+			}
+			return answer{verdict: "ok", sessions: n}
+		})
+	case dice < 43:
 		in.kind = callRevoke
 		c.rec.do(c.id, in, func(ctx context.Context) answer { return c.verdict(c.manager.Revoke(ctx, id)) })
-	case dice < 38:
+	case dice < 44:
 		in.kind = callRevokeSubject
 		c.rec.do(c.id, in, func(ctx context.Context) answer {
 			n, err := c.manager.RevokeSubject(ctx, s.subject)
 			if err != nil {
 				return c.verdict(err)
 			}
-			return answer{verdict: "ok", ended: n}
+			return answer{verdict: "ok", sessions: n}
 		})
 	default:
 		in.kind, in.generation, in.tag = callRefresh, generation(refreshToken), tag
@@ -332,7 +365,10 @@ func (c *linClient) refresh(ctx context.Context, s *sharedSession, token, tag st
 		return c.verdict(err)
 	}
 	s.saw(tokens)
-	return answer{verdict: "ok", generation: generation(tokens.RefreshToken), tag: tokens.Session.Attributes["tag"]}
+	return answer{
+		verdict: "ok", generation: generation(tokens.RefreshToken),
+		epoch: epochOf(c.t, tokens.AccessToken), tag: tokens.Session.Attributes["tag"],
+	}
 }
 
 func (c *linClient) sessions(ctx context.Context, subject string) answer {
@@ -358,11 +394,30 @@ func (c *linClient) verdict(err error) answer {
 		return answer{verdict: "reused"}
 	case errors.Is(err, tokensession.ErrRevoked):
 		return answer{verdict: "revoked"}
-	case errors.Is(err, tokensession.ErrOutdated): // to which no order of these calls leads
+	case errors.Is(err, tokensession.ErrOutdated):
 		return answer{verdict: "outdated"}
 	}
 	c.t.Errorf("no answer that the model has: %v", err)
 	return answer{verdict: "unknown"}
+}
+
+// linNow is where the clock stands, and linEpoch is the first epoch of a session then.
+var (
+	linNow   = time.Now().Round(0)
+	linEpoch = uint64(linNow.UnixMilli())
+)
+
+// epochOf reads an access token's epoch, whether the token is good or not.
+func epochOf(t *testing.T, accessToken string) uint64 {
+	var claims struct{ Epoch uint64 }
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(accessToken, ".")[1])
+	if err == nil {
+		err = json.Unmarshal(payload, &claims)
+	}
+	if err != nil {
+		t.Errorf("an access token that cannot be read: %v", err)
+	}
+	return claims.Epoch
 }
 
 // record lets the clients loose on the managers.
@@ -427,7 +482,7 @@ func TestLinearizable(t *testing.T) {
 			t.Run(mode.name, func(t *testing.T) {
 				proxy := newFaultProxy(t)
 				stores := access{dial: proxy.dial}
-				cfg := tokensession.Config{Now: newClock().Now, GracePeriod: mode.grace}
+				cfg := tokensession.Config{Now: testkit.NewClockAt(linNow).Now, GracePeriod: mode.grace}
 				managers := []*tokensession.Manager{
 					newManager(t, noting(t, p.open(t, stores), proxy), cfg), newManager(t, noting(t, p.open(t, stores), proxy), cfg),
 				}
@@ -488,7 +543,7 @@ func TestLinearizable_findsBlindWrite(t *testing.T) {
 	for _, mode := range linModes {
 		t.Run(mode.name, func(t *testing.T) {
 			eachBackend(t, func(t *testing.T, p place) {
-				cfg := tokensession.Config{Now: newClock().Now, GracePeriod: mode.grace}
+				cfg := tokensession.Config{Now: testkit.NewClockAt(linNow).Now, GracePeriod: mode.grace}
 				managers := []*tokensession.Manager{
 					newManager(t, blindStore{p.open(t, access{})}, cfg), newManager(t, blindStore{p.open(t, access{})}, cfg),
 				}

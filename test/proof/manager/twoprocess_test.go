@@ -28,7 +28,9 @@ func rounds(tb testing.TB) int {
 // TestTwoProcesses: two processes of 32 goroutines, each process with one connection to the store,
 // refresh one token at once. In the grace period all 64 get the same successor; in Strict one gets
 // it, and the others end the session. If one process has the client's key, and so may bind the
-// session, the other one gets that same successor or none, and ends nothing.
+// session, the other one gets that same successor or none, and ends nothing. If both have it, and
+// the session is bound, all of them get the same successor, while a third process without the key
+// and a fourth one with a key of its own get nothing for the same token, and end nothing.
 func TestTwoProcesses(t *testing.T) {
 	eachBackend(t, func(t *testing.T, p place) {
 		for _, mode := range linModes {
@@ -59,10 +61,25 @@ func TestTwoProcesses(t *testing.T) {
 			}
 			raceForAKey(t, m, workers)
 		})
+		t.Run("copies", func(t *testing.T) {
+			now := newClock().Now()
+			cfg := tokensession.Config{Now: func() time.Time { return now }}
+			m := newManager(t, p.open(t, access{}), cfg)
+			var workers []*worker
+			for _, key := range []string{clientKey, clientKey, "", thiefKey} {
+				j := job{Do: "race", Place: p, Pool: 1, Now: now, Key: key}
+				workers = append(workers, startWorker(t, j))
+			}
+			raceWithCopies(t, m, workers)
+		})
 	})
 }
 
-const clientKey = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+// Thumbprints of keys.
+const (
+	clientKey = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+	thiefKey  = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+)
 
 // raceForAKey races for the first tokens of one session after the other. The first process binds
 // the session, unless the second one, which has no key, is faster and both get a plain successor.
@@ -98,6 +115,35 @@ func raceForAKey(t *testing.T, m *tokensession.Manager, workers []*worker) {
 	}
 	t.Logf("%d rounds, %d bound by their first race, in %v",
 		rounds(t), boundAtOnce, time.Since(begin).Round(time.Millisecond))
+}
+
+// raceWithCopies races for the tokens of one bound session, each the successor of the one before. Of
+// four processes the first two have its key. The others have copies of each token.
+func raceWithCopies(t *testing.T, m *tokensession.Manager, workers []*worker) {
+	proof := tokensession.WithKeyThumbprint(clientKey)
+	tokens, err := m.Start(context.Background(), "dave", proof)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, begin := tokens.RefreshToken, time.Now()
+	for round := range rounds(t) {
+		got := race(t, workers, token)
+		if len(got.Successors) != 1 || got.Reused+got.Revoked+len(got.Others) > 0 ||
+			got.Unproved != raceGoroutines || got.Invalid != raceGoroutines {
+			t.Fatalf("round %d: %+v, want one successor, and nothing without the key", round, got)
+		}
+		for successor, n := range got.Successors {
+			if n != 2*raceGoroutines || generation(successor) != generation(token)+1 {
+				t.Fatalf("round %d: %d got generation %d, want %d and generation %d", round, n,
+					generation(successor), 2*raceGoroutines, generation(token)+1)
+			}
+			token = successor
+		}
+	}
+	if _, err := m.Refresh(context.Background(), token, proof); err != nil {
+		t.Fatalf("after the last round: %v", err)
+	}
+	t.Logf("%d rounds in %v", rounds(t), time.Since(begin).Round(time.Millisecond))
 }
 
 // race lets all the goroutines of all the processes refresh the token.

@@ -152,6 +152,7 @@ type tally struct {
 	Reused     int
 	Revoked    int // told to those who came after the one that was told of the reuse
 	Unproved   int // told that the proof of the key is missing
+	Invalid    int // told that the token is of no use to them: it is another key's
 	Others     []string
 
 	Unavailable int // of the others
@@ -164,6 +165,7 @@ func (t *tally) add(other tally) {
 	t.Reused += other.Reused
 	t.Revoked += other.Revoked
 	t.Unproved += other.Unproved
+	t.Invalid += other.Invalid
 	t.Others = append(t.Others, other.Others...)
 	t.Unavailable += other.Unavailable
 }
@@ -202,6 +204,8 @@ func raceFor(m *tokensession.Manager, token string, opts []tokensession.RefreshO
 				result.Revoked++
 			case errors.Is(err, tokensession.ErrProofRequired):
 				result.Unproved++
+			case errors.Is(err, tokensession.ErrInvalidToken):
+				result.Invalid++
 			default:
 				result.Others = append(result.Others, err.Error())
 				if errors.Is(err, tokensession.ErrUnavailable) {

@@ -1,7 +1,7 @@
 /*
  * One session in a store that fails and stalls, the Managers that serve it, an honest client of two
- * tabs, a thief, a logout, and a clock. Client and thief may have a key each. README.md says what is claimed, what is left out, and which
- * scenes check.sh runs.
+ * tabs, a thief, a logout, and a clock. Client and thief may have a key each. README.md says what
+ * is claimed, what is left out, and which scenes check.sh runs.
  *
  * The names are those of rotation.go, deliveries.go and refresh.go, and the rule has the order that
  * it has there. A token is its generation and the key that it was made for, because these two are
@@ -62,7 +62,7 @@
 #endif
 
 #ifndef CLIENT_KEY
-#define CLIENT_KEY 0 /* 1: the client has a key, and proves it from the login on; 2: gets it later */
+#define CLIENT_KEY 0 /* 1: the client proves its key from the login on; 2: gets it later */
 #endif
 #ifndef BARE_TABS
 #define BARE_TABS 0  /* 1: the second tab never proves the client's key */
@@ -308,9 +308,9 @@ bit ended;               /* somebody was told that the session is over */
  * was told to come later. In the last two cases it goes to the instance that made the write. With a
  * recovery period, none of its requests goes on while the grace closes.
  *
- * Once the session is bound to its key, and the key is proved, it comes with the token consumed last
- * whenever it likes. With two tabs, none of its requests goes on while the grace closes, as with a
- * recovery period.
+ * Once the session is bound to its key, and the key is proved, it comes with the token consumed
+ * last whenever it likes. With two tabs, none of its requests goes on while the grace closes, as
+ * with a recovery period.
  */
 #if HONEST_ONLY && !defined(L_EAGER)
 #define LOADS_LONG(tab) (isLoading[tab] && tokens[tab] < jar)
@@ -1215,7 +1215,8 @@ end_idle:
 		:: HONEST_ONLY && !GOES_TO(0) && (INSTANCES == 1 || !GOES_TO(1))
 		fi;
 		sentAt = now;
-		barred[me] = AS_PUT_OFF * IS_VICTIM | AS_DISPLACED * ((displaced & (1 << token)) && losses == LOSSES) |
+		barred[me] = AS_PUT_OFF * IS_VICTIM |
+			AS_DISPLACED * ((displaced & (1 << token)) && losses == LOSSES) |
 			AS_SHUT_OUT * (me == THIEF && shutOut) |
 			AS_ENDED * ended |
 			AS_DENIED * denied[instanceOf[me]] |
