@@ -74,6 +74,17 @@ func TestReplays_failClosed(t *testing.T) {
 		"there is room again")
 }
 
+// The two generations share the room.
+func TestReplays_areNeverMoreThanThereIsRoomFor(t *testing.T) {
+	m := newReplays(minMemory)
+	for _, moment := range []time.Duration{0, replayPeriod, 2 * replayPeriod, 3 * replayPeriod} {
+		for i := range 2 * minMemory {
+			_ = m.enter("key", fmt.Sprint(moment, i), anytime.Add(moment))
+		}
+		require.LessOrEqual(t, m.size(), minMemory, moment)
+	}
+}
+
 func TestReplays_areEvenlySpread(t *testing.T) {
 	const memory = defaultMemory / 16
 	m := newReplays(memory)
