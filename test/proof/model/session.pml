@@ -434,6 +434,10 @@ inline send() {
 	running[me].first = (running[me].first == 0 || generation < running[me].first -> \
 		generation : running[me].first);
 	running[me].last = (generation > running[me].last -> generation : running[me].last)
+#ifdef HEARD
+	/* A late replay is written as a renewal, and its client has to hear of the successor, too. */
+	; heard = (what == RENEWED && generation <= heard -> generation - 1 : heard)
+#endif
 }
 
 inline withdraw() { running[me].first = 0; running[me].last = 0 }
