@@ -692,11 +692,6 @@ inline byKey() { skip }
 #else
 #define ROW_RUNNING (author == RUNNING && GRACE > 0 && (what == REUSED || what == RECOVERED))
 #endif
-#ifdef F_RUNNING_REPLAYED
-#define RUNNING_IS REPLAYED
-#else
-#define RUNNING_IS RENEWED
-#endif
 #ifdef F_REPLAYED_LATE
 #define ROW_LATE false
 #else
@@ -716,7 +711,7 @@ inline byAuthor(at) {
 		(!(mayBeGiven)        -> what       : \
 		(ROW_MINE             -> REPLAYED   : \
 		(ROW_LATE             -> RENEWED    : \
-		(ROW_RUNNING          -> RUNNING_IS : \
+		(ROW_RUNNING          -> RENEWED    : \
 		(ROW_RENEW(at)        -> RENEWED    : \
 		(ROW_RECOVER          -> RECOVERED  : \
 		                         what)))))))
@@ -1006,12 +1001,6 @@ inline load() {
 	own = IS_OWN; mine = IS_MINE
 }
 
-#ifdef F_NOT_AFRESH
-#define DECIDES (sent != END_SENT || revoked)
-#else
-#define DECIDES true
-#endif
-
 #ifdef F_STEP_AFRESH
 #define IS_EQUAL_STEP false
 #else
@@ -1052,11 +1041,7 @@ inline attempt() {
 	fi;
 #endif
 	endedAs = (version >= endedAs -> 0 : endedAs);
-	what = REUSED;
-	if
-	:: DECIDES -> decide()
-	:: else
-	fi;
+	decide();
 	if
 	:: !good && isGranted -> good = 1; reached = generation
 	:: else
@@ -1303,9 +1288,6 @@ decided:
 			:: FITS && failures > 0 -> failures--; endedAs = version + 1; revoke() /* no reply */
 			:: failures > 0 -> failures--; endedAs = version + 1 /* no request */
 			:: !(FITS) -> /* ErrConflict */
-#ifdef F_CONFLICT_DENIES
-				denied[instanceOf[me]] = 1;
-#endif
 				what = 0; version = 0; era = 0; mine = 0; goto again
 			fi;
 			goto failed
