@@ -148,6 +148,17 @@ func TestCheck_hostIsAName(t *testing.T) {
 	}
 }
 
+// A client that puts a user before the host's name may mean another host.
+func TestCheck_urlWithAUser(t *testing.T) {
+	const url = "https://user@api.example/notes"
+	b := newProofBench(t, newEd25519Key(t), sessionhttp.ProofConfig{
+		RequestURL: func(*http.Request) string { return url },
+	})
+	_, _, err := b.checkRequest(request(http.MethodGet, "https://api.example/notes",
+		header("DPoP", b.proof(members{"htu": text(url)}))))
+	require.ErrorIs(t, err, sessionhttp.ErrInvalidProof)
+}
+
 // The path is the one that the client sent, whatever a router in front has made of it.
 func TestCheck_behindStripPrefix(t *testing.T) {
 	b := newProofBench(t, newEd25519Key(t), sessionhttp.ProofConfig{})
