@@ -205,7 +205,7 @@ run "limit: within the grace" thief_has_lost_for_good -DL_WITHIN_GRACE "${thief[
 run "limit: lost, other instance" nothing_works_after_the_end -DL_REVOCATION_LOST "${logout_instances[@]}"
 run "limit: key, in doubt, tab without" honest_client_stays_in -DSTALLS=1 "${key_bare[@]}"
 run "limit: key, failover, tab without" honest_client_stays_in -DLOSSES=1 -DBARE_TABS=1 "${key_failover[@]/-DTABS=1/-DTABS=2}"
-run "limit: key, two at once" honest_client_stays_in -DL_STRADDLE "${key[@]}"
+run "limit: key, two at once" honest_client_stays_in -DL_STRADDLE "${key[@]/-DCALLS=3/-DCALLS=4}"
 run "limit: key, thief puts off twice" victim_is_put_off_a_few_times -DPUT_OFFS=1 "${puts_off[@]}"
 run "limit: key, thief puts off four times" victim_is_put_off_a_few_times -DPUT_OFFS=3 "${hangs_up[@]}"
 
