@@ -52,6 +52,27 @@ func TestRemember_aRefreshIsOneCallOfTheStore(t *testing.T) {
 	require.Equal(t, oneCall, w.calls(func() { w.refresh(second.RefreshToken) }))
 }
 
+// A process that knows of new rights, and remembers a record from before, looks at the store. So the
+// authorizer is asked once, and about the session as it is.
+func TestRemember_asksNobodyAboutASessionOfAnOldEpoch(t *testing.T) {
+	asked := 0
+	w := newRemembering(t, tokensession.Config{
+		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+			asked++
+			return tokensession.Grant{}, nil
+		},
+	})
+	tokens := w.refresh(w.start().RefreshToken)
+	w.reauthorize(w.other(tokensession.Config{}), 1)
+	_, err := w.m.VerifyLive(context.Background(), tokens.AccessToken)
+	requireIsOutdated(t, err)
+
+	asked = 0
+	require.Equal(t, twoCalls, w.calls(func() { tokens = w.refresh(tokens.RefreshToken) }))
+	require.Equal(t, 1, asked)
+	requireAccepted(t, tokens, w.m)
+}
+
 // A loadCounter is a MemoryStore of which it is known how often it is read.
 type loadCounter struct {
 	*tokensession.MemoryStore

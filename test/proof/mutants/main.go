@@ -312,7 +312,8 @@ func (b *bench) try(ctx context.Context, f fault) (killer string, err error) {
 }
 
 // test runs tests until one fails: those of the folder, then those of the root package, the slow
-// ones last, and then those of storetest. The internal tests of the root package come first, in a
+// ones last, once more with records remembered (Config.Remember), which most tests turn off, and
+// then those of storetest. The internal tests of the root package come first, in a
 // program without the external ones, because compiling the external ones takes longest of all.
 func (b *bench) test(ctx context.Context, folder string) (killer string, err error) {
 	quick, slow := []string{"-test.skip", slowTests}, []string{"-test.run", slowTests}
@@ -320,10 +321,12 @@ func (b *bench) test(ctx context.Context, folder string) (killer string, err err
 		dir   string
 		build []string
 		args  []string
+		env   []string
 	}{
-		{folder, nil, nil},
-		{".", []string{"-overlay", b.overlay}, quick}, {".", nil, quick}, {".", nil, slow},
-		{"storetest", nil, nil},
+		{folder, nil, nil, nil},
+		{".", []string{"-overlay", b.overlay}, quick, nil}, {".", nil, quick, nil},
+		{".", nil, slow, nil}, {".", nil, quick, []string{"TOKENSESSION_TEST_REMEMBER=1"}},
+		{"storetest", nil, nil, nil},
 	}
 	if folder == "." {
 		portions = portions[1:]
@@ -338,7 +341,7 @@ func (b *bench) test(ctx context.Context, folder string) (killer string, err err
 		}
 		args := []string{"-test.v", "-test.failfast", "-test.timeout", b.timeout.String()}
 		tests := exec.CommandContext(ctx, "./mutant.test", append(args, portion.args...)...)
-		tests.Dir = dir
+		tests.Dir, tests.Env = dir, append(os.Environ(), portion.env...)
 		out, err := tests.CombinedOutput()
 		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 			return killerIn(out), nil
