@@ -110,9 +110,12 @@ func parseDeviceProof(values []string) (deviceProof, error) {
 	if !ok1 || !ok2 || !ok3 {
 		return deviceProof{}, errNotJWT
 	}
-	key, err := parseDeviceProofHeader(headerText)
-	if err != nil {
+	alg, key, err := parseProofHeader(headerText, deviceProofType)
+	switch {
+	case err != nil:
 		return deviceProof{}, err
+	case alg != deviceAlgorithm:
+		return deviceProof{}, errors.New("alg is not " + deviceAlgorithm)
 	}
 	claims, err := strictjson.ParseObject(payloadText, "jti")
 	if err != nil {
@@ -122,28 +125,4 @@ func parseDeviceProof(values []string) (deviceProof, error) {
 	challenge := r.Text("jti", true)
 	signed := values[0][:len(header)+1+len(payload)]
 	return deviceProof{key, challenge, signed, signatureBytes}, r.Err()
-}
-
-func parseDeviceProofHeader(text []byte) (*proofKey, error) {
-	header, err := strictjson.ParseObject(text, "typ", "alg", "jwk", "crit")
-	if err != nil {
-		return nil, err
-	}
-	r := strictjson.NewReader(header)
-	typ, alg := r.Text("typ", true), r.Text("alg", true)
-	jwk, hasKey := header.Find("jwk")
-	_, critical := header.Find("crit")
-	switch {
-	case r.Err() != nil:
-		return nil, r.Err()
-	case typ != deviceProofType:
-		return nil, errors.New("typ is not " + deviceProofType)
-	case alg != deviceAlgorithm:
-		return nil, errors.New("alg is not " + deviceAlgorithm)
-	case critical: // RFC 7515 section 4.1.11: who does not know the extensions refuses
-		return nil, errors.New("crit names extensions")
-	case !hasKey:
-		return nil, nil
-	}
-	return parseProofJWK(deviceAlgorithm, []byte(jwk))
 }

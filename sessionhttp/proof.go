@@ -258,7 +258,10 @@ func (p *Proofs) headerKey(header string) (*proofKey, error) {
 	if !ok {
 		return nil, errNotJWT
 	}
-	key, err := parseProofHeader(text)
+	_, key, err := parseProofHeader(text, "dpop+jwt")
+	if err == nil && key == nil {
+		err = errors.New("jwk is missing")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("header: %w", err)
 	}

@@ -27,13 +27,14 @@ type proofKey struct {
 	verify     func(signed, signature []byte) bool
 }
 
-// parseProofHeader reads a proof's header (RFC 9449 section 4.2). Members with other names than
-// those that matter here are passed over. Some of those can name a place to fetch a key or a
-// certificate from, as jku and x5u do: nothing is ever fetched.
-func parseProofHeader(text []byte) (*proofKey, error) {
+// parseProofHeader reads the header of a proof of a type, for DPoP that of RFC 9449 section 4.2. The
+// key is nil if the header brings none. Members with other names than those that matter here are
+// passed over. Some of those can name a place to fetch a key or a certificate from, as jku and x5u
+// do: nothing is ever fetched.
+func parseProofHeader(text []byte, proofType string) (alg string, key *proofKey, err error) {
 	header, err := strictjson.ParseObject(text, "typ", "alg", "jwk", "crit")
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	r := strictjson.NewReader(header)
 	typ, alg := r.Text("typ", true), r.Text("alg", true)
@@ -41,15 +42,16 @@ func parseProofHeader(text []byte) (*proofKey, error) {
 	_, critical := header.Find("crit")
 	switch {
 	case r.Err() != nil:
-		return nil, r.Err()
-	case typ != "dpop+jwt":
-		return nil, errors.New("typ is not dpop+jwt")
+		return "", nil, r.Err()
+	case typ != proofType:
+		return "", nil, errors.New("typ is not " + proofType)
 	case critical: // RFC 7515 section 4.1.11: who does not know the extensions refuses
-		return nil, errors.New("crit names extensions")
+		return "", nil, errors.New("crit names extensions")
 	case !hasKey:
-		return nil, errors.New("jwk is missing")
+		return alg, nil, nil
 	}
-	return parseProofJWK(alg, []byte(jwk))
+	key, err = parseProofJWK(alg, []byte(jwk))
+	return alg, key, err
 }
 
 // privateMembers are those that only a private or a symmetric JWK has (RFC 7518 section 6).
