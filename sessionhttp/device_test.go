@@ -5,12 +5,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed67bc9b7f/tokensession"
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
@@ -41,6 +43,16 @@ func TestDevice_bindsTheSessionWithTheFirstProvenRefresh(t *testing.T) {
 		require.Equal(t, http.StatusOK, answer.StatusCode)
 		b.hear(answer)
 	}
+}
+
+// A host that knows the browser's key can bind the session with the login.
+func TestDevice_asksNoBoundSessionForAKey(t *testing.T) {
+	b := newSite(t, deviceConfig(sessionhttp.DeviceBoundEnforced)).newDeviceBrowser()
+	w := httptest.NewRecorder()
+	_, err := b.s.h.Login(w, b.request(http.MethodPost, "/login"), "alice",
+		tokensession.WithKeyThumbprint(thumbprintOf(&b.key.PublicKey)))
+	require.NoError(t, err)
+	require.Empty(t, w.Result().Header["Secure-Session-Registration"])
 }
 
 // The browser forgets a session whose refresh is answered with the instructions of another one.

@@ -88,7 +88,7 @@ func TestReplays_areNeverMoreThanThereIsRoomFor(t *testing.T) {
 func TestReplays_areEvenlySpread(t *testing.T) {
 	const memory = defaultMemory / 16
 	m := newReplays(memory)
-	for i := range memory * 9 / 10 {
+	for i := range memory * 8 / 10 { // with 9/10, one of 64 shards is full once in 40 times
 		if err := m.enter("key", fmt.Sprint(i), anytime); err != nil {
 			t.Fatal(i, err)
 		}
