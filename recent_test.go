@@ -409,6 +409,29 @@ func TestRemember_slowRefreshThatGuessedIsNoTheft(t *testing.T) {
 	}
 }
 
+// A step-up looks at the store. What is remembered stays there, also if the store does not answer.
+func TestRemember_aStepUpTakesNothing(t *testing.T) {
+	w := newRemembering(t, tokensession.Config{})
+	tokens := w.start()
+	w.store.On(testkit.Load, testkit.LoseRequest)
+	_, err := w.m.Reauthenticate(context.Background(), tokens.Session.ID)
+	require.ErrorIs(t, err, tokensession.ErrUnavailable)
+	require.Equal(t, oneCall, w.calls(func() { w.refresh(tokens.RefreshToken) }))
+}
+
+// The second attempt of a refresh looks at the store. What another call has put back stays there.
+func TestRemember_aLostReplyTakesNothingOfOthers(t *testing.T) {
+	w := newRemembering(t, tokensession.Config{})
+	first := w.start()
+	w.store.On(testkit.Swap, testkit.Apply, testkit.Do(func() {
+		_, err := w.m.Reauthenticate(context.Background(), first.Session.ID)
+		require.NoError(t, err)
+	}), testkit.LoseReply)
+	got := w.refresh(first.RefreshToken)
+	require.Equal(t, oneCall, w.calls(func() { got = w.refresh(got.RefreshToken) }))
+	w.requireLive(got)
+}
+
 // The reply to the write is lost, and so is the next look. The client comes again.
 func TestRemember_aLostReplyIsNoTheft(t *testing.T) {
 	w := newRemembering(t, tokensession.Config{})
