@@ -74,15 +74,20 @@ func TestLostReply(t *testing.T) {
 	}, sqlite)
 }
 
+// makes has each refresh make a call of the store: one that remembers its record loads nothing.
+func makes(call testkit.Call, cfg tokensession.Config) tokensession.Config {
+	if call == testkit.Load {
+		cfg.Remember = -1
+	}
+	return cfg
+}
+
 func testLostReply(t *testing.T, p place, grace time.Duration, call testkit.Call, n int) {
 	proxy := newFaultProxy(t)
 	lossy, store := newLossyStore(t, p, proxy)
 	happened := new(events)
 	cfg := tokensession.Config{Now: newClock().Now, GracePeriod: grace, OnEvent: happened.Add}
-	if call == testkit.Load {
-		cfg.Remember = -1 // a refresh that remembers its record loads nothing
-	}
-	m := newManager(t, store, cfg)
+	m := newManager(t, store, makes(call, cfg))
 
 	applied := 0 // writes that were applied, at the latest by a retry
 	for skip := 0; ; skip++ {
@@ -196,7 +201,8 @@ func TestLateReply(t *testing.T) {
 				proxy := newFaultProxy(t)
 				lossy, store := newLossyStore(t, p, proxy)
 				happened := new(events)
-				m := newManager(t, store, tokensession.Config{Now: newClock().Now, GracePeriod: grace, OnEvent: happened.Add})
+				cfg := tokensession.Config{Now: newClock().Now, GracePeriod: grace, OnEvent: happened.Add}
+				m := newManager(t, store, makes(call, cfg))
 				tokens := refresh(t, m, start(t, m, "alice").RefreshToken)
 
 				// On a busy machine the deadline can come before the call has been sent.
