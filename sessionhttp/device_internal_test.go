@@ -66,6 +66,7 @@ func TestDeviceID_withAnyBitFlippedIsNotSealed(t *testing.T) {
 		changed[i/8] ^= 1 << (i % 8)
 		id, ok := parseDeviceID(macs, base64.RawURLEncoding.EncodeToString(changed))
 		require.False(t, ok && id.sealed, "bit %d", i)
+		require.False(t, ok && i < 8, "another version, bit %d", i)
 	}
 	other, ok := parseDeviceID(deviceKeys(t).macs("other ids", deviceMACSize), text)
 	require.True(t, ok)
@@ -89,6 +90,14 @@ func TestChallenger_acceptsItsOwnOnly(t *testing.T) {
 		"", challenge[1:], challenge + "A", challenge + "=", "\n" + challenge,
 	} {
 		require.ErrorIs(t, c.check(text, "alice", now), errForeignChallenge, text)
+	}
+	b, err := base64.RawURLEncoding.DecodeString(challenge)
+	require.NoError(t, err)
+	for i := range 8 * len(b) { // its time cannot be changed either
+		changed := bytes.Clone(b)
+		changed[i/8] ^= 1 << (i % 8)
+		text := base64.RawURLEncoding.EncodeToString(changed)
+		require.ErrorIs(t, c.check(text, "alice", now), errForeignChallenge, i)
 	}
 	session, err := c.registrationSession(c.registrationChallenge(aSession, now), now)
 	require.NoError(t, err)
