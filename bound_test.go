@@ -294,6 +294,32 @@ func TestBound_thiefWhoHangsUpDoesNotOutliveTheVictim(t *testing.T) {
 	require.ErrorIs(t, err, tokensession.ErrRevoked)
 }
 
+// The thief comes at the last moment of each grace period, and is answered when it is over. The
+// period must not begin anew each time.
+func TestBound_thiefWhoComesAtTheLastMomentDoesNotOutliveTheVictim(t *testing.T) {
+	var w *world
+	took := 2 * micro
+	w = newWorld(t, tokensession.Config{
+		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
+			w.clock.Advance(took)
+			return tokensession.Grant{}, nil
+		},
+	})
+	first := w.start()
+	w.refresh(first.RefreshToken, withThiefKey)
+	for n := 0; ; n++ {
+		w.clock.Advance(grace - micro)
+		_, _ = w.m.Refresh(context.Background(), first.RefreshToken, withThiefKey)
+		err := w.refreshError(first.RefreshToken)
+		if errors.Is(err, tokensession.ErrReused) {
+			break
+		}
+		require.ErrorIs(t, err, tokensession.ErrProofRequired)
+		require.Less(t, n, 5, "the victim is put off again and again")
+	}
+	w.requireDead(first)
+}
+
 // The store loses the write that bound the session. The token is worth nothing without its key all
 // the same, and with the key it binds the session again.
 func TestBound_storeThatLosesTheBindingMakesNoTokenPlain(t *testing.T) {

@@ -285,7 +285,10 @@ func (r *refresh) authorOf(rec Record, known snapshot) author {
 	return settled
 }
 
-var errRaced = errors.New("others have refreshed the session twice in the meantime")
+var (
+	errRaced = errors.New("others have refreshed the session twice in the meantime")
+	errLate  = errors.New("the grace period was over before the answer")
+)
 
 // A step is what an attempt does about the decision.
 type step struct {
@@ -364,7 +367,9 @@ func (r *refresh) grant(
 	if err != nil {
 		return step{}, err
 	}
-	what = r.answeredAs(what, rec)
+	if what = r.answeredAs(what, rec); what == raced {
+		return step{}, unavailable("refreshing", errLate)
+	}
 	s := step{what: what, issued: issued, event: r.event(grantedAs[what], rec), epoch: epoch}
 	switch {
 	case p.author == mine && so.event.Kind != "": // this call has made it before

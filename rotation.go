@@ -289,12 +289,12 @@ func (r rules) byAuthor(what outcome, rec Record, p presentation) outcome {
 	}
 }
 
-// renewable reports whether the grace period may begin anew because nobody has received the
-// successor. Of a session that is bound to no key, whoever comes gets that successor, so it harms
-// nobody. But a thief can bind a session, hang up each time before the answer, and come again: the
-// victim would get no verdict for as long as the thief goes on ([rules.beforeBinding]). So for a
-// bound session this ends after two grace periods. Its client does not need more, because it
-// recovers at any time.
+// renewable reports whether the grace period may begin anew for who came in time: because nobody has
+// received the successor, or because the answer is late. Of a session that is bound to no key, whoever
+// comes gets that successor, so it harms nobody. But a thief can bind a session, and come again and
+// again, at the last moment or hanging up before the answer: the victim would get no verdict for as
+// long as the thief goes on ([rules.beforeBinding]). So for a bound session this ends after two grace
+// periods. Its client does not need more, because it recovers at any time.
 func (r rules) renewable(rec Record, at time.Time) bool {
 	return rec.KeyThumbprint == "" || within(at, rec.ConsumedAt, 2*r.grace)
 }
@@ -302,17 +302,20 @@ func (r rules) renewable(rec Record, at time.Time) bool {
 // answered says what a replay is when it is answered, which is later if the store or the host is
 // slow. If the grace period is over by then, the replay is written as a renewal. That shows whether
 // the record is still the one that was loaded: a client that recovered may have displaced the
-// successor. And the client's other tabs have a period of which they can know.
+// successor. And the client's other tabs have a period of which they can know. Where the period may
+// not begin anew any more, there is no verdict: the client comes again, and recovers.
 func (r rules) answered(what outcome, rec Record, a author, now time.Time) outcome {
 	switch {
 	case a == mine:
 		return what
 	case a == undelivered && r.renewable(rec, now), a == running && r.late(rec, now):
 		return renewed
-	case !within(now, rec.RotatedAt, r.grace):
+	case within(now, rec.RotatedAt, r.grace):
+		return what
+	case r.renewable(rec, now):
 		return renewed
 	}
-	return what
+	return raced
 }
 
 // judge says what presenting generation n leads to, by the record alone. The periods are measured

@@ -312,6 +312,10 @@ func TestAnswered_ofABoundSession(t *testing.T) {
 	rec := renewedAfter("K", 19*time.Second)
 	require.Equal(t, renewed, usual.answered(replayed, rec, undelivered, at(20*time.Second-us)))
 	require.Equal(t, replayed, usual.answered(replayed, rec, undelivered, at(20*time.Second)))
+	require.Equal(t, raced, usual.answered(replayed, rec, settled, at(29*time.Second)))
+	require.Equal(t, replayed, usual.answered(replayed, rec, settled, at(29*time.Second-us)))
+	require.Equal(t, renewed, usual.answered(replayed, boundTo("K"), settled, at(10*time.Second)))
+	rec.KeyThumbprint = ""
 	require.Equal(t, renewed, usual.answered(replayed, rec, settled, at(29*time.Second)))
 }
 
