@@ -1018,7 +1018,7 @@ inline forgetRecord() { predecessor = 0; consumedAt = 0; rotatedAt = 0; name = 0
 inline answeredAs() {
 	if
 	:: what == REPLAYED && mine
-	:: what == REPLAYED && !mine && IS_OVER -> what = RENEWED
+	:: what == REPLAYED && !mine && IS_OVER -> what = (renewable(now) -> RENEWED : RACED)
 	:: what == REPLAYED && !mine && !IS_OVER -> look(); byAuthor(now)
 	:: else
 	fi;
@@ -1276,6 +1276,7 @@ decided:
 #endif
 		answeredAs();
 		if
+		:: what == RACED -> giveUp(); goto end_idle
 		:: what == REPLAYED ->
 #ifdef F_GRACE_SLIDES
 			stored.rotatedAt = (stored.version == version -> now : stored.rotatedAt);
