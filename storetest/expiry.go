@@ -77,7 +77,9 @@ func expiresByItself(within time.Duration) testCase {
 		func(c *check) {
 			left := map[string]tokensession.Record{}
 			for when, end := range map[string]time.Time{
-				"had expired": c.now.Add(-time.Second), "expired in the distant past": c.now.Add(-400 * day), "was about to expire": c.now.Add(300 * time.Millisecond),
+				"had expired":                 c.now.Add(-time.Second),
+				"expired in the distant past": c.now.Add(-400 * day),
+				"was about to expire":         c.now.Add(300 * time.Millisecond),
 			} {
 				created := c.newRecord("alice")
 				created.ExpiresAt = end
@@ -89,10 +91,12 @@ func expiresByItself(within time.Duration) testCase {
 			lives := c.created("alice")
 			tick := time.NewTicker(20 * time.Millisecond)
 			defer tick.Stop()
-			for deadline := time.Now().Add(within + 300*time.Millisecond); len(left) > 0 && time.Now().Before(deadline); <-tick.C {
+			deadline := time.Now().Add(within + 300*time.Millisecond)
+			for ; len(left) > 0 && time.Now().Before(deadline); <-tick.C {
 				listed := c.list("alice")
 				for when, rec := range left {
-					if _, err := c.store.Load(c.ctx, rec.ID); errors.Is(err, tokensession.ErrNotFound) && indexOf(listed, rec.ID) < 0 {
+					_, err := c.store.Load(c.ctx, rec.ID)
+					if errors.Is(err, tokensession.ErrNotFound) && indexOf(listed, rec.ID) < 0 {
 						delete(left, when)
 					}
 				}
@@ -232,7 +236,7 @@ var sweepCases = []testCase{
 		"a reuse or a late refresh would be told that the session is unknown, and other instances not that it was revoked",
 		func(c *check) {
 			sweeper := c.sweeper()
-			rec := c.swap(revoked(c.created("alice"), c.now, tokensession.ReasonLogout))
+			rec := c.ended("alice", c.now)
 			c.wantSwept(sweeper, c.now.Add(time.Hour), 10, 0)
 			c.wantStored(rec, "of a revoked record after Sweep")
 		},

@@ -41,7 +41,7 @@ var feedCases = []testCase{
 			feed := c.feed()
 			var all []tokensession.Record
 			for n := range 5 {
-				all = append(all, c.swap(revoked(c.created("alice"), c.now.Add(time.Duration(n)*time.Second), tokensession.ReasonLogout)))
+				all = append(all, c.ended("alice", c.now.Add(time.Duration(n)*time.Second)))
 			}
 			for range 2 {
 				for n := len(all) - 1; n >= 0; n-- {
@@ -55,9 +55,9 @@ var feedCases = []testCase{
 		func(c *check) {
 			feed := c.feed()
 			late := c.created("alice")
-			third := c.swap(revoked(c.created("alice"), c.now.Add(2*time.Second), tokensession.ReasonLogout))
+			third := c.ended("alice", c.now.Add(2*time.Second))
 			c.wantTold(feed, c.now.Add(2*time.Second), third)
-			first := c.swap(revoked(c.created("bob"), c.now, tokensession.ReasonLogout))
+			first := c.ended("bob", c.now)
 			late = c.swap(revoked(late, c.now.Add(time.Second), tokensession.ReasonReuse))
 			c.wantTold(feed, c.now.Add(2*time.Second), third)
 			c.wantTold(feed, c.now.Add(time.Second), late, third)
@@ -70,7 +70,7 @@ var feedCases = []testCase{
 			feed := c.feed()
 			var all []tokensession.Record
 			for n := range 150 {
-				all = append(all, c.swap(revoked(c.created(fmt.Sprint("user ", n)), c.now, tokensession.ReasonLogout)))
+				all = append(all, c.ended(fmt.Sprint("user ", n), c.now))
 			}
 			c.wantTold(feed, c.now, all...)
 		},
@@ -85,7 +85,7 @@ var feedCases = []testCase{
 			gone := c.swap(revoked(c.create(old), at, tokensession.ReasonLogout))
 			all := []tokensession.Record{gone}
 			for range 150 { // a store that keeps a number of them, or tidies at a write, has had its chance
-				all = append(all, c.swap(revoked(c.created("bob"), c.now, tokensession.ReasonLogout)))
+				all = append(all, c.ended("bob", c.now))
 			}
 			if sweeper, ok := c.store.(tokensession.Sweeper); ok {
 				if _, err := sweeper.Sweep(c.ctx, c.now, 1000); err != nil {
@@ -171,7 +171,7 @@ var feedCases = []testCase{
 			feed := c.feed()
 			for n := range 150 {
 				at := c.now.Add(time.Duration(n) * time.Microsecond)
-				c.swap(revoked(c.created(fmt.Sprint("user ", n)), at, tokensession.ReasonLogout))
+				c.ended(fmt.Sprint("user ", n), at)
 			}
 			c.wantPageError(feed)
 		},

@@ -17,7 +17,8 @@ var fieldCases = []testCase{
 			for _, fraction := range []time.Duration{1, 999, 1000, 1001, 123_456, 500_000, 999_999} {
 				at := c.now.Truncate(time.Second).Add(-time.Second + fraction*time.Microsecond)
 				c.roundTrip(func(r *tokensession.Record) {
-					r.AuthTime, r.CreatedAt, r.ConsumedAt, r.RotatedAt = at, at.Add(1*time.Second), at.Add(2*time.Second), at.Add(3*time.Second)
+					r.AuthTime, r.CreatedAt = at, at.Add(1*time.Second)
+					r.ConsumedAt, r.RotatedAt = at.Add(2*time.Second), at.Add(3*time.Second)
 					r.ExpiresAt, r.MaxExpiresAt = at.Add(7*day), at.Add(30*day)
 				})
 			}
@@ -27,7 +28,8 @@ var fieldCases = []testCase{
 		"a zero RevokedAt that comes back as a time revokes every session; a zero MaxExpiresAt that does ends it",
 		func(c *check) {
 			c.roundTrip(func(r *tokensession.Record) {
-				r.AuthTime, r.ConsumedAt, r.MaxExpiresAt, r.RevokedAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+				r.AuthTime, r.ConsumedAt = time.Time{}, time.Time{}
+				r.MaxExpiresAt, r.RevokedAt = time.Time{}, time.Time{}
 			})
 		},
 	}, {
@@ -52,9 +54,12 @@ var fieldCases = []testCase{
 		"Fields/times in UTC",
 		"times that look different on each server end up in answers and logs, and in comparisons with ==",
 		func(c *check) {
-			for _, zone := range []*time.Location{time.FixedZone("", 0), time.FixedZone("IST", 19800), time.FixedZone("PST", -28800)} {
+			for _, zone := range []*time.Location{
+				time.FixedZone("", 0), time.FixedZone("IST", 19800), time.FixedZone("PST", -28800),
+			} {
 				c.roundTrip(func(r *tokensession.Record) {
-					r.AuthTime, r.CreatedAt, r.RotatedAt = r.AuthTime.In(zone), r.CreatedAt.In(zone), r.RotatedAt.In(zone)
+					r.AuthTime, r.CreatedAt = r.AuthTime.In(zone), r.CreatedAt.In(zone)
+					r.RotatedAt = r.RotatedAt.In(zone)
 					r.ExpiresAt, r.MaxExpiresAt = r.ExpiresAt.In(zone), r.MaxExpiresAt.In(zone)
 				})
 			}
@@ -81,7 +86,9 @@ var fieldCases = []testCase{
 		"a host that takes an attribute back, an address say, would go on showing it",
 		func(c *check) {
 			rec := c.created("alice")
-			for _, attributes := range []map[string]string{{"device": "another"}, {"place": "Kyiv", "device": ""}, nil, {"ip": "::1"}} {
+			for _, attributes := range []map[string]string{
+				{"device": "another"}, {"place": "Kyiv", "device": ""}, nil, {"ip": "::1"},
+			} {
 				rec = rotated(rec)
 				rec.Attributes = attributes
 				c.swap(rec)

@@ -86,6 +86,12 @@ func (c *check) created(subject string) tokensession.Record {
 	return c.create(c.newRecord(subject))
 }
 
+// ended creates a new record of the subject, and revokes it as of a time.
+func (c *check) ended(subject string, at time.Time) tokensession.Record {
+	c.t.Helper()
+	return c.swap(revoked(c.created(subject), at, tokensession.ReasonLogout))
+}
+
 func (c *check) swap(next tokensession.Record) tokensession.Record {
 	c.t.Helper()
 	if err := c.store.Swap(c.ctx, clone(next)); err != nil {

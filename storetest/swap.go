@@ -96,7 +96,7 @@ var swapCases = []testCase{
 		"Swap/keeps a revoked record until it expires",
 		"its refresh token would be called unknown, not revoked, and its ID could be created anew",
 		func(c *check) {
-			rec := c.swap(revoked(c.created("alice"), c.now, tokensession.ReasonLogout))
+			rec := c.ended("alice", c.now)
 			again := c.newRecord("alice")
 			again.ID = rec.ID
 			c.wantError(c.store.Create(c.ctx, again), tokensession.ErrExists, "Create with the ID of a revoked record")
