@@ -71,14 +71,15 @@ func (a *App) stream(w http.ResponseWriter, r *http.Request) {
 // refuses that by the header Origin, and so does Accept.
 func (a *App) socket(w http.ResponseWriter, r *http.Request) {
 	access, _ := sessionhttp.FromContext(r.Context())
+	// It joins first, so that a browser whose socket is open misses nothing.
+	news, leave := a.live.join(access.Subject, ofDevices)
+	defer leave()
 	conn, err := websocket.Accept(w, r, nil)
 	if err != nil {
 		return // and it has answered
 	}
 	defer func() { _ = conn.CloseNow() }()
 	conn.SetReadLimit(maxSaid)
-	news, leave := a.live.join(access.Subject, ofDevices)
-	defer leave()
 
 	// Read must not have the session's context: it would drop the connection when that ends, without
 	// a word to the browser.
