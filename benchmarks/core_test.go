@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"hash"
 	"runtime"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"testing"
@@ -240,31 +241,90 @@ func median(times []time.Duration) float64 {
 	return float64(times[len(times)/2])
 }
 
+const million = 1_000_000
+
 // BenchmarkMemoryStore_bytesPerSession fills a MemoryStore with a million sessions of as many
 // subjects.
 func BenchmarkMemoryStore_bytesPerSession(b *testing.B) {
-	const sessions = 1_000_000
-	signer, err := tokensession.NewAccessSigner(must(tokensession.NewHMACKey(make([]byte, 32))),
-		tokensession.AccessConfig{Issuer: "https://auth.example", Audience: []string{"https://api.example"}, CacheSize: -1})
-	check(b, err)
 	for _, attributes := range []map[string]string{nil, {"device": "Firefox on Linux", "ip": "198.51.100.7"}} {
 		b.Run(fmt.Sprintf("attributes=%d", len(attributes)), func(b *testing.B) {
 			for b.Loop() {
 				before := heap()
-				store := tokensession.NewMemoryStore()
-				m, err := tokensession.New(signer, store, tokensession.Config{})
-				check(b, err)
-				for i := range sessions {
-					if _, err := m.Start(ctx, fmt.Sprintf("user-%011d", i), tokensession.WithAttributes(attributes)); err != nil {
-						b.Fatal(err)
-					}
+				m := memoryManager(b)
+				for i := range million {
+					_, err := m.Start(ctx, subjectOf(i), tokensession.WithAttributes(attributes))
+					check(b, err)
 				}
-				b.ReportMetric(float64(heap()-before)/sessions, "B/session")
-				runtime.KeepAlive(store)
+				b.ReportMetric(float64(heap()-before)/million, "B/session")
+				runtime.KeepAlive(m)
 			}
 		})
 	}
 }
+
+// BenchmarkMemoryStore_pauses refreshes all the time beside a million sessions, and tells for how
+// long the garbage collector stops the program meanwhile.
+func BenchmarkMemoryStore_pauses(b *testing.B) {
+	m := memoryManager(b)
+	clients := make([]func(), 16)
+	for i := range million {
+		tokens, err := m.Start(ctx, subjectOf(i))
+		check(b, err)
+		if i < len(clients) {
+			clients[i] = func() {
+				next, err := m.Refresh(ctx, tokens.RefreshToken)
+				if err != nil {
+					panic(err)
+				}
+				tokens = next
+			}
+		}
+	}
+	runtime.GC()
+	for b.Loop() {
+		before := gcPauses()
+		t := run(clients, 10*time.Second)
+		pauses := gcPauses()
+		n := uint64(0)
+		for i := range pauses.Counts {
+			pauses.Counts[i] -= before.Counts[i]
+			n += pauses.Counts[i]
+		}
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(t.rate(), "refresh-ops/s")
+		b.ReportMetric(float64(n), "pauses")
+		b.ReportMetric(1e6*quantile(pauses, n/2), "pause-p50-µs")
+		b.ReportMetric(1e6*quantile(pauses, n-1), "pause-longest-µs")
+	}
+}
+
+func gcPauses() *metrics.Float64Histogram {
+	sample := []metrics.Sample{{Name: "/sched/pauses/total/gc:seconds"}}
+	metrics.Read(sample)
+	return sample[0].Value.Float64Histogram()
+}
+
+// quantile returns the upper bound of what is at the place, of all that was counted.
+func quantile(h *metrics.Float64Histogram, place uint64) float64 {
+	for i, n := range h.Counts {
+		if place < n {
+			return h.Buckets[i+1]
+		}
+		place -= n
+	}
+	return 0
+}
+
+func memoryManager(b *testing.B) *tokensession.Manager {
+	signer, err := tokensession.NewAccessSigner(must(tokensession.NewHMACKey(make([]byte, 32))),
+		tokensession.AccessConfig{Issuer: "https://auth.example", Audience: []string{"https://api.example"}, CacheSize: -1})
+	check(b, err)
+	m, err := tokensession.New(signer, tokensession.NewMemoryStore(), tokensession.Config{})
+	check(b, err)
+	return m
+}
+
+func subjectOf(i int) string { return fmt.Sprintf("user-%011d", i) }
 
 func heap() uint64 {
 	runtime.GC()
