@@ -272,13 +272,13 @@ func nextEpoch(epoch uint64, now time.Time) uint64 {
 // period is over and the call that made the live generation still runs, a replay has to begin the
 // period anew, too: that call may have to give up, and its client would come again when it is over.
 func (r rules) byAuthor(what outcome, rec Record, p presentation) outcome {
-	a := p.author
+	a, missed := p.author, what == reused || what == recovered
 	switch {
-	case a == mine && (what == reused || what == recovered):
+	case a == mine && missed:
 		return replayed
 	case a == running && what == replayed && r.late(rec, p.now):
 		return renewed
-	case a == running && r.grace > 0 && (what == reused || what == recovered):
+	case a == running && r.grace > 0 && missed:
 		return renewed
 	case a == undelivered && what == replayed && r.renewable(rec, p.at):
 		return renewed
