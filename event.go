@@ -91,7 +91,8 @@ func (e Event) LogValue() slog.Value {
 		}
 	}
 	switch e.Kind {
-	case EventRefreshed, EventReplayed, EventRecovered, EventHealed, EventReused, EventDenied:
+	case EventRefreshed, EventReplayed, EventRecovered, EventHealed, EventReused, EventDenied,
+		EventRefused:
 		attrs = append(attrs, slog.Uint64("presented", e.Presented), slog.Uint64("live", e.Live))
 		if e.Kind == EventReplayed {
 			attrs = append(attrs, slog.Duration("delay", e.Delay), slog.Int("in_a_row", e.InARow))

@@ -177,20 +177,20 @@ func TestEvent_logValue(t *testing.T) {
 	acting := session
 	acting.Actor = "carol"
 	for want, e := range map[string]tokensession.Event{
-		"e.kind=started e.session=SID e.subject=alice":                                                                               {Kind: tokensession.EventStarted, Session: session},
-		"e.kind=refreshed e.session=SID e.subject=alice e.client=app e.presented=0 e.live=0":                                         {Kind: tokensession.EventRefreshed, Session: bound},
-		"e.kind=reused e.session=SID e.subject=alice e.reason=reuse e.presented=3 e.live=7":                                          {Kind: tokensession.EventReused, Session: ended, Presented: 3, Live: 7},
-		"e.kind=revoked e.session=SID e.subject=alice e.reason=reuse":                                                                {Kind: tokensession.EventRevoked, Session: ended},
-		"e.kind=feed_stale e.since=2026-01-02T03:04:05.000Z e.error=down":                                                            {Kind: tokensession.EventFeedStale, Since: at, Err: errors.New("down")},
-		"e.kind=feed_fresh e.since=2026-01-02T03:04:05.000Z":                                                                         {Kind: tokensession.EventFeedFresh, Since: at},
-		"e.kind=feed_polled e.error=down":                                                                                            {Kind: tokensession.EventFeedPolled, Err: errors.New("down")},
-		"e.kind=sweep_failed e.error=down":                                                                                           {Kind: tokensession.EventSweepFailed, Err: errors.New("down")},
-		"e.kind=healed e.session=SID e.subject=alice e.presented=9 e.live=2":                                                         {Kind: tokensession.EventHealed, Session: session, Presented: 9, Live: 2},
-		"e.kind=replayed e.session=SID e.subject=alice e.presented=0 e.live=1 e.delay=3s e.in_a_row=2":                               {Kind: tokensession.EventReplayed, Session: session, Live: 1, Delay: 3 * time.Second, InARow: 2},
-		"e.kind=recovered e.session=SID e.subject=alice e.presented=0 e.live=1":                                                      {Kind: tokensession.EventRecovered, Session: session, Live: 1},
-		"e.kind=refused e.session=SID e.subject=alice e.reason=reuse e.error_kind=revoked e.error=\"tokensession: session revoked\"": {Kind: tokensession.EventRefused, Session: ended, Err: tokensession.ErrRevoked},
-		"e.kind=outdated e.session=SID e.subject=alice e.actor=carol":                                                                {Kind: tokensession.EventOutdated, Session: acting},
-		"e.kind=denied e.session=SID e.subject=alice e.reason=reuse e.presented=1 e.live=1":                                          {Kind: tokensession.EventDenied, Session: ended, Presented: 1, Live: 1},
+		"e.kind=started e.session=SID e.subject=alice":                                                                                                      {Kind: tokensession.EventStarted, Session: session},
+		"e.kind=refreshed e.session=SID e.subject=alice e.client=app e.presented=0 e.live=0":                                                                {Kind: tokensession.EventRefreshed, Session: bound},
+		"e.kind=reused e.session=SID e.subject=alice e.reason=reuse e.presented=3 e.live=7":                                                                 {Kind: tokensession.EventReused, Session: ended, Presented: 3, Live: 7},
+		"e.kind=revoked e.session=SID e.subject=alice e.reason=reuse":                                                                                       {Kind: tokensession.EventRevoked, Session: ended},
+		"e.kind=feed_stale e.since=2026-01-02T03:04:05.000Z e.error=down":                                                                                   {Kind: tokensession.EventFeedStale, Since: at, Err: errors.New("down")},
+		"e.kind=feed_fresh e.since=2026-01-02T03:04:05.000Z":                                                                                                {Kind: tokensession.EventFeedFresh, Since: at},
+		"e.kind=feed_polled e.error=down":                                                                                                                   {Kind: tokensession.EventFeedPolled, Err: errors.New("down")},
+		"e.kind=sweep_failed e.error=down":                                                                                                                  {Kind: tokensession.EventSweepFailed, Err: errors.New("down")},
+		"e.kind=healed e.session=SID e.subject=alice e.presented=9 e.live=2":                                                                                {Kind: tokensession.EventHealed, Session: session, Presented: 9, Live: 2},
+		"e.kind=replayed e.session=SID e.subject=alice e.presented=0 e.live=1 e.delay=3s e.in_a_row=2":                                                      {Kind: tokensession.EventReplayed, Session: session, Live: 1, Delay: 3 * time.Second, InARow: 2},
+		"e.kind=recovered e.session=SID e.subject=alice e.presented=0 e.live=1":                                                                             {Kind: tokensession.EventRecovered, Session: session, Live: 1},
+		"e.kind=refused e.session=SID e.subject=alice e.reason=reuse e.presented=1 e.live=2 e.error_kind=revoked e.error=\"tokensession: session revoked\"": {Kind: tokensession.EventRefused, Session: ended, Presented: 1, Live: 2, Err: tokensession.ErrRevoked},
+		"e.kind=outdated e.session=SID e.subject=alice e.actor=carol":                                                                                       {Kind: tokensession.EventOutdated, Session: acting},
+		"e.kind=denied e.session=SID e.subject=alice e.reason=reuse e.presented=1 e.live=1":                                                                 {Kind: tokensession.EventDenied, Session: ended, Presented: 1, Live: 1},
 	} {
 		var b bytes.Buffer
 		drop := func(_ []string, a slog.Attr) slog.Attr {
@@ -349,6 +349,29 @@ func TestEvents_tellWhyATokenIsRefused(t *testing.T) {
 			require.Equal(t, c.kinds, kinds)
 		})
 	}
+}
+
+// How old a refused token is says who may have it: the live one is the owner's, too.
+func TestEvents_tellWhichTokenIsRefused(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	client := tokensession.WithClient("app")
+	first := w.start(client)
+	second := w.refresh(first.RefreshToken, client)
+	w.refreshError(first.RefreshToken)
+	w.refreshError(second.RefreshToken)
+	w.clock.Advance(week)
+	w.refreshError(first.RefreshToken, client)
+	_, err := w.m.Reauthenticate(t.Context(), first.Session.ID, client,
+		tokensession.Rotating(first.RefreshToken))
+	require.ErrorIs(t, err, tokensession.ErrExpired)
+	_, err = w.m.Reauthenticate(t.Context(), first.Session.ID, client)
+	require.ErrorIs(t, err, tokensession.ErrExpired)
+	var got [][2]uint64
+	for _, e := range w.events.TakeRefused() {
+		got = append(got, [2]uint64{e.Presented, e.Live})
+	}
+	require.Equal(t, [][2]uint64{{0, 1}, {1, 1}, {0, 1}, {0, 1}, {1, 1}}, got,
+		"where no token was presented, it is the live one")
 }
 
 // Somebody presents each token that the owner has just consumed.

@@ -401,10 +401,14 @@ func (r *refresh) changed(rec Record, what outcome, p presentation) Record {
 }
 
 // event returns what the host is told of a step. A step-up is told as one, whatever it was for the
-// refresh token, but for what ends the session.
+// refresh token, but for what ends the session or refuses the token.
 func (r *refresh) event(kind EventKind, rec Record) Event {
-	if r.proof != nil && kind != EventReused && kind != EventDenied && kind != EventRevoked {
-		kind = EventReauthenticated
+	switch kind {
+	case EventReused, EventDenied, EventRevoked, EventRefused:
+	default:
+		if r.proof != nil {
+			kind = EventReauthenticated
+		}
 	}
 	e := Event{Kind: kind, Presented: r.token.generation, Live: rec.Generation}
 	if r.named {
@@ -555,7 +559,9 @@ func (r *refresh) finish(ctx context.Context, rec Record, s step) (Tokens, bool,
 
 // refuse tells the host of an authentic token that is refused, and returns why.
 func (r *refresh) refuse(ctx context.Context, rec Record, err error) error {
-	r.tell(context.WithoutCancel(ctx), Event{Kind: EventRefused, Session: r.session(rec), Err: err})
+	e := r.event(EventRefused, rec)
+	e.Session, e.Err = r.session(rec), err
+	r.tell(context.WithoutCancel(ctx), e)
 	return err
 }
 
