@@ -54,6 +54,20 @@ func parseRefreshToken(s string) (refreshToken, bool) {
 	return t, true
 }
 
+// RefreshSessionID returns the ID of the session that a refresh token says it is of, without I/O. It
+// verifies nothing, because anybody who has had one token of the session can write others. So it
+// lets nobody in. It is for code like package sessionhttp, which has to tell which of two refresh
+// tokens is of the session at hand, or to log whose refresh failed. Most programs do not need it.
+//
+// A string that has not the form of a refresh token is an [ErrInvalidToken].
+func RefreshSessionID(refreshToken string) (string, error) {
+	t, ok := parseRefreshToken(refreshToken)
+	if !ok {
+		return "", invalid("malformed refresh token")
+	}
+	return t.handle.sessionID(), nil
+}
+
 // madeFor returns the client's key that the token was made for, of those named: "" is a plain
 // token. It reports false if the token was made for none of them, with none of the session's keys.
 func (t refreshToken) madeFor(keys [][]byte, thumbprints ...string) (thumbprint string, ok bool) {

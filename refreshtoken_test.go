@@ -291,3 +291,34 @@ func TestRefreshKeys_bindNothingThatChanges(t *testing.T) {
 	w.restore(rec)
 	w.refresh(tokens.RefreshToken)
 }
+
+// It needs neither a store nor a key, so it takes a forged token, too, and any token of the session.
+func TestRefreshSessionID_readsWhatTheTokenSays(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	plain, bound := w.start(), w.start(withKey)
+	next := w.refresh(plain.RefreshToken)
+	forged := tokenBytes(t, plain.RefreshToken)
+	forged[47] ^= 1
+	for token, want := range map[string]string{
+		plain.RefreshToken: plain.Session.ID,
+		next.RefreshToken:  plain.Session.ID,
+		bound.RefreshToken: bound.Session.ID,
+		tokenOf(forged):    plain.Session.ID,
+	} {
+		id, err := tokensession.RefreshSessionID(token)
+		require.NoError(t, err)
+		require.Equal(t, want, id)
+	}
+	token := plain.RefreshToken
+	for _, other := range []string{
+		"", "tsr_", token[:67], token + "A", token[4:], token[:67] + "=", "TSR_" + token[4:], plain.AccessToken,
+		token[:30] + "\n" + token[31:],
+	} {
+		id, err := tokensession.RefreshSessionID(other)
+		require.ErrorIs(t, err, tokensession.ErrInvalidToken, "%q", other)
+		require.Empty(t, id)
+		if len(other) > 8 {
+			require.NotContains(t, err.Error(), other)
+		}
+	}
+}
