@@ -40,9 +40,10 @@ type Denials struct {
 	Entries []byte
 }
 
-// Denials returns what a follower has to know, from memory. With an empty cursor, that is all. With
-// the cursor of an earlier answer, of this Manager or of another one on the same store, it is what
-// the follower may not know yet. It waits until there is some of that, or the deadline of ctx has
+// Denials returns what a follower has to know, from memory. With an empty cursor, that is all. If it
+// is much, it may be what was known up to 10 seconds ago, and the next call tells the rest. With the
+// cursor of an earlier answer, of this Manager or of another one on the same store, it is what the
+// follower may not know yet. It waits until there is some of that, or the deadline of ctx has
 // passed: then it returns a new cursor and no entries.
 //
 // The error is an [ErrUnavailable] until [Manager.Run] has read the feed, or if the store has none.
@@ -116,22 +117,27 @@ type writtenDenials struct {
 }
 
 // A snapshotCache keeps the last snapshot for a moment. When an instance has started, all followers
-// want one.
+// want one. A short one is kept only until there is something new, because it costs little, and is
+// written at most once for each revocation: so whoever asks for everything gets what is known now.
 type snapshotCache struct {
 	mu   sync.Mutex // of the one that writes it, while the others wait
 	last writtenDenials
 }
 
-const keepSnapshot = 10 * time.Second
+const (
+	keepSnapshot  = 10 * time.Second
+	shortSnapshot = 32 << 10 // bytes: some 900 entries, which take less than a millisecond to write
+)
 
-// of returns a snapshot of a deny list as it is, or as it was a moment ago. The follower is told
-// the rest when it asks with the cursor that comes with it.
+// of returns a snapshot of a deny list as it is, or a long one as it was a moment ago. The follower
+// is told the rest when it asks with the cursor that comes with it.
 func (s *snapshotCache) of(
 	list *denyList, period time.Duration, now, read, full time.Time,
 ) writtenDenials {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.last.isOver(now) || !list.changes.has(s.last.next) {
+	isNew := list.changes.number() != s.last.next
+	if s.last.isOver(now) || s.last.isShort() && isNew || !list.changes.has(s.last.next) {
 		// First the number: what is denied while this runs is in the snapshot, or comes after it.
 		s.last = writtenDenials{next: list.changes.number(), read: read, full: full, at: now}
 		list.each(now, func(k sessionKey, d denial, until int64) {
@@ -156,6 +162,8 @@ func (w *writtenDenials) isOver(now time.Time) bool {
 	age := now.Sub(w.at)
 	return age < 0 || age > keepSnapshot
 }
+
+func (w *writtenDenials) isShort() bool { return len(w.lines) < shortSnapshot }
 
 // appendDenial writes an entry of [Denials].
 func appendDenial(b []byte, k sessionKey, d denial, at int64) []byte {

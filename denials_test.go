@@ -1,6 +1,7 @@
 package tokensession_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -66,6 +67,40 @@ func TestDenials_waitForNews(t *testing.T) {
 		_, err = m.Denials(gone, d.Cursor)
 		require.ErrorIs(t, err, tokensession.ErrUnavailable)
 		stop()
+	})
+}
+
+// A program that asks for everything is told what is known now. Only a long answer may be one of a
+// moment ago, because many may want it at once: then the cursor leads to the rest.
+func TestDenials_aSnapshotHasWhatIsKnownNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newRunning(t, testSigner(t), tokensession.NewMemoryStore())
+		revoke := func() string {
+			tokens, err := m.Start(t.Context(), "alice")
+			require.NoError(t, err)
+			require.NoError(t, m.Revoke(t.Context(), tokens.Session.ID))
+			return tokens.Session.ID
+		}
+		require.Empty(t, within(t, m, time.Second, "").Entries)
+		id := revoke()
+		all := within(t, m, time.Second, "")
+		require.True(t, all.Snapshot)
+		require.Contains(t, string(all.Entries), id)
+
+		for range 1000 {
+			revoke()
+		}
+		long := within(t, m, time.Second, "")
+		require.Equal(t, 1001, bytes.Count(long.Entries, []byte("\n")))
+		id = revoke()
+		time.Sleep(9 * time.Second)
+		again := within(t, m, time.Second, "")
+		require.True(t, again.Snapshot)
+		require.Equal(t, &long.Entries[0], &again.Entries[0], "it was not written again")
+		require.GreaterOrEqual(t, again.Age, 9*time.Second, "and says how old it is")
+		require.Contains(t, string(within(t, m, time.Second, again.Cursor).Entries), id)
+		time.Sleep(2 * time.Second)
+		require.Contains(t, string(within(t, m, time.Second, "").Entries), id)
 	})
 }
 
