@@ -35,7 +35,8 @@ const (
 type Config struct {
 	// Secret is what private keys are sealed under in the store: 32 bytes or more that nobody can
 	// guess, kept outside the store, and the same on all instances. It may be text, as from the
-	// environment. One is made by "openssl rand -base64 32", or by "tokenkeys secret".
+	// environment. One is made by "openssl rand -base64 32", or by "tokenkeys secret". One that is
+	// nothing but zeros or white space is refused.
 	Secret []byte
 
 	// OldSecrets open what was sealed under them, and seal nothing. To change the secret, first add
@@ -149,8 +150,8 @@ func (c Config) validate() (sealer, error) {
 			return sealer{}, fmt.Errorf("keyring: Config.%s of %d bytes: cannot be shorter than %d",
 				name, len(secret), minSecretSize)
 		}
-		if bytes.Count(secret, secret[:1]) == len(secret) {
-			return sealer{}, errors.New("keyring: Config: a secret is one byte again and again: " +
+		if len(bytes.Trim(secret, "\x00 \t\r\n")) == 0 { // nobody has written anything into it
+			return sealer{}, errors.New("keyring: Config: a secret is nothing but zeros or white space: " +
 				"make it of random bytes")
 		}
 	}

@@ -1,6 +1,7 @@
 package keyring_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -265,6 +266,7 @@ func TestOpen_refusesABadConfig(t *testing.T) {
 		"an empty secret":            {func(c *C) { c.Secret = []byte{} }, []string{"Config.Secret is empty"}},
 		"a short secret":             {func(c *C) { c.Secret = secret[:31] }, []string{"Config.Secret of 31 bytes", "32"}},
 		"zeros":                      {func(c *C) { c.Secret = make([]byte, 32) }, []string{"random"}},
+		"zeros as an old secret":     {func(c *C) { c.OldSecrets = [][]byte{make([]byte, 40)} }, []string{"random"}},
 		"a short old secret":         {func(c *C) { c.OldSecrets = [][]byte{other, secret[:31]} }, []string{"OldSecrets[1] of 31 bytes"}},
 		"an empty old secret":        {func(c *C) { c.OldSecrets = [][]byte{nil} }, []string{"OldSecrets[0] of 0 bytes"}},
 		"Seal alone":                 {func(c *C) { c.Secret, c.Seal = nil, seal }, []string{"Seal and Unseal"}},
@@ -296,6 +298,16 @@ func TestOpen_refusesABadConfig(t *testing.T) {
 	}
 	_, err := keyring.Open(context.Background(), nil, newWorld(t).config(0))
 	require.ErrorContains(t, err, "store is nil")
+}
+
+// A program's tests have secrets like this one. Only what looks like one forgotten is refused.
+func TestOpen_acceptsASecretOfOneLetter(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config(0)
+	cfg.Secret = bytes.Repeat([]byte("s"), 32)
+	cfg.OldSecrets = [][]byte{bytes.Repeat([]byte{1}, 32)}
+	_, err := keyring.Open(context.Background(), w.store, cfg)
+	require.NoError(t, err)
 }
 
 func TestOpen_acceptsShortTimes(t *testing.T) {
