@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"slices"
 	"strconv"
@@ -33,7 +34,54 @@ const (
 // What the next call does not meet is forgotten.
 type told struct {
 	mu sync.Mutex
-	at map[string]time.Time // no call changes a map once it is here
+	at memory // no call changes a memory once it is here
+}
+
+func (t *told) remembered() memory {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.at
+}
+
+// replace forgets what is not in met, which is what a look has told. A look that told more than can
+// be remembered was one at everything, and has met the oldest. The looks at the last seconds, which
+// follow each other closely, go on with what they remember.
+func (t *told) replace(met memory) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(met) < mostTold {
+		t.at = met
+	}
+}
+
+// A memory says when sessions were revoked, in Unix microseconds. A session is remembered by the 16
+// bytes that its id stands for, because as text the ids would take twice as much memory. What
+// somebody has put into the feed by hand may be no such id, and is not remembered.
+type memory map[[16]byte]int64
+
+func (m memory) add(id string, at time.Time) {
+	if key, ok := keyOf(id); ok {
+		m[key] = at.UnixMicro()
+	}
+}
+
+func (m memory) find(id string) (at time.Time, ok bool) {
+	key, ok := keyOf(id)
+	if !ok {
+		return at, false
+	}
+	us, ok := m[key]
+	return time.UnixMicro(us).UTC(), ok
+}
+
+var strictBase64 = base64.RawURLEncoding.Strict() // with stray bits, two ids would be one
+
+func keyOf(id string) (key [16]byte, ok bool) {
+	if len(id) != base64.RawURLEncoding.EncodedLen(len(key)) {
+		return key, false
+	}
+	n, err := strictBase64.Decode(key[:], []byte(id))
+	return key, err == nil && n == len(key)
 }
 
 func (s *Store) announce(ctx context.Context, id string, at time.Time) error {
@@ -53,9 +101,7 @@ func (s *Store) Revocations(
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	s.told.mu.Lock()
-	look := look{store: s, known: s.told.at, met: make(map[string]time.Time)}
-	s.told.mu.Unlock()
+	look := look{store: s, known: s.told.remembered(), met: make(memory)}
 	from := strconv.FormatInt(since.UnixMicro(), 10)
 	for from != "" {
 		ids, next, err := s.announcedFrom(ctx, from)
@@ -73,9 +119,7 @@ func (s *Store) Revocations(
 		}
 		from = next
 	}
-	s.told.mu.Lock()
-	s.told.at = look.met
-	s.told.mu.Unlock()
+	s.told.replace(look.met)
 	return errors.Join(look.unreadable...)
 }
 
@@ -128,7 +172,7 @@ type entry struct{ id, at string }
 // A look is a call of Revocations under way.
 type look struct {
 	store      *Store
-	known, met map[string]time.Time // when sessions were revoked
+	known, met memory
 	unreadable []error
 }
 
@@ -137,7 +181,7 @@ func (l *look) at(ctx context.Context, ids []string) ([]tokensession.Revocation,
 	list := make([]tokensession.Revocation, 0, len(ids))
 	var unknown []string
 	for _, id := range ids {
-		if at, ok := l.known[id]; ok {
+		if at, ok := l.known.find(id); ok {
 			list = l.tell(list, tokensession.Revocation{SessionID: id, At: at})
 		} else {
 			unknown = append(unknown, id)
@@ -196,7 +240,7 @@ func (l *look) tell(
 	list []tokensession.Revocation, r tokensession.Revocation,
 ) []tokensession.Revocation {
 	if r.Epoch == 0 && !r.At.IsZero() && len(l.met) < mostTold {
-		l.met[r.SessionID] = r.At
+		l.met.add(r.SessionID, r.At)
 	}
 	return append(list, r)
 }
