@@ -76,7 +76,7 @@ bench-feed: ## how soon a revocation is known elsewhere, beside a million others
 bench-news: servers ## how soon another process knows of a revocation, and what an idle minute costs
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkNews' -benchtime 1x -timeout 30m .
 
-bench-millions: servers ## the same, and a start, beside millions of revocations in PostgreSQL
+bench-millions: servers ## the same, and a start, beside millions of revocations in PostgreSQL and in Redis
 	cd benchmarks && go test -run '^$$' -bench '^BenchmarkMillions' -benchtime 1x -timeout 60m .
 
 bench-remote: servers ## how soon a revocation is known to services without a store, and what 10,000 of them cost

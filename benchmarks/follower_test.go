@@ -33,20 +33,15 @@ const followerEnv = "TOKENSESSION_BENCHMARK_FOLLOWER"
 
 // A followed is what a process has to know to open a Manager on a store.
 type followed struct {
-	Postgres string // DSN, or empty
-	Redis    string // address, or empty
-	Polled   bool   // the store's notifications are not used
-	Secret   []byte // of the key that signs
+	Postgres string   // DSN, or empty
+	Redis    []string // address, those of a Cluster, or empty
+	Polled   bool     // the store's notifications are not used
+	Secret   []byte   // of the key that signs
 }
 
 // manager opens the Manager, and counts its looks at the feed.
 func (f followed) manager() (m *tokensession.Manager, looks *atomic.Int64, err error) {
-	var store tokensession.RefreshStore
-	if f.Redis != "" {
-		store, err = redisstore.New(redis.NewClient(&redis.Options{Addr: f.Redis}), redisstore.Config{})
-	} else {
-		store, _, err = f.sqlStore()
-	}
+	store, err := f.store()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -63,6 +58,18 @@ func (f followed) manager() (m *tokensession.Manager, looks *atomic.Int64, err e
 	looks = new(atomic.Int64)
 	m, err = tokensession.New(signer, f.counted(store, looks), tokensession.Config{})
 	return m, looks, err
+}
+
+func (f followed) store() (tokensession.RefreshStore, error) {
+	if f.Redis != nil {
+		return redisstore.New(f.redisClient(), redisstore.Config{})
+	}
+	store, _, err := f.sqlStore()
+	return store, err
+}
+
+func (f followed) redisClient() redis.UniversalClient {
+	return redis.NewUniversalClient(&redis.UniversalOptions{Addrs: f.Redis})
 }
 
 func (f followed) sqlStore() (*pgxnotify.Store, *sql.DB, error) {

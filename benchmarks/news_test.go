@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/seed67bc9b7f/tokensession/test/proof/servers"
 )
 
@@ -48,7 +46,7 @@ func followedPostgres(tb testing.TB, opts servers.PostgresOptions) followed {
 
 func newsRedis(tb testing.TB) followed {
 	server := servers.StartRedis(tb, servers.RedisOptions{AppendFsync: "everysec"})
-	return followed{Redis: server.Addr, Secret: []byte(randomID() + randomID())}
+	return followed{Redis: []string{server.Addr}, Secret: []byte(randomID() + randomID())}
 }
 
 // BenchmarkNews_twoProcesses reports how long it takes from the return of Revoke in one process
@@ -149,7 +147,7 @@ func postgresCalls(tb testing.TB, f followed) map[string]int {
 
 func redisCalls(tb testing.TB, f followed) map[string]int {
 	tb.Helper()
-	client := redis.NewClient(&redis.Options{Addr: f.Redis})
+	client := f.redisClient()
 	defer client.Close()
 	calls := make(map[string]int)
 	in := bufio.NewScanner(strings.NewReader(must(client.Info(ctx, "commandstats").Result())))
