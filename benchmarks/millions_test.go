@@ -112,7 +112,7 @@ func reportLook(
 	began := time.Now()
 	check(b, feed.Revocations(ctx, since, func(page []tokensession.Revocation) error {
 		told += len(page)
-		if pages++; pages%200 == 1 {
+		if pages++; pages%20 == 1 {
 			runtime.GC()
 			runtime.ReadMemStats(&after)
 			most = max(most, after.HeapAlloc-min(before.HeapAlloc, after.HeapAlloc))
