@@ -50,6 +50,7 @@ func TestDeliveries(t *testing.T) {
 		{"what a call made was got, and it has made another since", story{sends("a", 1), delivers(1), sends("a", 2), leaves("a")}, [4]author{2: undelivered}},
 		{"somebody got it before the call sent it", story{begins("a"), delivers(1), sends("a", 1), leaves("a")}, [4]author{}},
 		{"somebody got it, and then the call displaced it", story{begins("a"), delivers(1), sends("a", 1), sends("a", 2), leaves("a")}, [4]author{2: undelivered}},
+		{"somebody got it, and an older one after that", story{sends("a", 2), delivers(2), delivers(1), leaves("a")}, [4]author{}},
 		{"it made the same one again", story{sends("a", 1), delivers(1), sends("a", 1), leaves("a")}, [4]author{}},
 		{"a call gave up", story{sends("a", 1), leaves("a")}, [4]author{1: undelivered}},
 		{"a call that sent nothing gave up", story{leaves("a")}, [4]author{}},

@@ -124,3 +124,20 @@ func TestEndings_ofATheftOutliveAWriteThatLeavesTheGenerationAlone(t *testing.T)
 		require.Equal(t, c.want, ok, "%+v", c)
 	}
 }
+
+// The store has lost the epoch that this process knows of. The access tokens of that one are refused
+// as well.
+func TestEndLater_refusesAccessTokensOfEachEpochUntilNow(t *testing.T) {
+	key, err := GenerateKey()
+	require.NoError(t, err)
+	signer, err := NewAccessSigner(key, AccessConfig{Issuer: "https://auth.example", Audience: []string{"https://api.example"}})
+	require.NoError(t, err)
+	m, err := New(signer, NewMemoryStore(), Config{Now: func() time.Time { return decisionTime }})
+	require.NoError(t, err)
+	rec := Record{ID: encodeID(randomBytes(16)), Version: 2, RotatedAt: decisionTime}
+	known := rec
+	known.Epoch = nextEpoch(0, decisionTime)
+	m.outdate(known, decisionTime)
+	m.endLater(rec, ending{version: 2, reason: ReasonDenied})
+	require.Greater(t, m.knownEpoch(rec.ID, decisionTime), known.Epoch)
+}

@@ -621,6 +621,20 @@ func TestReuse_thatIsInDoubtIsNotToldIfAnotherReasonEndedTheSession(t *testing.T
 	require.Empty(t, w.events.All())
 }
 
+// A theft was not written, and meanwhile the session has gone on at another instance. What was found
+// is void, for it was found in another record. It is found again.
+func TestReuse_thatIsInDoubtIsVoidOnceTheSessionHasGoneOnElsewhere(t *testing.T) {
+	w := newWorld(t, tokensession.Config{RecoveryPeriod: tokensession.Strict})
+	first, thief := w.losesATheft(false)
+	elsewhere, err := w.other(tokensession.Config{}).Refresh(ctx, thief.RefreshToken)
+	require.NoError(t, err)
+	next := w.refresh(elsewhere.RefreshToken)
+	require.Zero(t, w.events.Count(tokensession.EventReused))
+	w.clock.Advance(time.Minute)
+	requireReused(t, w.refreshError(first.RefreshToken), 0, 3)
+	w.requireDead(next)
+}
+
 // A thief who comes back and hangs up cannot keep the host from hearing of the theft.
 func TestReuse_thatIsInDoubtIsToldWithAContextThatThePresenterCannotEnd(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
@@ -656,6 +670,34 @@ func TestDenied_thatIsInDoubtIsCarriedOut(t *testing.T) {
 	require.Equal(t, []tokensession.EventKind{tokensession.EventDenied}, w.events.Kinds())
 	require.Equal(t, tokensession.ReasonDenied, w.record(tokens.Session.ID).RevokeReason)
 	w.requireDead(tokens)
+}
+
+// The authorizer refuses, and that was not written. Then the user is let in again, and has refreshed
+// at another instance. This one lets the user in, too, from the next refresh here on.
+func TestDenied_thatIsInDoubtIsVoidOnceTheUserIsLetInAgain(t *testing.T) {
+	for _, epochs := range []int{0, 2} { // also where rights have changed before
+		w := newAnsweringWorld(t, tokensession.Config{})
+		tokens := w.start()
+		for range epochs {
+			w.clock.Advance(time.Millisecond)
+			_, err := w.m.Reauthorize(ctx, "alice")
+			require.NoError(t, err)
+			tokens = w.refresh(tokens.RefreshToken)
+		}
+		w.answer(tokensession.ErrDenied)
+		w.store.On(testkit.Swap, w.store.GoesDown(testkit.Swap, testkit.Load), testkit.LoseRequest)
+		requireUnavailableFor(t, w.refreshError(tokens.RefreshToken), testkit.ErrDown)
+		_, err := w.m.Verify(tokens.AccessToken)
+		require.ErrorIs(t, err, tokensession.ErrOutdated)
+		w.store.Clear()
+		w.answer(nil)
+		elsewhere, err := w.other(tokensession.Config{}).Refresh(ctx, tokens.RefreshToken)
+		require.NoError(t, err)
+		next := w.refresh(elsewhere.RefreshToken)
+		_, err = w.m.Verify(next.AccessToken)
+		require.NoError(t, err)
+		w.requireLive(next)
+	}
 }
 
 // A logout that was lost is tried again, and succeeds. It is told once.

@@ -70,7 +70,7 @@ func (d denial) refusal(sessionID string) error {
 	case forGood:
 		return fmt.Errorf("%w: session %s", ErrRevoked, sessionID)
 	case refused:
-		return fmt.Errorf("%w: session %s: the store cannot read since when", ErrRevoked, sessionID)
+		return fmt.Errorf("%w: session %s: perhaps, and the store could not tell", ErrRevoked, sessionID)
 	default:
 		return fmt.Errorf("%w: session %s", ErrOutdated, sessionID)
 	}
