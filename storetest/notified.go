@@ -63,14 +63,20 @@ var notifiedCases = []testCase{
 		func(c *check) {
 			notifier, writer := c.notifier()
 			writer.created("alice")
-			call := c.waiting(notifier)
-			if call == nil {
-				c.fatalf("Notified returns again and again without news")
-			}
-			call.cancel()
-			err, ended := call.result()
-			if !ended {
-				c.fatalf("Notified has not returned %v after its context ended", newsWithin)
+			var err error
+			for range 5 { // what came at the very moment of the end is news
+				call := c.waiting(notifier)
+				if call == nil {
+					c.fatalf("Notified returns again and again without news")
+				}
+				call.cancel()
+				var ended bool
+				if err, ended = call.result(); !ended {
+					c.fatalf("Notified has not returned %v after its context ended", newsWithin)
+				}
+				if err != nil {
+					break
+				}
 			}
 			c.wantError(err, context.Canceled, "Notified whose context was cancelled")
 		},

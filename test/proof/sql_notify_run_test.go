@@ -170,6 +170,10 @@ func TestPgxnotify_pollingFindsWhatWasNotNotified(t *testing.T) {
 func TestPgxnotify_instancesSurviveTheirConnection(t *testing.T) {
 	t.Parallel()
 	db, instances := pgxInstances(t, 2)
+	connected := func() bool {
+		return countSQL(t, db, "SELECT count(*) FROM pg_stat_activity "+listens) == 2
+	}
+	awaitRedis(t, "connections", connected)
 	for range 2 {
 		ended := "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity " + listens + ") AS ended"
 		if n := countSQL(t, db, ended); n != 2 {
@@ -183,9 +187,7 @@ func TestPgxnotify_instancesSurviveTheirConnection(t *testing.T) {
 		if took := awaitRefused(t, instances[1], login.AccessToken); took > notifiedWithin {
 			t.Errorf("without a connection: refused after %v", took)
 		}
-		awaitRedis(t, "new connections", func() bool {
-			return countSQL(t, db, "SELECT count(*) FROM pg_stat_activity "+listens) == 2
-		})
+		awaitRedis(t, "new connections", connected)
 	}
 }
 
@@ -215,8 +217,8 @@ func TestPgxnotify_aStormMakesFewLooks(t *testing.T) {
 	}
 	looks, over := two.looks.Load()-before, time.Since(began)
 	t.Logf("%d revocations in %v; the last one was refused elsewhere %v later; %d looks", storm, lasted, took, looks)
-	if limit := 20*over.Seconds() + 2; float64(looks) > limit {
-		t.Errorf("%d looks in %v, want at most 20 a second", looks, over)
+	if limit := 20*over.Seconds() + 5; float64(looks) > limit { // the first few come at once
+		t.Errorf("%d looks in %v, want at most 20 a second, and 4 at once", looks, over)
 	}
 	if took > notifiedWithin {
 		t.Errorf("the last one was refused after %v", took)

@@ -26,8 +26,17 @@ import (
 
 // pgxTo returns what connects to a database.
 func pgxTo(dsn string) func(context.Context) (*pgx.Conn, error) {
-	return func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, dsn) }
+	return func(ctx context.Context) (*pgx.Conn, error) {
+		cfg, err := pgx.ParseConfig(dsn)
+		if err != nil {
+			return nil, err
+		}
+		cfg.RuntimeParams["application_name"] = listener
+		return pgx.ConnectConfig(ctx, cfg)
+	}
 }
+
+const listener = "listener"
 
 // pgxStore returns a store that notifies, whose sessions are written through one database and whose
 // notifications come from another, which most often is the same.
@@ -257,9 +266,10 @@ func TestPgxnotify_survivesItsConnection(t *testing.T) {
 	pgxNotified(t, store, "a revocation on the new connection")
 }
 
-// listens selects the connections of this database whose last statement says that they listen, or
-// is a drain's ping.
-const listens = "WHERE datname = current_database() AND pid <> pg_backend_pid() AND (query LIKE 'LISTEN%' OR query = '-- ping')"
+// listens selects the stores' own connections to this database that listen already: their last
+// statement says so, or is a drain's ping.
+const listens = "WHERE datname = current_database() AND application_name = '" + listener +
+	"' AND (query LIKE 'LISTEN%' OR query = '-- ping')"
 
 // pgxWaiting returns what a call of Notified returns that has the connection now. Another Manager's
 // call does not take it away, and says why.
