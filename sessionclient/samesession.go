@@ -1,7 +1,7 @@
 package sessionclient
 
 import (
-	"io"
+	"context"
 	"net/http"
 	"strings"
 
@@ -18,7 +18,7 @@ import (
 //
 // The same holds for a redirect, which an http.Client follows with a new request. That request
 // leads back to the response that redirected it, and there the Transport finds whose request it
-// was.
+// was. A redirect to another origin keeps that, because that origin may redirect it back.
 
 // An identity says whose tokens are. Both are empty if the tokens do not tell.
 type identity struct{ subject, session string }
@@ -71,27 +71,31 @@ func sessionPart(refreshToken string) (string, bool) {
 	return refreshToken[:common], true
 }
 
-// A redirectBody is the body of a response that redirects, and remembers whose request it answers.
-type redirectBody struct {
-	io.ReadCloser
-	from *identity
-}
+// A redirectKey is the key by which a response that redirects says whose request it answers. The
+// value is in the context of the response's Request, where it survives what others do to the
+// response: an http.Client with a Timeout wraps the body.
+type redirectKey struct{}
 
 // rememberRedirect makes a redirected request recognizable.
-func rememberRedirect(resp *http.Response, tokens tokensession.Tokens) {
-	if resp.StatusCode/100 == 3 && resp.Header.Get("Location") != "" && resp.Body != nil {
-		from := identityOf(tokens)
-		resp.Body = redirectBody{resp.Body, &from}
+func rememberRedirect(resp *http.Response, req *http.Request, from identity) {
+	if resp.StatusCode/100 == 3 && resp.Header.Get("Location") != "" && from != (identity{}) {
+		resp.Request = req.WithContext(context.WithValue(req.Context(), redirectKey{}, from))
 	}
+}
+
+// redirectedFrom returns whose request was redirected, if a request follows a redirect. It is empty
+// if that is not known.
+func redirectedFrom(req *http.Request) identity {
+	if req.Response == nil || req.Response.Request == nil {
+		return identity{}
+	}
+	from, _ := req.Response.Request.Context().Value(redirectKey{}).(identity)
+	return from
 }
 
 // redirectedFromAnother reports whether a request follows the redirect of a request of another
 // session.
 func redirectedFromAnother(req *http.Request, tokens tokensession.Tokens) bool {
-	if req.Response == nil {
-		return false
-	}
-	body, ok := req.Response.Body.(redirectBody)
-	is := identityOf(tokens)
-	return ok && *body.from != (identity{}) && is != (identity{}) && *body.from != is
+	from, is := redirectedFrom(req), identityOf(tokens)
+	return from != (identity{}) && is != (identity{}) && from != is
 }

@@ -160,7 +160,7 @@ func TestTransport_followsNoRedirectAsAnotherSession(t *testing.T) {
 						}
 						serve(rw)
 					})
-					resp, err := (&http.Client{Transport: transport}).Post(clientAPIURL, "text/plain", strings.NewReader("work"))
+					resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Post(clientAPIURL, "text/plain", strings.NewReader("work"))
 					if changed {
 						require.ErrorIs(t, err, sessionclient.ErrSessionChanged)
 						require.Equal(t, 3, w.apiCalls())
@@ -174,6 +174,29 @@ func TestTransport_followsNoRedirectAsAnotherSession(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A redirect may lead to another origin, and from there back. It is still alice's request.
+func TestTransport_followsNoRedirectByWayOfAnotherOriginAsAnotherSession(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		inner := clientNetwork{w, w}
+		transport, err := sessionclient.New(clientAuthURL, w.memory, w.config(clientBase(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Host != "elsewhere.example" {
+				return inner.RoundTrip(r)
+			}
+			require.Empty(t, r.Header.Get("Authorization"))
+			_ = w.memory.Save(context.Background(), w.loginAs("bob"))
+			return clientNetwork{w, http.RedirectHandler(clientAPIURL+"/back", http.StatusTemporaryRedirect)}.RoundTrip(r)
+		})))
+		require.NoError(t, err)
+		w.setAPI(func(rw http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter)) {
+			http.Redirect(rw, r, "https://elsewhere.example/", http.StatusTemporaryRedirect)
+		})
+		client := &http.Client{Transport: transport, Timeout: time.Minute}
+		_, err = client.Post(clientAPIURL, "text/plain", strings.NewReader("alice's work"))
+		require.ErrorIs(t, err, sessionclient.ErrSessionChanged)
+		require.Equal(t, 1, w.apiCalls())
+	})
 }
 
 // Another process has refreshed: it is the same session.

@@ -88,7 +88,11 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := t.core()
 	origin := originOf(req.URL)
 	if !c.origins[origin] || len(req.Header.Values("Authorization")) > 0 {
-		return c.cfg.Base.RoundTrip(req)
+		resp, err := c.cfg.Base.RoundTrip(req)
+		if err == nil && resp != nil {
+			rememberRedirect(resp, req, redirectedFrom(req))
+		}
+		return resp, err
 	}
 	tokens, err := c.tokens(req.Context())
 	if err == nil && redirectedFromAnother(req, tokens) {
@@ -139,7 +143,7 @@ func (c *core) send(
 	}
 	if err == nil {
 		resp.Request = req
-		rememberRedirect(resp, tokens)
+		rememberRedirect(resp, req, identityOf(tokens))
 	}
 	return resp, err
 }
