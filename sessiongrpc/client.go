@@ -78,7 +78,7 @@ func (c *callCredentials) GetRequestMetadata(
 	} else {
 		var err error
 		if tokens, err = c.source.Token(ctx); err != nil {
-			return nil, clientError(err)
+			return nil, clientError(ctx, err)
 		}
 	}
 	if strings.EqualFold(tokens.TokenType, "DPoP") {
@@ -94,16 +94,19 @@ func (c *callCredentials) GetRequestMetadata(
 func (c *callCredentials) RequireTransportSecurity() bool { return c.secure }
 
 // clientError is a status. gRPC takes any other error of credentials for Unauthenticated, and an
-// outage is no such thing.
-func clientError(err error) error {
-	if _, is := status.FromError(err); is {
-		return err
-	}
+// outage is no such thing. So an outage comes first, whatever its cause is: a refresh that got no
+// answer in time, or a token store that is asked by gRPC and refuses this program.
+func clientError(ctx context.Context, err error) error {
+	_, isStatus := status.FromError(err)
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return status.FromContextError(err).Err()
+	case ctx.Err() != nil:
+		return status.FromContextError(ctx.Err()).Err()
 	case errors.Is(err, tokensession.ErrUnavailable):
 		return status.Error(codes.Unavailable, err.Error())
+	case isStatus:
+		return err
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return status.FromContextError(err).Err()
 	default: // nobody is logged in, or the session is over
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
@@ -134,7 +137,7 @@ func (c *callCredentials) again(
 	}
 	next, failure := c.source.TokenInstead(ctx, *sent)
 	if failure != nil {
-		if failure := clientError(failure); status.Code(failure) != codes.Unauthenticated {
+		if failure := clientError(ctx, failure); status.Code(failure) != codes.Unauthenticated {
 			err = failure
 		}
 		return nil, err

@@ -153,6 +153,10 @@ func TestClient_cannotGetAnotherToken(t *testing.T) {
 	}{
 		{fmt.Errorf("%w: no answer", tokensession.ErrUnavailable), codes.Unavailable, ""},
 		{context.DeadlineExceeded, codes.DeadlineExceeded, ""},
+		{fmt.Errorf("%w: no answer in time: %w", tokensession.ErrUnavailable, context.DeadlineExceeded),
+			codes.Unavailable, ""},
+		{fmt.Errorf("%w: loading: %w", tokensession.ErrUnavailable,
+			status.Error(codes.Unauthenticated, "wrong certificate")), codes.Unavailable, ""},
 		{sessionclient.ErrSessionEnded, codes.Unauthenticated, sessiongrpc.ReasonInvalidToken},
 	} {
 		s.failing = c.failing
@@ -173,6 +177,12 @@ func TestClient_sourceFails(t *testing.T) {
 		code codes.Code
 	}{
 		{fmt.Errorf("%w: no network", tokensession.ErrUnavailable), codes.Unavailable},
+		{fmt.Errorf("%w: no answer in time: %w", tokensession.ErrUnavailable, context.DeadlineExceeded),
+			codes.Unavailable},
+		{fmt.Errorf("%w: loading: %w", tokensession.ErrUnavailable,
+			status.Error(codes.Unauthenticated, "wrong certificate")), codes.Unavailable},
+		{fmt.Errorf("%w: loading: %w", tokensession.ErrUnavailable,
+			status.Error(codes.NotFound, "no such row")), codes.Unavailable},
 		{errors.New("nobody is logged in"), codes.Unauthenticated},
 		{context.Canceled, codes.Canceled},
 	} {
