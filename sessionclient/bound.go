@@ -38,7 +38,7 @@ const (
 // another proof. The request is then sent once more, and again is called before.
 func (c *core) exchange(req *http.Request, again func()) (*http.Response, error) {
 	if c.prover == nil {
-		return c.cfg.Base.RoundTrip(req)
+		return whole(c.cfg.Base.RoundTrip(req))
 	}
 	return c.prover.roundTrip(req, again)
 }
@@ -52,7 +52,7 @@ func (c *core) sendWithToken(
 	if scheme == dpop {
 		return c.prover.roundTrip(req, func() {})
 	}
-	return c.cfg.Base.RoundTrip(req)
+	return whole(c.cfg.Base.RoundTrip(req))
 }
 
 // parse reads an answer with tokens. It notes the key that was proved for them, whether or not the

@@ -67,9 +67,6 @@ func (c *core) ask(refreshToken string) endpointAnswer {
 	req.Header.Set("Accept", "application/json")
 	asked := c.now()
 	resp, err := c.exchange(req, sent.reset)
-	if err == nil && resp == nil {
-		err = errors.New("no response")
-	}
 	if key := (keyError{}); errors.As(err, &key) {
 		return endpointAnswer{err: err, final: true}
 	}

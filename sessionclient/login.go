@@ -1,7 +1,9 @@
 package sessionclient
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -76,9 +78,6 @@ func (t *Transport) Login(req *http.Request) error {
 	}
 	asked := c.now()
 	resp, err := c.exchange(req, func() {})
-	if err == nil && resp == nil {
-		err = errors.New("no response")
-	}
 	if err != nil {
 		return unavailable("logging in", err)
 	}
@@ -190,24 +189,29 @@ func (c *core) revoke(ctx context.Context, tokens tokensession.Tokens) error {
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
-	resp, err := c.cfg.Base.RoundTrip(req)
-	if err == nil && resp == nil {
-		err = errors.New("no response")
-	}
+	resp, err := whole(c.cfg.Base.RoundTrip(req))
 	if err != nil {
 		return unavailable("logging out", err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
 	switch {
-	case resp.StatusCode == http.StatusOK:
-		return nil
 	case err != nil:
 		return unavailable("logging out", err)
+	case resp.StatusCode == http.StatusOK && isAnswer(body):
+		return nil
+	case resp.StatusCode == http.StatusOK:
+		return unavailable("logging out",
+			errors.New("the answer 200 is not that of a revocation endpoint"))
 	}
 	return unavailable("logging out", fmt.Errorf("the revocation endpoint answered %d%s",
 		resp.StatusCode, errorCode(body)))
 }
+
+// isAnswer reports whether the body of a 200 is that of a revocation endpoint: empty, or JSON. RFC
+// 7009 section 2.2 has a client look at the status only. But a proxy, or a network that wants a
+// login, may answer 200 with a page of its own, and then nothing has ended.
+func isAnswer(body []byte) bool { return len(bytes.TrimSpace(body)) == 0 || json.Valid(body) }
 
 // forget removes the tokens of a session that is over from the store, also those that a refresh has
 // saved meanwhile. It leaves those of another session.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -240,6 +242,13 @@ func TestTransport_logoutThatIsNotConfirmedKeepsTheTokens(t *testing.T) {
 		"404":       answering(404, "secret"),
 		"400":       answering(400, `{"error":"unsupported_token_type"}`),
 		"204":       answering(204, ""),
+		"a page":    answering(200, "<html>please log in to the hotel, secret"),
+		"garbage":   answering(200, "secret"),
+		"half":      answering(200, "{"),
+		"cut off": func(*http.Request) (*http.Response, error) {
+			body := io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF))
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: body}, nil
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {

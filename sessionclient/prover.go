@@ -120,7 +120,7 @@ func (e keyError) Unwrap() error { return e.error }
 // caller who watches what was sent knows that the first request is settled.
 func (p *prover) roundTrip(req *http.Request, again func()) (*http.Response, error) {
 	if originOf(req.URL) == "" || len(req.Header.Values("DPoP")) > 0 {
-		return p.base.RoundTrip(req)
+		return whole(p.base.RoundTrip(req))
 	}
 	origin, path, err := proofTarget(req)
 	if err != nil {
@@ -164,16 +164,27 @@ func (p *prover) send(
 	sent.Body = body
 	sent.Trailer = req.Trailer // not a copy, because its values are set while the body is read
 	sent.Header.Set("DPoP", proof)
-	resp, err := p.base.RoundTrip(sent)
-	if err == nil && resp == nil {
-		err = errors.New("sessionclient: the base returned neither a response nor an error")
-	}
+	resp, err := whole(p.base.RoundTrip(sent))
 	if err != nil {
 		return nil, err
 	}
 	resp.Request = req
 	if next := nonceIn(resp); next != "" {
 		p.setNonce(origin, next)
+	}
+	return resp, nil
+}
+
+// whole completes what a base returned, as an http.Client does. A base that a program has written
+// itself, for a test perhaps, may leave out the body of an answer that has none.
+func whole(resp *http.Response, err error) (*http.Response, error) {
+	switch {
+	case err != nil:
+		return nil, err
+	case resp == nil:
+		return nil, errors.New("sessionclient: the base returned neither a response nor an error")
+	case resp.Body == nil:
+		resp.Body = http.NoBody
 	}
 	return resp, nil
 }

@@ -138,9 +138,6 @@ func (c *core) send(
 	sent.Body = body
 	sent.Trailer = req.Trailer // not a copy, because its values are set while the body is read
 	resp, err := c.sendWithToken(sent, tokens)
-	if err == nil && resp == nil {
-		return nil, errors.New("sessionclient: the base returned neither a response nor an error")
-	}
 	if err == nil {
 		resp.Request = req
 		rememberRedirect(resp, req, identityOf(tokens))

@@ -174,6 +174,31 @@ func TestTransport_survivesABaseThatAnswersNothing(t *testing.T) {
 	})
 }
 
+// An http.Client takes a response without a body, too, as bases that were written for tests have it.
+func TestTransport_survivesABaseWhoseAnswersHaveNoBody(t *testing.T) {
+	for _, status := range []int{200, 401, 503} {
+		synctest.Test(t, func(t *testing.T) {
+			var store sessionclient.TokenMemory
+			tokens := tokensession.Tokens{AccessToken: "a"}
+			require.NoError(t, store.Save(t.Context(), tokens))
+			transport, err := sessionclient.New(clientAuthURL, &store, sessionclient.Config{
+				Base: clientBase(func(*http.Request) (*http.Response, error) {
+					return &http.Response{StatusCode: status, Header: http.Header{}}, nil
+				}),
+			})
+			require.NoError(t, err)
+			is, _, err := clientGet(t.Context(), transport, clientAPIURL)
+			require.NoError(t, err)
+			require.Equal(t, status, is)
+			require.Error(t, transport.Login(mustRequest(t, "POST", clientAuthURL, "")))
+			require.NoError(t, store.Save(t.Context(), tokensession.Tokens{RefreshToken: "r"}))
+			_, _, err = clientGet(t.Context(), transport, clientAPIURL)
+			require.ErrorIs(t, err, tokensession.ErrUnavailable)
+			require.Equal(t, status == 200, transport.Logout(t.Context()) == nil)
+		})
+	}
+}
+
 // This holds whatever the server answers, whatever the network does, and whatever a program prints.
 func TestTransport_printsAndTellsNoTokens(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
