@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 )
 
 // stream opens a stream that is opened again, once and with a new token, if the server has refused
@@ -36,7 +37,7 @@ func (c *callCredentials) stream(
 
 // A refusableStream is a stream that may still be opened again. A refusal comes instead of the first
 // message that the client receives. From that message on, or once many messages may have been sent,
-// the stream stays the one that it is.
+// or once the client has the stream's context, the stream stays the one that it is.
 type refusableStream struct {
 	many   bool // the client may send any number of messages
 	reopen func(refusal error) (grpc.ClientStream, error)
@@ -63,6 +64,23 @@ func (s *refusableStream) CloseSend() error {
 	stream := s.ClientStream
 	s.mu.Unlock()
 	return stream.CloseSend()
+}
+
+// Header is that of the stream as it is now.
+func (s *refusableStream) Header() (metadata.MD, error) {
+	s.mu.Lock()
+	stream := s.ClientStream
+	s.mu.Unlock()
+	return stream.Header() // without the lock: it may wait
+}
+
+// Context decides. A client that waits for the end of a context would hear of that of the stream
+// that was refused, and take it for that of the new one. gRPC's own retries end here, too.
+func (s *refusableStream) Context() context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.decided = true
+	return s.ClientStream.Context()
 }
 
 func (s *refusableStream) RecvMsg(m any) error {

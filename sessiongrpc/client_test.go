@@ -139,6 +139,46 @@ func TestClient_streamTriesAgainOnce(t *testing.T) {
 	require.Equal(t, before, s.instead.Load())
 }
 
+// A client may wait for the end of the stream's context, which is that of the stream that was refused
+// in the end. So the stream stays that one, as gRPC's own retries have it.
+func TestClient_streamWhoseContextIsInUseIsNotOpenedAgain(t *testing.T) {
+	m := newManager(t)
+	_, address := serve(t, m)
+	s := newSource(t, m)
+	conn := dial(t, address, sessiongrpc.InsecureDialOptions(s)...)
+	s.outdate(t)
+	stream := openEcho(t, within(t), conn)
+	ended := stream.Context().Done()
+	err := stream.RecvMsg(&wrapperspb.StringValue{})
+	requireStatus(t, err, codes.Unauthenticated, sessiongrpc.ReasonInvalidToken)
+	<-ended
+	require.Zero(t, s.instead.Load())
+}
+
+// Another goroutine may ask for the header while the stream is opened again.
+func TestClient_streamIsOpenedAgainWhileItsHeaderIsAwaited(t *testing.T) {
+	m := newManager(t)
+	_, address := serve(t, m)
+	s := newSource(t, m)
+	conn := dial(t, address, sessiongrpc.InsecureDialOptions(s)...)
+	s.outdate(t)
+	stream, err := conn.NewStream(within(t), &echoService.Streams[1], watch)
+	require.NoError(t, err)
+	require.NoError(t, stream.SendMsg(wrapperspb.String("")))
+	require.NoError(t, stream.CloseSend())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 100 {
+			_, _ = stream.Header()
+		}
+	}()
+	got := &wrapperspb.StringValue{}
+	require.NoError(t, stream.RecvMsg(got))
+	require.Equal(t, "alice", got.Value)
+	<-done
+}
+
 // The token is refused, and it cannot be told whether another one would be: an outage is no verdict.
 func TestClient_cannotGetAnotherToken(t *testing.T) {
 	m := newManager(t)
