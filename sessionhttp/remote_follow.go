@@ -100,8 +100,10 @@ func (r *Remote) poll(ctx context.Context, f *following) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// The issuer wrote the answer at least so long after the request was sent as it waited. How
-	// long the answer was on its way does not count.
-	r.asOf = sent.Add(d.Waited - d.Age)
+	// long the answer was on its way does not count. It cannot have waited for longer than this took,
+	// even if its clock was set forward meanwhile.
+	waited := min(d.Waited, max(r.Now().Sub(sent), 0))
+	r.asOf = sent.Add(waited - d.Age)
 	return nil
 }
 

@@ -319,6 +319,38 @@ func TestRemote_ofAnIssuerThatKnowsNothingNew(t *testing.T) {
 	eventually(t, "healthy again", isHealthy(closed))
 }
 
+// The issuer's clock was set forward while the answer was held back. Nothing is known of a time that
+// has not come.
+func TestRemote_failsClosedWhateverTheIssuerSaysThatItWaited(t *testing.T) {
+	i := newIssuer(t)
+	i.up()
+	tokens := i.start()
+	keys := *i.handler.Load()
+	i.serves(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/revocations") {
+			keys.ServeHTTP(w, r)
+			return
+		}
+		answering(`{"cursor":"AQAAAAAAAAAA","snapshot":true,"age_ms":0,"waited_ms":3600000,`+
+			`"access_ttl_s":900,"keep_s":1000}`, "end\n")(w, r)
+	}))
+	var ahead atomic.Int64
+	cfg := remoteConfig()
+	cfg.MaxAge = 2 * time.Minute
+	cfg.Access.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	remote := newRemote(t, i.url, cfg)
+	eventually(t, "healthy", isHealthy(remote))
+	i.down()
+	asked := i.count("revocations")
+	eventually(t, "no answer is under way", func() bool { return i.count("revocations") >= asked+2 })
+	ahead.Store(int64(5 * time.Minute))
+	eventually(t, "closed", func() bool {
+		_, err := remote.Verify(tokens.AccessToken)
+		return errors.Is(err, tokensession.ErrUnavailable)
+	})
+	require.Error(t, remote.Healthy(ctx))
+}
+
 // Whatever tokens come, the issuer is asked for its keys once, and not again for five seconds.
 func TestRemote_fetchesTheKeysOnceForAllTokensOfUnknownKeys(t *testing.T) {
 	i := newIssuer(t)
