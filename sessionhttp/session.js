@@ -257,7 +257,8 @@ export class Session extends EventTarget {
 	// session that it was made in; the question who is logged in has none.
 	async #send(request, replayable, owner) {
 		let spare = 2; // the second is for when another tab has refreshed, and that did not help
-		if (this.#info && !this.#loggingIn && Date.now() > this.#info.expires_at - margin) {
+		const late = this.#info && Date.now() > this.#info.expires_at - margin;
+		if (late && !this.#loggingIn && !request.signal.aborted) {
 			await unlessAborted(request.signal, this.#recover(this.#turn)).catch((err) => {
 				if (request.signal.aborted || Date.now() > (this.#info?.expires_at ?? 0)) throw err;
 			});
@@ -476,8 +477,9 @@ export class Session extends EventTarget {
 	}
 
 	async devices() {
-		const { sessions } = (await this.#own("sessions", { cache: "no-store" })) ?? {};
-		return sessions?.map((device) => {
+		const good = ({ sessions }) => Array.isArray(sessions);
+		const answer = await this.#own("sessions", { cache: "no-store" }, good);
+		return answer?.sessions.map((device) => {
 			const timed = { ...device, created_at: Date.parse(device.created_at) };
 			if (device.last_seen) timed.last_seen = Date.parse(device.last_seen);
 			return timed;
@@ -496,12 +498,14 @@ export class Session extends EventTarget {
 	}
 
 	async revokeOthers() {
-		return (await this.#own("sessions/revoke-others", { method: "POST" }))?.ended ?? null;
+		const good = ({ ended }) => Number.isInteger(ended);
+		const answer = await this.#own("sessions/revoke-others", { method: "POST" }, good);
+		return answer?.ended ?? null;
 	}
 
 	// Calls one of the endpoints of Config.Devices. It resolves to what was answered, or to null if
-	// nobody is logged in.
-	async #own(endpoint, init) {
+	// nobody is logged in. What is not a good answer is none of ours, and says nothing.
+	async #own(endpoint, init, good = () => true) {
 		const response = await this.fetch(this.#url(endpoint), init).catch((err) => {
 			throw err instanceof TypeError ? unavailable(null, err) : err;
 		});
@@ -510,8 +514,9 @@ export class Session extends EventTarget {
 			if (this.#info === null) return null;
 		}
 		const body = parsed(await response.text().catch(() => ""));
-		const known = response.ok || (response.status === 404 && body?.error === "not_found");
-		if (!known || !body) throw unavailable(response);
+		const lacking = response.status === 404 && body?.error === "not_found";
+		const known = response.ok ? body && good(body) : lacking;
+		if (!known) throw unavailable(response);
 		return body;
 	}
 
@@ -903,7 +908,8 @@ const curable = new Set(["", "invalid_token"]); // by a refresh
 // Whether the server has got no cookie from a page of another origin, and cannot tell why.
 const lacksCookies = ({ status }, body) => status === 400 && body?.error === "cookies_missing";
 
-const isInfo = (body) => typeof body?.session_id === "string";
+const isInfo = (body) => typeof body?.session_id === "string" &&
+	Number.isFinite(body.expires_in) && Number.isFinite(body.refresh_expires_in);
 
 // Turns what the server says in seconds from now into times.
 function dated({ expires_in, refresh_expires_in, session_ends_in, ...info }) {
@@ -932,9 +938,16 @@ function unavailable(response, cause) {
 		const { ok, status } = response;
 		err.status = status;
 		err.transient = ok || status >= 500 || status === 408 || status === 429;
-		err.retryAfter = (Number(response.headers.get("Retry-After")) || 0) * second;
+		err.retryAfter = retryAfter(response.headers.get("Retry-After"));
 	}
 	return err;
+}
+
+// Returns a Retry-After in milliseconds, which comes in seconds or as a date (RFC 9110 section
+// 10.2.3), or 0 for anything else.
+function retryAfter(value) {
+	if (/^\d+$/.test(value)) return Number(value) * second;
+	return Math.max(0, Date.parse(value) - Date.now()) || 0;
 }
 
 function unlessAborted(signal, promise) {

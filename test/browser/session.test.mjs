@@ -466,6 +466,32 @@ test("Retry-After is waited for", async () => {
 	assert.equal(count("POST /auth/token"), 2, "the next one would be later than the grace period");
 });
 
+test("Retry-After may be a date, and what makes no sense is left out", async () => {
+	const now = 1_700_000_000_000;
+	for (const [value, pause, told] of [
+		[new Date(now + 5000).toUTCString(), 5000, 0],
+		[new Date(now + 60_000).toUTCString(), Infinity, 60_000], // longer than there is time
+		[new Date(now - 60_000).toUTCString(), 0, 0],
+		["-5", 0, 0],
+		["soon", 0, 0],
+	]) {
+		number++;
+		useFakeTime();
+		server["/api"] = refused;
+		const at = [];
+		server["/auth/token"] = () => {
+			at.push(Date.now());
+			return json(503, { error: "temporarily_unavailable" }, { "Retry-After": value });
+		};
+		const rejected = open().fetch(`${origin}/api`).catch((err) => err);
+		await pass(15_000);
+		const { retryAfter } = await rejected;
+		assert.ok(retryAfter <= told && retryAfter > told - 1000 && retryAfter >= 0, `${value}: ${retryAfter}`);
+		assert.ok(at.length > 1 ? at[1] - now >= pause && at[1] - now < pause + 600 : pause === Infinity, `${value}: ${at}`);
+		mock.timers.reset();
+	}
+});
+
 test("an answer that comes after the next attempt was sent still counts", async () => {
 	useFakeTime();
 	server["/api"] = () => (answered ? json(200, {}) : refused());
@@ -1556,6 +1582,30 @@ test("a login that hangs gives up the lock, and still counts when it comes", asy
 	assert.equal((await tab.info()).session_id, "s2");
 });
 
+test("a caller that has given up before costs no refresh", async () => {
+	server["/auth/session"] = () => alive({ expires_in: 1 });
+	const tab = open();
+	await tab.info();
+	await assert.rejects(tab.fetch(`${origin}/api`, { signal: AbortSignal.abort() }), { name: "AbortError" });
+	await settle();
+	assert.equal(count("POST /auth/token"), 0);
+});
+
+test("who is logged in is not told by JSON of somebody else", async () => {
+	for (const body of [{}, [], { session_id: "s1" }, { session_id: "s1", expires_in: "soon", refresh_expires_in: 1 }]) {
+		const tab = open();
+		server["/auth/session"] = () => json(200, body);
+		await assert.rejects(tab.info(), UnavailableError, JSON.stringify(body));
+		assert.deepEqual(tab.events, []);
+		let timers = 0;
+		const real = globalThis.setTimeout;
+		globalThis.setTimeout = (...args) => (timers++, real(...args));
+		await new Promise((resolve) => timeout(resolve, 30));
+		globalThis.setTimeout = real;
+		assert.equal(timers, 0, "it waits for no time that is none");
+	}
+});
+
 test("a caller that gives up waits no longer", async () => {
 	server["/api"] = refused;
 	server["/auth/token"] = () => new Promise(() => {});
@@ -1689,12 +1739,19 @@ test("what does not become of a device is an error, and ends nothing", async () 
 		[() => new Response("404 page not found", { status: 404 }), { name: "UnavailableError", status: 404, transient: false }],
 		[() => json(404, { error: "no such route" }), { name: "UnavailableError", status: 404 }],
 		[() => new Response("<p>Pay for the network</p>"), { name: "UnavailableError", status: 200 }],
+		[() => new Response("null"), { name: "UnavailableError", status: 200 }],
 		[changed, { name: "SessionChangedError" }],
 	]) {
 		server["/auth/sessions"] = server["/auth/sessions/s2"] = server["/auth/sessions/revoke-others"] = answer;
 		await assert.rejects(tab.devices(), error);
 		await assert.rejects(tab.revoke("s2"), error);
 		await assert.rejects(tab.revokeOthers(), error);
+	}
+	// JSON of somebody else does not say that nobody is logged in.
+	for (const body of [{}, [], "maintenance", { sessions: null, ended: "1" }]) {
+		server["/auth/sessions"] = server["/auth/sessions/revoke-others"] = () => json(200, body);
+		await assert.rejects(tab.devices(), { name: "UnavailableError", status: 200 });
+		await assert.rejects(tab.revokeOthers(), { name: "UnavailableError", status: 200 });
 	}
 	for (const id of [undefined, null, 7, "", "..", "a/b", "s2?x"]) await assert.rejects(tab.revoke(id), TypeError);
 	assert.ok(!tab.events.some((e) => e.startsWith("end")));
