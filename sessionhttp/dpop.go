@@ -129,7 +129,7 @@ func (g *gate) verifyBound(
 		return tokensession.Access{}, &nonceError{err, nonce}
 	}
 	access, err := g.verifier.VerifyBound(token, proof.thumbprint)
-	if err == nil {
+	if err == nil && !g.remembered(r) {
 		err = g.proofs.once(proof)
 	}
 	return access, err

@@ -425,6 +425,47 @@ func TestRequire_otherRefusalsOfABoundToken(t *testing.T) {
 		p.prove(bound, nil))).StatusCode)
 }
 
+// One middleware for all routes, and one for a route that asks for more: the same proof passes both.
+func TestRequire_twiceForOneRequest(t *testing.T) {
+	s := newSite(t, sessionhttp.Config{DPoP: sessionhttp.DPoPAccepted, ProofKeys: someKeys,
+		Devices: true})
+	all := s.h.Require()
+	s.mux.Handle("/api", all(s.h.Require(sessionhttp.FreshNonce())(whoami)))
+	s.mux.Handle("/own/sessions", all(http.StripPrefix("/own", s.h)))
+	p := s.program(newP256Key(t))
+	bound := p.login().AccessToken
+	r := request(http.MethodGet, "/api", p.prove(bound, nil))
+	require.Equal(t, http.StatusOK, s.do(r).StatusCode)
+	requireError(t, s.do(r), http.StatusUnauthorized, "invalid_dpop_proof")
+	r = request(http.MethodGet, "/own/sessions", p.prove(bound, nil))
+	require.Equal(t, http.StatusOK, s.do(r).StatusCode)
+	requireChallenge(t, s.do(request(http.MethodGet, "/api", p.prove(bound, members{"nonce": ""}))),
+		http.StatusUnauthorized, "use_dpop_nonce", `DPoP error="use_dpop_nonce", `+algs)
+
+	// A handler that makes another request of the first one's context needs another proof, and so
+	// does one that is let in by another gate, which has a memory of its own.
+	var inner *http.Request
+	s.mux.Handle("/outer", all(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.h.Require()(whoami).ServeHTTP(w, inner.WithContext(r.Context()))
+	})))
+	inner = request(http.MethodGet, "/api", p.prove(bound, nil))
+	for _, status := range []int{http.StatusOK, http.StatusUnauthorized} {
+		r = request(http.MethodGet, "/outer", p.prove(bound, nil))
+		require.Equal(t, status, s.do(r).StatusCode)
+	}
+	other, err := sessionhttp.New(s.m, sessionhttp.Config{DPoP: sessionhttp.DPoPAccepted,
+		ProofKeys: someKeys})
+	require.NoError(t, err)
+	two := all(other.Require()(whoami))
+	r = request(http.MethodGet, "/api", p.prove(bound, nil))
+	w := httptest.NewRecorder()
+	two.ServeHTTP(w, r)
+	require.Equal(t, http.StatusOK, w.Code)
+	w = httptest.NewRecorder()
+	other.Require()(whoami).ServeHTTP(w, r)
+	require.Equal(t, http.StatusUnauthorized, w.Code, "the other one has remembered it, too")
+}
+
 func TestRequire_liveAsksForABoundToken(t *testing.T) {
 	s := newDPoPSite(t, sessionhttp.DPoPAccepted)
 	s.protect(sessionhttp.Live())

@@ -87,7 +87,7 @@ func (g *gate) require(opts []RequireOption) func(http.Handler) http.Handler {
 					ctx, cancel = g.verifier.SessionContext(ctx, access, tokensession.UntilSessionEnds())
 					defer cancel()
 				}
-				r = r.WithContext(NewContext(ctx, access))
+				r = r.WithContext(g.contextOf(ctx, r, access))
 			case q.optional && isAnonymous(r, err, runOut):
 			default:
 				g.refuseAccess(w, r, err)
