@@ -79,17 +79,23 @@ func TestChallenger_acceptsItsOwnOnly(t *testing.T) {
 	challenge := c.make("alice", now)
 	require.Len(t, challenge, 27)
 	for _, later := range []time.Duration{-time.Hour, 0, 5 * time.Minute} {
-		require.NoError(t, c.check(challenge, "alice", now.Add(later)), later)
+		made, err := c.check(challenge, "alice", now.Add(later))
+		require.NoError(t, err, later)
+		require.True(t, made.Equal(now))
 	}
 	late := now.Add(5*time.Minute + time.Second)
-	require.ErrorIs(t, c.check(challenge, "alice", late), errOldChallenge)
-	require.ErrorIs(t, c.check(challenge, "bob", now), errForeignChallenge)
+	_, err := c.check(challenge, "alice", late)
+	require.ErrorIs(t, err, errOldChallenge)
+	_, err = c.check(challenge, "bob", now)
+	require.ErrorIs(t, err, errForeignChallenge)
 	other := challenger{deviceKeys(t).macs("others", deviceMACSize), 5 * time.Minute}
-	require.ErrorIs(t, other.check(challenge, "alice", now), errForeignChallenge)
+	_, err = other.check(challenge, "alice", now)
+	require.ErrorIs(t, err, errForeignChallenge)
 	for _, text := range []string{
 		"", challenge[1:], challenge + "A", challenge + "=", "\n" + challenge,
 	} {
-		require.ErrorIs(t, c.check(text, "alice", now), errForeignChallenge, text)
+		_, err := c.check(text, "alice", now)
+		require.ErrorIs(t, err, errForeignChallenge, text)
 	}
 	b, err := base64.RawURLEncoding.DecodeString(challenge)
 	require.NoError(t, err)
@@ -97,7 +103,8 @@ func TestChallenger_acceptsItsOwnOnly(t *testing.T) {
 		changed := bytes.Clone(b)
 		changed[i/8] ^= 1 << (i % 8)
 		text := base64.RawURLEncoding.EncodeToString(changed)
-		require.ErrorIs(t, c.check(text, "alice", now), errForeignChallenge, i)
+		_, err := c.check(text, "alice", now)
+		require.ErrorIs(t, err, errForeignChallenge, i)
 	}
 	session, err := c.registrationSession(c.registrationChallenge(aSession, now), now)
 	require.NoError(t, err)
@@ -166,7 +173,8 @@ func FuzzDeviceProof(f *testing.F) {
 			require.Equal(t, name[:60], again[:60], "there is one way to write it")
 		}
 		c := challenger{keys.macs("challenges", deviceMACSize), time.Minute}
-		require.Error(t, c.check(challenge, "x", time.Unix(1, 0)))
+		_, err := c.check(challenge, "x", time.Unix(1, 0))
+		require.Error(t, err)
 	})
 }
 

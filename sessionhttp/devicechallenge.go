@@ -14,11 +14,13 @@ import (
 //
 // A registration's is for a session, which it names: the browser may come without cookies that
 // would say which one that is. A refresh's is for the browser's name of the session, and for the
-// one refresh token that it has. So it is used up when that token is.
+// one refresh token that it has. It is used up when that token is: see [Handlers.checkUnused].
 const (
 	registrationLife = 5 * time.Minute
 	// A challenge that comes with a refresh is for the next one. Most access tokens live for less.
 	refreshChallengeLife = 30 * time.Minute
+	// How long a challenge counts as just made. A browser that is sent one signs it at once.
+	challengeJustMade = 10 * time.Second
 
 	challengeTimeSize = 4
 	challengeSize     = challengeTimeSize + deviceMACSize
@@ -46,24 +48,26 @@ func challengeData(at []byte, of string) []byte {
 var (
 	errForeignChallenge = errors.New("the challenge is not one of ours for this")
 	errOldChallenge     = errors.New("the challenge is too old")
+	errUsedChallenge    = errors.New("the session was refreshed since the challenge was made")
 )
 
-// check returns an error unless the challenge was made for what the text says, and not too long
-// ago. One that seems to be of later than now is of an instance whose clock is ahead.
-func (c challenger) check(challenge, of string, now time.Time) error {
+// check returns when the challenge was made, in whole seconds, or an error unless that was for what
+// the text says, and not too long ago. One that seems to be of later than now is of an instance
+// whose clock is ahead.
+func (c challenger) check(challenge, of string, now time.Time) (made time.Time, err error) {
 	b, ok := decodePart(challenge)
 	if !ok || len(b) != challengeSize {
-		return errForeignChallenge
+		return time.Time{}, errForeignChallenge
 	}
 	at, mac := b[:challengeTimeSize], b[challengeTimeSize:]
 	if !c.macs.check(challengeData(at, of), mac) {
-		return errForeignChallenge
+		return time.Time{}, errForeignChallenge
 	}
-	made := time.Unix(int64(binary.BigEndian.Uint32(at)), 0)
+	made = time.Unix(int64(binary.BigEndian.Uint32(at)), 0)
 	if now.Sub(made) > c.life {
-		return errOldChallenge
+		return time.Time{}, errOldChallenge
 	}
-	return nil
+	return made, nil
 }
 
 // registrationChallenge returns a challenge that names the session which it is for.
@@ -74,7 +78,8 @@ func (c challenger) registrationChallenge(session string, now time.Time) string 
 // registrationSession returns the session that such a challenge is for.
 func (c challenger) registrationSession(challenge string, now time.Time) (string, error) {
 	session, rest, _ := strings.Cut(challenge, ".")
-	return session, c.check(rest, session, now)
+	_, err := c.check(rest, session, now)
+	return session, err
 }
 
 // A refresh's challenge is for these two. The name has always the same length.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/seed67bc9b7f/tokensession"
 )
@@ -47,7 +48,8 @@ func (h *Handlers) deviceRefresh(w http.ResponseWriter, r *http.Request) {
 }
 
 // refreshProven refreshes with a proof of the browser's key. While the policy is to report, it
-// binds nothing. But the session can have been bound before, under another policy.
+// binds nothing. But the session can have been bound before, under another policy. Then the proof
+// has to come with the token: one of before the binding that comes without is a stolen one.
 func (h *Handlers) refreshProven(
 	r *http.Request, b browser, id deviceID,
 ) (tokensession.Tokens, error) {
@@ -55,11 +57,27 @@ func (h *Handlers) refreshProven(
 	if h.binder.enforces() {
 		return h.refreshBrowser(r, b, proven)
 	}
-	tokens, err := h.refreshBrowser(r, b)
-	if needsProof(err) {
+	bound, err := h.isBound(r, id.session)
+	switch {
+	case err != nil:
+		return tokensession.Tokens{}, err
+	case bound:
 		return h.refreshBrowser(r, b, proven)
 	}
-	return tokens, err
+	return h.refreshBrowser(r, b)
+}
+
+// isBound reports whether a session is bound to a key. One that is over is not: there is a verdict
+// about it, and nothing to wait for. The error is an outage.
+func (h *Handlers) isBound(r *http.Request, session string) (bool, error) {
+	s, err := h.m.Session(r.Context(), session)
+	switch {
+	case errors.Is(err, tokensession.ErrUnavailable):
+		return false, err
+	case err != nil:
+		return false, nil
+	}
+	return s.KeyThumbprint != "" && s.RevokedAt.IsZero() && h.m.Now().Before(s.ExpiresAt), nil
 }
 
 // triggerLife returns for how many seconds the browser need not refresh. The session can be unbound
@@ -129,11 +147,36 @@ func (h *Handlers) checkDeviceProof(r *http.Request, id deviceID, refreshToken s
 		return badDevice(errors.New("it brings a key"))
 	}
 	of := refreshChallengeOf(id, refreshToken)
-	if err := h.binder.refreshes.check(proof.challenge, of, h.m.Now()); err != nil {
+	made, err := h.binder.refreshes.check(proof.challenge, of, h.m.Now())
+	if err != nil {
 		return fmt.Errorf("%w: %w", errChallenge, err)
 	}
 	if !proof.verifies(id.key) {
 		return badDevice(errors.New("the signature does not verify"))
+	}
+	return h.checkUnused(r, id, made)
+}
+
+// checkUnused asks for a new challenge if the session was refreshed after the one at hand was made.
+//
+// The holder of the key may come with the token that was consumed last, however late, because the
+// answer may have got lost. Whoever has seen a whole request of the browser's, in a log perhaps,
+// could send it again, and would pass for the holder: they would get an access token, and the
+// browser's own token would be one that others have displaced. So what the browser has signed
+// before a refresh counts no more after it. A browser whose answer got lost signs once more.
+//
+// A challenge that was just made counts in any case. The session can have been refreshed by an
+// instance whose clock is ahead, and the browser would sign one challenge after another.
+func (h *Handlers) checkUnused(r *http.Request, id deviceID, made time.Time) error {
+	if h.m.Now().Sub(made) <= challengeJustMade {
+		return nil
+	}
+	session, err := h.m.Session(r.Context(), id.session)
+	switch {
+	case errors.Is(err, tokensession.ErrUnavailable):
+		return err
+	case err == nil && session.RefreshedAt.After(made.Add(time.Second)): // made is in whole seconds
+		return fmt.Errorf("%w: %w", errChallenge, errUsedChallenge)
 	}
 	return nil
 }
@@ -163,20 +206,24 @@ func (h *Handlers) refuseDevice(
 }
 
 // unlessSkipped turns the error of an access token into one that is no verdict, where the browser
-// says that it could not refresh before this request, and nobody else can.
+// could not refresh before this request.
 func (h *Handlers) unlessSkipped(r *http.Request, err error) error {
-	if !h.binder.enforces() || !isVerdict(err) {
-		return err
-	}
-	b, _ := h.browser(r)
-	if b.session == "" || !h.binder.skipped(r, b.session) {
-		return err
-	}
-	session, unknown := h.m.Session(r.Context(), b.session)
-	if unknown == nil && session.KeyThumbprint == "" || errors.Is(unknown, tokensession.ErrNotFound) {
+	if !isVerdict(err) || !h.couldNotRefresh(r) {
 		return err
 	}
 	return fmt.Errorf("%w: %w, and %w", tokensession.ErrUnavailable, err, skippedError(r))
+}
+
+// couldNotRefresh reports whether the browser says that it could not refresh before this request,
+// and nobody else can, because the session is bound to its key. It is so, too, if the store cannot
+// tell.
+func (h *Handlers) couldNotRefresh(r *http.Request) bool {
+	b, _ := h.browser(r)
+	if !h.binder.on() || b.session == "" || !h.binder.skipped(r, b.session) {
+		return false
+	}
+	bound, err := h.isBound(r, b.session)
+	return bound || err != nil
 }
 
 // skippedError quotes what a request says of the refresh that its browser could not make.
@@ -195,10 +242,14 @@ func (h *Handlers) refreshedByBrowser(r *http.Request, s tokensession.Session) b
 // leftToBrowser answers a script's refresh where the browser refreshes by itself. It does so before
 // the next request without the trigger. So that is cleared, and the script asks for its session.
 //
-// Nothing is asked of the store. A browser that has not registered does not have the trigger,
-// unless a script has set it: then the next refresh comes without it.
+// Where the trigger is there, nothing is asked of the store. A browser that has not registered does
+// not have it, unless a script has set it: then the next refresh comes without it.
+//
+// If the trigger is missing, the browser has tried. It may have the token of before the session was
+// bound, because the answer that bound the session got lost. Without the key, that token is taken
+// for a stolen one. So if the browser could not refresh, the token is not presented.
 func (h *Handlers) leftToBrowser(w http.ResponseWriter, r *http.Request) bool {
-	if !h.binder.enforces() || !h.binder.triggered(r) {
+	if !(h.binder.enforces() && h.binder.triggered(r)) && !h.couldNotRefresh(r) {
 		return false
 	}
 	h.binder.trigger.clear(w)

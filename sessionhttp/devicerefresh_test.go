@@ -190,6 +190,153 @@ func TestDevice_repeatsALostAnswerHoweverLate(t *testing.T) {
 	}
 }
 
+// lostBinding returns a browser whose first refresh has bound the session, and which never got the
+// answer. It gives up after 20 seconds, when the grace period is over.
+func lostBinding(t *testing.T) (*site, *deviceBrowser) {
+	t.Helper()
+	s := newSite(t, deviceConfig(sessionhttp.DeviceBoundEnforced))
+	s.withPages()
+	b := s.newDeviceBrowser()
+	b.register(b.login())
+	jar := b.steal().jar
+	require.Equal(t, http.StatusOK, b.refresh().StatusCode)
+	require.NotEmpty(t, b.stored().KeyThumbprint)
+	b.jar, b.challenge = jar, ""
+	s.clock.Advance(20 * time.Second)
+	return s, b
+}
+
+// The browser still has the token of before the binding. With the key, it goes on. Without the key
+// that token is a stolen one, so nobody in this browser presents it where the browser may refresh.
+func TestDevice_whereTheAnswerThatBoundGotLost(t *testing.T) {
+	refreshes := func(t *testing.T, s *site, b *deviceBrowser) {
+		t.Helper()
+		require.Equal(t, http.StatusOK, b.refresh().StatusCode)
+		require.Equal(t, http.StatusOK, b.refresh().StatusCode)
+		require.Zero(t, s.events.Count(tokensession.EventReused))
+	}
+	t.Run("another instance still reports", func(t *testing.T) {
+		s, b := lostBinding(t)
+		s.restart(deviceConfig(sessionhttp.DeviceBoundReported))
+		refreshes(t, s, b)
+	})
+	t.Run("it reports, and the store is down", func(t *testing.T) {
+		s, b := lostBinding(t)
+		s.restart(deviceConfig(sessionhttp.DeviceBoundReported))
+		b.askedFor()
+		s.store.Down()
+		answer := b.send(http.MethodPost, "/auth/token", b.proof(b.challenge))
+		requireError(t, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
+		s.store.Clear()
+		refreshes(t, s, b)
+	})
+	for name, policy := range map[string]sessionhttp.DeviceBoundPolicy{
+		"enforced": sessionhttp.DeviceBoundEnforced, "reported": sessionhttp.DeviceBoundReported,
+	} {
+		t.Run("a script, and the browser cannot refresh, "+name, func(t *testing.T) {
+			s, b := lostBinding(t)
+			s.restart(deviceConfig(policy))
+			b.forgetTrigger()
+			b.requireUntouched(func() {
+				b.requireLeft(b.send(http.MethodPost, "/auth/token", skips(b.id, "quota_exceeded")))
+			})
+			refreshes(t, s, b)
+		})
+		t.Run("a page, "+name, func(t *testing.T) {
+			s, b := lostBinding(t)
+			s.restart(deviceConfig(policy))
+			s.withPages()
+			s.clock.Advance(time.Hour)
+			b.forgetTrigger()
+			b.requireUntouched(func() {
+				requireLeadsTo(t, b.send(http.MethodGet, resumePage, fromASite), "/page")
+				answer := b.send(http.MethodGet, resumePage, skips(b.id, "quota_exceeded"))
+				requireError(t, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
+			})
+			refreshes(t, s, b)
+			require.Equal(t, "alice", bodyOf(t, b.send(http.MethodGet, "/page")))
+		})
+	}
+	t.Run("a page, and the store is down", func(t *testing.T) {
+		s, b := lostBinding(t)
+		s.clock.Advance(time.Hour)
+		b.forgetTrigger()
+		s.store.Down()
+		answer := b.send(http.MethodGet, resumePage)
+		requireError(t, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
+		require.Empty(t, answer.Header["Set-Cookie"])
+		s.store.Clear()
+		refreshes(t, s, b)
+	})
+	// The victim of a thief who has bound the session looks the same, but that its browser has
+	// nothing to refresh with. Its second visit is the one that ends the session.
+	t.Run("a page of a browser without keys", func(t *testing.T) {
+		s, b := lostBinding(t)
+		s.clock.Advance(time.Hour)
+		b.forgetTrigger()
+		requireGoesTo(t, b.send(http.MethodGet, resumePage), http.StatusSeeOther, "/page")
+		require.True(t, b.stored().RevokedAt.IsZero())
+		requireGoesTo(t, b.send(http.MethodGet, resumePage), http.StatusSeeOther, "/page")
+		require.Equal(t, 1, s.events.Count(tokensession.EventReused))
+		require.False(t, b.stored().RevokedAt.IsZero())
+	})
+}
+
+// Somebody has seen a whole refresh of the browser's, and sends it again. Otherwise they would get
+// an access token, and the browser's own refresh token would be displaced.
+func TestDevice_aProofIsGoodForOneRefresh(t *testing.T) {
+	for name, c := range map[string]struct {
+		made, again time.Duration // when its challenge was made before, and when it comes again
+		status      int
+	}{
+		"at once":                            {15 * time.Minute, 0, http.StatusForbidden},
+		"after the grace period":             {15 * time.Minute, 11 * time.Second, http.StatusForbidden},
+		"when the challenge is nearly old":   {15 * time.Minute, 14 * time.Minute, http.StatusForbidden},
+		"with a challenge of a moment ago":   {2 * time.Second, 11 * time.Second, http.StatusForbidden},
+		"at once, and that was a moment":     {2 * time.Second, time.Second, http.StatusOK}, // the same answer
+		"when it counts as a moment at last": {0, 10 * time.Second, http.StatusOK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSiteOf(t, deviceConfig(sessionhttp.DeviceBoundEnforced),
+				tokensession.Config{GracePeriod: 11 * time.Second})
+			b := s.newBoundBrowser()
+			s.clock.Advance(c.made)
+			seen := b.request(http.MethodPost, "/auth/token", b.proof(b.challenge))
+			answer := s.do(seen)
+			b.keep(answer)
+			b.hear(answer)
+			require.Equal(t, http.StatusOK, answer.StatusCode)
+			s.clock.Advance(c.again)
+			before := b.stored()
+			answer = s.do(seen)
+			require.Equal(t, c.status, answer.StatusCode)
+			if c.status == http.StatusForbidden {
+				require.Empty(t, answer.Header["Set-Cookie"])
+				require.NotEmpty(t, answer.Header["Secure-Session-Challenge"])
+			}
+			require.Equal(t, before, b.stored())
+			require.Equal(t, http.StatusOK, b.refresh().StatusCode)
+			require.Equal(t, http.StatusOK, b.refresh().StatusCode)
+			require.Zero(t, s.events.Count(tokensession.EventReused))
+		})
+	}
+}
+
+// The instance that has refreshed has a clock that is ahead. The browser does not sign one challenge
+// after another.
+func TestDevice_challengesOfAnInstanceWhoseClockIsBehind(t *testing.T) {
+	s := newSite(t, deviceConfig(sessionhttp.DeviceBoundEnforced))
+	b := s.newBoundBrowser()
+	now := s.clock.Now()
+	s.clock.Advance(2 * time.Minute)
+	require.Equal(t, http.StatusOK, b.refresh().StatusCode)
+	s.clock.Set(now)
+	challenge := b.askedFor()
+	s.clock.Advance(10 * time.Second)
+	answer := b.send(http.MethodPost, "/auth/token", b.proof(challenge))
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+}
+
 // A script has refreshed at the same time as the browser did for the first time, and came first.
 // The session is not bound then, and the next request tries again.
 func TestDevice_triesAgainWhereAScriptWasFirst(t *testing.T) {
@@ -381,6 +528,20 @@ func TestDevice_aRefreshThatTheBrowserSkipsIsNoVerdict(t *testing.T) {
 	require.Equal(t, http.StatusOK, b.refresh().StatusCode)
 	answer = b.send(http.MethodGet, "/auth/session", skips(b.id, "unreachable"))
 	require.Equal(t, http.StatusOK, answer.StatusCode)
+
+	// So it is while a host that has enforced only reports again. But not where there is nothing to
+	// wait for.
+	s.restart(deviceConfig(sessionhttp.DeviceBoundReported))
+	s.clock.Advance(20 * time.Minute)
+	answer = b.send(http.MethodGet, "/auth/session", skips(b.id, "unreachable"))
+	requireError(t, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
+	s.restart(deviceConfig(sessionhttp.DeviceBoundEnforced))
+	require.NoError(t, s.other().Revoke(ctx, b.session.ID))
+	answer = b.send(http.MethodGet, "/auth/session", skips(b.id, "unreachable"))
+	requireError(t, answer, http.StatusUnauthorized, "invalid_token")
+	s.clock.Advance(30 * 24 * time.Hour)
+	answer = other.send(http.MethodGet, "/auth/session", skips(other.id, "unreachable"))
+	requireError(t, answer, http.StatusUnauthorized, "invalid_token")
 
 	// A script can refresh a session that is not bound yet.
 	b = s.newDeviceBrowser()

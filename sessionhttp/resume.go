@@ -246,10 +246,8 @@ func (h *Handlers) resume(w http.ResponseWriter, r *http.Request) error {
 		h.resumer.mark(w, resumed, b.access, access.ExpiresAt.Sub(h.m.Now()))
 		return nil
 	}
-	led := h.resumer.was(ledOn, r, b.access)
-	if !led && b.refresh != "" && h.binder.enforces() && h.binder.triggered(r) {
-		h.leaveToBrowser(w, b)
-		return errLeadOn
+	if err := h.leaveToBrowser(w, r, b); err != nil {
+		return err
 	}
 	tokens, err := h.refreshBrowser(r, b)
 	switch {
@@ -260,11 +258,6 @@ func (h *Handlers) resume(w http.ResponseWriter, r *http.Request) error {
 		}
 		h.resumer.mark(w, resumed, tokens.AccessToken, tokens.AccessExpiresAt.Sub(h.m.Now()))
 		return nil
-	case needsProof(err) && !led:
-		h.leaveToBrowser(w, b)
-		return errLeadOn
-	case needsProof(err) && h.binder.skipped(r, b.session):
-		return fmt.Errorf("%w: %w, and %w", tokensession.ErrUnavailable, err, skippedError(r))
 	case !isVerdict(err) && !needsProof(err):
 		return err
 	}
@@ -280,14 +273,31 @@ func (h *Handlers) resume(w http.ResponseWriter, r *http.Request) error {
 // errLeadOn means that the browser is to refresh by itself.
 var errLeadOn = errors.New("sessionhttp: the browser refreshes by itself")
 
-// leaveToBrowser makes the browser refresh before its next request, if it can. A browser that comes
-// back with the same access token had no reason that it would tell, so it has lost its key, or
-// never had one.
-func (h *Handlers) leaveToBrowser(w http.ResponseWriter, b browser) {
-	if h.binder.on() {
-		h.binder.trigger.clear(w)
+// leaveToBrowser makes the browser refresh before its next request, if it may be able to: if it has
+// registered, or the session is bound. The error is errLeadOn then. The token is not presented. It
+// may be one of before the session was bound, because the answer that bound it got lost, and without
+// the key it would be taken for a stolen one.
+//
+// It does so once. A browser that comes back with the same access token says why it could not
+// refresh. If it says nothing, it has lost its key, or never had one.
+func (h *Handlers) leaveToBrowser(w http.ResponseWriter, r *http.Request, b browser) error {
+	led := h.resumer.was(ledOn, r, b.access)
+	switch {
+	case !h.binder.on() || b.refresh == "":
+		return nil
+	case led && h.couldNotRefresh(r):
+		return fmt.Errorf("%w: %w", tokensession.ErrUnavailable, skippedError(r))
+	case led:
+		return nil
 	}
+	if !h.binder.enforces() || !h.binder.triggered(r) {
+		if bound, err := h.isBound(r, b.session); !bound {
+			return err
+		}
+	}
+	h.binder.trigger.clear(w)
 	h.resumer.mark(w, ledOn, b.access, 2*triedFor)
+	return errLeadOn
 }
 
 // refreshBrowser refreshes with the refresh cookie, as Token does.
