@@ -30,6 +30,9 @@ type TokenSource interface {
 // call that was refused has reached no handler, so that nothing happens twice. A stream is tried
 // again only where nothing was sent yet.
 //
+// A call is sent with the token of the session that was there when it was made, however long it
+// waits for a connection.
+//
 // The token goes over TLS only. Name no server that it is not for. A token that is bound to a key
 // (TokenType DPoP) is not sent, because calls of gRPC have no proofs: they fail with
 // Unauthenticated.
@@ -61,34 +64,46 @@ func (c *callCredentials) dialOptions() []grpc.DialOption {
 }
 
 // An attempt says which token a call is sent with. It is in the call's context.
+//
+// The token is taken when the call is made. gRPC asks for it later, when there is a connection, and
+// for each try of its own. If somebody else logs in until then, the call of one user would be sent
+// as the other.
 type attempt struct {
-	instead *tokensession.Tokens                // if not nil, this one
-	sent    atomic.Pointer[tokensession.Tokens] // what was sent
+	tokens tokensession.Tokens
+	sent   atomic.Bool
 }
 
 type attemptKey struct{}
+
+func (a *attempt) in(ctx context.Context) context.Context {
+	return context.WithValue(ctx, attemptKey{}, a)
+}
+
+// attempt returns the first one of a call. The error is a status.
+func (c *callCredentials) attempt(ctx context.Context) (*attempt, error) {
+	tokens, err := c.source.Token(ctx)
+	if err != nil {
+		return nil, clientError(ctx, err)
+	}
+	return &attempt{tokens: tokens}, nil
+}
 
 func (c *callCredentials) GetRequestMetadata(
 	ctx context.Context, _ ...string,
 ) (map[string]string, error) {
 	call, _ := ctx.Value(attemptKey{}).(*attempt)
-	var tokens tokensession.Tokens
-	if call != nil && call.instead != nil {
-		tokens = *call.instead
-	} else {
+	if call == nil { // an interceptor has put another context in its place
 		var err error
-		if tokens, err = c.source.Token(ctx); err != nil {
-			return nil, clientError(ctx, err)
+		if call, err = c.attempt(ctx); err != nil {
+			return nil, err
 		}
 	}
-	if strings.EqualFold(tokens.TokenType, "DPoP") {
+	if strings.EqualFold(call.tokens.TokenType, "DPoP") {
 		return nil, status.Error(codes.Unauthenticated,
 			"the access token is bound to a key, and a call of gRPC has no proof of it")
 	}
-	if call != nil {
-		call.sent.Store(&tokens)
-	}
-	return map[string]string{"authorization": "Bearer " + tokens.AccessToken}, nil
+	call.sent.Store(true)
+	return map[string]string{"authorization": "Bearer " + call.tokens.AccessToken}, nil
 }
 
 func (c *callCredentials) RequireTransportSecurity() bool { return c.secure }
@@ -116,13 +131,16 @@ func (c *callCredentials) unary(
 	ctx context.Context, method string, req, reply any, conn *grpc.ClientConn,
 	invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {
-	first := &attempt{}
-	err := invoke(context.WithValue(ctx, attemptKey{}, first), method, req, reply, conn, opts...)
+	first, err := c.attempt(ctx)
+	if err != nil {
+		return err
+	}
+	err = invoke(first.in(ctx), method, req, reply, conn, opts...)
 	again, err := c.again(ctx, first, err)
 	if again == nil {
 		return err
 	}
-	return invoke(context.WithValue(ctx, attemptKey{}, again), method, req, reply, conn, opts...)
+	return invoke(again.in(ctx), method, req, reply, conn, opts...)
 }
 
 // again returns the attempt to make after one that failed, or nil and the error of the call. Where
@@ -131,21 +149,20 @@ func (c *callCredentials) unary(
 func (c *callCredentials) again(
 	ctx context.Context, failed *attempt, err error,
 ) (*attempt, error) {
-	sent := failed.sent.Load()
-	if sent == nil || !isInvalidToken(err) {
+	if !failed.sent.Load() || !isInvalidToken(err) {
 		return nil, err
 	}
-	next, failure := c.source.TokenInstead(ctx, *sent)
+	next, failure := c.source.TokenInstead(ctx, failed.tokens)
 	if failure != nil {
 		if failure := clientError(ctx, failure); status.Code(failure) != codes.Unauthenticated {
 			err = failure
 		}
 		return nil, err
 	}
-	if next.AccessToken == sent.AccessToken {
+	if next.AccessToken == failed.tokens.AccessToken {
 		return nil, err
 	}
-	return &attempt{instead: &next}, nil
+	return &attempt{tokens: next}, nil
 }
 
 // isInvalidToken reports whether a server of ours has refused the token.

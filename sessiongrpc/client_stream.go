@@ -15,14 +15,17 @@ func (c *callCredentials) stream(
 	ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string,
 	open grpc.Streamer, opts ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
-	first := &attempt{}
-	s, err := open(context.WithValue(ctx, attemptKey{}, first), desc, conn, method, opts...)
+	first, err := c.attempt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := open(first.in(ctx), desc, conn, method, opts...)
 	if err != nil {
 		again, err := c.again(ctx, first, err)
 		if again == nil {
 			return nil, err
 		}
-		return open(context.WithValue(ctx, attemptKey{}, again), desc, conn, method, opts...)
+		return open(again.in(ctx), desc, conn, method, opts...)
 	}
 	return &refusableStream{ClientStream: s, many: desc.ClientStreams,
 		reopen: func(refusal error) (grpc.ClientStream, error) {
@@ -30,7 +33,7 @@ func (c *callCredentials) stream(
 			if again == nil {
 				return nil, err
 			}
-			return open(context.WithValue(ctx, attemptKey{}, again), desc, conn, method, opts...)
+			return open(again.in(ctx), desc, conn, method, opts...)
 		},
 	}, nil
 }

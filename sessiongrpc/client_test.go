@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -25,6 +29,7 @@ type source struct {
 	m       *tokensession.Manager
 	tokens  atomic.Pointer[tokensession.Tokens]
 	err     error // of Token
+	asked   atomic.Int64
 	instead atomic.Int64
 	failing error // of TokenInstead
 }
@@ -33,6 +38,7 @@ func (s *source) Token(context.Context) (tokensession.Tokens, error) {
 	if s.err != nil {
 		return tokensession.Tokens{}, s.err
 	}
+	defer s.asked.Add(1)
 	return *s.tokens.Load(), nil
 }
 
@@ -137,6 +143,49 @@ func TestClient_streamTriesAgainOnce(t *testing.T) {
 	_ = stream.SendMsg(wrapperspb.String("hello"))
 	requireStatus(t, stream.RecvMsg(got), codes.Unauthenticated, sessiongrpc.ReasonInvalidToken)
 	require.Equal(t, before, s.instead.Load())
+}
+
+// A call belongs to the session that was there when it was made, however long it waits for a
+// connection.
+func TestClient_callThatWaitsForAServerIsNotSentAsSomebodyElse(t *testing.T) {
+	m := newManager(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := listener.Addr().String()
+	require.NoError(t, listener.Close())
+	s := newSource(t, m)
+	conn := dial(t, address, sessiongrpc.InsecureDialOptions(s)...)
+	waits := grpc.WaitForReady(true)
+	type result struct {
+		name string
+		err  error
+	}
+	unary, streamed := make(chan result, 1), make(chan result, 1)
+	go func() {
+		got := &wrapperspb.StringValue{}
+		err := conn.Invoke(within(t), whoAmI, &wrapperspb.StringValue{}, got, waits)
+		unary <- result{got.Value, err}
+	}()
+	go func() {
+		got := &wrapperspb.StringValue{}
+		stream, err := conn.NewStream(within(t), &echoService.Streams[1], watch, waits)
+		if err == nil {
+			err = errors.Join(stream.SendMsg(wrapperspb.String("")), stream.CloseSend(), stream.RecvMsg(got))
+		}
+		streamed <- result{got.Value, err}
+	}()
+	for s.asked.Load() < 2 || conn.GetState() != connectivity.TransientFailure {
+		time.Sleep(time.Millisecond)
+	}
+	bob, err := m.Start(within(t), "bob")
+	require.NoError(t, err)
+	s.tokens.Store(&bob)
+
+	listener, err = net.Listen("tcp", address)
+	require.NoError(t, err)
+	serveAt(t, listener, m)
+	require.Equal(t, result{"alice", nil}, <-unary)
+	require.Equal(t, result{"alice", nil}, <-streamed)
 }
 
 // A client may wait for the end of the stream's context, which is that of the stream that was refused

@@ -118,6 +118,15 @@ func serve(
 	t testing.TB, v sessiongrpc.Verifier, opts ...sessiongrpc.Option,
 ) (*echoServer, string) {
 	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return serveAt(t, listener, v, opts...), listener.Addr().String()
+}
+
+func serveAt(
+	t testing.TB, listener net.Listener, v sessiongrpc.Verifier, opts ...sessiongrpc.Option,
+) *echoServer {
+	t.Helper()
 	echo := &echoServer{calls: map[string]int{}, cause: make(chan error, 100)}
 	server := grpc.NewServer(
 		grpc.ChainUnaryInterceptor(sessiongrpc.UnaryServerInterceptor(v, opts...)),
@@ -125,11 +134,9 @@ func serve(
 	)
 	server.RegisterService(&echoService, echo)
 	healthpb.RegisterHealthServer(server, health.NewServer())
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
-	return echo, listener.Addr().String()
+	return echo
 }
 
 // recovers is a host's own interceptor.
