@@ -322,6 +322,21 @@ func TestDevice_aProofIsGoodForOneRefresh(t *testing.T) {
 	}
 }
 
+// The store does not tell whether the session was refreshed since, and then it answers again.
+func TestDevice_aProofIsGoodForOneRefreshAlsoInAnOutage(t *testing.T) {
+	s := newSite(t, deviceConfig(sessionhttp.DeviceBoundEnforced))
+	b := s.newBoundBrowser()
+	s.clock.Advance(15 * time.Minute)
+	seen := b.request(http.MethodPost, "/auth/token", b.proof(b.challenge))
+	b.keep(s.do(seen))
+	s.clock.Advance(11 * time.Second)
+	s.store.On(testkit.Load, testkit.Refuse(tokensession.ErrUnavailable))
+	answer := s.do(seen)
+	requireError(t, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
+	require.Empty(t, answer.Header["Set-Cookie"])
+	require.Equal(t, http.StatusOK, b.refresh().StatusCode)
+}
+
 // The instance that has refreshed has a clock that is ahead. The browser does not sign one challenge
 // after another.
 func TestDevice_challengesOfAnInstanceWhoseClockIsBehind(t *testing.T) {

@@ -308,8 +308,8 @@ func (p *Proofs) checkTarget(proof proof, r *http.Request, use proofUse) error {
 		return fmt.Errorf("htm is %q, and the request a %q", proof.method, r.Method)
 	}
 	if urls := p.requestURLs(r); !isURLOf(proof.url, urls) {
-		return fmt.Errorf("htu is %q, and the request's URL %q: if a proxy changes the host or the "+
-			"path, RequestURL has to say what clients see", withoutQuery(proof.url), urls)
+		return fmt.Errorf("htu is %s, and the request's URL %q: if a proxy changes the host or the "+
+			"path, RequestURL has to say what clients see", urlForLog(proof.url), urls)
 	}
 	return nil
 }

@@ -143,6 +143,10 @@ func TestCheck_jwk(t *testing.T) {
 		} {
 			b.requireInvalidHeader(key.header(members{"jwk": key.jwk.with(edits).String()}), name)
 		}
+		for _, name := range []string{"d", "k", "p", "q", "dp", "dq", "qi", "oth"} {
+			private := key.jwk.with(members{name: `"x"`})
+			b.requireInvalidHeader(key.header(members{"jwk": private.String()}), name)
+		}
 		jwk := key.jwk.String()
 		for name, other := range map[string]string{
 			"missing": "", "null": "null", "a string": text(jwk), "an array": "[" + jwk + "]", "empty": "{}",

@@ -266,6 +266,14 @@ func TestCheck_errorsTellBothURLs(t *testing.T) {
 	require.ErrorContains(t, err, `"https://api.example/notes"`)
 	require.ErrorContains(t, err, "RequestURL")
 	require.NotContains(t, err.Error(), "secret")
+	for _, htu := range []string{"https://me:secret@api.example/notes",
+		"https://me:se@secret@api.example/notes?x", "https://secret@api.example",
+		"https://me:secret@", "me:secret@api.example/notes",
+		"//secret@api.example/notes", "https:/secret@api.example", `https:\\me:secret@api.example`} {
+		_, _, err := b.check(b.proof(members{"htu": text(htu)}))
+		require.ErrorIs(t, err, sessionhttp.ErrInvalidProof)
+		require.NotContains(t, err.Error(), "secret", htu)
+	}
 
 	for _, proof := range []string{b.proof(members{"ath": `"x"`}), b.proof(members{"jti": "1"}),
 		b.proof(nil)[1:]} {

@@ -3,6 +3,7 @@ package sessionhttp
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -80,6 +81,15 @@ func normalURL(s string) (normal string, ok bool) {
 	}
 	path, ok = normalEscapes(path)
 	return scheme + "://" + authority + path, ok
+}
+
+// urlForLog quotes an htu without what may be a secret: the query, and the password of a user. Where
+// it is no URL at all, nobody knows what is in it.
+func urlForLog(htu string) string {
+	if _, ok := normalURL(htu); !ok {
+		return "no http URL, or one with a user"
+	}
+	return strconv.Quote(withoutQuery(htu))
 }
 
 // withoutQuery returns a URL without its query and its fragment, which may have secrets in them.
