@@ -126,6 +126,13 @@ func (r *Remote) tell(ctx context.Context, err error) {
 	}
 }
 
+// follows reports whether the issuer could be followed when it was asked last.
+func (r *Remote) follows() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.followed && r.stale == nil
+}
+
 // fetchDenials asks the issuer for what is new since a cursor.
 func (r *Remote) fetchDenials(ctx context.Context, cursor string) (tokensession.Denials, error) {
 	var none tokensession.Denials

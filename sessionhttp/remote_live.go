@@ -52,12 +52,14 @@ func notActive(sessionID string) error {
 // their access tokens have expired: see [tokensession.AccessVerifier.AskSessionEpoch].
 //
 // An issuer that does not let this service ask is no outage. It will not answer later, either, and
-// so the connection ends as it would if there were nobody to ask.
+// so the connection ends as it would if there were nobody to ask. But a proxy that has lost the
+// issuer may answer the same for every path. So that counts only while the issuer tells what is
+// revoked.
 func (r *Remote) sessionEpoch(ctx context.Context, sessionID string) (uint64, error) {
 	answer, err := r.introspect(ctx, url.Values{"token": {sessionID}, "token_type_hint": {sessionHint}})
 	var refused statusError
 	switch {
-	case errors.As(err, &refused) && refused.meansNobody():
+	case errors.As(err, &refused) && refused.meansNobody() && r.follows():
 		return 0, fmt.Errorf("%w: access token, and the issuer says nothing of its session: %v",
 			tokensession.ErrExpired, err)
 	case err != nil:
