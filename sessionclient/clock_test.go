@@ -29,6 +29,29 @@ func TestTransport_asksItsClock(t *testing.T) {
 	})
 }
 
+// Only the clock says that a token without a refresh token is over. When it was wrong, the token is
+// still good.
+func TestTransport_aClockThatWasAheadEndsNothing(t *testing.T) {
+	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {
+		var ahead time.Duration
+		cfg := w.config(clientNetwork{w, w})
+		cfg.Now = func() time.Time { return time.Now().Add(ahead) }
+		tokens := w.start
+		tokens.RefreshToken = ""
+		require.NoError(t, w.memory.Save(t.Context(), tokens))
+		transport, err := sessionclient.New(clientAuthURL, w.memory, cfg)
+		require.NoError(t, err)
+		for range 3 {
+			ahead = 24 * time.Hour
+			_, _, err = clientGet(t.Context(), transport, clientAPIURL)
+			require.ErrorIs(t, err, sessionclient.ErrSessionEnded)
+			ahead = 0
+			requireGet(t, transport)
+		}
+		require.Len(t, w.toldOfEnd(), 1)
+	})
+}
+
 // The clock was a day ahead and is set back. No request waits until the time that it had shown.
 func TestTransport_noPauseOutlastsAClockThatIsSetBack(t *testing.T) {
 	clientBubble(t, tokensession.Config{}, func(t *testing.T, w *clientWorld) {

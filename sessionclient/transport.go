@@ -159,7 +159,7 @@ func (c *core) tokens(ctx context.Context) (tokensession.Tokens, error) {
 	}
 	now := c.now()
 	c.state.mu.Lock()
-	ended := sessionKey(tokens) == c.state.ended
+	ended := sessionKey(tokens) == c.state.ended && hasEnded(tokens, now)
 	early := c.dueEarly(tokens, now)
 	resave := c.state.unsaved != nil && c.state.unsaved.noSave.over(now)
 	c.state.mu.Unlock()
@@ -217,6 +217,13 @@ func (c *core) refreshEarly(
 // token stands for its session. If there is none, the access token does.
 func sessionKey(tokens tokensession.Tokens) string {
 	return cmp.Or(tokens.RefreshToken, tokens.AccessToken)
+}
+
+// hasEnded reports whether the end of a session that is known to be over still counts. A verdict of
+// the server does. But of a session without a refresh token, only the clock has said that it is
+// over, and the clock may have been wrong.
+func hasEnded(tokens tokensession.Tokens, now time.Time) bool {
+	return tokens.RefreshToken != "" || expired(tokens, now)
 }
 
 // expired reports whether an access token cannot be used. One whose expiry is unknown can be used
