@@ -212,8 +212,7 @@ func mayBeApplied(err error) bool {
 // received, and a revocation of which nobody knows whether it was written.
 func (r *refresh) conclude(so attempts, tokens Tokens) {
 	r.deliveries.leave(r.id, r.writeID, r.now())
-	// If the step was unrevoked, this process knows of the revocation already.
-	if so.ended.writes() && so.ended.what != unrevoked && tokens.AccessToken == "" {
+	if so.ended.writes() && tokens.AccessToken == "" {
 		rec := so.ended.record
 		r.endLater(rec, ending{
 			event: so.ended.event, reason: rec.RevokeReason, version: rec.Version,

@@ -154,6 +154,36 @@ func TestRevokeSubject_atOneStrokeEndsAccessThoughTheReplyWasLost(t *testing.T) 
 	}
 }
 
+// A damagedRow is a store with a record of the subject that nobody can read, beside those that it ends.
+type damagedRow struct{ *tokensession.MemoryStore }
+
+func (s damagedRow) List(ctx context.Context, subject string) ([]tokensession.Record, error) {
+	records, err := s.MemoryStore.List(ctx, subject)
+	return records, errors.Join(err, fmt.Errorf("row 7: %w", tokensession.ErrUnreadable))
+}
+
+func (s damagedRow) RevokeSubject(
+	ctx context.Context, r tokensession.SubjectRevocation,
+) ([]tokensession.Record, error) {
+	records, err := s.MemoryStore.RevokeSubject(ctx, r)
+	return records, errors.Join(err, fmt.Errorf("row 7: %w", tokensession.ErrUnreadable))
+}
+
+func TestRevokeSubject_endsWhatCanBeReadBesideWhatCannot(t *testing.T) {
+	w := newWorld(t, tokensession.Config{})
+	store := damagedRow{w.memory}
+	for _, s := range []tokensession.RefreshStore{store, struct{ tokensession.RefreshStore }{store}} {
+		w.m = w.manager(s, tokensession.Config{}, w.events)
+		one, two := w.start(), w.start()
+		w.events.Take()
+		n, err := w.m.RevokeSubject(ctx, "alice")
+		requireUnavailableFor(t, err, tokensession.ErrUnreadable)
+		require.Equal(t, 2, n)
+		require.Equal(t, 2, w.events.Count(tokensession.EventRevoked))
+		w.requireDead(one, two)
+	}
+}
+
 // A store that contradicts itself is broken: a logout that did not happen must not look like one of
 // a session that is over already.
 func TestRevoke_isUnavailableWhereTheStoreFindsASessionAndCannotChangeIt(t *testing.T) {

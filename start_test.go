@@ -437,6 +437,9 @@ func TestWithLifetimes_areKeptWithTheSession(t *testing.T) {
 	require.Equal(t, began.Add(week), usual.RefreshExpiresAt)
 	require.Equal(t, began.Add(30*24*time.Hour), usual.Session.MaxExpiresAt)
 
+	whole := w.start(tokensession.WithLifetimes(0, 3*time.Hour))
+	require.Equal(t, began.Add(3*time.Hour), w.record(whole.Session.ID).ExpiresAt, "in the store, too")
+
 	w.clock.Advance(time.Hour - micro)
 	next := w.refresh(short.RefreshToken)
 	require.Equal(t, began.Add(2*time.Hour-micro), next.RefreshExpiresAt, "an hour from now")
