@@ -282,9 +282,9 @@ export class Session extends EventTarget {
 			if (refreshed && curable.has(error)) this.#tell({ kind: "vain", of: kind });
 			if (this.#loggingIn || !this.#owns(owner)) return response;
 			if (error === "insufficient_user_authentication" && owner) {
-				await unlessAborted(request.signal, this.#ask(owner, challenge, proofs));
+				await unlessAborted(request.signal, this.#ask(owner, challenge, proofs), response);
 				if (this.#proofs === proofs || !again || !this.#owns(owner)) return response;
-				response.body?.cancel().catch(() => {});
+				discard(response);
 				this.#sign(again, owner);
 				return this.#send(again, replayable, owner);
 			}
@@ -293,10 +293,10 @@ export class Session extends EventTarget {
 			if (error === "session_changed") this.info().catch(() => {});
 			if (!curable.has(error) || this.#vain.get(kind)?.() < vainPause) return response;
 			const nobody = this.#info === null;
-			const here = await unlessAborted(request.signal, this.#recover(turn));
+			const here = await unlessAborted(request.signal, this.#recover(turn), response);
 			if (nobody && this.#info === null) this.#tell({ kind: "vain", of: kind });
 			if (this.#info === null || !again || !this.#owns(owner)) return response;
-			response.body?.cancel().catch(() => {});
+			discard(response);
 			request = again;
 			this.#sign(request, owner);
 			refreshed = here;
@@ -469,9 +469,12 @@ export class Session extends EventTarget {
 			if (response.ok) this.#tell({ kind: "proved", asked, at: Date.now() });
 			if (spare === 0 || !curable.has(challengeOf(response)?.error)) return response;
 			owner.id ||= response.headers.get(sessionHeader) ?? owner.id;
-			await this.#refresh();
+			await this.#refresh().catch((err) => {
+				discard(response);
+				throw err;
+			});
 			if (!this.#owns(owner)) return response; // it is over
-			response.body?.cancel().catch(() => {});
+			discard(response);
 			request = again;
 		}
 	}
@@ -950,12 +953,22 @@ function retryAfter(value) {
 	return Math.max(0, Date.parse(value) - Date.now()) || 0;
 }
 
-function unlessAborted(signal, promise) {
+// Waits for a promise, but no longer than the caller does. If it fails, the caller does not get the
+// response.
+function unlessAborted(signal, promise, response) {
 	return new Promise((resolve, reject) => {
 		if (signal.aborted) reject(signal.reason);
 		signal.addEventListener("abort", () => reject(signal.reason), { once: true });
 		promise.then(resolve, reject);
+	}).catch((err) => {
+		discard(response);
+		throw err;
 	});
+}
+
+// Gives up a response, if there is one. A body that nobody reads would keep its connection.
+function discard(response) {
+	response?.body?.cancel().catch(() => {});
 }
 
 // Locks within this tab.

@@ -1591,6 +1591,34 @@ test("a caller that has given up before costs no refresh", async () => {
 	assert.equal(count("POST /auth/token"), 0);
 });
 
+// A body that nobody reads keeps its connection, and a browser has six of them.
+test("a refusal that the caller does not get is given up", async () => {
+	let cancelled = 0;
+	const stalls = () => new ReadableStream({ pull: () => new Promise(() => {}), cancel: () => void cancelled++ });
+	server["/api"] = () => new Response(stalls(), { status: 401 });
+	server["/auth/token"] = () => json(403, {});
+	await assert.rejects(open().fetch(`${origin}/api`), UnavailableError);
+	assert.equal(cancelled, 1, "the refresh failed");
+
+	server["/auth/token"] = () => new Promise(() => {});
+	const caller = new AbortController();
+	const given = open().fetch(`${origin}/api`, { signal: caller.signal });
+	await until(() => count("POST /auth/token") === 2);
+	caller.abort();
+	await assert.rejects(given, { name: "AbortError" });
+	assert.equal(cancelled, 2, "the caller has given up");
+
+	const tab = open();
+	asks(tab, () => new Promise(() => {}));
+	server["/api"] = () => new Response(stalls(), { status: 401, headers: challenged().headers });
+	const asking = new AbortController();
+	const asked = tab.fetch(`${origin}/api`, { signal: asking.signal });
+	await settle();
+	asking.abort();
+	await assert.rejects(asked, { name: "AbortError" });
+	assert.equal(cancelled, 3, "the caller waits for no dialog");
+});
+
 test("who is logged in is not told by JSON of somebody else", async () => {
 	for (const body of [{}, [], { session_id: "s1" }, { session_id: "s1", expires_in: "soon", refresh_expires_in: 1 }]) {
 		const tab = open();
