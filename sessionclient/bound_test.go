@@ -2,11 +2,13 @@ package sessionclient_test
 
 import (
 	"crypto"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -538,6 +540,46 @@ func TestTransport_takesNoBoundTokensWithoutAKey(t *testing.T) {
 		require.ErrorContains(t, err, "Config.Key is nil")
 		require.Equal(t, before, loaded(t, w.memory))
 	})
+}
+
+// What a store says of tokens decides whether they are sent, and how. The server may have bound the
+// refresh token alone, and the type of a token is in any case.
+func TestTransport_readsWhatTheStoreSays(t *testing.T) {
+	key := newKeys(t)["P-256"]
+	mine, another := newProver(t, key, nil).Thumbprint(), b64(sha256Of("another key"))
+	ofAnother := "e30." + b64([]byte(`{"cnf":{"jkt":"`+another+`"}}`)) + ".x"
+	for name, c := range map[string]struct {
+		token, kind, thumbprint string
+		want                    string // the request's scheme; "" if it is not sent
+	}{
+		"its own key":                     {"opaque", "DPoP", mine, "DPoP"},
+		"its own key, and a bearer token": {"opaque", "Bearer", mine, "Bearer"},
+		"a type in another case":          {"opaque", "dpop", mine, "DPoP"},
+		"no key, and a bearer token":      {"opaque", "bearer", "", "Bearer"},
+		"another key":                     {"opaque", "DPoP", another, ""},
+		"another key, a bearer token":     {"opaque", "Bearer", another, ""},
+		"another key in the token":        {ofAnother, "DPoP", "", ""},
+		"another key in an untyped token": {ofAnother, "", "", ""},
+		"a bearer token by its type":      {ofAnother, "bearer", "", "Bearer"},
+	} {
+		got := ""
+		store := &sessionclient.TokenMemory{}
+		require.NoError(t, store.Save(t.Context(), tokensession.Tokens{
+			AccessToken: c.token, TokenType: c.kind, RefreshToken: "refresh",
+			Session: tokensession.Session{KeyThumbprint: c.thumbprint},
+		}))
+		transport, err := sessionclient.New(clientAuthURL, store, sessionclient.Config{
+			Key: key, Base: clientBase(func(r *http.Request) (*http.Response, error) {
+				got, _, _ = strings.Cut(r.Header.Get("Authorization"), " ")
+				require.Equal(t, got == "DPoP", r.Header.Get("DPoP") != "", name)
+				return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+			}),
+		})
+		require.NoError(t, err)
+		_, _, err = clientGet(t.Context(), transport, clientAPIURL)
+		require.Equal(t, c.want, got, name)
+		require.Equal(t, c.want == "", errors.Is(err, sessionclient.ErrNoTokens), name)
+	}
 }
 
 func TestNew_refusesKeysThatProveNothing(t *testing.T) {

@@ -93,7 +93,9 @@ func (c *proofChecker) check(r *http.Request) (claims proofClaims, thumbprint st
 }
 
 func checkTokenHash(r *http.Request, hash *string) error {
-	token, bound := strings.CutPrefix(r.Header.Get("Authorization"), "DPoP ")
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	bound := strings.EqualFold(scheme, "DPoP")
+	token = strings.TrimLeft(token, " ")
 	switch {
 	case !bound && hash != nil:
 		return errors.New("there is a hash, and no token")

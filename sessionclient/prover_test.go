@@ -108,6 +108,8 @@ func TestProver_provesEachRequest(t *testing.T) {
 			{method: "GET", path: "/a", host: "api.example"},
 			{method: "GET", path: "/a", host: "api.example:8443"},
 			{method: "GET", path: "/a", authorization: "DPoP abc.def"},
+			{method: "GET", path: "/a", authorization: "dpop abc.def"},
+			{method: "GET", path: "/a", authorization: "DPoP   abc.def"},
 			{method: "GET", path: "/a", authorization: "Bearer abc.def"},
 		} {
 			for _, server := range []*httptest.Server{plain, secure} {

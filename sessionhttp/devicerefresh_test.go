@@ -454,6 +454,8 @@ func TestDevice_secretsChangeWhileSessionsLive(t *testing.T) {
 		cfg.ProofKeys = keys
 		s.restart(cfg)
 		s.clock.Advance(time.Hour)
+		answer := b.send(http.MethodGet, "/auth/session", skips(b.id, "unreachable"))
+		requireError(t, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
 		require.Equal(t, http.StatusOK, b.refresh().StatusCode)
 	}
 	forged := *unbound

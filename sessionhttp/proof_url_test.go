@@ -56,6 +56,8 @@ func TestCheck_url(t *testing.T) {
 		{"http://api.example/notes?x", "other.example", "http://api.example/notes", true, good},
 		{"http://api.example", "api.example", "https://api.example/", true, good},
 		{"/a//b", "api.example", "https://api.example/a//b", false, good},
+		{"/go/https://x.example/notes", "api.example", "https://api.example/go/https://x.example/notes",
+			false, good},
 		{"/notes", "[::1]:8080", "http://[::1]:8080/notes", true, good},
 		{"/notes", "[2001:DB8::1]:443", "https://[2001:db8::1]/notes", false, good},
 		{"/notes", "api.example", "https://api.example/notes", true, good},
@@ -86,6 +88,7 @@ func TestCheck_url(t *testing.T) {
 		{"/notes", "api.example", "https://api.example/./notes", false, other},
 		{"/notes", "api.example", "https://api.example//notes", false, other},
 		{"/notes", "api.example", `https://api.example\notes`, false, other},
+		{"/go/https://x.example/notes", "api.example", "https://api.example/notes", false, other},
 		{"/a%2Fb", "api.example", "https://api.example/a/b", false, other},
 		{"/a/b", "api.example", "https://api.example/a%2Fb", false, other},
 		{"/a%25b", "api.example", "https://api.example/a%b", false, other},
@@ -253,6 +256,12 @@ func TestCheck_forwardedHeadersAreNotRead(t *testing.T) {
 			r.Header.Set("DPoP", b.proof(nil))
 			_, _, err = b.checkRequest(r)
 			require.NoError(t, err, forged)
+			for _, htu := range []string{"https://api.example/notes", "http://api.example/notes"} {
+				r := request(http.MethodGet, "http://api.example/notes", header(forged, value),
+					header("DPoP", b.proof(members{"htu": text(htu)})))
+				_, _, err := b.checkRequest(r)
+				require.NoError(t, err, "%s, htu %s", forged, htu)
+			}
 		}
 	}
 }
