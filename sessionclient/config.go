@@ -57,7 +57,8 @@ type Config struct {
 	RefreshTimeout time.Duration
 
 	// Base sends the requests and the refreshes: [http.DefaultTransport] if nil. It must not follow
-	// redirects.
+	// redirects. If a refresh is not answered in time, its idle connections are closed, if it has a
+	// method CloseIdleConnections, because they may be dead.
 	Base http.RoundTripper
 
 	// OnSessionEnd is called when the session is over and the user has to log in again. It is

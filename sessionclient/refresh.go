@@ -230,6 +230,11 @@ func (c *core) refreshFor(f *flight) (tokensession.Tokens, error) {
 			}
 			// Nothing shortens this sleep. A request that is cancelled leaves, and others wait on.
 			time.Sleep(pause)
+			if errors.Is(answer.err, context.DeadlineExceeded) {
+				// The connection may be dead, after the machine has slept for instance, and HTTP/2
+				// would use it again. By now no request of ours is on it.
+				closeIdle(c.cfg.Base)
+			}
 		}
 	}
 }

@@ -24,7 +24,9 @@ type RemoteConfig struct {
 	// Client makes the requests to the issuer. It is where a client certificate, or a transport
 	// that adds a secret, goes in: the issuer's MayFollow may want one. Its Timeout and
 	// CheckRedirect do not count, because requests have time limits of their own, and a redirect is
-	// an error: a secret must not follow it. If it is nil, it is a client of its own.
+	// an error: a secret must not follow it. If the issuer does not answer in time, the client's
+	// idle connections are closed, because they may be dead. If it is nil, it is a client of its
+	// own.
 	Client *http.Client
 
 	// MaxAge makes Verify return ErrUnavailable while what is known of revocations is older than

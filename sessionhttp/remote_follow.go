@@ -57,6 +57,11 @@ func (r *Remote) follow(ctx context.Context) {
 		case <-pause:
 		case <-ctx.Done():
 		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			// The connection may be dead, after a balancer has moved for instance, and HTTP/2 would
+			// use it again. By now no poll is on it.
+			r.client.CloseIdleConnections()
+		}
 	}
 }
 

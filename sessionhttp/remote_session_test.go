@@ -22,10 +22,17 @@ type wire struct {
 	handler  http.Handler
 	asked    atomic.Pointer[http.HandlerFunc] // answers instead of the introspection endpoint
 	status   atomic.Int64                     // if it is not 0, the answer to each request
+	dead     atomic.Bool                      // whether its connection is dead, until it is closed
 	sessions atomic.Int64                     // how many questions about sessions there were
 }
 
+func (w *wire) CloseIdleConnections() { w.dead.Store(false) }
+
 func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
+	if w.dead.Load() {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
 	in := httptest.NewRequestWithContext(r.Context(), r.Method, r.URL.RequestURI(), r.Body)
 	in.Header = r.Header.Clone()
 	in.Header.Set("Authorization", secretOfFollowers)
@@ -162,6 +169,19 @@ func TestRemote_anOutageEndsNoConnection(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Nothing comes through the connection any more, and no error says so, as when a balancer has moved.
+// With HTTP/2 all requests would go through that one until the system gives it up.
+func TestRemote_leavesADeadConnection(t *testing.T) {
+	bubbled(t, tokensession.Config{}, mayIntrospect(), func(t *testing.T, b *bubble) {
+		b.wire.dead.Store(true)
+		gone, open := b.opens(t)
+		require.NoError(t, b.m.Revoke(t.Context(), gone.Session.ID))
+		passes(2 * time.Minute)
+		require.NoError(t, b.Healthy(t.Context()))
+		require.ErrorIs(t, context.Cause(open), tokensession.ErrRevoked)
+	})
 }
 
 // Rights that have changed while the issuer could not be reached are found by the question, also when
