@@ -112,6 +112,31 @@ func TestRemote_boundTokensWaitForTheIssuer(t *testing.T) {
 		`DPoP error="invalid_dpop_proof", `+algs)
 }
 
+// A proof is judged by the URL that clients see and by the Remote's clock, before its token is: a
+// Remote that knows nothing of the issuer yet is unavailable to good proofs only.
+func TestRemote_judgesProofsByItsConfig(t *testing.T) {
+	b := newProofBench(t, newP256Key(t), sessionhttp.ProofConfig{})
+	cfg := remoteWithDPoP(sessionhttp.DPoPAccepted)
+	cfg.Access.Now = b.clock.Now
+	cfg.RequestURL = func(r *http.Request) string { return "https://api.example" + r.URL.Path }
+	remote, err := sessionhttp.NewRemote("https://auth.example/auth", cfg)
+	require.NoError(t, err)
+	for name, c := range map[string]struct {
+		edits members
+		want  error
+	}{
+		"good":            {nil, tokensession.ErrUnavailable},
+		"the server's":    {members{"htu": `"http://10.0.0.1/notes"`}, sessionhttp.ErrInvalidProof},
+		"another path":    {members{"htu": `"https://api.example/"`}, sessionhttp.ErrInvalidProof},
+		"of another time": {members{"iat": fmt.Sprint(time.Now().Unix())}, sessionhttp.ErrUseNonce},
+	} {
+		require.Greater(t, time.Since(b.clock.Now()).Abs(), time.Hour)
+		_, err := remote.Access(request(http.MethodGet, "http://10.0.0.1/notes",
+			header("Authorization", "DPoP "+someToken), header("DPoP", b.proof(c.edits))))
+		require.ErrorIs(t, err, c.want, name)
+	}
+}
+
 func TestNewRemote_saysWhatIsWrongWithDPoP(t *testing.T) {
 	type config = sessionhttp.RemoteConfig
 	for message, edit := range map[string]func(*config){

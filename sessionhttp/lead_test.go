@@ -212,6 +212,18 @@ func TestLead_aForgedTriggerCostsOneRound(t *testing.T) {
 	}
 }
 
+// Without a refresh cookie, nobody can refresh: it costs no round.
+func TestLead_notWithoutARefreshCookie(t *testing.T) {
+	s := newSite(t, deviceConfig(sessionhttp.DeviceBoundEnforced))
+	s.withPages()
+	b := s.newBoundBrowser()
+	s.clock.Advance(16 * time.Minute)
+	delete(b.jar, refreshCookie)
+	requireGoesTo(t, b.send(http.MethodGet, "/page"), http.StatusSeeOther, resumePage)
+	requireGoesTo(t, b.send(http.MethodGet, resumePage), http.StatusSeeOther, "/page")
+	require.Equal(t, "nobody", bodyOf(t, b.send(http.MethodGet, "/page")))
+}
+
 // A page that is refreshed for asks a browser for its key, as any refresh does.
 func TestLead_asksForAKey(t *testing.T) {
 	s := newSite(t, deviceConfig(sessionhttp.DeviceBoundEnforced))
