@@ -527,6 +527,12 @@ func TestWithActor_doesNotCountForMaxSessions(t *testing.T) {
 	require.ElementsMatch(t, idsOf(append(acting, first, second)...), listed(t, w, "alice"))
 	third := w.start()
 	require.ElementsMatch(t, idsOf(append(acting, second, third)...), listed(t, w, "alice"), "the oldest of the user's own")
+
+	fewer := w.other(tokensession.Config{MaxSessions: 1})
+	last, err := fewer.Start(ctx, "alice", tokensession.WithActor("erin"))
+	require.NoError(t, err)
+	require.ElementsMatch(t, idsOf(append(acting, second, third, last)...), listed(t, w, "alice"),
+		"the limit is for the user's next login")
 }
 
 // A browser brings what it had before the login. What proves that the session was its own, ends it.
