@@ -280,6 +280,30 @@ func TestRefreshKeys_bindWhoseSessionItIs(t *testing.T) {
 	}
 }
 
+// Two applications have one store and, by mistake, one host's key. Somebody who can write to the
+// store cannot move a session from one to the other.
+func TestRefreshKeys_bindTheIssuer(t *testing.T) {
+	access := accessConfig
+	access.Issuer = "https://other.example"
+	key, err := tokensession.GenerateKey()
+	require.NoError(t, err)
+	signer, err := tokensession.NewAccessSigner(key, access)
+	require.NoError(t, err)
+	for _, keys := range [][][]byte{nil, {keyOf(1)}} {
+		w := newWorld(t, tokensession.Config{RefreshKeys: keys})
+		tokens := w.start()
+		rec := w.record(tokens.Session.ID)
+		rec.Issuer = access.Issuer
+		w.restore(rec)
+		other := newManager(t, signer, w.memory, tokensession.Config{RefreshKeys: keys, Now: w.clock.Now})
+		if _, err = other.Refresh(ctx, tokens.RefreshToken); keys == nil {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, tokensession.ErrInvalidToken)
+		}
+	}
+}
+
 // What a refresh or a step-up may change is not bound.
 func TestRefreshKeys_bindNothingThatChanges(t *testing.T) {
 	w := newWorld(t, tokensession.Config{RefreshKeys: [][]byte{keyOf(1)}})
