@@ -169,14 +169,17 @@ func (s damagedRow) RevokeSubject(
 	return records, errors.Join(err, fmt.Errorf("row 7: %w", tokensession.ErrUnreadable))
 }
 
-func TestRevokeSubject_endsWhatCanBeReadBesideWhatCannot(t *testing.T) {
+func TestUnreadable_doesWhatCanBeDoneBesideIt(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	store := damagedRow{w.memory}
 	for _, s := range []tokensession.RefreshStore{store, struct{ tokensession.RefreshStore }{store}} {
 		w.m = w.manager(s, tokensession.Config{}, w.events)
 		one, two := w.start(), w.start()
+		n, err := w.m.Reauthorize(ctx, "alice")
+		requireUnavailableFor(t, err, tokensession.ErrUnreadable)
+		require.Equal(t, 2, n)
 		w.events.Take()
-		n, err := w.m.RevokeSubject(ctx, "alice")
+		n, err = w.m.RevokeSubject(ctx, "alice")
 		requireUnavailableFor(t, err, tokensession.ErrUnreadable)
 		require.Equal(t, 2, n)
 		require.Equal(t, 2, w.events.Count(tokensession.EventRevoked))
