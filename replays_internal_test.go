@@ -21,6 +21,7 @@ func TestReplayLog_countsGenerationsInARow(t *testing.T) {
 		{alice, 4, time.Second, 1}, // a third tab
 		{alice, 5, time.Minute, 2},
 		{bob, 6, 0, 1},
+		{alice, 5, time.Second, 2}, // a third tab makes a row neither longer nor shorter
 		{alice, 6, time.Minute, 3},
 		{alice, 8, time.Minute, 1}, // 7 was not replayed
 		{alice, 9, 24 * time.Hour, 1},
