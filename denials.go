@@ -40,10 +40,10 @@ type Denials struct {
 	Entries []byte
 }
 
-// Denials returns what a follower has to know, from memory. With an empty cursor, that is all. If it
-// is much, it may be what was known up to 10 seconds ago, and the next call tells the rest. With the
-// cursor of an earlier answer, of this Manager or of another one on the same store, it is what the
-// follower may not know yet. It waits until there is some of that, or the deadline of ctx has
+// Denials returns what a follower has to know, from memory. With an empty cursor, that is all. If
+// it is much, it may be what was known up to 10 seconds ago, and the next call tells the rest. With
+// the cursor of an earlier answer, of this Manager or of another one on the same store, it is what
+// the follower may not know yet. It waits until there is some of that, or the deadline of ctx has
 // passed: then it returns a new cursor and no entries.
 //
 // The error is an [ErrUnavailable] until [Manager.Run] has read the feed, or if the store has none.
@@ -103,7 +103,8 @@ func (m *Manager) known() (read, full time.Time, err error) {
 	m.feed.mu.Lock()
 	defer m.feed.mu.Unlock()
 	if m.feed.full.IsZero() {
-		return read, full, unavailable(doing, errors.New("Run has not read the revocation feed yet"))
+		return read, full, unavailable(doing,
+			errors.New("Run has not read the revocation feed yet"))
 	}
 	return m.feed.read, m.feed.full, nil
 }

@@ -123,8 +123,8 @@ func (m *Manager) endLater(rec Record, e ending) {
 	case e.reason == ReasonReuse:
 		m.denied.add(keyOf(rec.ID), refused, now.Add(m.denyPeriod()), now)
 	default:
-		// It may turn out to be void, and the user is let in again. Then the next refresh here gives
-		// the session this epoch, and its access tokens are good.
+		// It may turn out to be void, and the user is let in again. Then the next refresh here
+		// gives the session this epoch, and its access tokens are good.
 		rec.Epoch = nextEpoch(max(rec.Epoch, m.knownEpoch(rec.ID, now)), now)
 		m.outdate(rec, now)
 	}

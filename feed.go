@@ -268,8 +268,9 @@ func (f *follower) pull(ctx context.Context, since time.Time) error {
 		for _, r := range page {
 			f.heard(r, now)
 			if r.At.IsZero() {
-				f.tellUnreadable(ctx, fmt.Errorf("%w: session %s: when it was revoked; it is refused",
-					ErrUnreadable, r.SessionID))
+				f.tellUnreadable(ctx,
+					fmt.Errorf("%w: session %s: when it was revoked; it is refused",
+						ErrUnreadable, r.SessionID))
 			}
 		}
 		return nil

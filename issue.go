@@ -65,7 +65,8 @@ func (m *Manager) issue(
 	if err != nil {
 		return nil, unavailable("making an access token", err)
 	}
-	return &accessToken{token, time.Unix(expires, 0).UTC(), grant.Scope, textOf(o.confirmation)}, nil
+	return &accessToken{token, time.Unix(expires, 0).UTC(), grant.Scope,
+		textOf(o.confirmation)}, nil
 }
 
 // tokens returns what the client gets. The refresh token is that of the record's live generation,

@@ -39,7 +39,8 @@ const (
 // times lists the optional times, the most frequent ones first.
 func (r *Record) times() [recordTimes]*time.Time {
 	return [...]*time.Time{
-		&r.AuthTime, &r.RotatedAt, &r.ExpiresAt, &r.MaxExpiresAt, &r.ConsumedAt, &r.RevokedAt, &r.OutdatedAt,
+		&r.AuthTime, &r.RotatedAt, &r.ExpiresAt, &r.MaxExpiresAt, &r.ConsumedAt, &r.RevokedAt,
+		&r.OutdatedAt,
 	}
 }
 

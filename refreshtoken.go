@@ -54,8 +54,8 @@ func parseRefreshToken(s string) (refreshToken, bool) {
 	return t, true
 }
 
-// RefreshSessionID returns the ID of the session that a refresh token says it is of, without I/O. It
-// verifies nothing, because anybody who has had one token of the session can write others. So it
+// RefreshSessionID returns the ID of the session that a refresh token says it is of, without I/O.
+// It verifies nothing, because anybody who has had one token of the session can write others. So it
 // lets nobody in. It is for code like package sessionhttp, which has to tell which of two refresh
 // tokens is of the session at hand, or to log whose refresh failed. Most programs do not need it.
 //

@@ -289,12 +289,12 @@ func (r rules) byAuthor(what outcome, rec Record, p presentation) outcome {
 	}
 }
 
-// renewable reports whether the grace period may begin anew for who came in time: because nobody has
-// received the successor, or because the answer is late. Of a session that is bound to no key, whoever
-// comes gets that successor, so it harms nobody. But a thief can bind a session, and come again and
-// again, at the last moment or hanging up before the answer: the victim would get no verdict for as
-// long as the thief goes on ([rules.beforeBinding]). So for a bound session this ends after two grace
-// periods. Its client does not need more, because it recovers at any time.
+// renewable reports whether the grace period may begin anew for who came in time: because nobody
+// has received the successor, or because the answer is late. Of a session that is bound to no key,
+// whoever comes gets that successor, so it harms nobody. But a thief can bind a session, and come
+// again and again, at the last moment or hanging up before the answer: the victim would get no
+// verdict for as long as the thief goes on ([rules.beforeBinding]). So for a bound session this
+// ends after two grace periods. Its client does not need more, because it recovers at any time.
 func (r rules) renewable(rec Record, at time.Time) bool {
 	return rec.KeyThumbprint == "" || within(at, rec.ConsumedAt, 2*r.grace)
 }

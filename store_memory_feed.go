@@ -107,7 +107,8 @@ func (f *memoryFeed) page(
 				return page, p
 			}
 			if p.n++; r.at >= since {
-				page = append(page, Revocation{SessionID: r.id, At: fromMicros(r.at), Epoch: r.epoch})
+				page = append(page,
+					Revocation{SessionID: r.id, At: fromMicros(r.at), Epoch: r.epoch})
 			}
 		}
 	}

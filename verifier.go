@@ -188,8 +188,9 @@ func (v *verifier) readClaims(payload []byte) (*verifiedToken, error) {
 		Subject: r.Text("sub", true), Issuer: r.Text("iss", true), Audience: r.Texts("aud"),
 		ClientID: r.Text("client_id", false), Scope: r.Text("scope", false),
 		AuthMethods: r.List("amr"), AuthContext: r.Text("acr", false),
-		Actor: r.TextIn("act", "sub"), epoch: r.Number("epoch"), KeyThumbprint: r.TextIn("cnf", "jkt"),
-		claims: claims,
+		Actor: r.TextIn("act", "sub"), epoch: r.Number("epoch"),
+		KeyThumbprint: r.TextIn("cnf", "jkt"),
+		claims:        claims,
 	}
 	issued, expires := r.Date("iat", true), r.Date("exp", true)
 	notBefore, auth := r.Date("nbf", false), r.Date("auth_time", false) // -1 if not there

@@ -70,7 +70,8 @@ func (d denial) refusal(sessionID string) error {
 	case forGood:
 		return fmt.Errorf("%w: session %s", ErrRevoked, sessionID)
 	case refused:
-		return fmt.Errorf("%w: session %s: perhaps, and the store could not tell", ErrRevoked, sessionID)
+		return fmt.Errorf("%w: session %s: perhaps, and the store could not tell", ErrRevoked,
+			sessionID)
 	default:
 		return fmt.Errorf("%w: session %s", ErrOutdated, sessionID)
 	}

@@ -75,8 +75,8 @@ func checkServer(ctx context.Context, c *redis.Client) error {
 	if is("role:master") && !is("connected_slaves:0") {
 		// The line is there only when both settings are not zero.
 		add(!strings.Contains(info, "\nmin_slaves_good_slaves:"), "has replicas, and would go on after "+
-			"one of them has taken its place, and call the sessions there unknown: set min-replicas-to-write 1 "+
-			"and leave min-replicas-max-lag at 10")
+			"one of them has taken its place, and call the sessions there unknown: set "+
+			"min-replicas-to-write 1 and leave min-replicas-max-lag at 10")
 		add(isBefore(info, 6, 2, 7), "has replicas, and before Redis 6.2.7 a script does not obey "+
 			"min-replicas-to-write: use a later version")
 	}

@@ -43,7 +43,8 @@ var advice = []struct{ code, text string }{
 	{"NOAUTH", "the server asks for a password: set Username and Password in the client's options"},
 	// How a server refuses a command of more than ten arguments by a client that has not given a
 	// password.
-	{"unauthenticated", "the server asks for a password: set Username and Password in the client's options"},
+	{"unauthenticated",
+		"the server asks for a password: set Username and Password in the client's options"},
 	{"WRONGPASS", "set the right Username and Password in the client's options"},
 	{"NOPERM", "the user needs more permissions: the README of redisstore has the ACL rule"},
 	{"MISCONF", "the server cannot write to its disk and refuses writes: look at its log and its disk"},
@@ -54,8 +55,10 @@ var advice = []struct{ code, text string }{
 	{"LOADING", "the server is loading its data and will answer soon"},
 	{"BUSY ", "another script keeps the server busy: SCRIPT KILL ends it"},
 	{"WRONGTYPE", "another program writes under this prefix: set Config.Prefix"},
-	{"CROSSSLOT", "the server wants keys in one slot though each command has only one: is a proxy between?"},
-	{"unknown command", "the server is no Redis 6.2 or later, or a command was renamed or forbidden there"},
+	{"CROSSSLOT",
+		"the server wants keys in one slot though each command has only one: is a proxy between?"},
+	{"unknown command",
+		"the server is no Redis 6.2 or later, or a command was renamed or forbidden there"},
 }
 
 // isWrongType reports whether another program has put something under a session's key.

@@ -86,7 +86,8 @@ func keyOf(id string) (key [16]byte, ok bool) {
 
 func (s *Store) announce(ctx context.Context, id string, at time.Time) error {
 	key := s.feedKey()
-	err := announceScript.Run(ctx, s.client, []string{key}, id, at.UnixMicro(), feedKept.Microseconds()).Err()
+	err := announceScript.Run(ctx, s.client, []string{key}, id, at.UnixMicro(),
+		feedKept.Microseconds()).Err()
 	if err != nil {
 		return failure("announce the revocation of session "+id, key, err)
 	}
@@ -203,7 +204,8 @@ func (l *look) ask(
 	cmds := make([]*redis.SliceCmd, len(ids))
 	err := l.store.pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids {
-			cmds[i] = p.HMGet(ctx, l.store.sessionKey(id), fieldRevokedAt, fieldOutdated, fieldData, fieldVersion)
+			cmds[i] = p.HMGet(ctx, l.store.sessionKey(id), fieldRevokedAt, fieldOutdated, fieldData,
+				fieldVersion)
 		}
 		return nil
 	})

@@ -83,7 +83,8 @@ func writeTime(rec tokensession.Record) time.Time {
 // index sees to it that the subject's index lists the record.
 func (s *Store) index(ctx context.Context, rec tokensession.Record) error {
 	key := s.subjectKey(rec.Subject)
-	err := indexScript.Run(ctx, s.client, []string{key}, rec.ID, s.listedUntil(rec), clock(rec)).Err()
+	err := indexScript.Run(ctx, s.client, []string{key}, rec.ID, s.listedUntil(rec),
+		clock(rec)).Err()
 	if err != nil {
 		return failure("index session "+rec.ID, key, err)
 	}

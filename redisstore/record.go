@@ -60,10 +60,12 @@ type row struct {
 
 // encode makes a row of a record.
 func encode(rec tokensession.Record) (row, error) {
-	r := row{mark: markOf(rec), version: strconv.FormatUint(rec.Version, 10), outdated: outdatedOf(rec)}
+	r := row{mark: markOf(rec), version: strconv.FormatUint(rec.Version, 10),
+		outdated: outdatedOf(rec)}
 	bare := rec
 	bare.ID, bare.Subject, bare.Version = "", "", 0
-	b, err := bare.AppendBinary(append(make([]byte, 0, 256), r.mark.class, r.mark.bucket, dataFormat))
+	b, err := bare.AppendBinary(append(make([]byte, 0, 256), r.mark.class, r.mark.bucket,
+		dataFormat))
 	if err != nil {
 		return row{}, fmt.Errorf("redisstore: session %s: %w", rec.ID, err)
 	}
@@ -120,7 +122,8 @@ func decode(id string, fields map[string]string) (tokensession.Record, error) {
 	}
 	version := fields[fieldVersion]
 	if rec.Version, err = parseUint(version); err != nil {
-		return tokensession.Record{}, unreadable("%s is %q, not a number of 64 bits", fieldVersion, version)
+		return tokensession.Record{}, unreadable("%s is %q, not a number of 64 bits", fieldVersion,
+			version)
 	}
 	subject, ok := fields[fieldSubject]
 	if !ok {
@@ -172,7 +175,8 @@ func checkFormat(first string) error {
 	case len(first) < dataHead:
 		return unreadable("field %s is missing or too short", fieldData)
 	case first[markSize] != dataFormat:
-		return unreadable("it is of format %d, and this version reads %d", first[markSize], dataFormat)
+		return unreadable("it is of format %d, and this version reads %d", first[markSize],
+			dataFormat)
 	}
 	return nil
 }

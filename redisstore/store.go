@@ -112,7 +112,8 @@ func checkClient(client redis.UniversalClient) error {
 		}
 		if o := c.Options(); o.ClientSideCacheConfig != nil || o.ClientSideCache != nil {
 			return errors.New("redisstore: the client has a client-side cache, which answers with sessions as they " +
-				"were before other instances' writes: leave ClientSideCacheConfig and ClientSideCache unset")
+				"were before other instances' writes: leave ClientSideCacheConfig and " +
+				"ClientSideCache unset")
 		}
 	case *redis.ClusterClient:
 		if c == nil {
@@ -296,9 +297,11 @@ func (s *Store) swap(
 ) (string, error) {
 	before := strconv.FormatUint(next.Version-1, 10)
 	args := make([]any, 0, 12+len(r.fields))
-	args = append(args, before, r.replaces, r.version, r.write, s.dropAt(next.ExpiresAt), clock(next),
+	args = append(args, before, r.replaces, r.version, r.write, s.dropAt(next.ExpiresAt),
+		clock(next),
 		complete, s.channelOf(publish), next.Subject, r.outdated, r.first, strconv.Itoa(r.pieces))
-	return swapScript.Run(ctx, s.client, []string{s.sessionKey(next.ID)}, append(args, r.fields...)...).Text()
+	return swapScript.Run(ctx, s.client, []string{s.sessionKey(next.ID)},
+		append(args, r.fields...)...).Text()
 }
 
 // hint writes what hints at a record that is about to be written: its entry in the subject's index,

@@ -41,8 +41,8 @@ func DialOptions(source TokenSource) []grpc.DialOption {
 	return c.dialOptions()
 }
 
-// InsecureDialOptions are [DialOptions] that send the token also without TLS, where everybody on the
-// way can read it and use it. They are for a connection within one machine.
+// InsecureDialOptions are [DialOptions] that send the token also without TLS, where everybody on
+// the way can read it and use it. They are for a connection within one machine.
 func InsecureDialOptions(source TokenSource) []grpc.DialOption {
 	c := &callCredentials{source: source}
 	return c.dialOptions()

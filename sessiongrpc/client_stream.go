@@ -38,9 +38,9 @@ func (c *callCredentials) stream(
 	}, nil
 }
 
-// A refusableStream is a stream that may still be opened again. A refusal comes instead of the first
-// message that the client receives. From that message on, or once many messages may have been sent,
-// or once the client has the stream's context, the stream stays the one that it is.
+// A refusableStream is a stream that may still be opened again. A refusal comes instead of the
+// first message that the client receives. From that message on, or once many messages may have been
+// sent, or once the client has the stream's context, the stream stays the one that it is.
 type refusableStream struct {
 	many   bool // the client may send any number of messages
 	reopen func(refusal error) (grpc.ClientStream, error)

@@ -21,6 +21,6 @@
 // The transport is one of package sessionclient, which keeps the tokens and refreshes them.
 //
 // Tokens are bearer tokens: RFC 6750, in the metadata "authorization". A service of Connect is a
-// handler of net/http, and is protected by [sessionhttp.Remote.Require] or Handlers.Require, without
-// this package: see the example.
+// handler of net/http, and is protected by [sessionhttp.Remote.Require] or Handlers.Require,
+// without this package: see the example.
 package sessiongrpc

@@ -227,7 +227,8 @@ var errHandlerExited = errors.New("sessiongrpc: the handler has called runtime.G
 // sessionOver returns the status of a stream whose session has ended, or nil.
 func sessionOver(ctx context.Context) error {
 	if cause := context.Cause(ctx); isVerdict(cause) {
-		return withDetails(codes.Unauthenticated, "the session has ended or changed", reason(ReasonEnded))
+		return withDetails(codes.Unauthenticated, "the session has ended or changed",
+			reason(ReasonEnded))
 	}
 	return nil
 }
@@ -299,7 +300,8 @@ func refusal(err error) error {
 		return withDetails(codes.Unavailable, "the access token cannot be verified now",
 			&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)})
 	default:
-		return withDetails(codes.Unauthenticated, "invalid access token", reason(ReasonInvalidToken))
+		return withDetails(codes.Unauthenticated, "invalid access token",
+			reason(ReasonInvalidToken))
 	}
 }
 

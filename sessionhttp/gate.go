@@ -84,7 +84,8 @@ func (g *gate) require(opts []RequireOption) func(http.Handler) http.Handler {
 				ctx := r.Context()
 				if q.untilSessionEnds {
 					var cancel context.CancelFunc
-					ctx, cancel = g.verifier.SessionContext(ctx, access, tokensession.UntilSessionEnds())
+					ctx, cancel = g.verifier.SessionContext(ctx, access,
+						tokensession.UntilSessionEnds())
 					defer cancel()
 				}
 				r = r.WithContext(g.contextOf(ctx, r, access))

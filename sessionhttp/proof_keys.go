@@ -27,10 +27,10 @@ type proofKey struct {
 	verify     func(signed, signature []byte) bool
 }
 
-// parseProofHeader reads the header of a proof of a type, for DPoP that of RFC 9449 section 4.2. The
-// key is nil if the header brings none. Members with other names than those that matter here are
-// passed over. Some of those can name a place to fetch a key or a certificate from, as jku and x5u
-// do: nothing is ever fetched.
+// parseProofHeader reads the header of a proof of a type, for DPoP that of RFC 9449 section 4.2.
+// The key is nil if the header brings none. Members with other names than those that matter here
+// are passed over. Some of those can name a place to fetch a key or a certificate from, as jku and
+// x5u do: nothing is ever fetched.
 func parseProofHeader(text []byte, proofType string) (alg string, key *proofKey, err error) {
 	header, err := strictjson.ParseObject(text, "typ", "alg", "jwk", "crit")
 	if err != nil {
@@ -119,7 +119,8 @@ func newP256Key(x, y []byte) (*proofKey, error) {
 			}
 			digest := sha256.Sum256(signed)
 			var r, s big.Int
-			return ecdsa.Verify(public, digest[:], r.SetBytes(signature[:32]), s.SetBytes(signature[32:]))
+			return ecdsa.Verify(public, digest[:], r.SetBytes(signature[:32]),
+				s.SetBytes(signature[32:]))
 		},
 	}, nil
 }

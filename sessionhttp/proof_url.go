@@ -83,8 +83,8 @@ func normalURL(s string) (normal string, ok bool) {
 	return scheme + "://" + authority + path, ok
 }
 
-// urlForLog quotes an htu without what may be a secret: the query, and the password of a user. Where
-// it is no URL at all, nobody knows what is in it.
+// urlForLog quotes an htu without what may be a secret: the query, and the password of a user.
+// Where it is no URL at all, nobody knows what is in it.
 func urlForLog(htu string) string {
 	if _, ok := normalURL(htu); !ok {
 		return "no http URL, or one with a user"

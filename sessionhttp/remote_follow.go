@@ -95,8 +95,8 @@ func (r *Remote) poll(ctx context.Context, f *following) error {
 		return err
 	}
 	f.cursor = d.Cursor
-	// The issuer's AccessTTL has become longer. By the shorter one, this verifier may have forgotten
-	// what still matters by the longer one, so it needs everything once more.
+	// The issuer's AccessTTL has become longer. By the shorter one, this verifier may have
+	// forgotten what still matters by the longer one, so it needs everything once more.
 	if next == "" {
 		if since := r.Now().Sub(f.raised); since < 0 || since >= raisePause {
 			f.cursor, f.raised = "", r.Now()
@@ -105,8 +105,8 @@ func (r *Remote) poll(ctx context.Context, f *following) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// The issuer wrote the answer at least so long after the request was sent as it waited. How
-	// long the answer was on its way does not count. It cannot have waited for longer than this took,
-	// even if its clock was set forward meanwhile.
+	// long the answer was on its way does not count. It cannot have waited for longer than this
+	// took, even if its clock was set forward meanwhile.
 	waited := min(d.Waited, max(r.Now().Sub(sent), 0))
 	r.asOf = sent.Add(waited - d.Age)
 	return nil

@@ -55,9 +55,10 @@ func (r *Remote) keepKeys(ctx context.Context) {
 	}
 }
 
-// fetchUnknownKey fetches the keys for a token of a key that is not known: the issuer may have a new
-// one. But anybody can write such tokens, as many as they like, so it makes one request in a pause.
-// It goes on though the token's own request is given up, because others wait for the same fetch.
+// fetchUnknownKey fetches the keys for a token of a key that is not known: the issuer may have a
+// new one. But anybody can write such tokens, as many as they like, so it makes one request in a
+// pause. It goes on though the token's own request is given up, because others wait for the same
+// fetch.
 func (r *Remote) fetchUnknownKey() error { return r.fetchKeys(context.Background(), fetchPause) }
 
 // fetchKeys fetches the keys, or waits for the fetch that is under way, and returns its error. If

@@ -56,7 +56,8 @@ func notActive(sessionID string) error {
 // issuer may answer the same for every path. So that counts only while the issuer tells what is
 // revoked.
 func (r *Remote) sessionEpoch(ctx context.Context, sessionID string) (uint64, error) {
-	answer, err := r.introspect(ctx, url.Values{"token": {sessionID}, "token_type_hint": {sessionHint}})
+	answer, err := r.introspect(ctx,
+		url.Values{"token": {sessionID}, "token_type_hint": {sessionHint}})
 	var refused statusError
 	switch {
 	case errors.As(err, &refused) && refused.meansNobody() && r.follows():

@@ -275,8 +275,8 @@ var errLeadOn = errors.New("sessionhttp: the browser refreshes by itself")
 
 // leaveToBrowser makes the browser refresh before its next request, if it may be able to: if it has
 // registered, or the session is bound. The error is errLeadOn then. The token is not presented. It
-// may be one of before the session was bound, because the answer that bound it got lost, and without
-// the key it would be taken for a stolen one.
+// may be one of before the session was bound, because the answer that bound it got lost, and
+// without the key it would be taken for a stolen one.
 //
 // It does so once. A browser that comes back with the same access token says why it could not
 // refresh. If it says nothing, it has lost its key, or never had one.

@@ -66,7 +66,8 @@ func (h *Handlers) Token(w http.ResponseWriter, r *http.Request) {
 		if !h.binder.triggered(r) {
 			h.binder.offer(w, tokens.Session, h.m.Now())
 		}
-		writeJSON(w, http.StatusOK, h.describe(r, tokens.Session, tokens.AccessExpiresAt, tokens.Scope))
+		writeJSON(w, http.StatusOK,
+			h.describe(r, tokens.Session, tokens.AccessExpiresAt, tokens.Scope))
 	default:
 		h.WriteTokens(w, tokens)
 	}
@@ -234,7 +235,8 @@ func (h *Handlers) WriteTokens(w http.ResponseWriter, tokens tokensession.Tokens
 		SessionExpiresIn *int64 `json:"authorization_expires_in,omitempty"`
 		Scope            string `json:"scope,omitempty"`
 	}{
-		tokens.AccessToken, cmp.Or(tokens.TokenType, "Bearer"), seconds(tokens.AccessExpiresAt, now),
+		tokens.AccessToken, cmp.Or(tokens.TokenType, "Bearer"),
+		seconds(tokens.AccessExpiresAt, now),
 		tokens.RefreshToken, refreshIn, refreshIn, sessionIn, tokens.Scope,
 	})
 }

@@ -17,6 +17,6 @@
 //	tokensession.feed.age          gauge      s
 //	tokensession.denied            gauge      {session}
 //
-// Each call of the store has a span, "tokensession.store " and the operation. No subject, session or
-// token is in any of it.
+// Each call of the store has a span, "tokensession.store " and the operation. No subject, session
+// or token is in any of it.
 package sessionotel

@@ -90,7 +90,8 @@ func (s *revokingStore) RevokeSubject(
 // begin begins the span of a call, and returns what to do when the call is done.
 func (t *Telemetry) begin(ctx context.Context, operation string) (context.Context, func(error)) {
 	began := time.Now()
-	ctx, span := t.tracer.Start(ctx, "tokensession.store "+operation, trace.WithSpanKind(trace.SpanKindClient))
+	ctx, span := t.tracer.Start(ctx, "tokensession.store "+operation,
+		trace.WithSpanKind(trace.SpanKindClient))
 	return ctx, func(err error) {
 		result := attribute.String("outcome", outcome(err))
 		span.SetAttributes(result)

@@ -66,7 +66,8 @@ func (b *Browser) Post(path string, form url.Values) *http.Response {
 
 func (b *Browser) do(method, path string, form url.Values) *http.Response {
 	b.t.Helper()
-	r, err := http.NewRequestWithContext(context.Background(), method, Origin+path, strings.NewReader(form.Encode()))
+	r, err := http.NewRequestWithContext(context.Background(), method, Origin+path,
+		strings.NewReader(form.Encode()))
 	if err != nil {
 		b.t.Fatal("sessiontest: ", err)
 	}
@@ -92,7 +93,8 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	served := httptest.NewRequestWithContext(r.Context(), r.Method, r.URL.String(), bytes.NewReader(body))
+	served := httptest.NewRequestWithContext(r.Context(), r.Method, r.URL.String(),
+		bytes.NewReader(body))
 	served.Header = r.Header.Clone()
 	if served.Header.Get("Sec-Fetch-Site") == "" {
 		served.Header.Set("Sec-Fetch-Site", "same-origin")

@@ -68,7 +68,8 @@ var (
 // ownFailures are those that the store itself finds.
 var ownFailures = map[error]failure{
 	errDropped: droppedTable, errReadOnly: readOnly, errRowSecurity: rowSecurity,
-	errNewerTable: newerTable, errOtherAnswer: mixedUp, errNotSeen: mixedUp, errClock: differentClock,
+	errNewerTable: newerTable, errOtherAnswer: mixedUp, errNotSeen: mixedUp,
+	errClock: differentClock,
 }
 
 // failureOf recognizes an error without importing its driver.
@@ -116,7 +117,8 @@ func (s *Store) explain(ctx context.Context, doing string, err error) error {
 func (s *Store) remedy(f failure) string {
 	switch f {
 	case missingTable:
-		return fmt.Sprintf("table %q does not exist: call Migrate or apply the SQL of Schema", s.table)
+		return fmt.Sprintf("table %q does not exist: call Migrate or apply the SQL of Schema",
+			s.table)
 	case droppedTable:
 		return fmt.Sprintf("table %q does not exist, though table %q says that it was created: restore it, "+
 			"or drop table %[2]q, too, and call Migrate, which then creates both",
@@ -125,13 +127,15 @@ func (s *Store) remedy(f failure) string {
 		return fmt.Sprintf("table %q is not as this version needs it: call Migrate or apply the newest SQL "+
 			"of Schema; if it belongs to something else, choose another Config.Table", s.table)
 	case wrongDialect:
-		return fmt.Sprintf("the server does not understand %v: is that the dialect it speaks?", s.dialect)
+		return fmt.Sprintf("the server does not understand %v: is that the dialect it speaks?",
+			s.dialect)
 	case readOnly:
 		return "the server is read-only: open the pool on the primary, with an account that may write"
 	case notAllowed:
 		return fmt.Sprintf("the account may not do that: grant it SELECT, INSERT, UPDATE and DELETE on table %q, "+
 			"and SELECT and UPDATE on table %q, and if signing keys are kept there, "+
-			"SELECT, INSERT, UPDATE and DELETE on table %q, and let another one with CREATE call Migrate",
+			"SELECT, INSERT, UPDATE and DELETE on table %q, and let another one with CREATE "+
+			"call Migrate",
 			s.table, s.table.String()+"_schema", s.table.String()+"_keys")
 	case noDatabase:
 		return "name an existing database in the DSN"

@@ -51,7 +51,8 @@ func newFeedQueries(t tableName) feedQueries {
 		pages := t.feedPages(c)
 		odd := t.oddPage(c)
 		q.parts = append(q.parts,
-			feedPart{kind: c.name, next: t.feedStatement("next "+c.name, t.laterPages(c, pages)...)},
+			feedPart{kind: c.name,
+				next: t.feedStatement("next "+c.name, t.laterPages(c, pages)...)},
 			feedPart{kind: "odd " + c.name, odd: true, next: t.feedStatement("odd "+c.name, odd)})
 		first = append(append(first, pages...), odd)
 	}

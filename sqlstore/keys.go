@@ -124,7 +124,8 @@ func (s *Store) AddKey(ctx context.Context, key keyring.SealedKey) error {
 	case err != nil:
 		return err
 	}
-	return s.explain(ctx, doing, fmt.Errorf("%w: the key was not added, and nothing is in its place", errOtherAnswer))
+	return s.explain(ctx, doing,
+		fmt.Errorf("%w: the key was not added, and nothing is in its place", errOtherAnswer))
 }
 
 // insertKey runs a statement that adds a key, and returns how many it added. MySQL would lock the

@@ -225,7 +225,8 @@ func (d Dialect) lock(table tableName) migrationLock {
 		name := "CONCAT('tokensession ', LEFT(SHA2(CONCAT(COALESCE(DATABASE(), ''), ' " +
 			strconv.FormatInt(key, 10) + "'), 256), 32))"
 		release := "SELECT RELEASE_LOCK(" + name + ")"
-		return migrationLock{wait: "SELECT GET_LOCK(" + name + ", 10)", commit: release, undo: release}
+		return migrationLock{wait: "SELECT GET_LOCK(" + name + ", 10)", commit: release,
+			undo: release}
 	}
 	return migrationLock{begin: []string{"BEGIN IMMEDIATE"}, commit: "COMMIT", undo: "ROLLBACK"}
 }
@@ -260,7 +261,8 @@ func migrationsOf(table tableName) ([]migration, error) {
 		if err != nil {
 			return nil, fmt.Errorf("sqlstore: %w", err)
 		}
-		migrations = append(migrations, migration{version, splitStatements(table.rename(string(text)))})
+		migrations = append(migrations,
+			migration{version, splitStatements(table.rename(string(text)))})
 	}
 	return migrations, nil
 }

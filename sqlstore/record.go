@@ -299,7 +299,8 @@ func (r *row) columns(d Dialect) []any {
 		}),
 		present("write_id", &rec.WriteID),
 		at("auth_time", &rec.AuthTime), at("created_at", &rec.CreatedAt),
-		at("rotated_at", &rec.RotatedAt), at("consumed_at", &rec.ConsumedAt), at("expires_at", &rec.ExpiresAt),
+		at("rotated_at", &rec.RotatedAt), at("consumed_at", &rec.ConsumedAt),
+		at("expires_at", &rec.ExpiresAt),
 		at("max_expires_at", &rec.MaxExpiresAt), at("revoked_at", &rec.RevokedAt),
 		at("outdated_at", &rec.OutdatedAt),
 		noted("idle_ttl", func(value any) error {

@@ -10,7 +10,8 @@ import (
 var createCases = []testCase{
 	{
 		"Create/keeps every field",
-		"a field that is lost or changed ends a session, or authenticates a token that it should not",
+		"a field that is lost or changed ends a session, or authenticates a token that it " +
+			"should not",
 		func(c *check) {
 			rec := c.created("alice")
 			c.wantStored(rec, "after Create")
@@ -25,7 +26,8 @@ var createCases = []testCase{
 			rec := c.swap(rotated(c.created("alice")))
 			other := c.newRecord("alice")
 			other.ID = rec.ID
-			c.wantError(c.store.Create(c.ctx, other), tokensession.ErrExists, "Create with an ID that exists")
+			c.wantError(c.store.Create(c.ctx, other), tokensession.ErrExists,
+				"Create with an ID that exists")
 			c.wantStored(rec, "after the refused Create")
 		},
 	}, {
@@ -35,13 +37,15 @@ var createCases = []testCase{
 			rec := c.created("alice")
 			other := c.newRecord("bob")
 			other.ID = rec.ID
-			c.wantError(c.store.Create(c.ctx, other), tokensession.ErrExists, "Create with an ID that exists")
+			c.wantError(c.store.Create(c.ctx, other), tokensession.ErrExists,
+				"Create with an ID that exists")
 			c.wantListed("bob", nil)
 			c.wantListed("alice", []tokensession.Record{rec})
 		},
 	}, {
 		"Create/may be repeated when its reply was lost",
-		"drivers send a request again when the connection broke before the answer: the login has to work",
+		"drivers send a request again when the connection broke before the answer: the login " +
+			"has to work",
 		func(c *check) {
 			rec := c.created("alice")
 			if err := c.store.Create(c.ctx, clone(rec)); err != nil && !errors.Is(err, tokensession.ErrExists) {
@@ -52,11 +56,13 @@ var createCases = []testCase{
 		},
 	}, {
 		"Create/does not undo later writes when repeated",
-		"a request that the network delivers late would bring a consumed token, or a revoked session, back to life",
+		"a request that the network delivers late would bring a consumed token, or a revoked " +
+			"session, back to life",
 		func(c *check) {
 			first := c.created("alice")
 			rec := c.swap(rotated(first))
-			c.wantError(c.store.Create(c.ctx, clone(first)), tokensession.ErrExists, "Create repeated after a Swap")
+			c.wantError(c.store.Create(c.ctx, clone(first)), tokensession.ErrExists,
+				"Create repeated after a Swap")
 			c.wantStored(rec, "after Create was repeated")
 		},
 	}, {
@@ -105,7 +111,8 @@ func (c *check) winner(errs []error, losing error) int {
 var loadCases = []testCase{
 	{
 		"Load/says ErrNotFound of an unknown ID",
-		"any other error means that the store is down: a forged token would be answered by \"try again later\" for ever",
+		"any other error means that the store is down: a forged token would be answered by " +
+			"\"try again later\" for ever",
 		func(c *check) {
 			c.created("alice")
 			rec, err := c.store.Load(c.ctx, newID())
@@ -116,7 +123,8 @@ var loadCases = []testCase{
 		},
 	}, {
 		"Load/tells IDs apart by every byte",
-		"a token of one session would be measured by another one's record: IDs of base64url differ by case",
+		"a token of one session would be measured by another one's record: IDs of base64url " +
+			"differ by case",
 		func(c *check) {
 			lower := c.newRecord("alice")
 			lower.ID = "session-id_of-22-chars"

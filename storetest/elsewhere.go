@@ -70,7 +70,8 @@ var elsewhereCases = []testCase{
 		},
 	}, {
 		"Elsewhere/Swap gives no verdict",
-		"ErrNotFound is a logout, ErrConflict looks like a theft, and a lost write makes the next one so",
+		"ErrNotFound is a logout, ErrConflict looks like a theft, and a lost write makes the " +
+			"next one so",
 		func(c *check) {
 			for range attempts {
 				rec := c.created("alice")
@@ -78,7 +79,8 @@ var elsewhereCases = []testCase{
 				for _, next := range []tokensession.Record{rotated(rec), ended} {
 					err := c.elsewhere.Swap(c.ctx, clone(next))
 					if c.couldTell(err, "Swap of a session that only the master has") {
-						c.wantStored(next, "at the master after a Swap elsewhere that was acknowledged")
+						c.wantStored(next,
+							"at the master after a Swap elsewhere that was acknowledged")
 						break
 					}
 					c.wantStored(rec, "at the master after a Swap elsewhere that failed")
@@ -112,7 +114,8 @@ var elsewhereCases = []testCase{
 					rec = subjectRevoked(rec, r.At, r.WriteID)
 					all := []tokensession.Record{rec}
 					c.wantAll(got, all, "RevokeSubject of a subject that only the master has")
-					c.wantStored(rec, "at the master after RevokeSubject elsewhere was acknowledged")
+					c.wantStored(rec,
+						"at the master after RevokeSubject elsewhere was acknowledged")
 				}
 			}
 		},
@@ -123,7 +126,8 @@ var elsewhereCases = []testCase{
 			for range attempts {
 				rec := c.newRecord("alice")
 				if c.couldTell(c.elsewhere.Create(c.ctx, clone(rec)), "Create of a new record") {
-					c.wantStored(rec, "at the master after a Create elsewhere that was acknowledged")
+					c.wantStored(rec,
+						"at the master after a Create elsewhere that was acknowledged")
 				}
 			}
 		},
@@ -135,7 +139,8 @@ func (c *check) couldTell(err error, what string) bool {
 	c.t.Helper()
 	for _, verdict := range verdicts {
 		if errors.Is(err, verdict) {
-			c.errorf("%s gave the verdict %v, want an error that is none, or the right answer", what, err)
+			c.errorf("%s gave the verdict %v, want an error that is none, or the right answer",
+				what, err)
 		}
 	}
 	return err == nil

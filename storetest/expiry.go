@@ -11,7 +11,8 @@ import (
 var expiryCases = []testCase{
 	{
 		"Expiry/takes a record that has expired already",
-		"clocks differ: a login at the edge must be answered by what is true of the session, not by an outage",
+		"clocks differ: a login at the edge must be answered by what is true of the session, " +
+			"not by an outage",
 		func(c *check) {
 			for _, ago := range []time.Duration{0, time.Microsecond, time.Second, 400 * day} {
 				rec := c.newRecord("alice")
@@ -40,12 +41,15 @@ var expiryCases = []testCase{
 			if _, err := sweeper.Sweep(c.ctx, c.now, 10); err != nil {
 				c.errorf("Sweep: %v", err)
 			}
-			c.wantMissing(created.ID, "alice", "of a record created when it had expired, after Sweep")
-			c.wantMissing(swapped.ID, "alice", "of a record swapped when it had expired, after Sweep")
+			c.wantMissing(created.ID, "alice",
+				"of a record created when it had expired, after Sweep")
+			c.wantMissing(swapped.ID, "alice",
+				"of a record swapped when it had expired, after Sweep")
 		},
 	}, {
 		"Expiry/of one record leaves the subject's others alone",
-		"an index that expires with one of its sessions hides the others from the password change that should end them",
+		"an index that expires with one of its sessions hides the others from the password " +
+			"change that should end them",
 		func(c *check) {
 			expired := c.newRecord("alice")
 			expired.ExpiresAt = c.now.Add(-time.Hour)
@@ -64,7 +68,8 @@ var expiryCases = []testCase{
 		},
 	}, {
 		"Expiry/is not early",
-		"a store that counts whole seconds, or does not count anew after a refresh, logs its users out",
+		"a store that counts whole seconds, or does not count anew after a refresh, logs its " +
+			"users out",
 		expiryNotEarly,
 	},
 }
@@ -160,7 +165,8 @@ func expiryNotEarly(c *check) {
 			_, err := c.store.Load(c.ctx, rec.ID)
 			listed := indexOf(c.list(name), rec.ID) >= 0
 			if left := time.Until(rec.ExpiresAt); left > 0 && (err != nil || !listed) {
-				c.errorf("a record with %s is gone %v before ExpiresAt: Load says %v, listed: %v", name, left, err, listed)
+				c.errorf("a record with %s is gone %v before ExpiresAt: Load says %v, listed: %v",
+					name, left, err, listed)
 				delete(mortal, name)
 			}
 		}
@@ -229,11 +235,13 @@ var sweepCases = []testCase{
 			c.wantStored(rec, "after Sweep at its first expiry")
 			c.wantSwept(sweeper, c.now.Add(2*time.Hour), 10, 1)
 			c.wantMissing(rec.ID, "alice", "after Sweep at its last expiry")
-			c.wantError(c.store.Swap(c.ctx, rotated(rec)), tokensession.ErrNotFound, "Swap after Sweep")
+			c.wantError(c.store.Swap(c.ctx, rotated(rec)), tokensession.ErrNotFound,
+				"Swap after Sweep")
 		},
 	}, {
 		"Sweep/keeps a revoked record until it expires",
-		"a reuse or a late refresh would be told that the session is unknown, and other instances not that it was revoked",
+		"a reuse or a late refresh would be told that the session is unknown, and other " +
+			"instances not that it was revoked",
 		func(c *check) {
 			sweeper := c.sweeper()
 			rec := c.ended("alice", c.now)

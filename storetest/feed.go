@@ -15,7 +15,8 @@ var feedCases = []testCase{
 		"access tokens of a session that was ended go on working on other instances",
 		func(c *check) {
 			feed := c.feed()
-			rec := c.swap(revoked(c.swap(rotated(c.created("alice"))), c.now, tokensession.ReasonLogout))
+			rec := c.swap(revoked(c.swap(rotated(c.created("alice"))), c.now,
+				tokensession.ReasonLogout))
 			for _, before := range []time.Duration{0, time.Microsecond, time.Second, time.Hour} {
 				c.wantTold(feed, c.now.Add(-before), rec)
 			}
@@ -25,10 +26,12 @@ var feedCases = []testCase{
 		"live users' access tokens would be refused",
 		func(c *check) {
 			feed := c.feed()
-			live := []tokensession.Record{c.created("alice"), c.swap(rotated(c.created("alice"))), c.swap(rotated(c.created("bob")))}
+			live := []tokensession.Record{c.created("alice"), c.swap(rotated(c.created("alice"))),
+				c.swap(rotated(c.created("bob")))}
 			refused := revoked(live[1], c.now, tokensession.ReasonLogout)
 			refused.Version++
-			c.wantError(c.store.Swap(c.ctx, refused), tokensession.ErrConflict, "Swap of a version that is not the next")
+			c.wantError(c.store.Swap(c.ctx, refused), tokensession.ErrConflict,
+				"Swap of a version that is not the next")
 			c.wantTold(feed, c.now.Add(-time.Hour))
 
 			gone := c.swap(revoked(live[0], c.now, tokensession.ReasonLogout))
@@ -36,7 +39,8 @@ var feedCases = []testCase{
 		},
 	}, {
 		"Revocations/tells again what it told before",
-		"an instance that was cut off asks from an earlier time: it would miss what was told meanwhile",
+		"an instance that was cut off asks from an earlier time: it would miss what was told " +
+			"meanwhile",
 		func(c *check) {
 			feed := c.feed()
 			var all []tokensession.Record
@@ -51,7 +55,8 @@ var feedCases = []testCase{
 		},
 	}, {
 		"Revocations/finds a late write with an earlier time",
-		"a revocation that took a second to commit, or of a clock that is behind, is asked for with an overlap",
+		"a revocation that took a second to commit, or of a clock that is behind, is asked for " +
+			"with an overlap",
 		func(c *check) {
 			feed := c.feed()
 			late := c.created("alice")
@@ -102,7 +107,8 @@ var feedCases = []testCase{
 			recs := make([]tokensession.Record, 32)
 			errs := make([]error, len(recs))
 			for i := range recs {
-				recs[i] = revoked(c.created(fmt.Sprint("user ", i%4)), c.now.Add(time.Duration(i%5)*time.Second), tokensession.ReasonLogout)
+				recs[i] = revoked(c.created(fmt.Sprint("user ", i%4)),
+					c.now.Add(time.Duration(i%5)*time.Second), tokensession.ReasonLogout)
 			}
 			parallel(len(recs), func(i int) { errs[i] = c.store.Swap(c.ctx, clone(recs[i])) })
 			for _, err := range errs {
@@ -225,7 +231,8 @@ func (c *check) endAll(recs []tokensession.Record) []tokensession.Record {
 	if revoker, ok := ability[tokensession.SubjectRevoker](c.store); ok {
 		ended, err := revoker.RevokeSubject(c.ctx, subjectRevocation(recs[0].Subject, c.now))
 		if err != nil || len(ended) != len(recs) {
-			c.errorf("RevokeSubject returned %d records of %d, error %v", len(ended), len(recs), err)
+			c.errorf("RevokeSubject returned %d records of %d, error %v", len(ended), len(recs),
+				err)
 		}
 		return ended
 	}
@@ -310,6 +317,7 @@ func (c *check) wantTrue(r, now tokensession.Revocation, rec tokensession.Record
 	case r.Epoch == 0 && now.Epoch != 0:
 		c.errorf("Revocations tells at %v that an outdated session was revoked", r.At)
 	case r.Epoch > rec.Epoch:
-		c.errorf("Revocations tells epoch %d of a session that has reached epoch %d", r.Epoch, rec.Epoch)
+		c.errorf("Revocations tells epoch %d of a session that has reached epoch %d", r.Epoch,
+			rec.Epoch)
 	}
 }

@@ -12,7 +12,8 @@ import (
 var fieldCases = []testCase{
 	{
 		"Fields/times to the microsecond",
-		"a time cut to seconds or milliseconds moves the end of a grace period, and ends sessions early",
+		"a time cut to seconds or milliseconds moves the end of a grace period, and ends " +
+			"sessions early",
 		func(c *check) {
 			for _, fraction := range []time.Duration{1, 999, 1000, 1001, 123_456, 500_000, 999_999} {
 				at := c.now.Truncate(time.Second).Add(-time.Second + fraction*time.Microsecond)
@@ -25,7 +26,8 @@ var fieldCases = []testCase{
 		},
 	}, {
 		"Fields/zero times",
-		"a zero RevokedAt that comes back as a time revokes every session; a zero MaxExpiresAt that does ends it",
+		"a zero RevokedAt that comes back as a time revokes every session; a zero MaxExpiresAt " +
+			"that does ends it",
 		func(c *check) {
 			c.roundTrip(func(r *tokensession.Record) {
 				r.AuthTime, r.ConsumedAt = time.Time{}, time.Time{}
@@ -44,7 +46,8 @@ var fieldCases = []testCase{
 		"Fields/times at a change of daylight saving",
 		"a store that keeps local time moves these by an hour",
 		func(c *check) {
-			for _, at := range []string{"2026-03-29T01:30:00Z", "2026-03-29T02:30:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z",
+			for _, at := range []string{"2026-03-29T01:30:00Z", "2026-03-29T02:30:00Z",
+				"2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z",
 				"2026-03-08T07:30:00Z", "2026-11-01T05:30:00Z", "2026-11-01T06:30:00Z"} {
 				auth, _ := time.Parse(time.RFC3339, at)
 				c.roundTrip(func(r *tokensession.Record) { r.AuthTime = auth.UTC() })
@@ -52,7 +55,8 @@ var fieldCases = []testCase{
 		},
 	}, {
 		"Fields/times in UTC",
-		"times that look different on each server end up in answers and logs, and in comparisons with ==",
+		"times that look different on each server end up in answers and logs, and in " +
+			"comparisons with ==",
 		func(c *check) {
 			for _, zone := range []*time.Location{
 				time.FixedZone("", 0), time.FixedZone("IST", 19800), time.FixedZone("PST", -28800),
@@ -66,7 +70,8 @@ var fieldCases = []testCase{
 		},
 	}, {
 		"Fields/expiry in the year 9999",
-		"a store that counts the time to live in nanoseconds overflows after 292 years, and drops the session at once",
+		"a store that counts the time to live in nanoseconds overflows after 292 years, and " +
+			"drops the session at once",
 		func(c *check) {
 			c.roundTrip(func(r *tokensession.Record) {
 				r.ExpiresAt = time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
@@ -97,7 +102,8 @@ var fieldCases = []testCase{
 		},
 	}, {
 		"Fields/key of any bytes",
-		"a key that is kept as text is damaged: no refresh token of the session is ever valid again",
+		"a key that is kept as text is damaged: no refresh token of the session is ever valid " +
+			"again",
 		func(c *check) {
 			every := make([]byte, 256)
 			for i := range every {
@@ -112,7 +118,8 @@ var fieldCases = []testCase{
 		},
 	}, {
 		"Fields/large generations",
-		"a store that computes in floating point takes 2^53+1 for 2^53, and the live token for a consumed one",
+		"a store that computes in floating point takes 2^53+1 for 2^53, and the live token for " +
+			"a consumed one",
 		func(c *check) {
 			for _, n := range []uint64{math.MaxUint32, math.MaxUint32 + 1, 1<<53 + 1, math.MaxInt64} {
 				c.roundTrip(func(r *tokensession.Record) { r.Generation, r.Predecessor = n, n-1 })
@@ -125,8 +132,10 @@ var fieldCases = []testCase{
 			for _, s := range append([]string{""}, hostileSubjects()...) {
 				c.roundTrip(func(r *tokensession.Record) { r.ClientID = s })
 			}
-			for _, reason := range []tokensession.Reason{"", tokensession.ReasonLogout, tokensession.ReasonRevoked,
-				tokensession.ReasonSubjectRevoked, tokensession.ReasonReuse, tokensession.ReasonDenied,
+			for _, reason := range []tokensession.Reason{"", tokensession.ReasonLogout,
+				tokensession.ReasonRevoked,
+				tokensession.ReasonSubjectRevoked, tokensession.ReasonReuse,
+				tokensession.ReasonDenied,
 				tokensession.ReasonReplaced, tokensession.ReasonMaxSessions} {
 				rec := c.swap(revoked(c.created("alice"), c.now, reason))
 				c.wantStored(rec, "after a revocation")

@@ -162,7 +162,8 @@ func (c *check) wantListed(subject string, live []tokensession.Record, others ..
 	known := slices.Concat(live, others)
 	for i, rec := range got {
 		if indexOf(known, rec.ID) < 0 {
-			c.errorf("List(%q) has a record that was never written for it, its subject is %q", subject, rec.Subject)
+			c.errorf("List(%q) has a record that was never written for it, its subject is %q",
+				subject, rec.Subject)
 		}
 		if indexOf(got, rec.ID) != i {
 			c.errorf("List(%q) has a record twice", subject)
@@ -187,7 +188,8 @@ func diff(got, want tokensession.Record) string {
 			if wv := w.Field(i).Interface().(time.Time); !gv.Equal(wv) {
 				out = append(out, fmt.Sprintf("%s is %v, want %v", name, gv.Format(time.RFC3339Nano), wv.Format(time.RFC3339Nano)))
 			} else if _, offset := gv.Zone(); gv.Location() != time.UTC || offset != 0 {
-				out = append(out, fmt.Sprintf("%s is in the time zone %v, want UTC", name, gv.Location()))
+				out = append(out,
+					fmt.Sprintf("%s is in the time zone %v, want UTC", name, gv.Location()))
 			}
 		default:
 			if wv := w.Field(i).Interface(); !reflect.DeepEqual(gv, wv) {

@@ -83,7 +83,8 @@ var keyCases = []keyCase{
 		"AddKey/makes no successor of what is not there",
 		"an instance that slept for long would begin a second chain of keys",
 		func(c *keyCheck) {
-			c.wantRefused(c.newKey(c.newKey("").ID), "as the successor of an unknown key, in an empty store")
+			c.wantRefused(c.newKey(c.newKey("").ID),
+				"as the successor of an unknown key, in an empty store")
 			first := c.addKey(c.newKey(""))
 			c.wantRefused(c.newKey(c.newKey("").ID), "as the successor of an unknown key")
 			second := c.addKey(c.newKey(first.ID))
@@ -123,7 +124,8 @@ var keyCases = []keyCase{
 			c.addKey(changed)
 			second.Sealed = changed.Sealed
 			c.wantKeys("after it was sealed again", first, second)
-			c.wantRefused(c.newKey(first.ID), "of a second successor, after the first was sealed again")
+			c.wantRefused(c.newKey(first.ID),
+				"of a second successor, after the first was sealed again")
 		},
 	}, {
 		"DropKey/removes one key for good",
@@ -151,7 +153,8 @@ var keyCases = []keyCase{
 				c.errorf("Keys with an ended context: no error")
 			}
 			if err := c.keys.AddKey(ended, c.newKey(first.ID)); err == nil || errors.Is(err, keyring.ErrExists) {
-				c.errorf("AddKey with an ended context: %v, want an error that is not ErrExists", err)
+				c.errorf("AddKey with an ended context: %v, want an error that is not ErrExists",
+					err)
 			}
 			if err := c.keys.DropKey(ended, first.ID); err == nil {
 				c.errorf("DropKey with an ended context: no error")
@@ -233,7 +236,8 @@ func (c *keyCheck) wantKeys(when string, want ...keyring.SealedKey) {
 func keyDiff(got, want keyring.SealedKey) string {
 	var out []string
 	for _, f := range []struct{ name, got, want string }{
-		{"Predecessor", got.Predecessor, want.Predecessor}, {"Algorithm", got.Algorithm, want.Algorithm},
+		{"Predecessor", got.Predecessor, want.Predecessor},
+		{"Algorithm", got.Algorithm, want.Algorithm},
 		{"Sealed", string(got.Sealed), string(want.Sealed)},
 		{"MadeAt", got.MadeAt.Format(time.RFC3339Nano), want.MadeAt.Format(time.RFC3339Nano)},
 		{"SignFrom", got.SignFrom.Format(time.RFC3339Nano), want.SignFrom.Format(time.RFC3339Nano)},

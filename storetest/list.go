@@ -106,8 +106,10 @@ func listOldestFirst(c *check) {
 func hostileSubjects() []string {
 	subjects := []string{
 		"alice", "Alice", "ALICE", "alice ", " alice", "alice  ", "alice\u00a0",
-		"al\u00edce", "ali\u0301ce", "ali\u0302ce", "ali\u200bce", "ali\u00adce", "\u0430lice", "ａlice", "\ufeffalice",
-		"alice%", "alic_", "alic%", "%", "_", "*", "?", "alic?", "alic*", "[a]lice", "[^b]lice", "al.ce", "^alice$",
+		"al\u00edce", "ali\u0301ce", "ali\u0302ce", "ali\u200bce", "ali\u00adce", "\u0430lice",
+		"ａlice", "\ufeffalice",
+		"alice%", "alic_", "alic%", "%", "_", "*", "?", "alic?", "alic*", "[a]lice", "[^b]lice",
+		"al.ce", "^alice$",
 		`alice'`, `alice"`, "alice`", `alice\`, `alice\\`, `'alice'`, `alice' OR '1'='1`, "alice--", "alice;", "alice/*",
 		"alice:1", "alice:1:2", ":alice", "{alice}", "{alice}1", "alice{1}", "{}alice", "{alice", "alice}",
 		"stra\u00dfe", "strasse", "STRASSE", "K", "k", "\u212a", "I", "i", "\u0131", "\u0130", "fi", "\ufb01", "ǆ", "ǅ",

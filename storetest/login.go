@@ -36,18 +36,22 @@ var loginCases = []testCase{
 		"access tokens would claim a login that did not happen, with a second factor, say",
 		func(c *check) {
 			for _, methods := range [][]string{
-				nil, {"pwd"}, {"pwd", "otp", "mfa"}, {"otp", "pwd"}, {"pwd", "pwd"}, {"a,b", "c"}, {"a b", "c"},
-				{""}, {"", ""}, {"pwd", ""}, {"null"}, {"[]"}, {"{}"}, {`{"a"}`, `\`}, hostileSubjects(),
+				nil, {"pwd"}, {"pwd", "otp", "mfa"}, {"otp", "pwd"}, {"pwd", "pwd"}, {"a,b", "c"},
+				{"a b", "c"},
+				{""}, {"", ""}, {"pwd", ""}, {"null"}, {"[]"}, {"{}"}, {`{"a"}`, `\`},
+				hostileSubjects(),
 			} {
 				c.roundTrip(func(r *tokensession.Record) { r.AuthMethods = methods })
 			}
 		},
 	}, {
 		"Fields/key thumbprint",
-		"the session would be bound to another key, or to none, and a stolen token works without the key",
+		"the session would be bound to another key, or to none, and a stolen token works " +
+			"without the key",
 		func(c *check) {
 			for _, thumbprint := range []string{
-				"", "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs", "nzblsxh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9xs",
+				"", "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
+				"nzblsxh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9xs",
 				strings.Repeat("-", 43), strings.Repeat("0", 43),
 			} {
 				c.roundTrip(func(r *tokensession.Record) { r.KeyThumbprint = thumbprint })
@@ -69,7 +73,8 @@ var loginCases = []testCase{
 		func(c *check) {
 			for _, at := range []time.Time{
 				{}, c.now, c.now.Add(-day + time.Microsecond),
-				time.UnixMicro(0).UTC(), time.UnixMicro(-1).UTC(), c.now.In(time.FixedZone("IST", 19800)),
+				time.UnixMicro(0).UTC(), time.UnixMicro(-1).UTC(),
+				c.now.In(time.FixedZone("IST", 19800)),
 			} {
 				c.roundTrip(func(r *tokensession.Record) { r.Epoch, r.OutdatedAt = 1, at })
 				c.roundTrip(func(r *tokensession.Record) { r.Epoch, r.OutdatedAt = 0, at })
@@ -80,7 +85,8 @@ var loginCases = []testCase{
 		"the next refresh would give the session another length than was chosen at login",
 		func(c *check) {
 			for _, idle := range []time.Duration{
-				0, time.Microsecond, time.Millisecond + time.Microsecond, time.Second - time.Microsecond,
+				0, time.Microsecond, time.Millisecond + time.Microsecond,
+				time.Second - time.Microsecond,
 				15 * time.Minute, 30 * day, 25 * 365 * day, 100*365*day + 123_456*time.Microsecond,
 			} {
 				c.roundTrip(func(r *tokensession.Record) { r.IdleTTL = idle })
@@ -96,7 +102,8 @@ var loginCases = []testCase{
 		},
 	}, {
 		"Fields/of a login that a Swap replaces or removes",
-		"a step that makes a login stronger would not be seen, or one that is taken back would stay",
+		"a step that makes a login stronger would not be seen, or one that is taken back would " +
+			"stay",
 		func(c *check) {
 			rec := c.created("alice")
 			for _, change := range []func(*tokensession.Record){
@@ -111,7 +118,8 @@ var loginCases = []testCase{
 		},
 	}, {
 		"Fields/of a login that later writes leave alone",
-		"the session would be bound to no key after a refresh, say, and a stolen token works without it",
+		"the session would be bound to no key after a refresh, say, and a stolen token works " +
+			"without it",
 		func(c *check) {
 			rec := c.newRecord("alice")
 			fullLogin(&rec)

@@ -39,12 +39,14 @@ var notifiedCases = []testCase{
 			}
 			defer call.cancel()
 			if err, ended := call.result(); err != nil || !ended {
-				c.errorf("Notified, waiting when a session was revoked: returned %v, error %v", ended, err)
+				c.errorf("Notified, waiting when a session was revoked: returned %v, error %v",
+					ended, err)
 			}
 		},
 	}, {
 		"Notified/returns for every kind of news",
-		"outdated access tokens, or those of before a password change, would be accepted for much longer",
+		"outdated access tokens, or those of before a password change, would be accepted for " +
+			"much longer",
 		func(c *check) {
 			notifier, writer := c.notifier()
 			rec := writer.created("alice")
@@ -59,7 +61,8 @@ var notifiedCases = []testCase{
 		},
 	}, {
 		"Notified/waits until its context ends if there is no news",
-		"a call that returns again and again makes its caller ask the feed in a loop; one without end leaks",
+		"a call that returns again and again makes its caller ask the feed in a loop; one " +
+			"without end leaks",
 		func(c *check) {
 			notifier, writer := c.notifier()
 			writer.created("alice")

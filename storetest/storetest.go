@@ -126,7 +126,10 @@ func (c *check) fatalf(format string, args ...any) {
 }
 
 // sweeper returns the store's optional side, or skips the case.
-func (c *check) sweeper() tokensession.Sweeper { return optional[tokensession.Sweeper](c, "Sweeper") }
+func (c *check) sweeper() tokensession.Sweeper {
+	return optional[tokensession.Sweeper](c,
+		"Sweeper")
+}
 
 func (c *check) feed() tokensession.RevocationFeed {
 	return optional[tokensession.RevocationFeed](c, "RevocationFeed")

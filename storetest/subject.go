@@ -11,7 +11,8 @@ import (
 var subjectRevokerCases = []testCase{
 	{
 		"RevokeSubject/keeps what it ended until it is told to",
-		"records of ended sessions would stay for months, or go before other instances have heard of them",
+		"records of ended sessions would stay for months, or go before other instances have " +
+			"heard of them",
 		func(c *check) {
 			revoker := c.subjectRevoker()
 			long, short := c.created("alice"), c.newRecord("alice")
@@ -46,7 +47,8 @@ var subjectRevokerCases = []testCase{
 			}
 			other := c.created("bob")
 			writeID := newID()
-			c.wantRevoked(c.revokeSubject(revoker, "alice", nil, c.now, writeID), mine, c.now, writeID)
+			c.wantRevoked(c.revokeSubject(revoker, "alice", nil, c.now, writeID), mine, c.now,
+				writeID)
 			c.wantStored(other, "of another subject")
 			c.wantListed("bob", []tokensession.Record{other})
 		},
@@ -91,7 +93,8 @@ var subjectRevokerCases = []testCase{
 		},
 	}, {
 		"RevokeSubject/changes nothing of a login",
-		"a list of ended sessions would show another login, and the session's key could no longer be told",
+		"a list of ended sessions would show another login, and the session's key could no " +
+			"longer be told",
 		func(c *check) {
 			revoker := c.subjectRevoker()
 			var mine []tokensession.Record
@@ -139,11 +142,13 @@ var subjectRevokerCases = []testCase{
 			never.RotatedAt = time.Time{}
 			mine := []tokensession.Record{c.create(ahead), c.create(behind), c.create(never)}
 			writeID := newID()
-			c.wantRevoked(c.revokeSubject(revoker, "alice", nil, c.now, writeID), mine, c.now, writeID)
+			c.wantRevoked(c.revokeSubject(revoker, "alice", nil, c.now, writeID), mine, c.now,
+				writeID)
 		},
 	}, {
 		"RevokeSubject/returns the same again when repeated",
-		"after a lost reply the caller has to learn which sessions ended, to refuse their access tokens",
+		"after a lost reply the caller has to learn which sessions ended, to refuse their " +
+			"access tokens",
 		func(c *check) {
 			revoker := c.subjectRevoker()
 			mine := []tokensession.Record{c.created("alice"), c.swap(rotated(c.created("alice")))}
@@ -160,7 +165,8 @@ var subjectRevokerCases = []testCase{
 					"returned %d records", len(got))
 			}
 			for _, rec := range mine {
-				c.wantStored(subjectRevoked(rec, c.now, writeID), "after RevokeSubject by another write")
+				c.wantStored(subjectRevoked(rec, c.now, writeID),
+					"after RevokeSubject by another write")
 			}
 		},
 	}, {
@@ -215,7 +221,8 @@ func revokeSubjectExact(c *check) {
 	rec.ID = "session-id_of-22-chars"
 	c.create(rec)
 	writeID := newID()
-	keep := []string{"SESSION-ID_OF-22-CHARS", "session-id_of-22-char", "session-id_of-22-chars ", "%"}
+	keep := []string{"SESSION-ID_OF-22-CHARS", "session-id_of-22-char", "session-id_of-22-chars ",
+		"%"}
 	got := c.revokeSubject(revoker, "kept", keep, c.now, writeID)
 	c.wantRevoked(got, []tokensession.Record{rec}, c.now, writeID)
 }

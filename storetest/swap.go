@@ -43,7 +43,8 @@ var swapCases = []testCase{
 			rec := c.newRecord("alice")
 			for _, version := range []uint64{1, 2} {
 				rec.Version = version
-				c.wantError(c.store.Swap(c.ctx, clone(rec)), tokensession.ErrNotFound, "Swap of an unknown ID")
+				c.wantError(c.store.Swap(c.ctx, clone(rec)), tokensession.ErrNotFound,
+					"Swap of an unknown ID")
 			}
 			c.wantMissing(rec.ID, "alice", "after Swap of an unknown ID")
 		},
@@ -64,20 +65,24 @@ var swapCases = []testCase{
 		swapOneWinner,
 	}, {
 		"Swap/may be repeated when its reply was lost",
-		"drivers send a request again when the connection broke before the answer: that is not a theft",
+		"drivers send a request again when the connection broke before the answer: that is not " +
+			"a theft",
 		func(c *check) {
 			rec := c.swap(rotated(c.created("alice")))
 			for range 3 {
-				c.wantAppliedOrConflict(c.store.Swap(c.ctx, clone(rec)), "Swap with the same WriteID again")
+				c.wantAppliedOrConflict(c.store.Swap(c.ctx, clone(rec)),
+					"Swap with the same WriteID again")
 				c.wantStored(rec, "after Swap was repeated")
 			}
 			rec = c.swap(revoked(rec, c.now, tokensession.ReasonLogout))
-			c.wantAppliedOrConflict(c.store.Swap(c.ctx, clone(rec)), "Swap with the same WriteID again, of a revocation")
+			c.wantAppliedOrConflict(c.store.Swap(c.ctx, clone(rec)),
+				"Swap with the same WriteID again, of a revocation")
 			c.wantStored(rec, "after the revocation was repeated")
 		},
 	}, {
 		"Swap/is applied once when sent twice at once",
-		"a proxy or driver may deliver a request twice: the version must not run ahead, and the write is not lost",
+		"a proxy or driver may deliver a request twice: the version must not run ahead, and the " +
+			"write is not lost",
 		swapSentTwice,
 	}, {
 		"Swap/does not undo later writes when repeated",
@@ -85,7 +90,8 @@ var swapCases = []testCase{
 		func(c *check) {
 			second := c.swap(rotated(c.created("alice")))
 			third := c.swap(rotated(second))
-			c.wantError(c.store.Swap(c.ctx, clone(second)), tokensession.ErrConflict, "Swap repeated after a later one")
+			c.wantError(c.store.Swap(c.ctx, clone(second)), tokensession.ErrConflict,
+				"Swap repeated after a later one")
 			c.wantStored(third, "after an old Swap was repeated")
 		},
 	}, {
@@ -99,7 +105,8 @@ var swapCases = []testCase{
 			rec := c.ended("alice", c.now)
 			again := c.newRecord("alice")
 			again.ID = rec.ID
-			c.wantError(c.store.Create(c.ctx, again), tokensession.ErrExists, "Create with the ID of a revoked record")
+			c.wantError(c.store.Create(c.ctx, again), tokensession.ErrExists,
+				"Create with the ID of a revoked record")
 			c.wantStored(rec, "after the revocation")
 		},
 	},
@@ -116,7 +123,8 @@ func swapRefusesVersions(c *check) {
 			"revocation": revoked(rec, c.now, tokensession.ReasonReuse),
 		} {
 			next.Version = version
-			what := fmt.Sprintf("Swap of version %d by a %s of version %d", rec.Version, name, version)
+			what := fmt.Sprintf("Swap of version %d by a %s of version %d", rec.Version, name,
+				version)
 			c.wantError(c.store.Swap(c.ctx, next), tokensession.ErrConflict, what)
 		}
 	}

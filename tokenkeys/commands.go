@@ -61,7 +61,8 @@ func list(ctx context.Context, j job) error {
 		case i > 0 && now.Before(k.SignFrom):
 			state = "is published"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", k.ID, k.Algorithm, format(k.MadeAt), format(k.SignFrom), state)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", k.ID, k.Algorithm, format(k.MadeAt),
+			format(k.SignFrom), state)
 	}
 	return table.Flush()
 }
@@ -130,7 +131,8 @@ func reseal(ctx context.Context, j job) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(j.w, "all keys are sealed under TOKENSESSION_SECRET; older secrets are needed no more")
+	_, err = fmt.Fprintln(j.w,
+		"all keys are sealed under TOKENSESSION_SECRET; older secrets are needed no more")
 	return err
 }
 

@@ -77,9 +77,12 @@ func run(
 		flags.PrintDefaults()
 	}
 	flags.StringVar(&o.table, "table", "", "the sessions' `table`, if it is not token_sessions")
-	flags.StringVar(&o.prefix, "prefix", "", "the `prefix` of Redis keys, if it is not tokensession")
-	flags.StringVar(&o.algorithm, "algorithm", "", "of a key that is made: EdDSA, ES256, ES384, ES512 or RS256")
-	flags.DurationVar(&o.ahead, "ahead", 0, "the servers' Config.Ahead, an hour by default: a key that is made signs after twice that")
+	flags.StringVar(&o.prefix, "prefix", "",
+		"the `prefix` of Redis keys, if it is not tokensession")
+	flags.StringVar(&o.algorithm, "algorithm", "",
+		"of a key that is made: EdDSA, ES256, ES384, ES512 or RS256")
+	flags.DurationVar(&o.ahead, "ahead", 0,
+		"the servers' Config.Ahead, an hour by default: a key that is made signs after twice that")
 	flags.DurationVar(&o.timeout, "timeout", 30*time.Second, "how long to wait for the store")
 	if err := flags.Parse(args); err != nil {
 		return err

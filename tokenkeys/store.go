@@ -96,7 +96,8 @@ func openRedis(storeURL, scheme string, o options) (keyring.Store, func(), error
 		IsClusterMode: isCluster,
 	}
 	if opts.TLSConfig != nil {
-		universal.TLSConfig = &tls.Config{ServerName: opts.TLSConfig.ServerName, MinVersion: tls.VersionTLS12}
+		universal.TLSConfig = &tls.Config{ServerName: opts.TLSConfig.ServerName,
+			MinVersion: tls.VersionTLS12}
 	}
 	client := redis.NewUniversalClient(universal)
 	store, err := redisstore.New(client, redisstore.Config{Prefix: o.prefix})

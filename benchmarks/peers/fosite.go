@@ -38,10 +38,12 @@ func newFosite(a *Algorithm, atLoad func()) Refresher {
 	p := &fositePeer{
 		strategy: strategy,
 		store:    &lockedFosite{MemoryStore: storage.NewMemoryStore(), atLoad: atLoad},
-		client:   &fosite.DefaultClient{ID: "app", GrantTypes: fosite.Arguments{"refresh_token"}, Scopes: fosite.Arguments{"offline"}, Audience: []string{Audience}},
+		client: &fosite.DefaultClient{ID: "app", GrantTypes: fosite.Arguments{"refresh_token"},
+			Scopes: fosite.Arguments{"offline"}, Audience: []string{Audience}},
 	}
 	p.handler = &oauth2.RefreshTokenGrantHandler{
-		AccessTokenStrategy: strategy, RefreshTokenStrategy: strategy, TokenRevocationStorage: p.store, Config: config,
+		AccessTokenStrategy: strategy, RefreshTokenStrategy: strategy,
+		TokenRevocationStorage: p.store, Config: config,
 	}
 	return p
 }

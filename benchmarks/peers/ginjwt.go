@@ -31,8 +31,10 @@ func newGinJWT(a Algorithm, atLoad func()) Refresher {
 	case []byte:
 		mw.Key = key
 	case *rsa.PrivateKey:
-		mw.PrivKeyBytes = pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
-		mw.PubKeyBytes = pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: must(x509.MarshalPKIXPublicKey(&key.PublicKey))})
+		mw.PrivKeyBytes = pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY",
+			Bytes: x509.MarshalPKCS1PrivateKey(key)})
+		mw.PubKeyBytes = pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY",
+			Bytes: must(x509.MarshalPKIXPublicKey(&key.PublicKey))})
 	}
 	memory := store.NewInMemoryRefreshTokenStore()
 	mw.RefreshTokenStore = memory

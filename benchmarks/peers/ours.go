@@ -30,7 +30,8 @@ func signerOf(a Algorithm, access tokensession.AccessConfig) *tokensession.Acces
 
 // newOurs returns tokensession with a configuration of which only the periods are taken.
 func newOurs(a Algorithm, cfg tokensession.Config, atLoad func()) Refresher {
-	o := &ours{signer: signerOf(a, tokensession.AccessConfig{}), cfg: cfg, clock: new(time.Duration)}
+	o := &ours{signer: signerOf(a, tokensession.AccessConfig{}), cfg: cfg,
+		clock: new(time.Duration)}
 	o.on(tokensession.NewMemoryStore(), atLoad)
 	return o
 }

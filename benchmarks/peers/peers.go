@@ -1,6 +1,7 @@
 // Package peers puts tokensession beside the Go libraries that one would take instead: their cost,
 // and what they do when refreshes race, replies are lost and tokens are stolen. Its benchmarks,
-// through the program report, make the tables and the figure of docs/benchmarks.md: make bench-peers.
+// through the program report, make the tables and the figure of docs/benchmarks.md: make
+// bench-peers.
 package peers
 
 import (

@@ -21,7 +21,8 @@ func contenders() []contender {
 	}
 	return []contender{
 		{"tokensession", configured(tokensession.Config{})},
-		{"tokensession-no-recovery", configured(tokensession.Config{RecoveryPeriod: tokensession.Strict})},
+		{"tokensession-no-recovery",
+			configured(tokensession.Config{RecoveryPeriod: tokensession.Strict})},
 		{"tokensession-strict", configured(tokensession.Config{GracePeriod: tokensession.Strict})},
 		{"fosite", func(atLoad func()) Refresher { return newFosite(nil, atLoad) }},
 		{"gin-jwt", func(atLoad func()) Refresher { return newGinJWT(hmac, atLoad) }},
@@ -84,7 +85,8 @@ func (st story) play(c contender) outcome {
 	s.seen[s.honest] = true
 	st.tell(s)
 	s.Pass(time.Minute) // what is live then is live without a grace period
-	o := outcome{answered: len(s.answers), honest: s.works(s.honest), thief: st.stolen && s.works(s.thief)}
+	o := outcome{answered: len(s.answers), honest: s.works(s.honest),
+		thief: st.stolen && s.works(s.thief)}
 	for _, token := range s.answers {
 		o.honest = o.honest && s.works(token)
 	}

@@ -18,9 +18,9 @@ import (
 // If the answer with the new cookies is lost, the browser comes again with the old one only. Then
 // the session that nobody has heard of is replaced, so that there is one all the same.
 //
-// Leave the session of scs alone until its own time is over. A second tab may be on its way with the
-// old cookie, and may replace what the first one got. It finds its way by the old session, too. What
-// ends the new session ends the old one with it: a logout, a change of password, a theft.
+// Leave the session of scs alone until its own time is over. A second tab may be on its way with
+// the old cookie, and may replace what the first one got. It finds its way by the old session, too.
+// What ends the new session ends the old one with it: a logout, a change of password, a theft.
 func FromSCS(
 	old *scs.SessionManager, key string, sessions *tokensession.Manager, h *sessionhttp.Handlers,
 ) func(http.Handler) http.Handler {

@@ -67,7 +67,8 @@ func (m *Mover) Move(ctx context.Context, old string) (tokensession.Tokens, erro
 	if err != nil {
 		return tokens, err
 	}
-	_, err = m.DB.ExecContext(ctx, "UPDATE moved_tokens SET reply = ? WHERE hash = ? AND reply IS NULL", reply, hash[:])
+	_, err = m.DB.ExecContext(ctx,
+		"UPDATE moved_tokens SET reply = ? WHERE hash = ? AND reply IS NULL", reply, hash[:])
 	if err != nil {
 		return tokensession.Tokens{}, unavailable(err)
 	}

@@ -51,14 +51,16 @@ type Stores struct {
 func FastMotion(t testing.TB, stores [3]Stores) {
 	t.Helper()
 	seed := rand.Uint64()
-	w := &world{t: t, rnd: rand.New(rand.NewPCG(seed, 0)), clock: testkit.NewClockAt(time.Now().UTC().Truncate(time.Microsecond)),
-		kids: map[string]bool{}, successor: map[string]string{}}
+	w := &world{t: t, rnd: rand.New(rand.NewPCG(seed, 0)),
+		clock: testkit.NewClockAt(time.Now().UTC().Truncate(time.Microsecond)),
+		kids:  map[string]bool{}, successor: map[string]string{}}
 	for i, skew := range []time.Duration{0, leeway / 2, -leeway / 2} {
 		ttl := 15 * time.Minute
 		if i == 2 {
 			ttl = longTTL
 		}
-		w.instances = append(w.instances, &instance{world: w, stores: stores[i], skew: skew, ttl: ttl})
+		w.instances = append(w.instances,
+			&instance{world: w, stores: stores[i], skew: skew, ttl: ttl})
 	}
 	var starting sync.WaitGroup
 	for _, i := range w.instances {
@@ -126,7 +128,8 @@ func (i *instance) start() {
 	})
 	if err == nil {
 		i.manager, err = tokensession.New(i.ring.Signer(), i.stores.Sessions, tokensession.Config{
-			AccessTTL: i.ttl, RefreshTTL: 300 * 24 * time.Hour, MaxLifetime: tokensession.Unlimited, Now: i.now,
+			AccessTTL: i.ttl, RefreshTTL: 300 * 24 * time.Hour, MaxLifetime: tokensession.Unlimited,
+			Now: i.now,
 		})
 	}
 	if err != nil {
@@ -274,6 +277,7 @@ func (w *world) verifyAll() {
 func (w *world) accept(who string, verify func(string) (tokensession.Access, error), tok token) {
 	w.verified++
 	if _, err := verify(tok.access); err != nil {
-		w.t.Errorf("round %d: %s refused a token made %v ago: %v", w.rounds, who, w.clock.Now().Sub(tok.made), err)
+		w.t.Errorf("round %d: %s refused a token made %v ago: %v", w.rounds, who,
+			w.clock.Now().Sub(tok.made), err)
 	}
 }

@@ -44,7 +44,8 @@ type host struct {
 
 // newHost returns one whose endpoints are under prefix, where clients find it at base.
 func newHost(key tokensession.Key, base, prefix string, config sessionhttp.Config) (*host, error) {
-	return newInstance(&store{RefreshStore: tokensession.NewMemoryStore()}, key, base, prefix, config)
+	return newInstance(&store{RefreshStore: tokensession.NewMemoryStore()}, key, base, prefix,
+		config)
 }
 
 // newInstance returns a host on a store that it may share with other instances.
@@ -52,7 +53,8 @@ func newInstance(
 	sessions *store, key tokensession.Key, base, prefix string, config sessionhttp.Config,
 ) (*host, error) {
 	h := &host{issuer: base + prefix, store: sessions}
-	signer, err := tokensession.NewAccessSigner(key, tokensession.AccessConfig{Issuer: h.issuer, Audience: []string{audience}})
+	signer, err := tokensession.NewAccessSigner(key,
+		tokensession.AccessConfig{Issuer: h.issuer, Audience: []string{audience}})
 	if err != nil {
 		return nil, err
 	}

@@ -76,7 +76,8 @@ func config(policy sessionhttp.DPoPPolicy) sessionhttp.Config {
 // control lets a test do what is not a client's matter.
 func (h *host) control(mux *http.ServeMux, prefix string) {
 	mux.HandleFunc("POST "+prefix+"/start", func(w http.ResponseWriter, r *http.Request) {
-		tokens, err := h.Start(r.Context(), "alice", tokensession.WithClient(r.FormValue("client_id")))
+		tokens, err := h.Start(r.Context(), "alice",
+			tokensession.WithClient(r.FormValue("client_id")))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
@@ -90,9 +91,11 @@ func (h *host) control(mux *http.ServeMux, prefix string) {
 	mux.HandleFunc("GET "+prefix+"/events", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, h.told()) })
 	mux.HandleFunc("GET "+prefix+"/clients", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, map[string]string{
-			"publicClient": publicClient, "confidentialClient": confidentialClient, "confidentialSecret": confidentialSecret,
-			"plainClient": plainClient, "plainSecret": plainSecret,
-			"resourceServer": resourceServer, "resourceSecret": resourceSecret, "audience": audience,
+			"publicClient": publicClient, "confidentialClient": confidentialClient,
+			"confidentialSecret": confidentialSecret,
+			"plainClient":        plainClient, "plainSecret": plainSecret,
+			"resourceServer": resourceServer, "resourceSecret": resourceSecret,
+			"audience": audience,
 		})
 	})
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/seed67bc9b7f/tokensession/sessionhttp"
 )
 
-// A pair is two instances of a host, each a server of its own, behind a proxy that sends every other
-// request to the second one. They have the store and the secrets in common, and no memory. Bearer
-// tokens are refused there.
+// A pair is two instances of a host, each a server of its own, behind a proxy that sends every
+// other request to the second one. They have the store and the secrets in common, and no memory.
+// Bearer tokens are refused there.
 type pair struct {
 	requests atomic.Int64
 	proxies  [2]http.Handler

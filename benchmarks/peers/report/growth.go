@@ -57,7 +57,8 @@ func figure(r *results) ([]byte, error) {
 	}
 
 	canvas := vgsvg.New(12*vg.Inch, 4*vg.Inch)
-	tiles := draw.Tiles{Rows: 1, Cols: 3, PadX: 24, PadLeft: 8, PadRight: 8, PadTop: 8, PadBottom: 8}
+	tiles := draw.Tiles{Rows: 1, Cols: 3, PadX: 24, PadLeft: 8, PadRight: 8, PadTop: 8,
+		PadBottom: 8}
 	plots := [][]*plot.Plot{{cost, memory, denied}}
 	for i, c := range plot.Align(plots, tiles, draw.New(canvas))[0] {
 		plots[0][i].Draw(c)
@@ -67,7 +68,8 @@ func figure(r *results) ([]byte, error) {
 		return nil, err
 	}
 	// Who has no Liberation fonts gets others without serifs.
-	return bytes.ReplaceAll(svg.Bytes(), []byte("Liberation Sans"), []byte("Liberation Sans,Arial,Helvetica,sans-serif")), nil
+	return bytes.ReplaceAll(svg.Bytes(), []byte("Liberation Sans"),
+		[]byte("Liberation Sans,Arial,Helvetica,sans-serif")), nil
 }
 
 var lineColors = []color.Color{
@@ -89,7 +91,8 @@ func panel(r *results, title, unit string, counts []int, lines []line) (*plot.Pl
 	for i, l := range lines {
 		var points plotter.XYs
 		for x, n := range counts {
-			points = append(points, plotter.XY{X: float64(x), Y: l.scale * r.median(l.prefix+strconv.Itoa(n), l.unit)})
+			points = append(points,
+				plotter.XY{X: float64(x), Y: l.scale * r.median(l.prefix+strconv.Itoa(n), l.unit)})
 		}
 		drawn, marks, err := plotter.NewLinePoints(points)
 		if err != nil {

@@ -17,7 +17,8 @@ const (
 
 func main() {
 	input := flag.String("results", "results.txt", "what the benchmarks printed")
-	pageFile := flag.String("page", "../../docs/benchmarks.md", "where the tables go, between the markers")
+	pageFile := flag.String("page", "../../docs/benchmarks.md",
+		"where the tables go, between the markers")
 	svg := flag.String("svg", "../../docs/growth.svg", "where the figure goes")
 	flag.Parse()
 	if err := run(*input, *pageFile, *svg); err != nil {

@@ -58,7 +58,8 @@ func readResults(r io.Reader, file string) (*results, error) {
 func (r *results) values(name, unit string) []float64 {
 	values := r.byName[name][unit]
 	if len(values) == 0 {
-		r.err = errors.Join(r.err, fmt.Errorf("no %s of Benchmark%s: run make bench-peers", unit, name))
+		r.err = errors.Join(r.err,
+			fmt.Errorf("no %s of Benchmark%s: run make bench-peers", unit, name))
 		return []float64{1}
 	}
 	return values

@@ -45,7 +45,8 @@ type App struct {
 // A Signer makes what signs the application's access tokens.
 type Signer func(tokensession.AccessConfig) (*tokensession.AccessSigner, error)
 
-// WithKey signs with a key that is gone when the process ends, as its sessions are in a MemoryStore.
+// WithKey signs with a key that is gone when the process ends, as its sessions are in a
+// MemoryStore.
 func WithKey(key tokensession.Key) Signer {
 	return func(cfg tokensession.AccessConfig) (*tokensession.AccessSigner, error) {
 		return tokensession.NewAccessSigner(key, cfg)
@@ -63,7 +64,8 @@ func New(o Options, sign Signer, store tokensession.RefreshStore) (*App, error) 
 		_, _ = rand.Read(o.ProofKey)
 	}
 	a := &App{
-		options: o, secure: o.CertFile != "", passwords: newChecker(o.HashRounds), thief: newThief(),
+		options: o, secure: o.CertFile != "", passwords: newChecker(o.HashRounds),
+		thief: newThief(),
 	}
 	// What access tokens say of who made them and whom they are for. Other services would verify
 	// them with the keys at /auth/jwks.json and these two names.
@@ -142,7 +144,8 @@ func (a *App) headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "+
-			"form-action 'none'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'")
+			"form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "+
+			"require-trusted-types-for 'script'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")

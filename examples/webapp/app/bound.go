@@ -24,7 +24,8 @@ func (a *App) bind(cfg *sessionhttp.Config, p Pace) {
 	}
 	cfg.DeviceBound = sessionhttp.DeviceBoundEnforced
 	cfg.ProofKeys = [][]byte{a.options.ProofKey}
-	// The browser need not refresh before what is for everybody, and before what has another session.
+	// The browser need not refresh before what is for everybody, and before what has another
+	// session.
 	cfg.DeviceExclude = []string{"/page/", "/demo/events", "/support/"}
 }
 

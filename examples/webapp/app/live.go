@@ -81,8 +81,8 @@ func (a *App) socket(w http.ResponseWriter, r *http.Request) {
 	defer func() { _ = conn.CloseNow() }()
 	conn.SetReadLimit(maxSaid)
 
-	// Read must not have the session's context: it would drop the connection when that ends, without
-	// a word to the browser.
+	// Read must not have the session's context: it would drop the connection when that ends,
+	// without a word to the browser.
 	stop := context.AfterFunc(r.Context(), func() {
 		_ = conn.Close(statusSessionOver, tokensession.Kind(context.Cause(r.Context())))
 	})

@@ -55,8 +55,10 @@ func (l *eventLog) add(e tokensession.Event) {
 	defer l.mu.Unlock()
 	l.last = max(l.last+1, e.At.UnixMilli()) // greater than those from before a restart
 	l.entries = append(l.entries, entry{
-		Number: l.last, At: e.At, Kind: string(e.Kind), Subject: e.Session.Subject, SessionID: e.Session.ID,
-		Device: e.Session.Attributes["device"], Reason: string(e.Session.RevokeReason), Presented: e.Presented, Live: e.Live,
+		Number: l.last, At: e.At, Kind: string(e.Kind), Subject: e.Session.Subject,
+		SessionID: e.Session.ID,
+		Device:    e.Session.Attributes["device"], Reason: string(e.Session.RevokeReason),
+		Presented: e.Presented, Live: e.Live,
 		Unproved: errors.Is(e.Err, tokensession.ErrProofRequired),
 	})
 	if len(l.entries) > logSize {

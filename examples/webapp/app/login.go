@@ -41,7 +41,8 @@ func newChecker(rounds int) checker {
 
 // hash takes the name for a salt, for these hashes are never stored. Stored ones have random salts.
 func (c checker) hash(name, password string) []byte {
-	key, err := pbkdf2.Key(sha256.New, password, []byte("tokensession webapp "+name), c.rounds, sha256.Size)
+	key, err := pbkdf2.Key(sha256.New, password, []byte("tokensession webapp "+name), c.rounds,
+		sha256.Size)
 	if err != nil {
 		panic(err) // only for a key that is too long
 	}
@@ -90,7 +91,8 @@ func (a *App) checked(w http.ResponseWriter, r *http.Request, name string, wrong
 	ip := remoteIP(r)
 	if wait := a.logins.wait(ip, name, time.Now()); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
-		refuse(w, http.StatusTooManyRequests, "Those were too many attempts. Try again in a minute.")
+		refuse(w, http.StatusTooManyRequests,
+			"Those were too many attempts. Try again in a minute.")
 		return false
 	}
 	if !a.passwords.right(name, password) {

@@ -28,7 +28,8 @@ func isFast(r *http.Request) bool {
 func (a *App) setPace(w http.ResponseWriter, r *http.Request) (short, changed bool) {
 	short = r.URL.Query().Has("short")
 	changed = short != isFast(r)
-	c := http.Cookie{Name: paceCookie, Value: "short", Path: "/", HttpOnly: true, Secure: a.secure, SameSite: http.SameSiteStrictMode}
+	c := http.Cookie{Name: paceCookie, Value: "short", Path: "/", HttpOnly: true, Secure: a.secure,
+		SameSite: http.SameSiteStrictMode}
 	if !short {
 		c.Value, c.MaxAge = "", -1
 	}
@@ -59,8 +60,8 @@ func (a *App) makers(p Pace, signer *tokensession.AccessSigner, store tokensessi
 	return sessions, auth, err
 }
 
-// maker is what logs this browser in, and refreshes its tokens unless refresher knows better. All else is a.auth's: with one key
-// and one store, it accepts both Managers' tokens.
+// maker is what logs this browser in, and refreshes its tokens unless refresher knows better. All
+// else is a.auth's: with one key and one store, it accepts both Managers' tokens.
 func (a *App) maker(r *http.Request) *sessionhttp.Handlers {
 	if isFast(r) {
 		return a.fast

@@ -65,8 +65,8 @@ func (a *App) changeRights(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, struct{}{})
 }
 
-// changeEmail is behind a middleware that wants a recent password. The page hears of it by the event
-// stepup, and asks for one.
+// changeEmail is behind a middleware that wants a recent password. The page hears of it by the
+// event stepup, and asks for one.
 func (a *App) changeEmail(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, struct{}{})
 }
@@ -89,8 +89,8 @@ func (a *App) stepUp(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, struct{}{})
 }
 
-// actAs begins a session in which the logged-in user acts for another one, as support staff does. Its
-// cookies are beside the user's own. A host lets only some do that.
+// actAs begins a session in which the logged-in user acts for another one, as support staff does.
+// Its cookies are beside the user's own. A host lets only some do that.
 func (a *App) actAs(w http.ResponseWriter, r *http.Request) {
 	access, _ := sessionhttp.FromContext(r.Context())
 	name := r.PathValue("name")

@@ -31,14 +31,16 @@ type Options struct {
 // Flags adds the options to a flag set.
 func Flags(flags *flag.FlagSet) *Options {
 	o := new(Options)
-	flags.StringVar(&o.Addr, "addr", "", "where to listen (localhost:8080, or any free port if that is taken)")
+	flags.StringVar(&o.Addr, "addr", "",
+		"where to listen (localhost:8080, or any free port if that is taken)")
 	flags.StringVar(&o.CertFile, "tls-cert", "", "serve HTTPS with this certificate, in PEM")
 	flags.StringVar(&o.KeyFile, "tls-key", "", "the certificate's private key, in PEM")
 	flags.DurationVar(&o.Access, "access", 0, "life of an access token (15m)")
 	flags.DurationVar(&o.Refresh, "refresh", 0, "life of a session that is not refreshed (168h)")
 	flags.DurationVar(&o.Max, "max", 0, "life of a session at most (720h)")
 	flags.IntVar(&o.HashRounds, "hash-rounds", 600_000, "how much work a password's hash is; the default is what OWASP asks for PBKDF2 with SHA-256")
-	flags.DurationVar(&o.ProofAge, "proof", time.Minute, "how long a password counts for a change of the e-mail address")
+	flags.DurationVar(&o.ProofAge, "proof", time.Minute,
+		"how long a password counts for a change of the e-mail address")
 	flags.BoolFunc("short", "the same as -access 20s -refresh 2m -max 10m, for watching; /?short in a browser does it for that one", func(string) error {
 		o.Pace = fast
 		return nil

@@ -71,7 +71,8 @@ func (a *App) replay(w http.ResponseWriter, r *http.Request) {
 	access, _ := sessionhttp.FromContext(r.Context())
 	token, ok := a.thief.loot(access.SessionID)
 	if !ok {
-		refuse(w, http.StatusConflict, "There is nothing to steal before this session has been refreshed twice.")
+		refuse(w, http.StatusConflict,
+			"There is nothing to steal before this session has been refreshed twice.")
 		return
 	}
 	_, err := a.sessions.Refresh(r.Context(), token)

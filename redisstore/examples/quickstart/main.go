@@ -94,9 +94,11 @@ func (s *story) instance(secret []byte, client redis.UniversalClient) (*tokenses
 
 func (s *story) devices() {
 	var err error
-	s.laptop, err = s.a.Start(s.ctx, "alice", tokensession.WithAttributes(map[string]string{"device": "laptop"}))
+	s.laptop, err = s.a.Start(s.ctx, "alice",
+		tokensession.WithAttributes(map[string]string{"device": "laptop"}))
 	s.line(err == nil, "alice logs in on the laptop, at instance A", err)
-	s.phone, err = s.b.Start(s.ctx, "alice", tokensession.WithAttributes(map[string]string{"device": "phone"}))
+	s.phone, err = s.b.Start(s.ctx, "alice",
+		tokensession.WithAttributes(map[string]string{"device": "phone"}))
 	s.line(err == nil, "and on the phone, at instance B", err)
 	sessions, err := s.a.Sessions(s.ctx, "alice")
 	s.line(err == nil && len(sessions) == 2, fmt.Sprintf("A lists %d sessions", len(sessions)), err)
@@ -105,9 +107,11 @@ func (s *story) devices() {
 func (s *story) tabs() {
 	s.wait(10 * time.Minute)
 	first, err := s.a.Refresh(s.ctx, s.laptop.RefreshToken)
-	s.line(err == nil && first.RefreshToken != s.laptop.RefreshToken, "the laptop's first tab refreshes at A", err)
+	s.line(err == nil && first.RefreshToken != s.laptop.RefreshToken,
+		"the laptop's first tab refreshes at A", err)
 	second, err := s.b.Refresh(s.ctx, s.laptop.RefreshToken)
-	s.line(err == nil && second.RefreshToken == first.RefreshToken, "its second tab at B gets the same token", err)
+	s.line(err == nil && second.RefreshToken == first.RefreshToken,
+		"its second tab at B gets the same token", err)
 	s.laptop = second
 }
 
@@ -140,9 +144,11 @@ func (s *story) thief() {
 	s.laptop, err = s.b.Refresh(s.ctx, s.laptop.RefreshToken)
 	s.line(err == nil, "and once more at B", err)
 	_, err = s.b.Refresh(s.ctx, stolen.RefreshToken)
-	s.line(errors.Is(err, tokensession.ErrReused), "a thief replays its old token at B and is refused", nil)
+	s.line(errors.Is(err, tokensession.ErrReused),
+		"a thief replays its old token at B and is refused", nil)
 	_, err = s.a.Refresh(s.ctx, s.laptop.RefreshToken)
-	s.line(errors.Is(err, tokensession.ErrRevoked), "so the laptop's session has ended at A too", nil)
+	s.line(errors.Is(err, tokensession.ErrRevoked), "so the laptop's session has ended at A too",
+		nil)
 }
 
 // left shows what an operator sees, and removes it; otherwise it would go by itself in a week.
@@ -151,9 +157,11 @@ func (s *story) left(client *redis.Client) {
 	for keys.Next(s.ctx) {
 		ttl, err := client.TTL(s.ctx, keys.Val()).Result()
 		if keys.Val() == prefix+":keys" {
-			s.line(err == nil && ttl == -1, "left in Redis: the signing keys, sealed, for ever", err)
+			s.line(err == nil && ttl == -1, "left in Redis: the signing keys, sealed, for ever",
+				err)
 		} else {
-			s.line(err == nil && ttl > 0, fmt.Sprintf("left in Redis: %s, for %v", keys.Val(), ttl), err)
+			s.line(err == nil && ttl > 0, fmt.Sprintf("left in Redis: %s, for %v", keys.Val(), ttl),
+				err)
 		}
 		if reason := client.HGet(s.ctx, keys.Val(), "revoke_reason").Val(); reason != "" {
 			device := client.HGet(s.ctx, keys.Val(), "attr:device").Val()

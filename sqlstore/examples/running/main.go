@@ -1,6 +1,6 @@
 // Running is a server with all that its operators want: it looks at its database before it starts,
-// has probes, says when it cannot refresh or hear of revocations, and ends without losing a request.
-// docs/running.md says why each of these is as it is.
+// has probes, says when it cannot refresh or hear of revocations, and ends without losing a
+// request. docs/running.md says why each of these is as it is.
 //
 //	export TOKENSESSION_SECRET=$(go run github.com/seed67bc9b7f/tokensession/tokenkeys secret)
 //	go run ./running
@@ -128,7 +128,8 @@ func (s *server) routes() http.Handler {
 		}
 	})
 	mux.Handle("GET /me", s.auth.Require()(http.HandlerFunc(s.me)))
-	mux.Handle("GET /news", s.auth.Require(sessionhttp.UntilSessionEnds())(http.HandlerFunc(s.news)))
+	mux.Handle("GET /news",
+		s.auth.Require(sessionhttp.UntilSessionEnds())(http.HandlerFunc(s.news)))
 	return mux
 }
 

@@ -1,5 +1,5 @@
-// Server is a whole server: its sessions and its signing keys outlive a restart, and a second instance
-// may run beside it. Make the secret once, and keep it:
+// Server is a whole server: its sessions and its signing keys outlive a restart, and a second
+// instance may run beside it. Make the secret once, and keep it:
 //
 //	openssl rand -base64 32 > secret
 //	TOKENSESSION_SECRET=$(cat secret) go run ./server

@@ -1,6 +1,6 @@
 // Webapp is the application of examples/webapp with its sessions in a SQLite file, so that
-// everybody stays logged in when it is restarted, or killed. The keys that sign access tokens are in
-// the same file, sealed with a secret. Make it once, and keep it:
+// everybody stays logged in when it is restarted, or killed. The keys that sign access tokens are
+// in the same file, sealed with a secret. Make it once, and keep it:
 //
 //	export TOKENSESSION_SECRET=$(go run github.com/seed67bc9b7f/tokensession/tokenkeys secret)
 package main
@@ -61,8 +61,8 @@ func run(ctx context.Context, options app.Options, file string) error {
 		go ring.Run(ctx)
 		return ring.Signer(), nil
 	}
-	// Browsers that have bound their sessions to the device are asked for proofs with another secret,
-	// which is made of the same one.
+	// Browsers that have bound their sessions to the device are asked for proofs with another
+	// secret, which is made of the same one.
 	options.ProofKey, err = hkdf.Key(sha256.New, secret, nil, "tokensession webapp proofs", 32)
 	if err != nil {
 		return err

@@ -179,7 +179,8 @@ func parseFaults(text string) ([]fault, error) {
 			case ' ':
 				f.old, f.new = append(f.old, code), append(f.new, code)
 			default:
-				return nil, fmt.Errorf("faults.txt: %s: neither an old nor a new line: %q", f.name, line)
+				return nil, fmt.Errorf("faults.txt: %s: neither an old nor a new line: %q", f.name,
+					line)
 			}
 		}
 		if len(f.old) == 0 || slices.Equal(f.old, f.new) {

@@ -99,7 +99,8 @@ func startSharedMariaDB() (*sharedServer, error) {
 		return nil, err
 	}
 	process := newProcess(spec)
-	return &sharedServer{dsn: mariadbDSN(port, ""), process: process, folder: folder}, process.start()
+	return &sharedServer{dsn: mariadbDSN(port, ""), process: process,
+		folder: folder}, process.start()
 }
 
 func initMariaDB(folder *Folder) error {
@@ -107,7 +108,8 @@ func initMariaDB(folder *Folder) error {
 	if err != nil {
 		return err
 	}
-	return folder.Exec(install, "--no-defaults", "--datadir="+folder.Join("data"), "--auth-root-authentication-method=normal",
+	return folder.Exec(install, "--no-defaults", "--datadir="+folder.Join("data"),
+		"--auth-root-authentication-method=normal",
 		"--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=16M")
 }
 
@@ -120,8 +122,10 @@ func mariadbSpec(folder *Folder, opts MariaDBOptions) (Spec, int, error) {
 	if err != nil {
 		return Spec{}, 0, err
 	}
-	args := []string{"--no-defaults", "--datadir=" + folder.Join("data"), "--bind-address=127.0.0.1", "--port=" + strconv.Itoa(port),
-		"--socket=" + folder.Join("sock"), "--pid-file=" + folder.Join("pid"), "--skip-name-resolve",
+	args := []string{"--no-defaults", "--datadir=" + folder.Join("data"),
+		"--bind-address=127.0.0.1", "--port=" + strconv.Itoa(port),
+		"--socket=" + folder.Join("sock"), "--pid-file=" + folder.Join("pid"),
+		"--skip-name-resolve",
 		"--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M", "--performance-schema=OFF"}
 	if !opts.Durable {
 		args = append(args, "--innodb-flush-log-at-trx-commit=0", "--skip-innodb-doublewrite")

@@ -17,9 +17,9 @@ type Nginx struct {
 	URL string // http://host:port
 }
 
-// StartNginx starts an nginx before some servers, host:port each, which take turns. Everything about
-// the proxy is nginx's default: it buffers answers, speaks HTTP/1.0 to the servers, and waits for
-// them for 60 seconds.
+// StartNginx starts an nginx before some servers, host:port each, which take turns. Everything
+// about the proxy is nginx's default: it buffers answers, speaks HTTP/1.0 to the servers, and waits
+// for them for 60 seconds.
 func StartNginx(tb testing.TB, upstreams ...string) *Nginx {
 	tb.Helper()
 	path, err := Find(Binary{Name: "nginx", Package: "nginx"})

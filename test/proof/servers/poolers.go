@@ -100,7 +100,8 @@ max_pool = 1
 
 func startPooler(tb testing.TB, name string, port int, flags []string, config string) *Pooler {
 	tb.Helper()
-	path, err := Find(Binary{Name: name, Package: map[string]string{"pgbouncer": "pgbouncer", "pgpool": "pgpool2"}[name]})
+	path, err := Find(Binary{Name: name,
+		Package: map[string]string{"pgbouncer": "pgbouncer", "pgpool": "pgpool2"}[name]})
 	if err != nil {
 		tb.Fatalf("%v", err)
 	}

@@ -64,7 +64,8 @@ func (p *Postgres) StartStandby(opts PostgresOptions) *Postgres {
 	}
 	folder := NewFolder(p.tb, "standby", "postgres")
 	host, port, _ := net.SplitHostPort(p.Addr)
-	err = folder.Exec(backup, "--pgdata", folder.Join("data"), "--host", host, "--port", port, "--username", "postgres",
+	err = folder.Exec(backup, "--pgdata", folder.Join("data"), "--host", host, "--port", port,
+		"--username", "postgres",
 		"--write-recovery-conf", "--wal-method", "stream", "--checkpoint", "fast", "--no-sync")
 	if err != nil {
 		p.tb.Fatalf("%v", err)
@@ -152,7 +153,8 @@ func startPostgres(tb testing.TB, folder *Folder, opts PostgresOptions) *Postgre
 		tb.Fatalf("%v", err)
 	}
 	spec.Env = clockAhead(tb, opts.ClockAhead)
-	return &Postgres{Process: Start(tb, spec), Addr: localAddr(port), DSN: postgresDSN(port), folder: folder}
+	return &Postgres{Process: Start(tb, spec), Addr: localAddr(port), DSN: postgresDSN(port),
+		folder: folder}
 }
 
 func initPostgres(folder *Folder) error {
@@ -160,7 +162,8 @@ func initPostgres(folder *Folder) error {
 	if err != nil {
 		return err
 	}
-	return folder.Exec(initdb, "--pgdata", folder.Join("data"), "--username", "postgres", "--auth", "trust",
+	return folder.Exec(initdb, "--pgdata", folder.Join("data"), "--username", "postgres", "--auth",
+		"trust",
 		"--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync", "--no-instructions")
 }
 
@@ -198,7 +201,8 @@ func postgresSpec(folder *Folder, opts PostgresOptions) (Spec, int, error) {
 // postgresBinary returns the path of a program of the same installation as the server, which need
 // not be the one on PATH: Debian's PATH has wrappers.
 func postgresBinary(name string) (string, error) {
-	server, err := Find(Binary{Name: "postgres", Env: postgresEnv, Dirs: "/usr/lib/postgresql/*/bin", Package: "postgresql"})
+	server, err := Find(Binary{Name: "postgres", Env: postgresEnv,
+		Dirs: "/usr/lib/postgresql/*/bin", Package: "postgresql"})
 	if err != nil {
 		return "", err
 	}

@@ -245,7 +245,8 @@ func (p *Process) kill() error {
 		for alive(pid) {
 			select {
 			case <-deadline:
-				return fmt.Errorf("servers: child %d of %s lives on after SIGKILL", pid, p.spec.Name)
+				return fmt.Errorf("servers: child %d of %s lives on after SIGKILL", pid,
+					p.spec.Name)
 			case <-tick.C:
 			}
 		}

@@ -11,7 +11,8 @@ import (
 )
 
 func processAttributes(spec Spec) *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: spec.DeathSignal, Credential: spec.Folder.account}
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: spec.DeathSignal,
+		Credential: spec.Folder.account}
 }
 
 // descendants returns the ids of a process's children, their children and so on.

@@ -63,7 +63,8 @@ func StartRedis(tb testing.TB, opts RedisOptions) *Redis {
 	r.Process = Start(tb, Spec{
 		Env:  clockAhead(tb, opts.ClockAhead),
 		Name: "redis-" + strconv.Itoa(port), Path: redisBinary(tb, opts), Folder: folder,
-		Args: append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", folder.Path, "--save", "",
+		Args: append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir",
+			folder.Path, "--save", "",
 			"--appendonly", appendOnly, "--appendfsync", cmp.Or(opts.AppendFsync, "no"),
 			"--repl-diskless-sync-delay", "0"}, opts.Args...),
 		Ready: func(ctx context.Context) error { return pingRedis(ctx, r.Addr) },
@@ -184,7 +185,8 @@ func (r *Redis) FailOver(replica *Redis) {
 	replica.do("CONFIG", "SET", "min-replicas-to-write", 0)
 	r.do("CLIENT", "PAUSE", startTimeout.Milliseconds(), "WRITE")
 	r.await("the replica to have everything", func() bool {
-		return replica.info("replication", "slave_repl_offset") == r.info("replication", "master_repl_offset")
+		return replica.info("replication", "slave_repl_offset") == r.info("replication",
+			"master_repl_offset")
 	})
 	replica.Promote()
 	r.await("the old master to miss its replica", func() bool {

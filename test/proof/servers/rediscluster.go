@@ -34,10 +34,12 @@ func StartRedisCluster(tb testing.TB, opts RedisOptions) *RedisCluster {
 		nodeOpts := opts
 		nodeOpts.Args = append([]string{"--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "15000"}, opts.Args...)
 		node := StartRedis(tb, nodeOpts)
-		c.Nodes, c.Addrs, busPorts = append(c.Nodes, node), append(c.Addrs, node.Addr), append(busPorts, bus)
+		c.Nodes, c.Addrs, busPorts = append(c.Nodes, node), append(c.Addrs,
+			node.Addr), append(busPorts, bus)
 	}
 	for i, node := range c.Nodes {
-		node.do("CLUSTER", "ADDSLOTSRANGE", i*clusterSlots/clusterNodes, (i+1)*clusterSlots/clusterNodes-1)
+		node.do("CLUSTER", "ADDSLOTSRANGE", i*clusterSlots/clusterNodes,
+			(i+1)*clusterSlots/clusterNodes-1)
 		node.do("CLUSTER", "SET-CONFIG-EPOCH", i+1)
 	}
 	for _, node := range c.Nodes[1:] {
@@ -94,7 +96,8 @@ func (c *RedisCluster) StartSlotMove(key string) *SlotMove {
 		i++
 	}
 	m.From, m.To = c.Nodes[i], c.Nodes[(i+1)%clusterNodes]
-	m.ids = [2]string{fmt.Sprint(m.From.do("CLUSTER", "MYID")), fmt.Sprint(m.To.do("CLUSTER", "MYID"))}
+	m.ids = [2]string{fmt.Sprint(m.From.do("CLUSTER", "MYID")),
+		fmt.Sprint(m.To.do("CLUSTER", "MYID"))}
 	m.To.do("CLUSTER", "SETSLOT", m.slot, "IMPORTING", m.ids[0])
 	m.From.do("CLUSTER", "SETSLOT", m.slot, "MIGRATING", m.ids[1])
 	return m

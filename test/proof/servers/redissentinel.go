@@ -36,7 +36,8 @@ func StartSentinel(tb testing.TB, master *Redis, replicas int) *Sentinel {
 	}
 	s := &Sentinel{Addr: localAddr(port)}
 	s.Process = Start(tb, Spec{
-		Name: "sentinel-" + strconv.Itoa(port), Path: redisBinary(tb, master.opts), Folder: folder, Args: []string{file, "--sentinel"},
+		Name: "sentinel-" + strconv.Itoa(port), Path: redisBinary(tb, master.opts), Folder: folder,
+		Args:  []string{file, "--sentinel"},
 		Ready: func(ctx context.Context) error { return pingRedis(ctx, s.Addr) },
 	})
 	client := redis.NewSentinelClient(&redis.Options{Addr: s.Addr})

@@ -18,6 +18,7 @@ func SQLiteDSN(tb testing.TB) string {
 // SQLiteFileDSN returns the DSN of a SQLite database in this file, with the settings that sqlstore
 // asks for.
 func SQLiteFileDSN(path string) string {
-	u := url.URL{Scheme: "file", Opaque: path, RawQuery: "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"}
+	u := url.URL{Scheme: "file", Opaque: path,
+		RawQuery: "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"}
 	return u.String()
 }
