@@ -73,7 +73,8 @@ func newFleet(t *testing.T, seed uint64) *fleet {
 	require.NoError(t, err)
 	f := &fleet{
 		t: t, random: rand.New(rand.NewPCG(seed, seed)), signer: signer,
-		store: &lateFeed{MemoryStore: tokensession.NewMemoryStore(), visible: map[string]time.Time{}},
+		store: &lateFeed{MemoryStore: tokensession.NewMemoryStore(),
+			visible: map[string]time.Time{}},
 	}
 	for range 3 {
 		f.instances = append(f.instances, f.boot())
@@ -162,7 +163,8 @@ func TestDenials_aFollowerKnowsWhatItsIssuersKnow(t *testing.T) {
 							continue
 						}
 						if d.Snapshot {
-							// It may be a few seconds old. What is new since then is the next answer.
+							// It may be a few seconds old. What is new since then is the next
+							// answer.
 							snapshots++
 							asked, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 							d, err = from.Denials(asked, cursor)
@@ -202,8 +204,8 @@ func isRevoked(err error) bool { return errors.Is(err, tokensession.ErrRevoked) 
 
 func isExpired(err error) bool { return errors.Is(err, tokensession.ErrExpired) }
 
-// An instance that cannot read the feed answers with what it knows. Its cursor must not say that this
-// is all: another instance would not tell what this one has missed.
+// An instance that cannot read the feed answers with what it knows. Its cursor must not say that
+// this is all: another instance would not tell what this one has missed.
 func TestDenials_ofAnInstanceThatCannotReadTheFeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		signer, store := testSigner(t), tokensession.NewMemoryStore()

@@ -10,7 +10,8 @@ import (
 func TestEndings_areTakenOnce(t *testing.T) {
 	var e endings
 	logout := ending{Event{Kind: EventRevoked}, ReasonLogout, at(time.Hour), 0, 0, time.Time{}}
-	theft := ending{Event{Kind: EventReused, Presented: 4, Live: 5}, ReasonReuse, at(time.Hour), 0, 0, time.Time{}}
+	theft := ending{Event{Kind: EventReused, Presented: 4, Live: 5}, ReasonReuse, at(time.Hour), 0,
+		0, time.Time{}}
 	requireNone := func(ending, ok any) {
 		t.Helper()
 		require.Zero(t, ending)
@@ -75,7 +76,8 @@ func TestEndings_keepsTheOneThatIsVoidLast(t *testing.T) {
 			e.add("s", tt.first, decisionTime)
 			e.add("s", tt.second, decisionTime)
 			got, ok := e.of(Record{ID: "s", Version: 5})
-			require.True(t, ok, "another write has made version 5, and the session still has to be ended")
+			require.True(t, ok,
+				"another write has made version 5, and the session still has to be ended")
 			require.Equal(t, tt.want, got)
 		})
 	}
@@ -106,7 +108,8 @@ func TestEndings_arePurgedOnceAMinute(t *testing.T) {
 // Reauthorize writes the session once more and leaves its generation alone. A theft is a theft
 // still. What the authorizer has refused, it is to be asked again.
 func TestEndings_ofATheftOutliveAWriteThatLeavesTheGenerationAlone(t *testing.T) {
-	theft := ending{reason: ReasonReuse, until: at(time.Hour), version: 5, generation: 3, rotatedAt: decisionTime}
+	theft := ending{reason: ReasonReuse, until: at(time.Hour), version: 5, generation: 3,
+		rotatedAt: decisionTime}
 	denied := theft
 	denied.reason = ReasonDenied
 	rec := Record{ID: "s", Version: 6, Generation: 3, RotatedAt: decisionTime}
@@ -125,8 +128,8 @@ func TestEndings_ofATheftOutliveAWriteThatLeavesTheGenerationAlone(t *testing.T)
 	}
 }
 
-// The store has lost the epoch that this process knows of. The access tokens of that one are refused
-// as well.
+// The store has lost the epoch that this process knows of. The access tokens of that one are
+// refused as well.
 func TestEndLater_refusesAccessTokensOfEachEpochUntilNow(t *testing.T) {
 	key, err := GenerateKey()
 	require.NoError(t, err)

@@ -160,8 +160,8 @@ func TestRefresh_afterAnotherTabWasAnsweredDuringASlowWriteHasAWholeGracePeriod(
 	}
 }
 
-// A write takes long. Another tab came within the grace period, and is answered when most of that is
-// over, because its authorizer was slow. Then the call that wrote gives up, and its client comes
+// A write takes long. Another tab came within the grace period, and is answered when most of that
+// is over, because its authorizer was slow. Then the call that wrote gives up, and its client comes
 // again as late as it may.
 func TestRefresh_afterATabWasAnsweredLateHasAWholeGracePeriod(t *testing.T) {
 	for name, took := range map[string]struct {
@@ -189,7 +189,8 @@ func TestRefresh_afterATabWasAnsweredLateHasAWholeGracePeriod(t *testing.T) {
 						return
 					}
 					var err error
-					tab, err = w.m.Reauthenticate(ctx, first.Session.ID, tokensession.Rotating(first.RefreshToken))
+					tab, err = w.m.Reauthenticate(ctx, first.Session.ID,
+						tokensession.Rotating(first.RefreshToken))
 					require.NoError(t, err)
 				}),
 				w.store.GoesDown(testkit.Swap, testkit.Load),
@@ -378,7 +379,8 @@ func TestReuse_thatIsInDoubtIsToldAsATheftThoughTheThiefComesFirst(t *testing.T)
 		lost := testkit.LoseRequest
 		if applied {
 			lost = testkit.LoseReply
-			w.store.On(testkit.Swap, testkit.Apply, w.store.GoesDown(testkit.Swap, testkit.Load), lost)
+			w.store.On(testkit.Swap, testkit.Apply, w.store.GoesDown(testkit.Swap, testkit.Load),
+				lost)
 		} else {
 			w.store.On(testkit.Swap, w.store.GoesDown(testkit.Swap, testkit.Load), lost)
 		}
@@ -386,7 +388,8 @@ func TestReuse_thatIsInDoubtIsToldAsATheftThoughTheThiefComesFirst(t *testing.T)
 		w.store.Clear()
 		require.ErrorIs(t, w.refreshError(thief.RefreshToken), tokensession.ErrRevoked)
 		require.ErrorIs(t, w.refreshError(first.RefreshToken), tokensession.ErrRevoked)
-		require.Equal(t, []tokensession.EventKind{tokensession.EventReused}, w.events.Kinds(), "applied %v", applied)
+		require.Equal(t, []tokensession.EventKind{tokensession.EventReused}, w.events.Kinds(),
+			"applied %v", applied)
 		e := w.events.All()[0]
 		require.Equal(t, [2]uint64{0, 1}, [2]uint64{e.Presented, e.Live})
 		require.Equal(t, tokensession.ReasonReuse, e.Session.RevokeReason)
@@ -394,8 +397,9 @@ func TestReuse_thatIsInDoubtIsToldAsATheftThoughTheThiefComesFirst(t *testing.T)
 	}
 }
 
-// A theft is found, and the store is down. Before it is up again for this instance, an administrator
-// changes the user's rights elsewhere. Then the thief comes, and the owner never does.
+// A theft is found, and the store is down. Before it is up again for this instance, an
+// administrator changes the user's rights elsewhere. Then the thief comes, and the owner never
+// does.
 func TestReuse_thatIsInDoubtIsCarriedOutAfterANewEpochElsewhere(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	first := w.start()
@@ -621,8 +625,8 @@ func TestReuse_thatIsInDoubtIsNotToldIfAnotherReasonEndedTheSession(t *testing.T
 	require.Empty(t, w.events.All())
 }
 
-// A theft was not written, and meanwhile the session has gone on at another instance. What was found
-// is void, for it was found in another record. It is found again.
+// A theft was not written, and meanwhile the session has gone on at another instance. What was
+// found is void, for it was found in another record. It is found again.
 func TestReuse_thatIsInDoubtIsVoidOnceTheSessionHasGoneOnElsewhere(t *testing.T) {
 	w := newWorld(t, tokensession.Config{RecoveryPeriod: tokensession.Strict})
 	first, thief := w.losesATheft(false)
@@ -688,8 +692,8 @@ func TestDenied_thatIsInDoubtIsCarriedOut(t *testing.T) {
 	w.requireDead(tokens)
 }
 
-// The authorizer refuses, and that was not written. Then the user is let in again, and has refreshed
-// at another instance. This one lets the user in, too, from the next refresh here on.
+// The authorizer refuses, and that was not written. Then the user is let in again, and has
+// refreshed at another instance. This one lets the user in, too, from the next refresh here on.
 func TestDenied_thatIsInDoubtIsVoidOnceTheUserIsLetInAgain(t *testing.T) {
 	for _, epochs := range []int{0, 2} { // also where rights have changed before
 		w := newAnsweringWorld(t, tokensession.Config{})

@@ -187,8 +187,8 @@ func TestRefreshToken_cannotBeMadeFromTheStore(t *testing.T) {
 
 func keyOf(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
 
-// Somebody has taken the key out of a session's record. Its tokens would all look forged, which ends a
-// login. But that is no verdict: the record cannot be read.
+// Somebody has taken the key out of a session's record. Its tokens would all look forged, which
+// ends a login. But that is no verdict: the record cannot be read.
 func TestRefresh_ofARecordWithoutAKeyIsNoVerdict(t *testing.T) {
 	w := newWorld(t, tokensession.Config{Remember: -1})
 	tokens := w.start()
@@ -271,7 +271,8 @@ func TestRefreshKeys_bindWhoseSessionItIs(t *testing.T) {
 			w.restore(rec)
 			_, err := w.m.Refresh(ctx, tokens.RefreshToken, tokensession.WithClient(rec.ClientID))
 			if keys == nil && name != "key" {
-				require.NoError(t, err, "%s: without a key of the host's, whoever can write decides", name)
+				require.NoError(t, err,
+					"%s: without a key of the host's, whoever can write decides", name)
 				continue
 			}
 			require.ErrorIs(t, err, tokensession.ErrInvalidToken, name)
@@ -295,7 +296,8 @@ func TestRefreshKeys_bindTheIssuer(t *testing.T) {
 		rec := w.record(tokens.Session.ID)
 		rec.Issuer = access.Issuer
 		w.restore(rec)
-		other := newManager(t, signer, w.memory, tokensession.Config{RefreshKeys: keys, Now: w.clock.Now})
+		other := newManager(t, signer, w.memory,
+			tokensession.Config{RefreshKeys: keys, Now: w.clock.Now})
 		if _, err = other.Refresh(ctx, tokens.RefreshToken); keys == nil {
 			require.NoError(t, err)
 		} else {
@@ -316,7 +318,8 @@ func TestRefreshKeys_bindNothingThatChanges(t *testing.T) {
 	w.refresh(tokens.RefreshToken)
 }
 
-// It needs neither a store nor a key, so it takes a forged token, too, and any token of the session.
+// It needs neither a store nor a key, so it takes a forged token, too, and any token of the
+// session.
 func TestRefreshSessionID_readsWhatTheTokenSays(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})
 	plain, bound := w.start(), w.start(withKey)
@@ -335,7 +338,8 @@ func TestRefreshSessionID_readsWhatTheTokenSays(t *testing.T) {
 	}
 	token := plain.RefreshToken
 	for _, other := range []string{
-		"", "tsr_", token[:67], token + "A", token[4:], token[:67] + "=", "TSR_" + token[4:], plain.AccessToken,
+		"", "tsr_", token[:67], token + "A", token[4:], token[:67] + "=", "TSR_" + token[4:],
+		plain.AccessToken,
 		token[:30] + "\n" + token[31:],
 	} {
 		id, err := tokensession.RefreshSessionID(other)

@@ -154,7 +154,8 @@ func TestRevokeSubject_atOneStrokeEndsAccessThoughTheReplyWasLost(t *testing.T) 
 	}
 }
 
-// A damagedRow is a store with a record of the subject that nobody can read, beside those that it ends.
+// A damagedRow is a store with a record of the subject that nobody can read, beside those that it
+// ends.
 type damagedRow struct{ *tokensession.MemoryStore }
 
 func (s damagedRow) List(ctx context.Context, subject string) ([]tokensession.Record, error) {

@@ -84,7 +84,8 @@ func TestDevice_aThiefWithAllCookiesGetsNothing(t *testing.T) {
 				thief.forgetTrigger()
 			}
 			b.requireUntouched(func() {
-				require.Equal(t, http.StatusUnauthorized, thief.send(http.MethodGet, "/api").StatusCode)
+				require.Equal(t, http.StatusUnauthorized,
+					thief.send(http.MethodGet, "/api").StatusCode)
 				thief.requireLeft(thief.send(http.MethodPost, "/auth/token"))
 				answer := thief.send(http.MethodPost, "/auth/token", thief.proof(""))
 				require.Equal(t, http.StatusForbidden, answer.StatusCode)
@@ -289,10 +290,13 @@ func TestDevice_aProofIsGoodForOneRefresh(t *testing.T) {
 		made, again time.Duration // when its challenge was made before, and when it comes again
 		status      int
 	}{
-		"at once":                            {15 * time.Minute, 0, http.StatusForbidden},
-		"after the grace period":             {15 * time.Minute, 11 * time.Second, http.StatusForbidden},
-		"when the challenge is nearly old":   {15 * time.Minute, 14 * time.Minute, http.StatusForbidden},
-		"with a challenge of a moment ago":   {2 * time.Second, 11 * time.Second, http.StatusForbidden},
+		"at once": {15 * time.Minute, 0, http.StatusForbidden},
+		"after the grace period": {15 * time.Minute, 11 * time.Second,
+			http.StatusForbidden},
+		"when the challenge is nearly old": {15 * time.Minute, 14 * time.Minute,
+			http.StatusForbidden},
+		"with a challenge of a moment ago": {2 * time.Second, 11 * time.Second,
+			http.StatusForbidden},
 		"at once, and that was a moment":     {2 * time.Second, time.Second, http.StatusOK}, // the same answer
 		"when it counts as a moment at last": {0, 10 * time.Second, http.StatusOK},
 	} {
@@ -337,8 +341,8 @@ func TestDevice_aProofIsGoodForOneRefreshAlsoInAnOutage(t *testing.T) {
 	require.Equal(t, http.StatusOK, b.refresh().StatusCode)
 }
 
-// The instance that has refreshed has a clock that is ahead. The browser does not sign one challenge
-// after another.
+// The instance that has refreshed has a clock that is ahead. The browser does not sign one
+// challenge after another.
 func TestDevice_challengesOfAnInstanceWhoseClockIsBehind(t *testing.T) {
 	s := newSite(t, deviceConfig(sessionhttp.DeviceBoundEnforced))
 	b := s.newBoundBrowser()

@@ -171,8 +171,8 @@ func TestRemote_anOutageEndsNoConnection(t *testing.T) {
 	}
 }
 
-// Nothing comes through the connection any more, and no error says so, as when a balancer has moved.
-// With HTTP/2 all requests would go through that one until the system gives it up.
+// Nothing comes through the connection any more, and no error says so, as when a balancer has
+// moved. With HTTP/2 all requests would go through that one until the system gives it up.
 func TestRemote_leavesADeadConnection(t *testing.T) {
 	bubbled(t, tokensession.Config{}, mayIntrospect(), func(t *testing.T, b *bubble) {
 		b.wire.dead.Store(true)
@@ -184,8 +184,8 @@ func TestRemote_leavesADeadConnection(t *testing.T) {
 	})
 }
 
-// Rights that have changed while the issuer could not be reached are found by the question, also when
-// the deny list has forgotten of them.
+// Rights that have changed while the issuer could not be reached are found by the question, also
+// when the deny list has forgotten of them.
 func TestRemote_aConnectionWithOutdatedRightsEnds(t *testing.T) {
 	bubbled(t, tokensession.Config{}, mayIntrospect(), func(t *testing.T, b *bubble) {
 		_, open := b.opens(t)
