@@ -2,6 +2,8 @@
 
 // The race detector of Go 1.26 crashes in these tests after some games, because their bubbles begin
 // and end very many goroutines. So make test runs them once more without it.
+//
+// Their time.Sleep is by the bubble's clock: it lets the time of the game pass, and takes none.
 
 package tokensession_test
 

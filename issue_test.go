@@ -68,8 +68,12 @@ func TestAuthorizer_deniedEndsTheSession(t *testing.T) {
 // What it costs to ask an authorizer or a KMS must not grow with the number of tabs, nor with a
 // store's troubles.
 func TestRefresh_asksTheAuthorizerOnceHoweverOftenItWrites(t *testing.T) {
-	for name, failure := range map[string]error{
-		"conflict": tokensession.ErrConflict, "outage": testkit.ErrDown,
+	for name, attempts := range map[string][][]testkit.Step{
+		"conflicts": {
+			{testkit.Refuse(tokensession.ErrConflict)}, {testkit.Refuse(tokensession.ErrConflict)},
+		},
+		"an outage":    {{testkit.Refuse(testkit.ErrDown)}, {testkit.Refuse(testkit.ErrDown)}},
+		"a lost reply": {{testkit.Apply, testkit.LoseReply}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			asked := 0
@@ -81,8 +85,9 @@ func TestRefresh_asksTheAuthorizerOnceHoweverOftenItWrites(t *testing.T) {
 			})
 			tokens := w.start()
 			asked = 0
-			w.store.On(testkit.Swap, testkit.Refuse(failure))
-			w.store.On(testkit.Swap, testkit.Refuse(failure))
+			for _, steps := range attempts {
+				w.store.On(testkit.Swap, steps...)
+			}
 			w.refresh(tokens.RefreshToken)
 			require.Equal(t, 1, asked)
 		})

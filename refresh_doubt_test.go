@@ -639,22 +639,6 @@ func TestReuse_thatIsInDoubtIsVoidOnceTheSessionHasGoneOnElsewhere(t *testing.T)
 	w.requireDead(next)
 }
 
-// A refresh whose reply was lost finds its own write at the second look, and does nothing twice.
-func TestRefresh_thatFindsItsOwnWriteAsksTheAuthorizerOnce(t *testing.T) {
-	asked := 0
-	w := newWorld(t, tokensession.Config{
-		Authorize: func(context.Context, tokensession.Session) (tokensession.Grant, error) {
-			asked++
-			return tokensession.Grant{}, nil
-		},
-	})
-	tokens := w.start()
-	asked = 0
-	w.store.On(testkit.Swap, testkit.Apply, testkit.LoseReply)
-	w.requireLive(w.refresh(tokens.RefreshToken))
-	require.Equal(t, 2, asked, "by the refresh, and by requireLive's")
-}
-
 // A thief who comes back and hangs up cannot keep the host from hearing of the theft.
 func TestReuse_thatIsInDoubtIsToldWithAContextThatThePresenterCannotEnd(t *testing.T) {
 	w := newWorld(t, tokensession.Config{})

@@ -68,16 +68,10 @@ func (h *Handlers) refreshProven(
 }
 
 // isBound reports whether a session is bound to a key. One that is over is not: there is a verdict
-// about it, and nothing to wait for. The error is an outage.
+// about it, and nothing to wait for. The error says that nobody can tell.
 func (h *Handlers) isBound(r *http.Request, session string) (bool, error) {
-	s, err := h.m.Session(r.Context(), session)
-	switch {
-	case errors.Is(err, tokensession.ErrUnavailable):
-		return false, err
-	case err != nil:
-		return false, nil
-	}
-	return s.KeyThumbprint != "" && s.RevokedAt.IsZero() && h.m.Now().Before(s.ExpiresAt), nil
+	s, lives, err := h.liveSession(r, session)
+	return lives && s.KeyThumbprint != "", err
 }
 
 // triggerLife returns for how many seconds the browser need not refresh. The session can be unbound

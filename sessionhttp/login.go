@@ -132,23 +132,22 @@ func (h *Handlers) endNamed(r *http.Request, b browser) error {
 	if unknownKey == nil {
 		return nil
 	}
-	over, err := h.isOver(r, b.session)
-	if err != nil || over {
+	if _, lives, err := h.liveSession(r, b.session); err != nil || !lives {
 		return err
 	}
 	return unknownKey
 }
 
-// isOver reports whether the store knows that a session has ended, or has none of the name.
-func (h *Handlers) isOver(r *http.Request, id string) (bool, error) {
+// liveSession returns a session, and reports whether it lives. The error says that nobody can tell.
+func (h *Handlers) liveSession(r *http.Request, id string) (tokensession.Session, bool, error) {
 	session, err := h.m.Session(r.Context(), id)
 	switch {
 	case errors.Is(err, tokensession.ErrNotFound):
-		return true, nil
+		return session, false, nil
 	case err != nil:
-		return false, err
+		return session, false, err
 	}
-	return !session.RevokedAt.IsZero() || !h.m.Now().Before(session.ExpiresAt), nil
+	return session, session.RevokedAt.IsZero() && h.m.Now().Before(session.ExpiresAt), nil
 }
 
 // LogoutEndpoint is [Handlers.Logout] with an answer of 200 and {}, for scripts. It is 401 where
